@@ -1,0 +1,94 @@
+"""What a study says: figures, gates, its progress while it runs, and its result."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.records.base import Record
+from autotune.records.facts import Facts
+from autotune.records.trial import TrialStatus
+
+
+class Measurement(Record):
+    """How fast one configuration is, as `best.yaml` states it."""
+
+    samples_per_s: float
+    samples_per_s_ci95: tuple[float, float] | None
+    """None where one run alone says nothing about the spread between runs."""
+    step_time_s: float
+    """Mean seconds of one optimizer step."""
+    data_wait_fraction: float
+    peak_memory_bytes: int
+    steps: int
+    """Timed optimizer steps behind these figures."""
+
+
+class Check(Record):
+    """One stability gate: what was measured, and the limit it had to stay within."""
+
+    name: str
+    passed: bool
+    value: float
+    limit: float
+    detail: str = ""
+
+
+class Phase(StrEnum):
+    """Where a study stands."""
+
+    PREPARING = "preparing"
+    SEARCHING = "searching"
+    CONFIRMING = "confirming"
+    SOAKING = "soaking"
+    DONE = "done"
+
+
+class Standing(Record):
+    """One configuration among the best so far."""
+
+    config: TrainConfig
+    samples_per_s: float
+    peak_memory_bytes: int
+    confirmed: bool = False
+
+
+class Running(Record):
+    """The trial that is running now."""
+
+    config: TrainConfig
+    purpose: str
+    since_s: float
+    """Elapsed budget when it was asked for."""
+    samples_per_s: float | None = None
+    """Over the blocks so far; None while it warms up."""
+
+
+class Progress(Record):
+    """A snapshot of a running study, enough to draw the whole screen from."""
+
+    study: str
+    phase: Phase
+    budget_s: float
+    elapsed_s: float
+    baseline: Standing | None
+    leaders: tuple[Standing, ...]
+    """The fastest few, best first."""
+    running: Running | None
+    by_status: dict[TrialStatus, int]
+    message: str = ""
+    """One line about what happened last."""
+
+
+class SearchResult(Record):
+    """What a search came to. `best` is the document of `best.yaml`."""
+
+    folder: str
+    best: dict[str, Any]
+    facts: Facts
+    dropped: tuple[str, ...]
+    """Knobs and values that were not searched, each with its reason."""
+    notes: tuple[str, ...]
+    """What a reader should know before relying on the result, in words."""
+    already_finished: bool = False
