@@ -1,0 +1,19 @@
+"""The YAML document as typed models; errors with line numbers."""
+
+from autotune.spec.load import LoadedSpec, load_spec, parse_spec, spec_sha256, study_name
+from autotune.spec.model import Spec
+from autotune.spec.scaffold import scaffold_text
+from autotune.spec.scalars import dump_yaml
+from autotune.spec.schema import json_schema
+
+__all__ = [
+    "LoadedSpec",
+    "Spec",
+    "dump_yaml",
+    "json_schema",
+    "load_spec",
+    "parse_spec",
+    "scaffold_text",
+    "spec_sha256",
+    "study_name",
+]

@@ -1,0 +1,126 @@
+"""From a spec file to a `Spec`: every problem at once, each on one line with the place where it stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from autotune.errors import SpecError
+from autotune.spec.document import Document, Flaw
+from autotune.spec.files import data_folder_flaws, read_spec
+from autotune.spec.messages import flaws_of, given
+from autotune.spec.model import BaselineSpec, SearchSpec, Spec, TrainingSpec, disagreements
+from autotune.spec.overrides import Override, OverrideError, apply_override, parse_override, shown
+from autotune.spec.places import Places, one_line
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A valid spec, with the folder that its relative paths and its `factory:` modules start from."""
+
+    spec: Spec
+    folder: Path
+    sha256: str
+    """Of the resolved spec, overrides and defaults included."""
+
+
+def load_spec(
+    path: str | Path, overrides: Sequence[str] = (), *, budget: str | None = None, device: str | None = None
+) -> LoadedSpec:
+    """The spec in the file at `path`, with `--set`-style `overrides` ("a.b=c"), `--budget` and `--device` applied.
+
+    Raises SpecError with all problems: those of the file by position, then those of the overrides. Data folders that
+    the spec names have to exist.
+    """
+    path = Path(path)
+    document = read_spec(path)
+    folder = path.expanduser().absolute().parent
+    wanted, broken = _parse_overrides(overrides)
+    options = {"budget": budget, "device": device}
+    wanted += [Override(f"--{key} {shown(text)}", (key,), text) for key, text in options.items() if text is not None]
+    values, places, unapplied = _with_overrides(document, str(path), wanted)
+    if values.get("name") is None:
+        values["name"] = study_name(path.stem)
+    spec, found = _validated(values, folder)
+    flaws = [*document.flaws, *(flaw for override in wanted for flaw in override.flaws)]
+    problems = [
+        *places.lines((*flaws, *found, *data_folder_flaws(values, folder))),
+        *map(one_line, (*broken, *unapplied)),
+    ]
+    if spec is None or problems:
+        raise SpecError(problems)
+    return LoadedSpec(spec, folder, spec_sha256(spec))
+
+
+def parse_spec(values: Mapping[str, Any], folder: str | Path) -> Spec:
+    """The spec in `values` (as `model_dump(mode="json", exclude_none=True)` gives them). Raises SpecError."""
+    document = Document(dict(values))
+    spec, flaws = _validated(document.values, Path(folder))
+    if spec is None:
+        raise SpecError(Places(document, "spec", ()).lines(flaws))
+    return spec
+
+
+def spec_sha256(spec: Spec) -> str:
+    """Of everything that the spec says, the same for two files that say the same."""
+    canonical = json.dumps(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def study_name(stem: str) -> str:
+    """A file's stem as a study's name: whatever else the pattern of names refuses becomes `-`."""
+    return re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.-]+", "-", stem))[:100] or "study"
+
+
+def _parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
+    parsed, broken = [], []
+    for text in texts:
+        try:
+            parsed.append(parse_override(text))
+        except OverrideError as error:
+            broken.append(f"--set {shown(text)}: {error}")
+    return parsed, broken
+
+
+def _with_overrides(
+    document: Document, file: str, overrides: Sequence[Override]
+) -> tuple[dict[str, Any], Places, list[str]]:
+    """The document's values with the overrides in them, where each now stands, and what could not be applied."""
+    if not isinstance(document.values, dict):
+        problem = Flaw((), f"a spec is a mapping of keys to values (`model: …`), not {given(document.values)}")
+        raise SpecError(Places(document, file, ()).lines([problem]))
+    values, applied, broken = document.values, [], []
+    for override in overrides:
+        try:
+            attempt = deepcopy(values)
+            applied.append((override.option, apply_override(attempt, override.path, override.value)))
+            values = attempt
+        except OverrideError as error:
+            broken.append(f"{override.option}: {error}")
+    return values, Places(document, file, applied), broken
+
+
+def _validated(values: dict[str, Any], folder: Path) -> tuple[Spec | None, list[Flaw]]:
+    try:
+        return Spec.model_validate(values, context={"folder": folder.absolute()}), []
+    except ValidationError as error:
+        return None, [*flaws_of(error, values), *_disagreements(values)]
+
+
+def _disagreements(values: Mapping[str, Any]) -> list[Flaw]:
+    """Those between sections, which pydantic looks at only once all the rest is right."""
+    try:
+        training = TrainingSpec.model_validate(values.get("training"))
+        baseline = BaselineSpec.model_validate(values.get("baseline"))
+        search = SearchSpec.model_validate(values.get("search"))
+    except ValidationError:
+        return []
+    return [Flaw(path, message) for path, message in disagreements(training, baseline, search)]

@@ -1,0 +1,70 @@
+"""The commented spec that `autotune init` writes: it runs as it stands, and shows every section."""
+
+from __future__ import annotations
+
+from autotune.spec.scalars import dump_yaml
+
+_TEXT = """\
+# What autotune is to speed up. Check it with `autotune validate`, run it with `autotune search`.
+# Only model, data and budget are required; whatever else stands here is the default, unless a comment says otherwise.
+{name}
+
+model:                                # exactly one of timm and factory
+  timm: resnet18                      # any name that timm.create_model knows
+  # factory: "mypkg.models:build"     # your own code, beside this file or installed: returns an nn.Module
+  # args: {{drop_rate: 0.1}}            # keyword arguments of the model; not a default
+
+data:                                 # exactly one source
+  synthetic: {{image_size: 224, classes: 10, samples: 2048, storage: jpeg}}   # generated; jpeg: decoded from real files
+  # image_folder: {{path: ~/data/imagenette/train, image_size: 224, augment: timm}}   # one folder a class
+  # timm: {{name: torch/cifar10, root: ~/data, image_size: 224, args: {{download: true}}}}
+  # factory: "mypkg.data:build"       # returns a Dataset of (input, target)
+  # args: {{root: ~/data}}              # keyword arguments of the factory
+
+training:                             # held as it is by the search
+  loss: cross_entropy                 # or "mypkg.losses:loss", called as loss(model, batch)
+  optimizer: {{name: sgd, lr: 0.05, momentum: 0.9}}   # any of torch.optim; momentum is no default
+  # clip_grad_norm: 1.0               # not a default
+  seed: 0
+  effective_batch_size: free          # samples per optimizer step; 256: held fixed; {{min: 128, max: 512}}: a range
+
+budget: 10m                           # wall-clock time of the whole command: 90s, 10m, 1h30m
+device: auto                          # cpu, cuda, cuda:1, mps, xpu
+objective: throughput                 # samples per second over whole optimizer steps, data loading included
+
+baseline:                             # what the speed-up is measured against: how you train today
+  micro_batch_size: 32
+  amp_dtype: none                     # bf16, fp16
+  pin_memory: false
+  num_workers: 0
+  memory_format: contiguous           # channels_last
+  compile: none                       # default, reduce-overhead, max-autotune
+
+search:                               # a knob that is not named takes every value that applies here
+  # micro_batch_size: {{min: 8, max: 512, step: pow2}}
+  # grad_accum_steps: [1, 2, 4, 8, 16]
+  # amp_dtype: [none, bf16, fp16]
+  # pin_memory: [false, true]
+  # num_workers: [0, 2, 4, 8]
+  # prefetch_factor: [2, 4]
+  # memory_format: [contiguous, channels_last]
+  # compile: none                     # one value holds a knob fixed
+  # fp32_precision: [ieee, tf32]
+  # fused_optimizer: [false, true]
+  # activation_checkpointing: false
+  # num_threads: [1, 2, 4]
+
+stability:                            # what the winner must hold
+  loss_tolerance: 0.05                # largest relative excess of its loss over the baseline's, at equal samples
+  memory_headroom: 0.10               # share of the device's memory that stays free
+  max_skipped_steps: 0.05             # share of optimizer steps that fp16's GradScaler may skip
+  soak_steps: 100                     # optimizer steps without a fault, in one go
+
+strategy: {{name: auto, seed: 0}}       # tpe, gp, random, grid
+execution: {{backend: local}}
+"""
+
+
+def scaffold_text(name: str = "study") -> str:
+    """YAML of a spec called `name`, that validates as it stands."""
+    return _TEXT.format(name=dump_yaml({"name": name}).rstrip())

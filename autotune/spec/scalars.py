@@ -1,0 +1,83 @@
+"""The core schema of YAML 1.2: which plain scalars are more than text. PyYAML alone follows YAML 1.1.
+
+There `no` is a bool, `1e-3` a string, `12:30` the number 750 and `010` eight.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+from yaml.nodes import ScalarNode
+from yaml.resolver import BaseResolver
+
+TAG = "tag:yaml.org,2002:"
+
+
+_MAX_DIGITS = 300
+"""Longer integers fit no float, and soon Python itself refuses to print them."""
+
+
+class CoreResolver(BaseResolver):
+    """Gives plain scalars their type."""
+
+
+_PATTERNS = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": r"<<",
+}
+for _name, _pattern in _PATTERNS.items():
+    CoreResolver.add_implicit_resolver(TAG + _name, re.compile(rf"(?:{_pattern})\Z"), None)
+_MORE_THAN_TEXT = re.compile("|".join(_PATTERNS.values()))
+
+
+def _bool(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"
+
+
+def _int(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("too many digits")
+    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+
+
+def _float(text: str) -> float:
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "null": lambda _: None,
+    "bool": _bool,
+    "int": _int,
+    "float": _float,
+}
+
+
+def scalar_value(kind: str, text: str) -> Any:
+    """Raises KeyError on a kind that the core schema lacks, ValueError on text that is none of its kind."""
+    return _READERS[kind](text)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either schema would take for something else; escapes what lines cannot hold."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
+    style = "'" if _MORE_THAN_TEXT.fullmatch(text) else None if text.isprintable() else '"'
+    return dumper.represent_scalar(f"{TAG}str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def dump_yaml(values: Any) -> str:
+    """YAML in block style, keys in their order; `parse_document` reads back exactly these values."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

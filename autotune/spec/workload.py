@@ -1,0 +1,141 @@
+"""The sections that say what is trained: model, data, loss and optimizer. The search leaves all of it as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from autotune.spec.domains import EffectiveBatch
+from autotune.spec.fields import FactoryPath, Folder, Loss, Section, Seed, located
+
+
+class ModelSpec(Section):
+    """The model: exactly one of `timm` and `factory`."""
+
+    timm: str | None = None
+    """Any name that `timm.create_model` knows; built untrained unless `args` says otherwise."""
+    factory: FactoryPath | None = None
+    """`package.module:callable` that returns an `nn.Module`."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the model's constructor. timm models take `num_classes` from the data set when silent."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        _require_one(self, ("timm", "factory"))
+        return self
+
+
+Augment = Literal["timm", "none"]
+
+
+class ImageFolderSpec(Section):
+    """JPEG or PNG files in one folder a class."""
+
+    path: Folder
+    """The folder of class folders, relative to the spec's own; `~` is the home folder."""
+    image_size: PositiveInt = 224
+    """Pixels along the edge of the square that the model sees."""
+    augment: Augment = "timm"
+    """`timm`: its training augmentation (random resized crop, flip, colour jitter) · `none`: resize and centre crop."""
+
+
+class TimmDataSpec(Section):
+    """Any data set that `timm.data.create_dataset` knows: `torch/…`, `hfds/…`, `wds/…`, `tfds/…`."""
+
+    name: str
+    """With its scheme: `torch/cifar10`."""
+    root: Folder | None = None
+    """Where the data set lies or is downloaded to, relative to the spec's own folder; `~` is the home folder."""
+    split: str = "train"
+    """As the data set calls it."""
+    image_size: PositiveInt = 224
+    """Pixels along the edge of the square that the model sees."""
+    augment: Augment = "timm"
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments of `create_dataset`, such as `download`."""
+
+
+class SyntheticSpec(Section):
+    """Generated images of classes that a network can learn."""
+
+    samples: PositiveInt = 2048
+    classes: Annotated[int, Field(ge=2)] = 10
+    image_size: PositiveInt = 224
+    """Pixels along the edge of the square that the model sees."""
+    storage: Literal["memory", "jpeg"] = "memory"
+    """`memory`: tensors, no decoding · `jpeg`: real JPEG files, written once into a cache folder, decoded as any."""
+    augment: Augment = "timm"
+    """For `storage: jpeg`; tensors in memory are not augmented."""
+    seed: Seed = 0
+
+
+class DataSpec(Section):
+    """The data set: exactly one of `image_folder`, `timm`, `synthetic` and `factory`."""
+
+    image_folder: ImageFolderSpec | None = None
+    timm: TimmDataSpec | None = None
+    synthetic: SyntheticSpec | None = None
+    factory: FactoryPath | None = None
+    """`package.module:callable` that returns a map-style or iterable Dataset of `(input, target)`, or of whatever
+    `training.loss` takes."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the factory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_source_takes_defaults(cls, value: Any) -> Any:
+        """`synthetic:` with nothing after it is that source, not none."""
+        given = [name for name in ("image_folder", "timm", "synthetic") if isinstance(value, dict) and name in value]
+        return {**value, given[0]: value[given[0]] or {}} if len(given) == 1 else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        _require_one(self, ("image_folder", "timm", "synthetic", "factory"))
+        if self.args and self.factory is None:
+            raise located(
+                ("args",), "goes with `factory` only; the other sources take their arguments in their own mapping"
+            )
+        return self
+
+
+def _require_one(section: Section, names: tuple[str, ...]) -> None:
+    given = [name for name in names if getattr(section, name) is not None]
+    if len(given) != 1:
+        found = f"found {' and '.join(given)}" if given else "found none"
+        raise ValueError(f"give exactly one of {', '.join(names)}; {found}")
+
+
+class OptimizerSpec(Section):
+    """The optimizer: a class of `torch.optim` by its name, in any case, and its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str = "sgd"
+    """`sgd`, `adamw`, `rmsprop`, …"""
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    """The learning rate; further arguments of the class, such as `momentum`, stand beside it."""
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """Keyword arguments of the optimizer, `lr` among them."""
+        return {"lr": self.lr, **(self.model_extra or {})}
+
+    @model_serializer(mode="wrap")
+    def _keep_given_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`foreach: null` is an argument too, which `exclude_none` would drop."""
+        return {**handler(self), **{name: None for name, value in (self.model_extra or {}).items() if value is None}}
+
+
+class TrainingSpec(Section):
+    """What is optimised, and how; held fixed by the search."""
+
+    loss: Loss = "cross_entropy"
+    """`cross_entropy`, or `package.module:function`, called as `function(model, batch)`, that returns a scalar loss or
+    a tuple `(summed_loss, count)`."""
+    optimizer: OptimizerSpec = OptimizerSpec()
+    clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest total gradient norm, as `torch.nn.utils.clip_grad_norm_` takes it; silent: no clipping."""
+    seed: Seed = 0
+    effective_batch_size: EffectiveBatch = "free"
+    """Samples per optimizer step. A number: held fixed · `{min, max}`: a range · `free`: searched."""
