@@ -1,0 +1,23 @@
+"""Activations computed again in the backward pass instead of kept: memory for time, so that a larger batch fits."""
+
+from __future__ import annotations
+
+from autotune.config import KnobValue
+from autotune.knobs.knob import Knob, KnobContext
+
+
+def _domain(_context: KnobContext) -> tuple[KnobValue, ...]:
+    return (False, True)
+
+
+def _refusal(value: KnobValue, context: KnobContext) -> str | None:
+    if not value:
+        return None
+    if context.facts.workload.activation_checkpointing_refusal:
+        return context.facts.workload.activation_checkpointing_refusal
+    if context.on_cpu and not context.listed("activation_checkpointing"):
+        return "it buys memory with time, and a CPU's memory is rarely the limit; list it under search to try it"
+    return None
+
+
+KNOB = Knob(name="activation_checkpointing", domain=_domain, refusal=_refusal)

@@ -1,0 +1,56 @@
+"""What a knob is: its values on this machine, why a value cannot apply, and when it matters at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.records import Facts
+from autotune.spec import Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnobContext:
+    """All that a knob may look at when it decides on its values."""
+
+    spec: Spec
+    facts: Facts
+
+    def listed(self, knob: str) -> bool:
+        """Whether the user listed values for this knob, which overrules advice (but not what is impossible)."""
+        return self.spec.search.values(knob) is not None
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.facts.device.kind == "cpu"
+
+
+def _always(_config: TrainConfig) -> bool:
+    return True
+
+
+def _never(_value: KnobValue, _context: KnobContext) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knob:
+    """One thing to tune. Every file of this folder holds one, named `KNOB`."""
+
+    name: str
+    """Field of `TrainConfig`, and key under `search` and `baseline`."""
+    domain: Callable[[KnobContext], tuple[KnobValue, ...]]
+    """Values to search where the spec is silent, in their natural order: neighbours behave alike."""
+    refusal: Callable[[KnobValue, KnobContext], str | None] = _never
+    """Why a value cannot apply on this device, model or data, in a few words; None when it can."""
+    untuned: Callable[[KnobContext], KnobValue] | None = None
+    """What an untuned PyTorch user gets; silent: the default of `TrainConfig`."""
+    matters: Callable[[TrainConfig], bool] = _always
+    """Whether the knob has any effect in this configuration; where it has none its value is None."""
+
+    def untuned_value(self, context: KnobContext) -> KnobValue:
+        return self.untuned(context) if self.untuned else _DEFAULTS[self.name]
+
+
+_DEFAULTS: dict[str, KnobValue] = TrainConfig().to_dict()

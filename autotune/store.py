@@ -1,0 +1,166 @@
+"""The study folder: the only module that knows its file names. Every file appears whole or not at all.
+
+best.yaml          the emitted configuration
+study.db           Optuna's storage
+trials/NNNN.json   everything one trial saw
+spec.yaml          the resolved spec
+log.txt            the log; locked while a controller owns the study
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from autotune.errors import EnvironmentFailure, StudyMismatch
+from autotune.records import TrialRecord
+from autotune.spec import dump_yaml
+
+_LOGGED = ("autotune", "optuna")
+"""Loggers whose lines go into the study's log."""
+
+
+class StudyFolder:
+    """`studies/<name>/`. Raises EnvironmentFailure where the disk is full or the folder cannot be written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: IO[str] | None = None
+        self._handler: logging.Handler | None = None
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def spec(self) -> Path:
+        return self.path / "spec.yaml"
+
+    @property
+    def trials(self) -> Path:
+        return self.path / "trials"
+
+    def exists(self) -> bool:
+        return self.database.exists()
+
+    def open(self) -> None:
+        """Create the folder where it is missing, and own it until `close`. Raises StudyMismatch when another does."""
+        with _speaking_of(self.path):
+            self.trials.mkdir(parents=True, exist_ok=True)
+            self._lock = self.log.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.close()
+            raise StudyMismatch(
+                f"{self.path}: another autotune is running this study; wait for it, or use --out"
+            ) from error
+
+        handler = logging.FileHandler(self.log, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in _LOGGED:
+            logging.getLogger(name).addHandler(handler)
+            logging.getLogger(name).setLevel(logging.INFO)
+        self._handler = handler
+
+    def close(self) -> None:
+        if self._handler is not None:
+            for name in _LOGGED:
+                logging.getLogger(name).removeHandler(self._handler)
+            self._handler.close()
+            self._handler = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def set_aside(self) -> Path | None:
+        """Rename an existing study, so that a fresh one can begin and nothing is lost; where it went."""
+        if not self.path.exists():
+            return None
+        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
+        with _speaking_of(self.path):
+            self.path.rename(aside)
+        return aside
+
+    def write_trial(self, record: TrialRecord) -> None:
+        with _speaking_of(self.trials):
+            write_atomically(self.trials / f"{record.number:04d}.json", record.model_dump_json(indent=1))
+
+    def read_trials(self) -> list[TrialRecord]:
+        """All records that can be read, by number."""
+        return [
+            TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            for path in sorted(self.trials.glob("*.json"))
+        ]
+
+    def write_best(self, document: dict[str, Any]) -> None:
+        with _speaking_of(self.best):
+            write_atomically(self.best, dump_yaml(document))
+
+    def read_best(self) -> dict[str, Any] | None:
+        """The emitted document; None before the first."""
+        if not self.best.exists():
+            return None
+        loaded = yaml.safe_load(self.best.read_text(encoding="utf-8"))
+        return loaded if isinstance(loaded, dict) else None
+
+    def write_spec(self, document: dict[str, Any]) -> None:
+        with _speaking_of(self.spec):
+            write_atomically(self.spec, dump_yaml(document))
+
+
+def find_study(name: str, studies: Path) -> StudyFolder:
+    """The study that a user means by a folder, or by its name under `studies`. Raises EnvironmentFailure for none."""
+    for path in (Path(name), studies / name):
+        if StudyFolder(path).exists():
+            return StudyFolder(path)
+    found = sorted(path.parent.name for path in studies.glob("*/study.db"))
+    known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
+    raise StudyMismatch(f"no study at {name}; {known}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside `path`, flush to the disk, rename: a crash at any moment leaves the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _speaking_of(path: Path) -> Iterator[None]:
+    """An OSError on `path` becomes an error that says what to do about it."""
+    try:
+        yield
+    except OSError as error:
+        hints = {
+            errno.ENOSPC: "the disk is full; free some and run the same command again, it goes on where it stopped",
+            errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+            errno.EACCES: "no permission to write there; choose another folder with --out",
+            errno.EPERM: "no permission to write there; choose another folder with --out",
+            errno.EROFS: "the file system is read-only; choose another folder with --out",
+        }
+        hint = hints.get(error.errno or 0, error.strerror or str(error))
+        raise EnvironmentFailure(f"cannot write {path}: {hint}") from error
