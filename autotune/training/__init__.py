@@ -1,0 +1,36 @@
+"""How one step is trained: what trials and users' own training code share. Needs torch and nothing else.
+
+A `TrainConfig` meets a training loop in this order: `apply_to_process`, `apply_to_model`, `build_dataloader`, then one
+`TrainStep` call a micro-batch. A setting that PyTorch would accept and ignore raises `SettingHasNoEffect`.
+"""
+
+from autotune.training.apply import (
+    activation_checkpointing_refusal,
+    apply_to_model,
+    apply_to_process,
+    fused_optimizer_refusal,
+)
+from autotune.training.batch import batch_size, move_batch
+from autotune.training.errors import SettingHasNoEffect
+from autotune.training.loader import build_dataloader, loader_kwargs
+from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast, set_fp32_precision
+from autotune.training.step import LossFn, StepOutput, TrainStep
+
+__all__ = [
+    "LossFn",
+    "SettingHasNoEffect",
+    "StepOutput",
+    "TrainStep",
+    "activation_checkpointing_refusal",
+    "apply_to_model",
+    "apply_to_process",
+    "autocast_context",
+    "batch_size",
+    "build_dataloader",
+    "fused_optimizer_refusal",
+    "loader_kwargs",
+    "make_grad_scaler",
+    "move_batch",
+    "require_autocast",
+    "set_fp32_precision",
+]

@@ -1,0 +1,72 @@
+"""The data loader that a `TrainConfig` describes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from autotune.config import TrainConfig
+from autotune.training.errors import SettingHasNoEffect
+
+_CANNOT_PIN = {"cpu": "no accelerator", "meta": "no accelerator", "mps": "PyTorch does not pin memory for MPS"}
+
+
+def loader_kwargs(config: TrainConfig, device: torch.device) -> dict[str, Any]:
+    """Keyword arguments of a DataLoader that feeds `device` as `config` says.
+
+    Raises SettingHasNoEffect for pinning without an accelerator, and for a prefetch factor without workers.
+    """
+    if config.pin_memory and device.type in _CANNOT_PIN:
+        raise SettingHasNoEffect("pin_memory", True, _CANNOT_PIN[device.type])
+    if config.prefetch_factor is not None and config.num_workers == 0:
+        raise SettingHasNoEffect("prefetch_factor", config.prefetch_factor, "no workers")
+    arguments: dict[str, Any] = {
+        "batch_size": config.micro_batch_size,
+        "num_workers": config.num_workers,
+        "pin_memory": config.pin_memory,
+    }
+    if config.num_workers > 0:
+        arguments["persistent_workers"] = True
+        if config.prefetch_factor is not None:
+            arguments["prefetch_factor"] = config.prefetch_factor
+    return arguments
+
+
+def build_dataloader(
+    dataset: Dataset[Any],
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    shuffle: bool = True,
+    seed: int | None = None,
+    drop_last: bool = True,
+    **overrides: Any,
+) -> DataLoader[Any]:
+    """A DataLoader of micro-batches over `dataset`.
+
+    `shuffle` is ignored where it has no meaning: for iterable data sets, and beside a sampler in `overrides`. `seed`
+    fixes the order of the samples and the seeds of the workers. `drop_last` is on by default because a shorter last
+    batch makes torch.compile compile again, breaks CUDA graphs, and gives BatchNorm statistics of a handful of samples.
+    A data set with a method `collate_fn` has it make the batches. `overrides` go to the DataLoader as they are and win.
+
+    Raises ValueError when `drop_last` would leave nothing of a data set smaller than one batch.
+    """
+    arguments = loader_kwargs(config, device) | {"drop_last": drop_last}
+    if hasattr(dataset, "collate_fn"):
+        arguments["collate_fn"] = dataset.collate_fn
+    if not isinstance(dataset, IterableDataset) and "sampler" not in overrides:
+        arguments["shuffle"] = shuffle
+    if seed is not None:
+        arguments["generator"] = torch.Generator().manual_seed(seed)
+    if "batch_sampler" in overrides:
+        for name in ("batch_size", "shuffle", "drop_last"):
+            arguments.pop(name, None)
+    loader: DataLoader[Any] = DataLoader(dataset, **(arguments | overrides))
+    if loader.drop_last and not isinstance(dataset, IterableDataset) and len(loader) == 0:
+        raise ValueError(
+            f"the data set is smaller than one batch: {len(dataset)} samples, "  # type: ignore[arg-type]
+            f"micro_batch_size {loader.batch_size}; take a smaller micro-batch, or drop_last=False"
+        )
+    return loader

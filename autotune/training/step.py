@@ -1,0 +1,122 @@
+"""One training step as a `TrainConfig` describes it. Trials run through this code, and so does what they recommend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from autotune.config import TrainConfig
+from autotune.training.batch import batch_size, move_batch
+from autotune.training.errors import SettingHasNoEffect
+from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast
+from autotune.training.window import Window, read_loss
+
+LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
+"""Called as `loss_fn(model, batch)`; returns a scalar mean loss, or `(summed_loss, count)`."""
+_MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutput:
+    """What one call did."""
+
+    loss: Tensor
+    """Detached 0-d tensor on the device: mean over the window when this call closed it, else over this micro-batch."""
+    samples: int
+    """Samples that `loss` is the mean over."""
+    window_closed: bool
+    """Whether an optimizer step was due; true for a skipped one as well."""
+    optimizer_stepped: bool
+    """False while gradients accumulate, and where the GradScaler skipped the update."""
+
+
+class TrainStep:
+    """Forward, backward and, once a window of `grad_accum_steps` micro-batches is full, the optimizer's step.
+
+    `model` must be on `device` already (`apply_to_model`). Batches are moved here, without blocking when the loader
+    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device.
+
+    Raises SettingHasNoEffect when autocast or the GradScaler would switch itself off, or when `config.fused_optimizer`
+    meets an optimizer that was not built with `fused=True`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_fn: LossFn,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        clip_grad_norm: float | None = None,
+    ) -> None:
+        require_autocast(config.amp_dtype, device)
+        _require_fused(optimizer, config)
+        self._model = model
+        self._optimizer = optimizer
+        self._loss_fn = loss_fn
+        self._config = config
+        self._device = device
+        self._clip_grad_norm = clip_grad_norm
+        self._scaler = make_grad_scaler(config.amp_dtype, device)
+        self._window: Window | None = None
+
+    def __call__(self, batch: Any) -> StepOutput:
+        """Train on one micro-batch."""
+        samples = batch_size(batch)
+        batch = move_batch(
+            batch,
+            self._device,
+            non_blocking=self._config.pin_memory,
+            memory_format=_MEMORY_FORMATS[self._config.memory_format],
+        )
+        with autocast_context(self._config.amp_dtype, self._device):
+            loss = read_loss(self._loss_fn(self._model, batch), samples)
+        if self._window is None:
+            self._window = Window(loss, self._config.grad_accum_steps)
+        share = self._window.add(loss, samples)
+        (share if self._scaler is None else self._scaler.scale(share)).backward()  # type: ignore[no-untyped-call]
+        if self._window.micro_batches < self._config.grad_accum_steps:
+            return StepOutput(loss=loss.mean(), samples=samples, window_closed=False, optimizer_stepped=False)
+        return self._close(self._window)
+
+    def finish(self) -> StepOutput | None:
+        """Step on a window that the epoch's end left short, as the mean over what is in it; None when none is open."""
+        return None if self._window is None else self._close(self._window)
+
+    def _close(self, window: Window) -> StepOutput:
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        correction = window.correction()
+        if correction is not None:
+            torch._foreach_mul_([p.grad for p in parameters], correction)
+        if self._clip_grad_norm is not None:
+            clip_grad_norm_(parameters, self._clip_grad_norm)
+        stepped = self._update()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._window = None
+        return StepOutput(
+            loss=window.mean_loss(), samples=window.samples, window_closed=True, optimizer_stepped=stepped
+        )
+
+    def _update(self) -> bool:
+        """Step the optimizer; False where the GradScaler skipped it, which shows as a fall of the scale."""
+        if self._scaler is None:
+            self._optimizer.step()
+            return True
+        before = self._scaler.get_scale()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return self._scaler.get_scale() >= before
+
+
+def _require_fused(optimizer: Optimizer, config: TrainConfig) -> None:
+    if config.fused_optimizer and not all(group.get("fused") for group in optimizer.param_groups):
+        raise SettingHasNoEffect("fused_optimizer", True, f"build {type(optimizer).__name__} with fused=True")

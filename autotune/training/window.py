@@ -1,0 +1,108 @@
+"""The arithmetic of gradient accumulation: how micro-batches of any size add up to one optimizer step.
+
+A window is the micro-batches of one optimizer step. With n_i samples and mean loss m_i in the i-th of them, its loss is
+Σ n_i·m_i / Σ n_i, and its gradient the gradient of that: what one large batch would give. Σ n_i is unknown until the
+window ends, so each micro-batch is divided by the nominal weight, n_1 × (micro-batches per step), and what was
+accumulated is corrected once at the end, only where the true weight differs. A loss function that returns
+`(summed_loss, count)` takes part with its own count (tokens, boxes, …) in place of n_i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Weight = float | Tensor
+"""Samples, or what else the loss is a mean over. A tensor stays on its device: looking at its value would wait."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicroLoss:
+    """The loss of one micro-batch: `value` × `scale` is its sum over `weight` samples."""
+
+    value: Tensor
+    scale: float
+    weight: Weight
+
+    def mean(self) -> Tensor:
+        """Detached mean loss, 0-d, in fp32 or better."""
+        return _times(_detached(self.value), self.scale / _positive(self.weight))
+
+
+def read_loss(result: Any, samples: int) -> MicroLoss:
+    """What a loss function returned for `samples` samples: a scalar mean loss, or `(summed_loss, count)`.
+
+    Raises TypeError for anything else.
+    """
+    if isinstance(result, tuple) and len(result) == 2:
+        summed, count = result
+        return MicroLoss(value=_scalar(summed), scale=1.0, weight=_weight(count))
+    weight = float(samples)
+    return MicroLoss(value=_scalar(result), scale=weight, weight=weight)
+
+
+def _scalar(value: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.dim() == 0:
+        return value
+    found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise TypeError(f"the loss function must return a scalar tensor, or (summed_loss, count); it returned {found}")
+
+
+def _weight(count: Any) -> Weight:
+    if isinstance(count, Tensor) and count.device.type != "cpu":
+        return count.detach()
+    return float(count)
+
+
+def _detached(value: Tensor) -> Tensor:
+    # A copy, because the memory of a loss that comes out of a CUDA graph is overwritten by the next replay.
+    return value.detach().to(torch.promote_types(value.dtype, torch.float32), copy=True)
+
+
+def _positive(weight: Weight) -> Weight:
+    """`weight`, or 1 where it is 0: a micro-batch that is all padding adds nothing, and must not divide by nothing."""
+    if isinstance(weight, Tensor):
+        return torch.where(weight > 0, weight, 1)
+    return weight if weight > 0 else 1.0
+
+
+def _times(value: Tensor, factor: Weight) -> Tensor:
+    """The product, without launching a kernel to multiply by 1."""
+    return value if not isinstance(factor, Tensor) and factor == 1 else value * factor
+
+
+class Window:
+    """The running sums of one optimizer step."""
+
+    def __init__(self, first: MicroLoss, grad_accum_steps: int) -> None:
+        self._nominal_weight: Weight = _positive(first.weight) * grad_accum_steps
+        self._weight: Weight = 0.0
+        self._loss: Tensor | None = None
+        self.samples = 0
+        self.micro_batches = 0
+
+    def add(self, loss: MicroLoss, samples: int) -> Tensor:
+        """Count one micro-batch in. Returns its share of the window's loss, to be differentiated."""
+        share = _times(loss.value, loss.scale / self._nominal_weight)
+        self._loss = _detached(share) if self._loss is None else self._loss + share.detach()
+        self._weight = self._weight + loss.weight
+        self.samples += samples
+        self.micro_batches += 1
+        return share
+
+    def correction(self) -> Weight | None:
+        """What the accumulated gradients must be multiplied by; None when the window came out as expected."""
+        weight = _positive(self._weight)
+        if not isinstance(weight, Tensor) and weight == self._nominal_weight:
+            return None
+        return self._nominal_weight / weight
+
+    def mean_loss(self) -> Tensor:
+        """Detached mean loss over the window so far, 0-d. Needs at least one micro-batch."""
+        if self._loss is None:
+            raise ValueError("no micro-batch has been added to this window")
+        correction = self.correction()
+        return self._loss if correction is None else self._loss * correction

@@ -1,0 +1,49 @@
+"""Finds the callables that a spec names as `package.module:callable`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from autotune.errors import WorkloadError
+from autotune.workload.problems import blaming, suggestion
+
+
+def make_importable(folder: Path) -> None:
+    """Let modules that lie beside the spec be imported, as those beside a script are."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def load_callable(where: str, name: str) -> Callable[..., Any]:
+    """The callable that the spec names at `where`, such as `model.factory`.
+
+    Raises WorkloadError when the module cannot be imported, or has no such callable.
+    """
+    module_name, _, path = name.partition(":")
+    found: Any = _import(where, module_name)
+    reached = module_name
+    for attribute in path.split("."):
+        if not hasattr(found, attribute):
+            raise WorkloadError(f"{where}: {reached} has no '{attribute}'{suggestion(attribute, dir(found))}")
+        found = getattr(found, attribute)
+        reached = f"{reached}.{attribute}"
+    if not callable(found):
+        raise WorkloadError(f"{where}: {name} is not callable, but a {type(found).__name__}")
+    result: Callable[..., Any] = found
+    return result
+
+
+def _import(where: str, module_name: str) -> Any:
+    with blaming(f"{where}: importing {module_name}"):
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            # Only where the named module itself is missing: one that it imports is the module's own failure.
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise
+            message = f"{where}: no module named '{error.name}', neither installed nor beside the spec"
+            raise WorkloadError(message) from error
