@@ -31,9 +31,9 @@ class Interval:
         return [self.low, self.high]
 
 
-def student_t(degrees_of_freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t."""
-    return float(stdtrit(degrees_of_freedom, 0.5 + CONFIDENCE / 2))
+def student_t(degrees_of_freedom: int, comparisons: int = 1) -> float:
+    """Two-sided 95 % quantile of Student's t, for that many comparisons at once (Bonferroni)."""
+    return float(stdtrit(degrees_of_freedom, 1 - (1 - CONFIDENCE) / 2 / comparisons))
 
 
 def throughput(blocks: Sequence[Block]) -> float:
@@ -101,13 +101,16 @@ class RoundTable:
         half = student_t(freedom) * math.sqrt(squares / freedom / self.rounds)
         return Estimate(math.exp(mean), Interval(mean - half, mean + half).scaled_exp())
 
-    def ratio(self, name: str, reference: str) -> Estimate:
-        """How many times faster `name` is than `reference`, from the residuals after configuration and round."""
+    def ratio(self, name: str, reference: str, *, comparisons: int = 1) -> Estimate:
+        """How many times faster `name` is than `reference`, from the residuals after configuration and round.
+
+        `comparisons`: how many such ratios are looked at together; the intervals then cover all of them with 95 %.
+        """
         difference = self._mean(name) - self._mean(reference)
         freedom = (len(self._logs) - 1) * (self.rounds - 1)
         if freedom < 1:
             return Estimate(math.exp(difference), None)
-        half = student_t(freedom) * math.sqrt(2 * self._residual_squares() / freedom / self.rounds)
+        half = student_t(freedom, comparisons) * math.sqrt(2 * self._residual_squares() / freedom / self.rounds)
         return Estimate(math.exp(difference), Interval(difference - half, difference + half).scaled_exp())
 
     def _mean(self, name: str) -> float:

@@ -16,6 +16,8 @@ def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
 def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     if value == "none":
         return None
+    if value == "reduce-overhead" and context.on_cpu:
+        return "it adds CUDA graphs only"
     if context.facts.device.compile_refusal:
         return context.facts.device.compile_refusal
     if context.spec.budget < _SMALLEST_BUDGET_S and not context.listed("compile"):

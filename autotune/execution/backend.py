@@ -1,0 +1,31 @@
+"""What the search may rely on, wherever trials run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
+
+OnEvent = Callable[[TrialEvent], None]
+
+
+class Backend(Protocol):
+    """A place where trials run, one at a time.
+
+    Guarantees: every trial has a process of its own; when `run` returns or raises, nothing of that process is left; a
+    workload that crashes, hangs or raises comes back as a result with that status, never as an exception.
+    """
+
+    def facts(self, deadline_s: float) -> Facts:
+        """Look at machine and workload. Raises WorkloadError, EnvironmentFailure, or NoStableConfiguration when the
+        workload cannot be built within `deadline_s` seconds."""
+        ...
+
+    def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
+        """Run one trial, killed after `deadline_s` seconds; `on_event` is called for each of its events as it comes."""
+        ...
+
+    def close(self) -> None:
+        """End every process. May be called twice."""
+        ...

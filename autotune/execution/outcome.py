@@ -1,0 +1,88 @@
+"""From what a trial's process reported, and how it ended, to a `TrialResult`."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+from autotune.records import (
+    Block,
+    Failure,
+    Memory,
+    OptimizerSteps,
+    TrialEvent,
+    TrialRequest,
+    TrialResult,
+    TrialStatus,
+    WarmUp,
+)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """Everything that came from one process, and the manner of its end."""
+
+    asked_at_s: float
+    ended_at_s: float = 0.0
+    events: list[TrialEvent] = field(default_factory=list)
+    exit_code: int | None = None
+    """As `subprocess` gives it: negative for a signal; None when nobody could tell."""
+    deadline_s: float | None = None
+    """Set when the process was killed for its deadline."""
+    output_tail: str = ""
+
+    def of_kind(self, name: str) -> list[TrialEvent]:
+        return [event for event in self.events if event.event == name]
+
+    def result(self, request: TrialRequest) -> TrialResult:
+        warm, blocks = self.of_kind("warm"), self.of_kind("block")
+        started, ends = self.of_kind("started"), self.of_kind("result")
+        last = ends[-1].payload if ends else {}
+        status, failure = self._verdict(last)
+        parts = [OptimizerSteps.model_validate(event.payload["steps"]) for event in (*warm, *blocks)]
+        return TrialResult(
+            config=request.config,
+            status=status,
+            seed=request.seed,
+            warm_up=WarmUp.model_validate(warm[0].payload["warm_up"]) if warm else None,
+            blocks=tuple(Block.model_validate(event.payload["block"]) for event in blocks),
+            steps=_joined(parts) if parts else None,
+            memory=Memory.model_validate(last["memory"]) if last else None,
+            start_up_s=started[0].at_s - self.asked_at_s if started else None,
+            wall_s=self.ended_at_s - self.asked_at_s,
+            failure=failure,
+            unreadable_samples=tuple(last.get("unreadable_samples", ())),
+            output_tail=self.output_tail,
+        )
+
+    def _verdict(self, last: dict[str, Any]) -> tuple[TrialStatus, Failure | None]:
+        if last:
+            failure = last["failure"]
+            return TrialStatus(last["status"]), Failure.model_validate(failure) if failure else None
+        return self.sudden_end()
+
+    def sudden_end(self) -> tuple[TrialStatus, Failure]:
+        """Status and reason of a process that ended without a result."""
+        if self.deadline_s is not None:
+            return TrialStatus.TIMEOUT, Failure(
+                reason=f"not done after {self.deadline_s:.0f} s; its process was killed"
+            )
+        code = self.exit_code
+        if code is None:
+            return TrialStatus.CRASHED, Failure(reason="the process that runs trials died with it")
+        if code == -signal.SIGKILL:
+            reason = "killed by signal 9, as the kernel's out-of-memory killer does"
+            return TrialStatus.OOM, Failure(reason=reason, signal=signal.SIGKILL)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return TrialStatus.CRASHED, Failure(reason=f"killed by signal {-code} ({name})", signal=-code)
+        return TrialStatus.CRASHED, Failure(reason=f"exited with code {code} before it had a result", exit_code=code)
+
+
+def _joined(parts: list[OptimizerSteps]) -> OptimizerSteps:
+    return OptimizerSteps(
+        losses=[loss for part in parts for loss in part.losses],
+        samples=[count for part in parts for count in part.samples],
+        skipped=[skip for part in parts for skip in part.skipped],
+    )

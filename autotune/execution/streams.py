@@ -1,0 +1,58 @@
+"""The controller's ends of a trial's two pipes: lines of events, and output of which only the end is kept."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+_CHUNK_BYTES = 1 << 16
+_TAIL_BYTES = 16_384
+
+
+class _Pipe:
+    """A read end that never blocks and that a selector can wait for."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_blocking(descriptor, False)
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _arrived(self) -> bytes:
+        chunks = []
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._descriptor, _CHUNK_BYTES):
+                chunks.append(chunk)
+        return b"".join(chunks)
+
+
+class LineReader(_Pipe):
+    """Whole lines as they arrive; a last line that a dying process left torn is never handed out."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._rest = b""
+
+    def read(self) -> list[bytes]:
+        *lines, self._rest = (self._rest + self._arrived()).split(b"\n")
+        return lines
+
+
+class Drain(_Pipe):
+    """Takes all that a process prints, so that it never blocks, and keeps the last 16 KiB."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._kept = b""
+
+    def read(self) -> None:
+        self._kept = (self._kept + self._arrived())[-_TAIL_BYTES:]
+
+    def tail(self) -> str:
+        """The end of what was printed, terminal escapes and all, bytes that are no text replaced."""
+        self.read()
+        return self._kept.decode(errors="replace")

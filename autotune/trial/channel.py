@@ -1,0 +1,52 @@
+"""JSON lines over a descriptor: how a trial reports, and how the template and the controller talk."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from typing import Any
+
+from autotune.records import TrialEvent
+
+_MOST_DESCRIPTORS = 2
+_CHUNK_BYTES = 1 << 16
+
+
+class Reporter:
+    """Writes a trial's events to a pipe, whole lines at a time."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def __call__(self, event: str, payload: dict[str, Any] | None = None) -> None:
+        line = TrialEvent(event=event, at_s=time.monotonic(), payload=payload or {}).model_dump_json()
+        data = line.encode() + b"\n"
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+
+
+class ControlLine:
+    """The template's end of the control socket: messages in, with the descriptors that came along; messages out."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.socket = control
+        self._buffer = b""
+        self._descriptors: list[int] = []
+
+    def receive(self) -> list[dict[str, Any]] | None:
+        """Messages that have arrived since the last call; None when the controller is gone. Blocks for the first."""
+        data, descriptors, _flags, _address = socket.recv_fds(self.socket, _CHUNK_BYTES, _MOST_DESCRIPTORS)
+        self._descriptors += descriptors
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def take_descriptors(self, count: int) -> list[int]:
+        taken, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+        return taken
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.socket.sendall(json.dumps(message).encode() + b"\n")

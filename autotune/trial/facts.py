@@ -1,0 +1,100 @@
+"""What the machine offers and what the workload is, found out in a process that may touch the device."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import psutil
+import torch
+
+import autotune
+from autotune.records import DeviceFacts, Facts, HostFacts
+from autotune.workload import Prepared, workload_facts
+
+_FIRST_WITH_TRITON = (7, 0)
+_SHM = Path("/dev/shm")
+_NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+
+
+def gather_facts(prepared: Prepared, device: torch.device) -> Facts:
+    """Everything that the search has to know before its first trial. Builds the model once."""
+    return Facts(device=device_facts(device), host=host_facts(device), workload=workload_facts(prepared, device))
+
+
+def device_facts(device: torch.device) -> DeviceFacts:
+    capability: tuple[int, int] | None = None
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        name, memory = properties.name, properties.total_memory
+        capability = torch.cuda.get_device_capability(device)
+        dtypes: tuple[str, ...] = (
+            ("bf16", "fp16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16",)
+        )
+    elif device.type == "xpu":
+        name, memory = torch.xpu.get_device_name(device), torch.xpu.get_device_properties(device).total_memory
+        dtypes = ("bf16", "fp16")
+    elif device.type == "mps":
+        name, memory, dtypes = "Apple GPU", torch.mps.recommended_max_memory(), ("fp16",)
+    else:
+        name, memory = _cpu_name(), psutil.virtual_memory().total
+        dtypes = ("bf16",) if _cpu_flags() & _NATIVE_BF16_FLAGS else ()
+    return DeviceFacts(
+        kind=device.type,
+        index=device.index,
+        name=name,
+        total_memory_bytes=memory,
+        compute_capability=capability,
+        amp_dtypes=dtypes,
+        compile_refusal=_compile_refusal(device, capability),
+    )
+
+
+def host_facts(device: torch.device) -> HostFacts:
+    versions = {"autotune": autotune.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    timm = importlib.util.find_spec("timm")
+    if timm is not None:
+        versions["timm"] = importlib.metadata.version("timm")
+    if device.type == "cuda":
+        versions["cuda"] = torch.version.cuda or "unknown"
+        versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    return HostFacts(
+        cpu=_cpu_name(),
+        physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
+        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        default_num_threads=torch.get_num_threads(),
+        memory_bytes=psutil.virtual_memory().total,
+        shm_bytes=shutil.disk_usage(_SHM).total if _SHM.exists() else None,
+        versions=versions,
+    )
+
+
+def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -> str | None:
+    if device.type == "mps":
+        return "torch.compile is experimental on MPS"
+    if device.type == "cpu":
+        compilers = [os.environ.get("CXX", ""), "g++", "clang++"]
+        return None if any(shutil.which(name) for name in compilers if name) else "no C++ compiler (g++ or clang++)"
+    if capability is not None and capability < _FIRST_WITH_TRITON:
+        return "Triton needs compute capability 7.0"
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    return None if any(shutil.which(name) for name in ("cc", "gcc", "clang")) else "Triton needs a C compiler"
+
+
+def _cpu_name() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_flags() -> frozenset[str]:
+    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
+
+
+def _cpuinfo(key: str) -> str | None:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)

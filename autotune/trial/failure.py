@@ -1,0 +1,52 @@
+"""What an exception inside a trial says about the configuration: out of memory, diverged, or failed."""
+
+from __future__ import annotations
+
+import traceback
+
+import torch
+
+from autotune.records import Failure, TrialStatus
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_NOT_SUPPORTED",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "killed by signal: Killed",
+    "killed by signal: Bus error",
+    "out of shared memory",
+)
+"""Texts of RuntimeErrors that mean it: torch raises its own class for the caching allocator only. A loader process dies
+of `Killed` by the kernel's OOM killer and of `Bus error` when /dev/shm is full."""
+
+
+class Diverged(Exception):
+    """A loss is not finite."""
+
+
+def classify(error: BaseException) -> TrialStatus:
+    """The status of a trial that `error` ended."""
+    chain = list(_causes(error))
+    if any(isinstance(link, torch.OutOfMemoryError | MemoryError) for link in chain):
+        return TrialStatus.OOM
+    if any(text in str(link) for link in chain for text in _OUT_OF_MEMORY if isinstance(link, RuntimeError | OSError)):
+        return TrialStatus.OOM
+    return TrialStatus.DIVERGED if isinstance(error, Diverged) else TrialStatus.FAILED
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+def describe(error: BaseException) -> Failure:
+    """The last line of the message for people, the whole traceback for the record."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    name = type(error).__name__
+    reason = str(error) if isinstance(error, Diverged) else f"{name}: {lines[-1] if lines else '(no message)'}"
+    return Failure(reason=reason[:500], traceback="".join(traceback.format_exception(error))[-20_000:])

@@ -1,0 +1,92 @@
+"""One job of an isolated process: enter isolation, run a trial or look at the workload, report, leave at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from autotune.errors import AutotuneError, SpecError
+from autotune.records import TrialRequest
+from autotune.spec import parse_spec
+from autotune.trial import isolation
+from autotune.trial.channel import Reporter
+from autotune.trial.device import resolve_device
+from autotune.trial.facts import gather_facts
+from autotune.trial.run import run_trial
+from autotune.workload import Prepared, prepare
+
+Setting = dict[str, Any]
+"""What all jobs of one study share: `spec` (resolved), `folder` (the spec's own), `scratch` (for temporary files)."""
+
+
+def prepare_workload(setting: Setting) -> Prepared:
+    """Phase one of the workload, safe to run in the template."""
+    folder = Path(setting["folder"])
+    return prepare(parse_spec(setting["spec"], folder), folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    setting: Setting
+    task: Literal["trial", "facts"]
+    request: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        return cls(**json.loads(text))
+
+    def run_and_exit(
+        self,
+        prepared: Prepared | None,
+        *,
+        events: int,
+        output: int,
+        parent: int,
+        prepare: Callable[[Setting], Prepared] | None = None,
+    ) -> None:
+        """Run in this process, which is the job's own, and end it without any clean-up that could hang."""
+        _isolate(output, parent)
+        report = Reporter(events)
+        code = 0
+        try:
+            self._run(prepared or (prepare or prepare_workload)(self.setting), report)
+        except SpecError as error:
+            report("problem", {"kind": type(error).__name__, "problems": list(error.problems)})
+        except AutotuneError as error:
+            report("problem", {"kind": type(error).__name__, "problems": [str(error)]})
+        except BaseException:  # noqa: BLE001 - the process's outer edge: a bug, and its traceback is the evidence
+            sys.excepthook(*sys.exc_info())
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _run(self, prepared: Prepared, report: Reporter) -> None:
+        device = resolve_device(prepared.spec.device)
+        if self.request is None:
+            report("facts", gather_facts(prepared, device).model_dump(mode="json"))
+        else:
+            scratch = Path(self.setting["scratch"])
+            run_trial(prepared, TrialRequest.model_validate(self.request), device, report, scratch)
+
+
+def _isolate(output: int, parent: int) -> None:
+    """A session of its own, death with the parent for itself and all that it forks, output to the controller."""
+    isolation.lead_session()
+    isolation.die_with_parent(parent)
+    os.register_at_fork(after_in_child=isolation.die_with_parent)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(null)
+    os.close(output)

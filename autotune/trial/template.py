@@ -1,0 +1,169 @@
+"""The template: a process that imports and indexes once, and forks every trial in some 10 ms.
+
+It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
+fork. Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a
+fresh interpreter for each trial instead. Either way it owns the trial: it reaps it, and kills what it leaves behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autotune.errors import AutotuneError, SpecError
+from autotune.trial import isolation
+from autotune.trial.channel import ControlLine
+
+if TYPE_CHECKING:
+    from autotune.trial.job import Job
+    from autotune.workload import Prepared
+
+
+def serve(control: socket.socket) -> None:
+    """Prepare the workload that the first message describes, then run trials as asked, until the controller is gone."""
+    isolation.adopt_orphans()
+    line = ControlLine(control)
+    hello = line.receive()
+    if hello is None:
+        return
+    template = _Template(line, hello[0])
+    template.warm_up()
+    template.run()
+
+
+class _Template:
+    def __init__(self, line: ControlLine, setting: dict[str, Any]) -> None:
+        self._line = line
+        self._setting = setting
+        self._prepared: Prepared | None = None
+        self._trials: dict[int, str] = {}
+
+    def warm_up(self) -> None:
+        """Load what every trial needs, and say whether trials can be forked from here."""
+        refusal = None if isolation.ON_LINUX else f"forking PyTorch is not safe on {sys.platform}"
+        problems: list[str] = []
+        if refusal is None:
+            try:
+                refusal = self._prepare()
+            except SpecError as error:
+                problems = list(error.problems)
+            except AutotuneError as error:
+                problems = [str(error)]
+        self._line.send({"event": "ready", "fork_refusal": refusal, "problems": problems})
+
+    def _prepare(self) -> str | None:
+        """Prepare the workload; why the process must not be forked afterwards, or None."""
+        from autotune.trial.job import prepare_workload
+
+        # Torch's own start-up leaves idle OpenBLAS threads, which survive a fork; what the user's modules add may not.
+        threads_of_libraries = _count_threads()
+        self._prepared = prepare_workload(self._setting)
+        if threading.active_count() > 1 or _count_threads() > threads_of_libraries:
+            return "a module of the workload started threads when it was imported"
+        import torch
+
+        touched = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        return "a module of the workload initialised CUDA" if touched else None
+
+    def run(self) -> None:
+        with selectors.DefaultSelector() as selector, _child_deaths() as deaths:
+            selector.register(self._line.socket, selectors.EVENT_READ)
+            selector.register(deaths, selectors.EVENT_READ)
+            alive = True
+            while alive:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if deaths in ready:
+                    deaths.recv(4096)
+                    self._reap()
+                if self._line.socket in ready:
+                    alive = self._obey()
+        for pid in self._trials:
+            isolation.kill_session(pid)
+        isolation.sweep(keep=set())
+
+    def _obey(self) -> bool:
+        """Carry out what the controller asks; False when it is gone."""
+        messages = self._line.receive()
+        for message in messages or []:
+            if "kill" in message:
+                for pid, name in self._trials.items():
+                    if name == message["kill"]:
+                        isolation.kill_session(pid)
+            else:
+                self._start(message)
+        return messages is not None
+
+    def _start(self, message: dict[str, Any]) -> None:
+        from autotune.trial.job import Job
+
+        events, output = self._line.take_descriptors(2)
+        job = Job(setting=self._setting, task=message["task"], request=message.get("request"))
+        pid = (
+            self._spawn(job, events, output)
+            if self._prepared is None or message["fresh"]
+            else self._fork(job, events, output)
+        )
+        os.close(events)
+        os.close(output)
+        self._trials[pid] = message["run"]
+
+    def _fork(self, job: Job, events: int, output: int) -> int:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._line.socket.close()
+                job.run_and_exit(self._prepared, events=events, output=output, parent=parent)
+            finally:
+                os._exit(1)
+        return pid
+
+    def _spawn(self, job: Job, events: int, output: int) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "autotune.trial", "job", str(events), str(output), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            pass_fds=(events, output),
+            start_new_session=True,
+        )
+        assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for
+        with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(job.to_json().encode())
+        return process.pid
+
+    def _reap(self) -> None:
+        for pid in list(self._trials):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done == 0:
+                continue
+            name = self._trials.pop(pid)
+            isolation.kill_session(pid)
+            isolation.sweep(keep=set(self._trials))
+            self._line.send({"event": "exited", "run": name, "code": os.waitstatus_to_exitcode(status)})
+
+
+def _count_threads() -> int:
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+@contextlib.contextmanager
+def _child_deaths() -> Any:
+    """A socket that becomes readable when a child dies."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reader
+    finally:
+        signal.set_wakeup_fd(-1)
+        reader.close()
+        writer.close()
