@@ -1,0 +1,218 @@
+"""The command line: the only module that prints or exits. What a command needs is imported when it runs, so that
+`autotune --help` is instant."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from autotune import __version__
+from autotune.errors import AutotuneError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autotune.records import SearchResult
+
+_BEGAN_S = time.monotonic()
+"""The budget bounds the whole command, imports included."""
+_STUDIES = Path("studies")
+_VALIDATE_LIMIT_S = 300.0
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autotune")
+def cli() -> None:
+    """Find the fastest stable way to train your model on your data on this machine, inside a time budget."""
+
+
+_set_option = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the spec.")
+_device_option = click.option("--device", help="Override the spec's device: auto, cpu, cuda, cuda:1, mps, xpu.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+_spec_argument = click.argument("spec_path", metavar="SPEC", type=click.Path(path_type=Path))
+
+
+@cli.command()
+@_spec_argument
+@click.option("--budget", help="Override the spec's budget: 90s, 10m, 1h30m.")
+@click.option("--out", type=click.Path(path_type=Path), help="Study folder; silent: studies/NAME.")
+@_set_option
+@click.option("--fresh", is_flag=True, help="Start over; an earlier study is kept aside under a new name.")
+@_json_option
+@click.option("--quiet", is_flag=True, help="Show the result only.")
+@_device_option
+def search(
+    spec_path: Path,
+    budget: str | None,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    device: str | None,
+) -> None:
+    """Search the fastest stable configuration for SPEC and write it to the study folder.
+
+    The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
+    """
+    from autotune.report.terminal import Screen
+    from autotune.search import Interrupted
+    from autotune.search import search as run_search
+    from autotune.spec import load_spec
+    from autotune.store import StudyFolder
+
+    loaded = load_spec(spec_path, overrides, budget=budget, device=device)
+    folder = StudyFolder(out or _STUDIES / loaded.spec.name)
+    console = _stderr()
+    aside = folder.set_aside() if fresh else None
+    if aside is not None and not quiet:
+        console.print(f"the earlier study is kept in {aside}", highlight=False)
+    try:
+        with Screen(console, quiet=quiet or as_json) as screen:
+            result = run_search(loaded, folder, began_s=_BEGAN_S, on_progress=screen)
+    except Interrupted as interruption:
+        if interruption.result is not None:
+            _show_result(interruption.result, folder.best, as_json=as_json)
+        else:
+            console.print("interrupted before the baseline was measured")
+        sys.exit(INTERRUPTED)
+    _show_result(result, folder.best, as_json=as_json)
+
+
+@cli.command()
+@_spec_argument
+@_set_option
+@_json_option
+@_device_option
+def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None) -> None:
+    """Check SPEC and show the space that would be searched on this machine. Trains nothing."""
+    from autotune.report.terminal import facts_view, space_view
+    from autotune.report.words import setting
+    from autotune.search import look_around
+    from autotune.spec import load_spec
+
+    loaded = load_spec(spec_path, overrides, device=device)
+    facts, space = look_around(loaded, _VALIDATE_LIMIT_S)
+    if as_json:
+        _print_json(
+            {"facts": facts.model_dump(mode="json"), **space.to_dict(), "dropped": [str(d) for d in space.dropped]}
+        )
+        return
+    baseline = space.baseline.to_dict()
+    searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
+    rows = [(knob, ", ".join(map(setting, values)), setting(baseline[knob])) for knob, values in searched.items()]
+    console = _stderr()
+    console.print(facts_view(facts))
+    console.print(space_view(rows, f"{space.size:,}", [str(dropped) for dropped in space.dropped]))
+
+
+@cli.command()
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("autotune.yaml"))
+def init(path: Path) -> None:
+    """Write a commented spec to FILE (autotune.yaml) that validates as it stands."""
+    from autotune.spec import scaffold_text, study_name
+
+    if path.exists():
+        raise SpecError(f"{path} exists already; give another file name")
+    try:
+        path.write_text(scaffold_text(study_name(path.stem)), encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(path)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of specs, for editors."""
+    from autotune.spec import json_schema
+
+    _print_json(json_schema())
+
+
+@cli.command()
+@_json_option
+@_device_option
+def doctor(as_json: bool, device: str | None) -> None:
+    """Show what this machine offers to a search."""
+    from autotune.execution import look_at_machine
+    from autotune.report.terminal import machine_view
+
+    device_facts, host_facts = look_at_machine(device or "auto")
+    if as_json:
+        _print_json({"device": device_facts.model_dump(mode="json"), "host": host_facts.model_dump(mode="json")})
+    else:
+        _stderr().print(machine_view(device_facts, host_facts))
+
+
+@cli.command()
+@click.argument("study", metavar="STUDY")
+@_json_option
+def show(study: str, as_json: bool) -> None:
+    """Show the result of STUDY, a folder or a name under studies/."""
+    from autotune.report.terminal import best_view
+    from autotune.store import find_study
+
+    folder = find_study(study, _STUDIES)
+    document = folder.read_best()
+    if document is None:
+        raise SpecError(f"{folder.path} has no result yet; run its search again")
+    if as_json:
+        _print_json(document)
+    else:
+        _stderr().print(best_view(document))
+
+
+def _show_result(result: SearchResult, best: Path, *, as_json: bool) -> None:
+    from autotune.report.terminal import result_view
+
+    if as_json:
+        _print_json(result.model_dump(mode="json"))
+        return
+    steps = [f"use {best} in your training code"]
+    if result.already_finished:
+        steps.append("this study was finished before; search it anew with --fresh")
+    _stderr().print(result_view(result, next_steps=steps))
+    click.echo(best)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def main() -> NoReturn:
+    """Run the command and exit with the code that the README's table gives to its outcome."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, _interrupt)
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AutotuneError as error:
+        lines = error.problems if isinstance(error, SpecError) else (str(error),)
+        for line in lines:
+            click.echo(f"error: {line}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(0)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,207 @@
+"""The screen: a live view while a study runs, its result in words, the space that would be searched.
+
+Everything goes to stderr through rich, which knows NO_COLOR and whether it writes to a terminal; where it does not, the
+live view becomes a plain line for each trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from autotune.config import TrainConfig
+from autotune.records import DeviceFacts, Facts, HostFacts, Progress, SearchResult, Standing
+from autotune.report import words
+from autotune.spec.durations import format_duration
+
+_REFRESH_PER_S = 2.0
+"""Drawing takes CPU time from the trial that is being measured."""
+_BAR_WIDTH = 40
+
+
+class Screen:
+    """Shows the snapshots of a running study; a context manager around the whole of it."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._live = (
+            None
+            if quiet or not console.is_terminal
+            else Live(
+                Text("starting PyTorch and looking at the workload …"),
+                console=console,
+                refresh_per_second=_REFRESH_PER_S,
+                transient=True,
+            )
+        )
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.__enter__()
+        elif not self._quiet:
+            self._console.print("starting PyTorch and looking at the workload")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+
+    def __call__(self, progress: Progress) -> None:
+        if self._live is not None:
+            self._live.update(progress_view(progress))
+        elif progress.message and not self._quiet:
+            self._console.print(_plain_line(progress), highlight=False, markup=False, soft_wrap=True)
+
+
+def progress_view(progress: Progress) -> RenderableType:
+    """The whole live view of one snapshot."""
+    left = max(progress.budget_s - progress.elapsed_s, 0.0)
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(f"{progress.study}: {progress.phase}", style="bold"),
+        ProgressBar(total=progress.budget_s, completed=min(progress.elapsed_s, progress.budget_s), width=_BAR_WIDTH),
+        Text(f"{format_duration(round(left))} of {format_duration(round(progress.budget_s))} left"),
+    )
+    counts = ", ".join(f"{count} {status}" for status, count in progress.by_status.items())
+    return Group(bar, _running_line(progress), _leaders_table(progress), Text(counts, style="dim"))
+
+
+def _plain_line(progress: Progress) -> str:
+    best = progress.leaders[0] if progress.leaders else None
+    ratio = f"  best {words.rate(best.samples_per_s)}/s" if best else ""
+    if best and progress.baseline:
+        ratio += f", {best.samples_per_s / progress.baseline.samples_per_s:.2f}x the baseline"
+    return f"{progress.elapsed_s:6.1f} s  {progress.phase}  {progress.message}{ratio}"
+
+
+def _running_line(progress: Progress) -> Text:
+    running = progress.running
+    if running is None:
+        return Text(progress.message or "choosing the next configuration", style="dim")
+    baseline = progress.baseline.config if progress.baseline else running.config
+    speed = f"{words.rate(running.samples_per_s)} samples/s" if running.samples_per_s else "warming up"
+    return Text(f"running {running.purpose}: {words.changes(running.config, baseline)}: {speed}")
+
+
+def _leaders_table(progress: Progress) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("samples/s", "speed-up", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("sets", overflow="fold")
+    if progress.baseline is None:
+        return table
+    for leader in progress.leaders:
+        table.add_row(*_row(leader, progress.baseline))
+    if progress.baseline.config not in [leader.config for leader in progress.leaders]:
+        table.add_row(*_row(progress.baseline, progress.baseline), style="dim")
+    return table
+
+
+def _row(standing: Standing, baseline: Standing) -> tuple[str, ...]:
+    return (
+        words.rate(standing.samples_per_s),
+        f"{standing.samples_per_s / baseline.samples_per_s:.2f}×",
+        words.memory(standing.peak_memory_bytes),
+        words.changes(standing.config, baseline.config),
+    )
+
+
+def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> RenderableType:
+    """The result in words that a person acts on."""
+    parts: list[RenderableType] = [_headline(result.best), _settings_table(result.best), _costs(result.best)]
+    if result.dropped:
+        parts.append(_listing("not searched", result.dropped))
+    if result.notes:
+        parts.append(_listing("to know", result.notes))
+    if next_steps:
+        parts.append(_listing("next", next_steps))
+    return Group(*parts)
+
+
+def best_view(document: dict[str, Any]) -> RenderableType:
+    """The heart of a study from its `best.yaml` alone."""
+    return Group(_headline(document), _settings_table(document), _costs(document))
+
+
+def _headline(document: dict[str, Any]) -> Text:
+    verdict = document["stability"]["verdict"]
+    figures, baseline = document["measured"], document["baseline"]
+    same = document["config"] == baseline["config"]
+    head = "the baseline stands" if same else f"{words.speedup(document)} the baseline's throughput"
+    steps = next((int(check["value"]) for check in document["stability"]["checks"] if check["name"] == "soak"), 0)
+    seen = f": no instability seen, {steps} steps in one go among them" if verdict == "stable" and steps else ""
+    return Text.assemble(
+        (f"{document['study']}: {head}\n", "bold green" if verdict == "stable" else "bold yellow"),
+        f"{words.rate(figures['samples_per_s'])} samples/s against {words.rate(baseline['samples_per_s'])}; ",
+        f"verdict: {verdict}{seen}",
+    )
+
+
+def _settings_table(document: dict[str, Any]) -> Table:
+    config, baseline = (TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"]))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("set")
+    table.add_column("to", style="bold")
+    table.add_column("from", style="dim")
+    for knob, (own, before) in config.differences(baseline).items():
+        table.add_row(knob, words.setting(own), words.setting(before))
+    return table
+
+
+def _costs(document: dict[str, Any]) -> Text:
+    figures, baseline, effort = document["measured"], document["baseline"], document["search"]
+    memory, before = figures["peak_memory_bytes"], baseline["peak_memory_bytes"]
+    times = f", {memory / before:.2f}× the baseline's" if before else ""
+    return Text(
+        f"memory {words.memory(memory)} at the peak{times}; "
+        f"waiting for data {figures['data_wait_fraction']:.0%} of the time, was {baseline['data_wait_fraction']:.0%}\n"
+        f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm in "
+        f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {effort['training_s']:.0f} s of them training"
+    )
+
+
+def machine_view(device: DeviceFacts, host: HostFacts) -> RenderableType:
+    """What a machine offers to a search."""
+    refusal = device.compile_refusal
+    lines = (
+        f"device      {device.name} ({device.kind}), {words.memory(device.total_memory_bytes)}",
+        f"fast AMP    {', '.join(device.amp_dtypes) or 'none'}",
+        f"compile     {refusal or 'yes'}",
+        f"host        {host.cpu}, {host.usable_cores} usable cores, {words.memory(host.memory_bytes)}",
+        f"versions    {', '.join(f'{name} {version}' for name, version in host.versions.items())}",
+    )
+    return Text("\n".join(lines))
+
+
+def facts_view(facts: Facts) -> RenderableType:
+    """Machine and workload, as far as the search cares."""
+    work = facts.workload
+    samples = "unknown" if work.dataset_samples is None else f"{work.dataset_samples:,}"
+    shape = "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
+    model = f"model       {work.parameters:,} parameters{', BatchNorm' if work.batch_norm else ''}"
+    return Group(machine_view(facts.device, facts.host), Text(f"{model}\ndata        {samples} samples of {shape}"))
+
+
+def space_view(rows: Sequence[tuple[str, str, str]], size: str, dropped: Sequence[str]) -> RenderableType:
+    """`rows`: knob, values, the baseline's value."""
+    table = Table(box=None, pad_edge=False, header_style="dim", title=f"{size} configurations", title_justify="left")
+    for heading in ("knob", "values", "baseline"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return Group(table, _listing("not searched", dropped)) if dropped else table
+
+
+def _listing(heading: str, lines: Sequence[str]) -> Text:
+    return Text.assemble((f"{heading}:\n", "dim"), "\n".join(f"  {line}" for line in lines))

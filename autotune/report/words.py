@@ -1,0 +1,44 @@
+"""Figures and configurations in words: one spelling for every place that shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autotune.config import KnobValue, TrainConfig
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def memory(count: float) -> str:
+    """Bytes with a binary unit: 258576384 → `247 MiB`."""
+    for unit in _UNITS:
+        if count < 1024 or unit == _UNITS[-1]:
+            break
+        count /= 1024
+    return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
+
+
+def rate(samples_per_s: float) -> str:
+    """Samples per second with three significant digits or more: 1412.3 → `1,412`, 8.254 → `8.25`."""
+    return f"{samples_per_s:,.0f}" if samples_per_s >= 100 else f"{samples_per_s:.3g}"
+
+
+def setting(value: KnobValue) -> str:
+    """A knob's value as YAML writes it."""
+    if value is None:
+        return "default"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def changes(config: TrainConfig, baseline: TrainConfig) -> str:
+    """What sets `config` apart from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
+    different = config.differences(baseline)
+    return ", ".join(f"{knob} {setting(own)}" for knob, (own, _) in different.items()) or "the baseline"
+
+
+def speedup(document: Mapping[str, Any]) -> str:
+    """`1.51× (95 % interval 1.38 to 1.65)`."""
+    ratio, interval = document["speedup"]["ratio"], document["speedup"]["ci95"]
+    sure = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else " (not yet confirmed)"
+    return f"{ratio:.2f}×{sure}"

@@ -1,0 +1,65 @@
+"""The wall-clock budget of the whole command: what is spent, what is left, and what each phase may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Clock = Callable[[], float]
+
+CONFIRM_SHARE = 0.28
+"""For the three best and the baseline again, in alternation, and for the soak of the winner."""
+MOST_FOR_CONFIRMING = 0.5
+"""Where steps are so slow that the share would not do; a search needs the rest."""
+EMIT_RESERVE_S = 0.5
+"""For writing the result after the last process has been killed."""
+
+_TRIAL_SHARE = 0.03
+_SHORTEST_TRIAL_S, _LONGEST_TRIAL_S = 1.5, 20.0
+_COMPILE_ALLOWANCE_S = 180.0
+
+
+class Budget:
+    """Counts from the beginning of the command, on top of what earlier sessions of the same study have spent."""
+
+    def __init__(self, total_s: float, clock: Clock, *, began_s: float | None = None) -> None:
+        """`began_s`: when the command began, on `clock`; silent: now."""
+        self.total_s = total_s
+        self._clock = clock
+        self._began_s = clock() if began_s is None else began_s
+        self._spent_before_s = 0.0
+        self._confirm_s = total_s * CONFIRM_SHARE
+
+    def carry_over(self, spent_before_s: float) -> None:
+        """What earlier sessions have spent, known only once their records are read."""
+        self._spent_before_s = spent_before_s
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._spent_before_s + self._clock() - self._began_s
+
+    @property
+    def remaining_s(self) -> float:
+        """Until the last process has to be gone."""
+        return self.total_s - EMIT_RESERVE_S - self.elapsed_s
+
+    def reserve_for_confirming(self, needed_s: float) -> None:
+        """Keep `needed_s` for the end, within bounds; never less than its share."""
+        self._confirm_s = self.total_s * min(max(needed_s / self.total_s, CONFIRM_SHARE), MOST_FOR_CONFIRMING)
+
+    @property
+    def search_remaining_s(self) -> float:
+        return self.total_s - self._confirm_s - self.elapsed_s
+
+    @property
+    def trial_s(self) -> float:
+        """Warm-up and timed steps of one search trial; enough of them fit for a model of the space."""
+        return min(max(self.total_s * _TRIAL_SHARE, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
+
+    def baseline_deadline_s(self) -> float:
+        """Half of the search: a baseline that takes longer leaves no time to find anything better."""
+        return min(self.total_s * (1 - CONFIRM_SHARE) / 2, self.remaining_s)
+
+    def trial_deadline_s(self, baseline_wall_s: float, *, compiles: bool) -> float:
+        """When a search trial is killed: what the baseline took, with much to spare, never past the search's end."""
+        patience_s = 2 * baseline_wall_s + 3 * self.trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)
+        return max(min(patience_s, self.search_remaining_s), 0.0)

@@ -1,0 +1,140 @@
+"""From spec and facts to the space: which knobs apply here, with which values, around which baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
+from autotune.errors import SpecError
+from autotune.knobs import KNOBS, Knob, KnobContext
+from autotune.records import Facts
+from autotune.search.space import Dimension, Dropped, Space
+from autotune.spec import Spec
+from autotune.spec.model import allows_effective_batch
+
+_BATCH = ("micro_batch_size", "grad_accum_steps")
+
+
+def build_space(spec: Spec, facts: Facts) -> Space:
+    """The space of `spec` on this machine. Raises SpecError when no point meets the spec."""
+    context = KnobContext(spec=spec, facts=facts)
+    baseline = _baseline(context)
+    searched: dict[str, tuple[KnobValue, ...]] = {}
+    dropped: list[Dropped] = []
+    for knob in KNOBS:
+        searched[knob.name], refused = _applicable(knob, context, baseline)
+        dropped += refused
+    accum_by_micro = _batch_plan(spec, searched)
+    searched["micro_batch_size"] = tuple(accum_by_micro)
+    if isinstance(spec.training.effective_batch_size, int):
+        searched["grad_accum_steps"] = (baseline.grad_accum_steps,)
+        size = spec.training.effective_batch_size
+        dropped.append(Dropped(knob="grad_accum_steps", value=None, reason=f"follows from effective_batch_size {size}"))
+    accum_by_micro.setdefault(baseline.micro_batch_size, (baseline.grad_accum_steps,))
+    dimensions = _dimensions(searched, baseline)
+    varied = {dimension.knob for dimension in dimensions}
+    return Space(
+        baseline=baseline,
+        dimensions=dimensions,
+        held={name: searched[name][0] for name in KNOB_NAMES if name not in varied},
+        accum_by_micro=accum_by_micro,
+        dropped=tuple(dropped),
+    )
+
+
+def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tuple[tuple[KnobValue, ...], list[Dropped]]:
+    """The values of `knob` that apply, and what dropped out; never empty: the baseline's value stands in."""
+    wanted: tuple[KnobValue, ...] = context.spec.search.values(knob.name) or knob.domain(context)
+    reasons = {value: knob.refusal(value, context) for value in wanted}
+    values = tuple(value for value in wanted if reasons[value] is None)
+    refused = [(value, reason) for value, reason in reasons.items() if reason is not None]
+    if not refused:
+        return values, []
+    if len(values) <= 1 and len({reason for _, reason in refused}) == 1:
+        dropped = [Dropped(knob=knob.name, value=None, reason=refused[0][1])]
+    else:
+        dropped = [Dropped(knob=knob.name, value=value, reason=reason) for value, reason in refused]
+    own = baseline.to_dict()[knob.name]
+    return values or (own if own is not None else knob.untuned_value(context),), dropped
+
+
+def _dimensions(searched: dict[str, tuple[KnobValue, ...]], baseline: TrainConfig) -> tuple[Dimension, ...]:
+    """A dimension for each knob with a choice; the baseline's own value belongs to it, so that it is a point too."""
+    dimensions = []
+    for name, values in searched.items():
+        own = baseline.to_dict()[name]
+        outside = own not in values and not (name == "prefetch_factor" and own is None)
+        ordered = _in_order((own, *values)) if outside else values
+        if len(ordered) > 1:
+            dimensions.append(Dimension(knob=name, values=ordered, searched=values))
+    return tuple(dimensions)
+
+
+def _in_order(values: Iterable[KnobValue]) -> tuple[KnobValue, ...]:
+    """Numbers by size; anything else as given, the baseline's value first."""
+    listed = list(values)
+    numbers = [value for value in listed if type(value) is int]
+    return tuple(sorted(numbers)) if len(numbers) == len(listed) else tuple(listed)
+
+
+def _batch_plan(spec: Spec, searched: dict[str, tuple[KnobValue, ...]]) -> dict[int, tuple[int, ...]]:
+    """For each micro-batch size the accumulation counts that meet the effective batch; sizes with none drop out."""
+    wanted = spec.training.effective_batch_size
+    micro_sizes = [value for value in searched["micro_batch_size"] if isinstance(value, int)]
+    counts = [value for value in searched["grad_accum_steps"] if isinstance(value, int)]
+    listed = spec.search.grad_accum_steps is not None
+    plan: dict[int, tuple[int, ...]] = {}
+    for micro in micro_sizes:
+        if isinstance(wanted, int) and not listed:
+            fitting: tuple[int, ...] = (wanted // micro,) if wanted % micro == 0 else ()
+        else:
+            fitting = tuple(count for count in counts if allows_effective_batch(wanted, micro * count))
+        if fitting:
+            plan[micro] = fitting
+    if not plan:
+        raise SpecError(
+            f"search: no micro_batch_size of {micro_sizes} gives training.effective_batch_size {wanted} "
+            f"with any grad_accum_steps{f' of {counts}' if listed else ''}; widen one of the three"
+        )
+    return plan
+
+
+def _baseline(context: KnobContext) -> TrainConfig:
+    """The spec's baseline; what it is silent on is what an untuned PyTorch user gets."""
+    given = context.spec.baseline.model_dump(exclude_none=True)
+    untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
+    config = TrainConfig.from_dict({**untuned, **given, **_baseline_batch(context)})
+    for knob in KNOBS:
+        refusal = knob.refusal(given[knob.name], context) if knob.name in given else None
+        if refusal:
+            raise SpecError(f"baseline.{knob.name}: {given[knob.name]} cannot apply here: {refusal}")
+    if not config.num_workers:
+        config = config.replace(prefetch_factor=None)
+    samples = context.facts.workload.dataset_samples
+    if samples is not None and samples < config.effective_batch_size:
+        raise SpecError(
+            f"data: the data set has {samples} samples, fewer than the {config.effective_batch_size} of one optimizer "
+            "step; give more data, or a smaller baseline.micro_batch_size or training.effective_batch_size"
+        )
+    return config
+
+
+def _baseline_batch(context: KnobContext) -> dict[str, int]:
+    """Micro-batch 32, no accumulation beyond what the effective batch size asks; what the spec gives goes first."""
+    baseline, wanted = context.spec.baseline, context.spec.training.effective_batch_size
+    smallest = 1 if wanted == "free" else wanted if isinstance(wanted, int) else wanted.min
+    largest = None if wanted == "free" else wanted if isinstance(wanted, int) else wanted.max
+    micro, accum = baseline.micro_batch_size, baseline.grad_accum_steps
+    if micro is None:
+        ceiling = min(32, (largest or 32) // (accum or 1), context.facts.workload.dataset_samples or 32)
+        micro = max(ceiling, 1)
+        if isinstance(wanted, int):
+            micro = wanted // accum if accum else max(size for size in range(1, micro + 1) if wanted % size == 0)
+    if accum is None:
+        accum = -(-smallest // micro)
+    if not allows_effective_batch(wanted, micro * accum):
+        raise SpecError(
+            f"baseline: micro_batch_size {micro} × grad_accum_steps {accum} = {micro * accum} "
+            f"does not meet training.effective_batch_size {wanted}"
+        )
+    return {"micro_batch_size": micro, "grad_accum_steps": accum}

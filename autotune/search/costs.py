@@ -1,0 +1,50 @@
+"""What runs will cost, judged by the trials so far: for planning the confirmation inside the budget."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from autotune.config import TrainConfig
+from autotune.records import TrialRecord
+from autotune.search.ledger import Ledger
+
+SHORTEST_RUN_S = 0.8
+"""Training seconds of a confirming run: less would leave nothing after the warm-up."""
+SPARE = 1.15
+"""A run may take this much longer than it did before."""
+_FEWEST_STEPS = 4
+"""Optimizer steps of any run after its first: two of warm-up, two timed."""
+
+
+class Costs:
+    """Seconds of wall-clock; a configuration without a search trial counts as free."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def run_s(self, config: TrainConfig, limit_s: float) -> float:
+        """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
+        record = self._record(config)
+        warm_up = record.result.warm_up if record else None
+        first_step_s = warm_up.first_step_s if warm_up else 0.0
+        return self.overhead_s() + first_step_s + max(limit_s, _FEWEST_STEPS * self.step_s(config))
+
+    def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
+        return rounds * SPARE * sum(self.run_s(config, limit_s) for config in configs)
+
+    def soak_s(self, config: TrainConfig, steps: int) -> float:
+        return SPARE * (self.overhead_s() + steps * self.step_s(config)) if steps else 0.0
+
+    def step_s(self, config: TrainConfig) -> float:
+        record = self._record(config)
+        blocks = record.result.blocks if record else ()
+        return sum(block.seconds for block in blocks) / sum(block.steps for block in blocks) if blocks else 0.0
+
+    def overhead_s(self) -> float:
+        """Of one run outside its training steps: the fork, the model, the loader's processes."""
+        seen = [record.result.wall_s - record.result.training_s for record in self._ledger.measured()]
+        return statistics.median(seen) if seen else 0.0
+
+    def _record(self, config: TrainConfig) -> TrialRecord | None:
+        return next((record for record in self._ledger.measured() if record.result.config == config), None)

@@ -1,0 +1,95 @@
+"""A sampler around a sampler, that never proposes a configuration twice, and proposes the planned ones first."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.config import TrainConfig
+from autotune.search.space import Space
+
+
+class DistinctSampler(BaseSampler):
+    """Gives the inner sampler's proposal when it is new, else the nearest new one in steps between neighbouring values.
+
+    Several points can mean one configuration, and a Gaussian process likes to come back to its optimum: both would
+    spend seconds of training on what is known.
+    """
+
+    def __init__(self, inner: BaseSampler, space: Space, planned: Sequence[TrainConfig], seed: int) -> None:
+        self._inner = inner
+        self._space = space
+        self._planned = planned
+        self._random = random.Random(seed)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return dict(self._space.distributions)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        tried = tried_configs(study, self._space)
+        for config in self._planned:
+            if config not in tried:
+                return self._space.indices_of(config)
+        proposal = self._proposal(study, trial)
+        point = next((point for point in self._around(proposal) if self._space.config_at(point) not in tried), None)
+        return point or proposal
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._inner.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._inner.reseed_rng()
+
+    def _proposal(self, study: Study, trial: FrozenTrial) -> dict[str, int]:
+        point = self._inner.sample_relative(study, trial, self._inner.infer_relative_search_space(study, trial))
+        for name, distribution in self._space.distributions.items():
+            if name not in point:
+                point[name] = self._inner.sample_independent(study, trial, name, distribution)
+        return point
+
+    def _around(self, start: Mapping[str, int]) -> Iterator[dict[str, int]]:
+        """All points, nearest first: breadth first over single steps along one dimension."""
+        seen = {tuple(sorted(start.items()))}
+        ring = [dict(start)]
+        while ring:
+            yield from ring
+            following: list[dict[str, int]] = []
+            for point in ring:
+                for neighbour in self._neighbours(point):
+                    key = tuple(sorted(neighbour.items()))
+                    if key not in seen:
+                        seen.add(key)
+                        following.append(neighbour)
+            self._random.shuffle(following)
+            ring = following
+
+    def _neighbours(self, point: Mapping[str, int]) -> Iterator[dict[str, int]]:
+        for name, distribution in self._space.distributions.items():
+            for index in (point[name] - 1, point[name] + 1):
+                if distribution.low <= index <= distribution.high:
+                    yield {**point, name: index}
+
+
+def tried_configs(study: Study, space: Space) -> set[TrainConfig]:
+    """What has been measured, has failed by its own doing, or is running.
+
+    A trial told FAIL was a zombie or interrupted: it says nothing about its configuration, which may come again.
+    """
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
+    return {space.config_at(trial.params) for trial in trials if trial.params.keys() == space.distributions.keys()}

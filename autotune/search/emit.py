@@ -1,0 +1,78 @@
+"""From a study to the document of `best.yaml`: the configuration, what it is worth, and how far that can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.records import Check, Facts, Measurement, TrialRecord
+from autotune.search.budget import Budget
+from autotune.search.ledger import Ledger
+from autotune.stats import Estimate
+
+FORMAT = 1
+STABLE, UNCONFIRMED = "stable", "unconfirmed"
+
+
+def best_document(
+    *,
+    study: str,
+    config: TrainConfig,
+    measured: Measurement,
+    baseline_config: TrainConfig,
+    baseline: Measurement,
+    speedup: Estimate,
+    checks: Sequence[Check],
+    verdict: str,
+    ledger: Ledger,
+    budget: Budget,
+    facts: Facts,
+    spec_sha256: str,
+) -> dict[str, Any]:
+    """`best.yaml` as a plain document; keys are stable, units stand in the names."""
+    interval = speedup.interval
+    return {
+        "format": FORMAT,
+        "study": study,
+        "config": config.to_dict(),
+        "effective_batch_size": config.effective_batch_size,
+        "measured": _figures(measured),
+        "baseline": {"config": baseline_config.to_dict(), **_figures(baseline)},
+        "speedup": {
+            "ratio": round(speedup.value, 4),
+            "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
+        },
+        "stability": {"verdict": verdict, "checks": [check.model_dump(mode="json") for check in checks]},
+        "search": _effort(ledger.records, budget),
+        "environment": _environment(facts),
+        "spec_sha256": spec_sha256,
+        "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+
+
+def _figures(measurement: Measurement) -> dict[str, Any]:
+    figures = measurement.model_dump(mode="json")
+    return {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()} | {
+        "samples_per_s_ci95": [round(end, 3) for end in measurement.samples_per_s_ci95 or ()] or None
+    }
+
+
+def _effort(records: Sequence[TrialRecord], budget: Budget) -> dict[str, Any]:
+    by_status: dict[str, int] = {}
+    for record in records:
+        by_status[str(record.result.status)] = by_status.get(str(record.result.status), 0) + 1
+    training_s = sum(record.result.training_s for record in records)
+    return {
+        "trials": sum(record.optuna_trial is not None for record in records),
+        "runs": len(records),
+        "by_status": by_status,
+        "budget_s": round(budget.total_s, 1),
+        "elapsed_s": round(budget.elapsed_s, 1),
+        "training_s": round(training_s, 1),
+    }
+
+
+def _environment(facts: Facts) -> dict[str, Any]:
+    return {"device": facts.device.name, "device_kind": facts.device.kind, "cpu": facts.host.cpu, **facts.host.versions}

@@ -1,0 +1,96 @@
+"""The search share of the budget: ask, run, tell, until its time is over or the whole space is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from autotune.config import TrainConfig
+from autotune.errors import NoStableConfiguration
+from autotune.records import Phase, Purpose, TrialRecord, TrialRequest
+from autotune.search.budget import Budget
+from autotune.search.confirm import needed_s
+from autotune.search.figures import is_ok
+from autotune.search.ledger import Ledger
+from autotune.search.runner import TrialRunner
+from autotune.spec.durations import format_duration
+
+_SMALLEST_USEFUL_S = 1.0
+"""Of training: in less, no trial gets through its warm-up."""
+
+
+class Exploration:
+    """Runs the baseline, the expert's seeds and the strategy's proposals."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        runner: TrialRunner,
+        budget: Budget,
+        baseline: TrainConfig,
+        seeds: list[TrainConfig],
+        seed: int,
+        soak_steps: int,
+        on_better: Callable[[], None],
+    ) -> None:
+        """`seed`: of the model's weights and the sample order, the same in every search trial. `soak_steps`: of the
+        winner, later, for which time is kept. `on_better` is called whenever a trial has become the fastest so far."""
+        self._ledger = ledger
+        self._runner = runner
+        self._budget = budget
+        self._baseline = baseline
+        self._seeds = seeds
+        self._seed = seed
+        self._soak_steps = soak_steps
+        self._on_better = on_better
+
+    def run(self) -> None:
+        """Raises NoStableConfiguration when the baseline comes to no figure."""
+        self._runner.phase = Phase.SEARCHING
+        if self._ledger.baseline() is None:
+            self._measure_baseline()
+        start_up_s = self._start_up_s()
+        while self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S and not self._ledger.exhausted:
+            number, config = self._ledger.ask()
+            purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
+            limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
+            deadline_s = self._budget.trial_deadline_s(self._baseline_wall_s(), compiles=config.compile != "none")
+            self._try(config, purpose, number, limit_s, deadline_s)
+
+    def _measure_baseline(self) -> None:
+        number, config = self._ledger.ask()
+        deadline_s = self._budget.baseline_deadline_s()
+        record = self._try(config, Purpose.BASELINE, number, self._budget.trial_s, deadline_s)
+        if not is_ok(record):
+            raise NoStableConfiguration(_why_no_baseline(record, self._budget))
+
+    def _try(
+        self, config: TrainConfig, purpose: Purpose, number: int, limit_s: float, deadline_s: float
+    ) -> TrialRecord:
+        fastest_before = self._ledger.measured()[:1]
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
+        record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number)
+        self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._soak_steps))
+        if self._ledger.measured()[:1] != fastest_before:
+            self._on_better()
+        return record
+
+    def _baseline_wall_s(self) -> float:
+        baseline = self._ledger.baseline()
+        return baseline.result.wall_s if baseline else 0.0
+
+    def _start_up_s(self) -> float:
+        baseline = self._ledger.baseline()
+        return baseline.result.start_up_s or 0.0 if baseline else 0.0
+
+
+def _why_no_baseline(record: TrialRecord, budget: Budget) -> str:
+    result = record.result
+    reason = result.failure.reason if result.failure else "no timed block"
+    where = f"its record is trials/{record.number:04d}.json"
+    advice = {
+        "oom": "give a smaller baseline.micro_batch_size",
+        "timeout": f"the budget of {format_duration(budget.total_s)} is too short for this workload; raise it",
+        "diverged": "lower training.optimizer.lr, or mend the model: training does not survive its first steps",
+    }.get(result.status, "mend the workload")
+    return f"the baseline itself fails ({result.status}): {reason}; {advice}. {where}"

@@ -1,0 +1,37 @@
+"""What must stay the same for a study to go on: the spec but its budget, the space, the machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autotune.records import Facts
+from autotune.search.space import Space
+
+_MAY_CHANGE = ("budget", "name")
+"""A larger budget is how a study goes on; the name is the folder's."""
+
+
+def study_identity(spec: dict[str, Any], space: Space, facts: Facts) -> dict[str, Any]:
+    """Plain JSON, to be kept with the study and compared at the next session."""
+    versions = facts.host.versions
+    return {
+        "spec": {key: value for key, value in spec.items() if key not in _MAY_CHANGE},
+        "space": space.to_dict(),
+        "machine": {"device": facts.device.name, "cpu": facts.host.cpu, "torch": versions.get("torch")},
+    }
+
+
+def differences(before: Any, now: Any, path: str = "") -> list[str]:
+    """One line for each leaf in which two documents differ."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [
+            line
+            for key in keys
+            for line in differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if before == now else [f"{path}: was {_shown(before)}, is {_shown(now)}"]
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else str(value)

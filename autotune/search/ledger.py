@@ -1,0 +1,186 @@
+"""The books of a study: Optuna's storage and the trial records, kept so that a crash at any moment loses neither.
+
+A trial is written to its file first and told to Optuna second. On resume the files settle what Optuna still believes to
+be running: told from its record where there is one, closed as FAIL where there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.samplers import BaseSampler
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure, StudyMismatch
+from autotune.records import Purpose, TrialRecord
+from autotune.search.distinct import tried_configs
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.identity import differences
+from autotune.search.space import Space
+from autotune.search.strategies import Learning
+from autotune.store import StudyFolder
+
+log = logging.getLogger(__name__)
+
+_FEASIBLE, _INFEASIBLE = -1.0, 1.0
+_NAME = "autotune"
+_IDENTITY, _FINISHED = "identity", "finished"
+
+
+class Ledger:
+    """One study in its folder. All its methods keep files and storage in step."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        space: Space,
+        sampler: BaseSampler,
+        learning: Learning,
+        identity: dict[str, Any],
+    ) -> None:
+        """Opens or creates the study. Raises StudyMismatch when the folder holds one of another identity."""
+        self._folder = folder
+        self._space = space
+        self._learning = learning
+        self.records = folder.read_trials()
+        self._storage, self._study = _open_study(folder, sampler)
+        self._check_identity(identity)
+        self._settle_running()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Budget that the trials on record had used up when the last of them ended."""
+        return max((record.elapsed_s for record in self.records), default=0.0)
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._study.user_attrs.get(_FINISHED))
+
+    def mark_finished(self) -> None:
+        self._study.set_user_attr(_FINISHED, True)
+
+    @property
+    def next_number(self) -> int:
+        return max((record.number for record in self.records), default=-1) + 1
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every configuration of the space has been tried."""
+        return len(tried_configs(self._study, self._space)) >= self._space.size
+
+    def ask(self) -> tuple[int, TrainConfig]:
+        """The next Optuna trial, and the configuration that it proposes."""
+        trial = self._study.ask(dict(self._space.distributions))
+        config = self._space.config_at(trial.params)
+        for knob, value in config.to_dict().items():
+            trial.set_user_attr(knob, value)
+        return trial.number, config
+
+    def file(self, record: TrialRecord) -> None:
+        """Keep the record of a trial that has ended; a search trial is then told to Optuna."""
+        self._folder.write_trial(record)
+        self.records.append(record)
+        if record.optuna_trial is not None:
+            self._tell(record)
+
+    def withdraw(self, optuna_trial: int) -> None:
+        """Close an asked trial that came to no result through no doing of its configuration."""
+        self._study.tell(optuna_trial, state=TrialState.FAIL)
+
+    def measured(self) -> list[TrialRecord]:
+        """Search trials that came to a figure, the fastest first."""
+        done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
+        return sorted(done, key=samples_per_s, reverse=True)
+
+    def baseline(self) -> TrialRecord | None:
+        """The baseline's own trial, once it came to a figure."""
+        return next((record for record in self.of_purpose(Purpose.BASELINE) if is_ok(record)), None)
+
+    def of_purpose(self, purpose: Purpose) -> list[TrialRecord]:
+        return [record for record in self.records if record.purpose is purpose]
+
+    def close(self) -> None:
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def _tell(self, record: TrialRecord) -> None:
+        number = record.optuna_trial
+        if number is None:
+            return
+        if record.purpose is Purpose.BASELINE and not is_ok(record):
+            self.withdraw(number)  # without a baseline there is no study; the next session tries it again
+            return
+        study_id = self._storage.get_study_id_from_name(_NAME)
+        trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
+        trial.set_user_attr("status", str(record.result.status))
+        trial.set_user_attr("record", record.number)
+        feasible = is_ok(record)
+        # Optuna reads constraints by position and wants them on all trials or on none.
+        trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
+        if feasible:
+            self._study.tell(number, samples_per_s(record))
+        elif self._learning is Learning.WORST_VALUE:
+            self._study.tell(number, self._worst_value())
+        else:
+            self._study.tell(number, state=TrialState.PRUNED)
+
+    def _worst_value(self) -> float:
+        return min(map(samples_per_s, self.measured()), default=0.0)
+
+    def _check_identity(self, identity: dict[str, Any]) -> None:
+        before = self._study.user_attrs.get(_IDENTITY)
+        if before is None:
+            self._study.set_user_attr(_IDENTITY, identity)
+            return
+        changed = differences(before, identity)
+        if changed:
+            raise StudyMismatch(
+                f"{self._folder.path} holds another study; what differs:\n"
+                + "\n".join(f"  {line}" for line in changed)
+                + "\nGo on with what it was begun with, start over with --fresh (the old study is kept), or use --out"
+            )
+
+    def _settle_running(self) -> None:
+        by_trial = {record.optuna_trial: record for record in self.records if record.optuna_trial is not None}
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING)):
+            record = by_trial.get(trial.number)
+            if record is not None:
+                self._tell(record)
+            else:
+                log.info(
+                    "Optuna trial %d was running when the last session ended; closed without a result", trial.number
+                )
+                self.withdraw(trial.number)
+
+
+def _open_study(folder: StudyFolder, sampler: BaseSampler) -> tuple[RDBStorage, optuna.Study]:
+    try:
+        storage = _open_storage(folder.database)
+        study = optuna.create_study(
+            storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
+        )
+    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise EnvironmentFailure(f"cannot use {folder.database}: {error}") from error
+    return storage, study
+
+
+def _open_storage(path: Path) -> RDBStorage:
+    """SQLite with a write-ahead log: no reader blocks the controller, and a commit costs a millisecond, not seventy."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    storage = RDBStorage(f"sqlite:///{path}")
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def _relax(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()
+    return storage

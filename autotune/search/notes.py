@@ -1,0 +1,71 @@
+"""What a reader of the result should know before relying on it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.records import Facts, Purpose, TrialRecord
+
+
+def notes_on(
+    document: dict[str, Any], records: Sequence[TrialRecord], baseline: TrainConfig, facts: Facts
+) -> tuple[str, ...]:
+    """One sentence each, the most important first."""
+    config = TrainConfig.from_dict(document["config"])
+    notes = [
+        _on_verdict(document, config, baseline),
+        _on_batch(config, baseline),
+        _on_batch_norm(config, baseline, facts),
+    ]
+    notes += [_on_unreadable(records), _on_failures(records)]
+    return tuple(note for note in notes if note)
+
+
+def _on_verdict(document: dict[str, Any], config: TrainConfig, baseline: TrainConfig) -> str | None:
+    if config == baseline:
+        return "No configuration was faster than the baseline beyond doubt, so the baseline itself stands in best.yaml."
+    if document["stability"]["verdict"] == "stable":
+        return None
+    failed = [check["name"] for check in document["stability"]["checks"] if not check["passed"]]
+    missing = f" ({', '.join(failed)} not passed)" if failed else ""
+    return f"Unconfirmed{missing}: the budget ended first. Run the same command with a larger --budget to go on."
+
+
+def _on_batch(config: TrainConfig, baseline: TrainConfig) -> str | None:
+    ours, theirs = config.effective_batch_size, baseline.effective_batch_size
+    if ours == theirs:
+        return None
+    factor = ours / theirs
+    return (
+        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
+        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root)."
+    )
+
+
+def _on_batch_norm(config: TrainConfig, baseline: TrainConfig, facts: Facts) -> str | None:
+    if not facts.workload.batch_norm or config.micro_batch_size >= baseline.micro_batch_size:
+        return None
+    return (
+        f"The model has BatchNorm, which sees the micro-batch: its statistics now come from {config.micro_batch_size} "
+        f"samples instead of {baseline.micro_batch_size}."
+    )
+
+
+def _on_unreadable(records: Sequence[TrialRecord]) -> str | None:
+    paths = sorted({path for record in records for path in record.result.unreadable_samples})
+    if not paths:
+        return None
+    files = "1 image cannot" if len(paths) == 1 else f"{len(paths)} images cannot"
+    return f"{files} be read and was replaced by the next one; your own training may stop there. First: {paths[0]}"
+
+
+def _on_failures(records: Sequence[TrialRecord]) -> str | None:
+    broken = [record for record in records if record.result.status in ("failed", "crashed")]
+    if not broken:
+        return None
+    first = broken[0]
+    where = "while confirming" if first.purpose in (Purpose.CONFIRM, Purpose.SOAK) else "in the search"
+    reason = first.result.failure.reason if first.result.failure else first.result.status
+    return f"{len(broken)} trials broke {where}; the first, trials/{first.number:04d}.json: {reason}"

@@ -1,0 +1,207 @@
+"""`search`: a study from its spec to its result. The one place that knows the order of the phases."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from autotune.errors import NoStableConfiguration
+from autotune.execution import Backend, LocalBackend
+from autotune.records import Facts, Phase, SearchResult
+from autotune.search.budget import Budget, Clock
+from autotune.search.build_space import build_space
+from autotune.search.conclude import Conclusion
+from autotune.search.confirm import Confirmation
+from autotune.search.distinct import DistinctSampler
+from autotune.search.explore import Exploration
+from autotune.search.identity import study_identity
+from autotune.search.ledger import Ledger
+from autotune.search.notes import notes_on
+from autotune.search.runner import OnProgress, TrialRunner
+from autotune.search.seeds import expert_seeds
+from autotune.search.space import Space
+from autotune.search.strategies import STRATEGIES
+from autotune.spec import LoadedSpec
+from autotune.store import StudyFolder
+
+log = logging.getLogger(__name__)
+
+StartBackend = Callable[[dict[str, Any], Path], Backend]
+
+
+class Interrupted(Exception):
+    """Ctrl-C. `result` is the best so far, already written; None before there was any."""
+
+    def __init__(self, result: SearchResult | None) -> None:
+        super().__init__("interrupted")
+        self.result = result
+
+
+def search(
+    loaded: LoadedSpec,
+    folder: StudyFolder,
+    *,
+    began_s: float | None = None,
+    on_progress: OnProgress = lambda _progress: None,
+    start_backend: StartBackend = LocalBackend,
+    clock: Clock = time.monotonic,
+) -> SearchResult:
+    """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
+
+    `began_s`: when the command began, on `clock`: the budget bounds the whole command.
+
+    Raises Interrupted on Ctrl-C (the best so far has been written), WorkloadError, StudyMismatch,
+    NoStableConfiguration, EnvironmentFailure.
+    """
+    _quieten_optuna()
+    budget = Budget(loaded.spec.budget, clock, began_s=began_s)
+    spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
+    folder.open()
+    try:
+        backend = start_backend(spec_json, loaded.folder)
+        try:
+            facts = _look_around(loaded, backend, budget)
+            space = build_space(loaded.spec, facts)
+            folder.write_spec(spec_json)
+            study = _Study.open(loaded, folder, backend, budget, facts, space, spec_json, on_progress)
+            return study.run()
+        finally:
+            backend.close()
+    finally:
+        folder.close()
+
+
+def look_around(loaded: LoadedSpec, deadline_s: float) -> tuple[Facts, Space]:
+    """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing."""
+    backend = LocalBackend(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
+    try:
+        facts = backend.facts(deadline_s)
+    finally:
+        backend.close()
+    return facts, build_space(loaded.spec, facts)
+
+
+def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
+    """The facts; meanwhile, on another core, the sampler imports what it imports lazily."""
+    warming = threading.Thread(target=STRATEGIES[loaded.spec.strategy.name].warm_up, daemon=True)
+    warming.start()
+    facts = backend.facts(budget.remaining_s)
+    warming.join()
+    return facts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Study:
+    loaded: LoadedSpec
+    folder: StudyFolder
+    budget: Budget
+    facts: Facts
+    space: Space
+    ledger: Ledger
+    runner: TrialRunner
+    conclusion: Conclusion
+
+    @classmethod
+    def open(
+        cls,
+        loaded: LoadedSpec,
+        folder: StudyFolder,
+        backend: Backend,
+        budget: Budget,
+        facts: Facts,
+        space: Space,
+        spec_json: dict[str, Any],
+        on_progress: OnProgress,
+    ) -> _Study:
+        spec = loaded.spec
+        strategy = STRATEGIES[spec.strategy.name]
+        planned = [space.baseline, *expert_seeds(space)]
+        seed = spec.strategy.seed
+        sampler = DistinctSampler(strategy.build(space, seed), space, planned, seed)
+        identity = study_identity(spec_json, space, facts)
+        ledger = Ledger(folder, space, sampler, strategy.learns_failures_as, identity)
+        budget.carry_over(ledger.elapsed_s)
+        return cls(
+            loaded=loaded,
+            folder=folder,
+            budget=budget,
+            facts=facts,
+            space=space,
+            ledger=ledger,
+            runner=TrialRunner(spec.name, backend, ledger, budget, facts, on_progress),
+            conclusion=Conclusion(spec=spec, spec_sha256=loaded.sha256, ledger=ledger, budget=budget, facts=facts),
+        )
+
+    def run(self) -> SearchResult:
+        try:
+            document = self.folder.read_best() if self.ledger.finished else None
+            if document is not None:
+                return self._result(document, already_finished=True)
+            document = self._phases()
+            self.folder.write_best(document)
+            return self._result(document)
+        except KeyboardInterrupt:
+            document = self.folder.read_best()
+            raise Interrupted(self._result(document) if document else None) from None
+        finally:
+            self.ledger.close()
+
+    def _phases(self) -> dict[str, Any]:
+        spec = self.loaded.spec
+        seed = spec.training.seed
+        Exploration(
+            ledger=self.ledger,
+            runner=self.runner,
+            budget=self.budget,
+            baseline=self.space.baseline,
+            seeds=expert_seeds(self.space),
+            seed=seed,
+            soak_steps=spec.stability.soak_steps,
+            on_better=self._write_provisional,
+        ).run()
+        confirmation = Confirmation(
+            ledger=self.ledger,
+            runner=self.runner,
+            budget=self.budget,
+            baseline=self.space.baseline,
+            seed=seed,
+            soak_steps=spec.stability.soak_steps,
+        )
+        confirmation.run()
+        document = self.conclusion.confirmed(confirmation, self.runner)
+        self.runner.phase = Phase.DONE
+        if document is not None and document["stability"]["verdict"] == "stable":
+            self.ledger.mark_finished()
+        document = document or self.conclusion.provisional()
+        if document is None:
+            raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
+        return document
+
+    def _write_provisional(self) -> None:
+        document = self.conclusion.provisional()
+        if document is not None:
+            self.folder.write_best(document)
+
+    def _result(self, document: dict[str, Any], *, already_finished: bool = False) -> SearchResult:
+        return SearchResult(
+            folder=str(self.folder.path),
+            best=document,
+            facts=self.facts,
+            dropped=tuple(str(dropped) for dropped in self.space.dropped),
+            notes=notes_on(document, self.ledger.records, self.space.baseline, self.facts),
+            already_finished=already_finished,
+        )
+
+
+def _quieten_optuna() -> None:
+    """Its log lines go to the study's log with all others, not to the screen."""
+    optuna.logging.disable_default_handler()
+    optuna.logging.enable_propagation()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

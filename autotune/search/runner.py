@@ -1,0 +1,118 @@
+"""Runs one trial for the study: on the backend, into the ledger, onto the board."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from autotune.execution import Backend
+from autotune.records import (
+    Block,
+    Facts,
+    Phase,
+    Progress,
+    Purpose,
+    Running,
+    Standing,
+    TrialEvent,
+    TrialRecord,
+    TrialRequest,
+)
+from autotune.search.budget import Budget
+from autotune.search.figures import is_ok, measurement_of
+from autotune.search.ledger import Ledger
+from autotune.stats import throughput
+
+OnProgress = Callable[[Progress], None]
+_LEADERS = 5
+
+
+class TrialRunner:
+    """The one place where a trial's process, its record and the progress on the screen meet."""
+
+    def __init__(
+        self, study: str, backend: Backend, ledger: Ledger, budget: Budget, facts: Facts, on_progress: OnProgress
+    ) -> None:
+        self._study = study
+        self._backend = backend
+        self._ledger = ledger
+        self._budget = budget
+        self._facts = facts
+        self._on_progress = on_progress
+        self.phase = Phase.PREPARING
+
+    def run(
+        self,
+        request: TrialRequest,
+        purpose: Purpose,
+        *,
+        deadline_s: float,
+        optuna_trial: int | None = None,
+        round_number: int | None = None,
+    ) -> TrialRecord:
+        """Run, keep the record, tell Optuna. An exception (Ctrl-C, a lost device) leaves no open Optuna trial."""
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        running = Running(config=request.config, purpose=purpose, since_s=self._budget.elapsed_s)
+        self.publish(running)
+        blocks: list[Block] = []
+
+        def follow(event: TrialEvent) -> None:
+            if event.event == "block":
+                blocks.append(Block.model_validate(event.payload["block"]))
+                self.publish(running.model_copy(update={"samples_per_s": throughput(blocks)}))
+
+        try:
+            result = self._backend.run(request, deadline_s=deadline_s, on_event=follow)
+        except BaseException:
+            if optuna_trial is not None:
+                self._ledger.withdraw(optuna_trial)
+            raise
+        record = TrialRecord(
+            number=self._ledger.next_number,
+            purpose=purpose,
+            round=round_number,
+            optuna_trial=optuna_trial,
+            elapsed_s=self._budget.elapsed_s,
+            started=started,
+            result=result,
+            environment=self._facts,
+        )
+        self._ledger.file(record)
+        self.publish(None, message=_outcome(record))
+        return record
+
+    def publish(self, running: Running | None, *, message: str = "") -> None:
+        """Hand a snapshot of the study to whoever watches."""
+        baseline = self._ledger.baseline()
+        by_status: dict[str, int] = {}
+        for record in self._ledger.records:
+            by_status[record.result.status] = by_status.get(record.result.status, 0) + 1
+        self._on_progress(
+            Progress(
+                study=self._study,
+                phase=self.phase,
+                budget_s=self._budget.total_s,
+                elapsed_s=self._budget.elapsed_s,
+                baseline=standing(baseline) if baseline else None,
+                leaders=tuple(standing(record) for record in self._ledger.measured()[:_LEADERS]),
+                running=running,
+                by_status=by_status,
+                message=message,
+            )
+        )
+
+
+def standing(record: TrialRecord) -> Standing:
+    figures = measurement_of(record.result)
+    return Standing(
+        config=record.result.config,
+        samples_per_s=figures.samples_per_s,
+        peak_memory_bytes=figures.peak_memory_bytes,
+    )
+
+
+def _outcome(record: TrialRecord) -> str:
+    result = record.result
+    if is_ok(record):
+        return f"trial {record.number}: {throughput(result.blocks):,.0f} samples/s"
+    return f"trial {record.number}: {result.status}: {result.failure.reason if result.failure else 'no timed block'}"

@@ -1,0 +1,283 @@
+"""The whole search on a simulated machine: what it finds, what it tells, and that it keeps its promises."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from conftest import Bench
+from support.simulation import good_sense
+
+from autotune.config import TrainConfig
+from autotune.errors import NoStableConfiguration, StudyMismatch
+from autotune.records import Purpose, TrialRecord, TrialStatus
+from autotune.search import Interrupted
+from autotune.search.figures import samples_per_s
+
+STRATEGY_NAMES = ["auto", "gp", "tpe", "random", "grid"]
+SMALL_SPACE = {
+    "micro_batch_size": [16, 32, 64],
+    "num_workers": [0, 2],
+    "prefetch_factor": 2,
+    "compile": "none",
+    "fused_optimizer": False,
+    "num_threads": 4,
+    "activation_checkpointing": False,
+}
+
+
+def records(bench: Bench) -> list[TrialRecord]:
+    return bench.folder.read_trials()
+
+
+def optuna_trials(bench: Bench) -> list[optuna.trial.FrozenTrial]:
+    study = optuna.load_study(study_name="autotune", storage=f"sqlite:///{bench.folder.database}")
+    return study.get_trials()
+
+
+def test_finds_what_the_machine_likes(bench: Bench) -> None:
+    result = bench.search(bench.backend())
+    best = result.best
+    config = TrainConfig.from_dict(best["config"])
+    assert config.amp_dtype == "bf16"
+    assert config.memory_format == "channels_last"
+    assert config.num_workers > 0
+    truth = good_sense(config) / good_sense(TrainConfig.from_dict(best["baseline"]["config"]))
+    assert best["speedup"]["ci95"][0] < truth < best["speedup"]["ci95"][1]
+    assert best["speedup"]["ci95"][0] > 1
+    assert best["stability"]["verdict"] == "stable"
+    assert yaml.safe_load(bench.folder.best.read_text()) == json.loads(json.dumps(best))
+
+
+def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:
+    bench.search(bench.backend())
+    purposes = [record.purpose for record in records(bench)]
+    assert purposes[0] is Purpose.BASELINE
+    seeds = [purpose for purpose in purposes if purpose is Purpose.SEED]
+    assert 4 <= len(seeds) <= 6
+    assert purposes[1 : 1 + len(seeds)] == seeds
+
+
+def test_search_never_runs_a_configuration_twice(bench: Bench) -> None:
+    bench.search(bench.backend())
+    searched = [record.result.config for record in records(bench) if record.optuna_trial is not None]
+    assert len(searched) == len(set(searched))
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+def test_every_strategy_covers_a_small_space_once_and_stops(bench: Bench, strategy: str) -> None:
+    bench.search(bench.backend(), strategy={"name": strategy}, search=SMALL_SPACE, budget="1h")
+    searched = [record.result.config for record in records(bench) if record.optuna_trial is not None]
+    assert len(searched) == len(set(searched)) == 3 * 2 * 2 * 2
+
+
+def test_effective_batch_size_is_a_hard_constraint(bench: Bench) -> None:
+    bench.search(bench.backend())
+    assert {record.result.config.effective_batch_size for record in records(bench)} == {128}
+
+
+@pytest.mark.parametrize("strategy", STRATEGY_NAMES)
+@pytest.mark.parametrize("status", [TrialStatus.OOM, TrialStatus.DIVERGED, TrialStatus.CRASHED, TrialStatus.FAILED])
+def test_a_wall_is_never_told_as_fail(bench: Bench, strategy: str, status: TrialStatus) -> None:
+    def wall(config: TrainConfig) -> float | TrialStatus:
+        return status if config.micro_batch_size > 32 else good_sense(config)
+
+    result = bench.search(bench.backend(wall), strategy={"name": strategy}, search=SMALL_SPACE)
+    assert result.best["config"]["micro_batch_size"] <= 32
+    assert result.best["stability"]["verdict"] == "stable"
+    assert result.best["search"]["by_status"][status] > 0
+    states = Counter(trial.state.name for trial in optuna_trials(bench))
+    assert states["FAIL"] == states["RUNNING"] == 0
+    best_value = max(trial.value for trial in optuna_trials(bench) if trial.value is not None)
+    failed = [trial.value for trial in optuna_trials(bench) if trial.user_attrs["status"] == status]
+    assert all(value is None or value < best_value for value in failed)
+
+
+def test_baseline_that_fails_ends_the_study_with_its_reason(bench: Bench) -> None:
+    with pytest.raises(NoStableConfiguration, match=r"baseline itself fails \(oom\).*simulated oom.*micro_batch_size"):
+        bench.search(bench.backend(lambda _config: TrialStatus.OOM))
+    assert records(bench)[0].result.status is TrialStatus.OOM
+
+
+def test_a_baseline_that_failed_is_tried_again(bench: Bench) -> None:
+    with pytest.raises(NoStableConfiguration):
+        bench.search(bench.backend(lambda _config: TrialStatus.FAILED))
+    assert bench.search(bench.backend()).best["stability"]["verdict"] == "stable"
+
+
+def test_baseline_stands_where_nothing_is_faster(bench: Bench) -> None:
+    result = bench.search(bench.backend(lambda _config: 100.0))
+    assert result.best["config"] == result.best["baseline"]["config"]
+    assert result.best["speedup"]["ratio"] == 1.0
+    assert any("the baseline itself" in note for note in result.notes)
+
+
+def test_a_tie_goes_to_the_smaller_change(bench: Bench) -> None:
+    def only_amp(config: TrainConfig) -> float:
+        return 200.0 if config.amp_dtype == "bf16" else 100.0
+
+    config = TrainConfig.from_dict(bench.search(bench.backend(only_amp, noise=0.001)).best["config"])
+    finalists = {record.result.config for record in records(bench) if record.purpose is Purpose.CONFIRM}
+    baseline = records(bench)[0].result.config
+    fewest = min(len(other.differences(baseline)) for other in finalists if other.amp_dtype == "bf16")
+    assert len(config.differences(baseline)) == fewest
+
+
+@pytest.mark.parametrize("budget", ["30s", "2m", "10m", "30m"])
+def test_never_later_than_the_budget(bench: Bench, budget: str) -> None:
+    before = bench.clock()
+    bench.search(bench.backend(), budget=budget)
+    seconds = {"30s": 30, "2m": 120, "10m": 600, "30m": 1800}[budget]
+    assert bench.clock() - before <= seconds
+
+
+def test_trials_that_hang_do_not_break_the_budget(bench: Bench) -> None:
+    def hangs(config: TrainConfig) -> float | TrialStatus:
+        return TrialStatus.TIMEOUT if config.num_workers else good_sense(config)
+
+    before = bench.clock()
+    result = bench.search(bench.backend(hangs))
+    assert bench.clock() - before <= 300
+    assert result.best["config"]["num_workers"] == 0
+
+
+def test_the_luckiest_trial_of_the_search_is_not_believed(bench: Bench) -> None:
+    best = bench.search(bench.backend(noise=0.15, seed=3), search=SMALL_SPACE).best
+    config = TrainConfig.from_dict(best["config"])
+    again = [
+        record for record in records(bench) if record.purpose is Purpose.CONFIRM and record.result.config == config
+    ]
+    confirmed = statistics.geometric_mean(samples_per_s(record) for record in again)
+    assert best["measured"]["samples_per_s"] == pytest.approx(confirmed, rel=1e-4)
+    low, high = best["measured"]["samples_per_s_ci95"]
+    assert low < good_sense(config) < high
+
+
+def test_confirmation_alternates_the_winner_with_the_baseline(bench: Bench) -> None:
+    best = bench.search(bench.backend()).best
+    rounds: dict[int, list[TrainConfig]] = {}
+    for record in records(bench):
+        if record.purpose is Purpose.CONFIRM and record.round is not None:
+            rounds.setdefault(record.round, []).append(record.result.config)
+    winner, baseline = (TrainConfig.from_dict(c) for c in (best["config"], best["baseline"]["config"]))
+    assert len(rounds) >= 3
+    assert all(winner in configs and baseline in configs for configs in rounds.values())
+    assert len(rounds[1]) == 4
+    assert len({configs.index(baseline) for configs in rounds.values()}) > 1
+
+
+def test_a_finalist_that_diverges_when_confirmed_is_out(bench: Bench) -> None:
+    seen: Counter[TrainConfig] = Counter()
+
+    def fragile(config: TrainConfig) -> float | TrialStatus:
+        seen[config] += 1
+        if config.memory_format == "channels_last" and config.amp_dtype == "bf16" and seen[config] > 1:
+            return TrialStatus.DIVERGED
+        return good_sense(config)
+
+    result = bench.search(bench.backend(fragile))
+    config = TrainConfig.from_dict(result.best["config"])
+    assert (config.memory_format, config.amp_dtype) != ("channels_last", "bf16")
+
+
+def test_a_configuration_that_learns_worse_is_refused(bench: Bench) -> None:
+    def loss(config: TrainConfig, samples: int) -> float:
+        return 2.3 if config.amp_dtype == "bf16" else 2.3 / (1 + samples / 1000)
+
+    result = bench.search(bench.backend(loss=loss))
+    assert result.best["config"]["amp_dtype"] == "none"
+
+
+def test_a_free_effective_batch_keeps_one_finalist_at_the_baselines(bench: Bench) -> None:
+    def larger_is_faster(config: TrainConfig) -> float:
+        return 10.0 * config.effective_batch_size**0.5
+
+    bench.search(bench.backend(larger_is_faster), training={"effective_batch_size": "free"})
+    finalists = {record.result.config for record in records(bench) if record.purpose is Purpose.CONFIRM}
+    baseline = records(bench)[0].result.config
+    others = [config for config in finalists if config != baseline]
+    assert any(config.effective_batch_size == baseline.effective_batch_size for config in others)
+
+
+def test_interrupt_emits_the_best_so_far(bench: Bench) -> None:
+    backend = bench.backend()
+    backend.interrupt_at = 8
+    with pytest.raises(Interrupted) as caught:
+        bench.search(backend)
+    assert caught.value.result is not None
+    assert caught.value.result.best["stability"]["verdict"] == "unconfirmed"
+    assert bench.folder.read_best() == caught.value.result.best
+    assert backend.closed
+    assert not [trial for trial in optuna_trials(bench) if trial.state.name == "RUNNING"]
+
+
+def test_interrupted_study_goes_on_with_the_rest_of_its_budget(bench: Bench) -> None:
+    backend = bench.backend()
+    backend.interrupt_at = 8
+    began = bench.clock()
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    bench.clock.advance(10_000)
+    resumed = bench.clock()
+    result = bench.search(bench.backend(seed=1))
+    assert result.best["stability"]["verdict"] == "stable"
+    assert (bench.clock() - resumed) + (resumed - 10_000 - began) <= 300 + 7
+    numbers = [record.number for record in records(bench)]
+    assert numbers == list(range(len(numbers)))
+    searched = [record.result.config for record in records(bench) if record.optuna_trial is not None]
+    assert len(searched) == len(set(searched))
+
+
+def test_a_finished_study_is_shown_not_run(bench: Bench) -> None:
+    first = bench.search(bench.backend())
+    backend = bench.backend()
+    second = bench.search(backend)
+    assert second.already_finished
+    assert second.best == first.best
+    assert backend.requests == []
+
+
+def test_a_larger_budget_goes_on_another_model_does_not(bench: Bench) -> None:
+    backend = bench.backend()
+    backend.interrupt_at = 8
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    with pytest.raises(StudyMismatch, match=r"spec\.model\.timm: was resnet18, is resnet34[\s\S]*--fresh"):
+        bench.search(bench.backend(), model={"timm": "resnet34"})
+    assert bench.search(bench.backend(), budget="10m").best["search"]["budget_s"] == 600
+
+
+def test_records_settle_what_a_crash_left_running(bench: Bench) -> None:
+    """kill -9 between the record and its tell, and between the ask and the record."""
+    backend = bench.backend()
+    backend.interrupt_at = 9
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{bench.folder.database}")
+    study = optuna.load_study(study_name="autotune", storage=storage)
+    done = [trial for trial in study.get_trials() if trial.state.name == "COMPLETE"]
+    _reopen(storage, done[-1])
+    study.ask(done[-1].distributions)
+    storage.engine.dispose()
+    bench.search(bench.backend())
+    states = {trial.number: trial for trial in optuna_trials(bench)}
+    assert states[done[-1].number].state.name == "COMPLETE"
+    assert states[done[-1].number].value == pytest.approx(done[-1].value)
+    assert not [trial for trial in states.values() if trial.state.name == "RUNNING"]
+
+
+def _reopen(storage: Any, trial: optuna.trial.FrozenTrial) -> None:
+    """Put a told trial back to the state before it was told."""
+    import sqlalchemy
+
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE trial_id = :id"),
+            {"id": trial._trial_id},
+        )
+        connection.execute(sqlalchemy.text("DELETE FROM trial_values WHERE trial_id = :id"), {"id": trial._trial_id})
