@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 Clock = Callable[[], float]
 
-CONFIRM_SHARE = 0.28
+CONFIRM_SHARE = 0.30
 """For the three best and the baseline again, in alternation, and for the soak of the winner."""
 MOST_FOR_CONFIRMING = 0.5
 """Where steps are so slow that the share would not do; a search needs the rest."""

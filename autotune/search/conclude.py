@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Facts, Phase, Purpose, TrialRequest, TrialResult
+from autotune.records import Check, Facts, Phase, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.confirm import TIE, Confirmation
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
-from autotune.search.gates import gate_all, soak
+from autotune.search.gates import soak
 from autotune.search.ledger import Ledger
 from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
-from autotune.stats import Estimate, RoundTable
+from autotune.stats import Estimate
 
 
 class Conclusion:
@@ -45,29 +45,21 @@ class Conclusion:
         )
 
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
-        """The first of the ranking that is faster beyond doubt and passes every gate and the soak; else the baseline.
+        """The best that is faster beyond doubt and passes every gate and the soak; else the baseline.
 
-        None when there was not one complete round.
+        None when the baseline has not one confirming run.
         """
-        table = confirmation.table()
-        if table is None:
+        if not confirmation.rounds(confirmation.baseline):
             return None
-        for config in confirmation.ranking():
+        while (config := confirmation.leader()) is not None:
             speedup = confirmation.speedup(config)
-            if speedup.value < 1 / TIE or (speedup.interval is not None and speedup.interval.low <= 1):
-                continue
-            checks = self._gates(confirmation, config)
-            if all(check.passed for check in checks):
-                checks.append(self._soak(runner, config))
-                if checks[-1].passed or self._ran_out(checks[-1]):
-                    return self._document(confirmation, table, config, speedup, checks)
+            if speedup.value > TIE and (speedup.interval is None or speedup.interval.low > 1):
+                last = self._soak(runner, config)
+                if last.passed or self._ran_out():
+                    return self._document(confirmation, config, speedup, [*confirmation.checks(config), last])
+            confirmation.reject(config)
         baseline = confirmation.baseline
-        checks = self._gates(confirmation, baseline)
-        return self._document(confirmation, table, baseline, Estimate(1.0, None), checks)
-
-    def _gates(self, confirmation: Confirmation, config: TrainConfig) -> list[Check]:
-        runs, baseline_runs = confirmation.runs(config), confirmation.runs(confirmation.baseline)
-        return gate_all(runs, baseline_runs, self._spec.stability, self._facts)
+        return self._document(confirmation, baseline, Estimate(1.0, None), confirmation.checks(baseline))
 
     def _soak(self, runner: TrialRunner, config: TrainConfig) -> Check:
         """Train the winner for the steps that the spec asks; a run of an earlier session counts."""
@@ -79,39 +71,30 @@ class Conclusion:
         return soak(self._run_soak(runner, config, steps), steps)
 
     def _run_soak(self, runner: TrialRunner, config: TrainConfig, steps: int) -> TrialResult | None:
-        if self._budget.remaining_s <= 1:
+        if self._ran_out():
             return None
         runner.phase = Phase.SOAKING
-        seed = self._spec.training.seed
-        request = TrialRequest(config=config, seed=seed, time_limit_s=0.0, min_steps=steps)
+        request = TrialRequest(config=config, seed=self._spec.training.seed, time_limit_s=0.0, min_steps=steps)
         result = runner.run(request, Purpose.SOAK, deadline_s=self._budget.remaining_s).result
-        return None if result.status == "timeout" else result
+        return None if result.status is TrialStatus.TIMEOUT else result
 
-    def _ran_out(self, check: Check) -> bool:
-        """Whether the soak is missing for want of time, not for a fault."""
-        return not check.passed and self._budget.remaining_s <= 1
+    def _ran_out(self) -> bool:
+        """Whether there is no time for a soak, or was not for the whole of it: no fault of the configuration."""
+        return self._budget.remaining_s <= 1
 
     def _document(
-        self,
-        confirmation: Confirmation,
-        table: RoundTable,
-        config: TrainConfig,
-        speedup: Estimate,
-        checks: list[Check],
+        self, confirmation: Confirmation, config: TrainConfig, speedup: Estimate, checks: list[Check]
     ) -> dict[str, Any]:
-        sure = all(check.passed for check in checks) and (
-            speedup.interval is not None or config == confirmation.baseline
-        )
         baseline = confirmation.baseline
-        ours, theirs = confirmation.runs(config), confirmation.runs(baseline)
+        certain = speedup.interval is not None or config == baseline
         return best_document(
             config=config,
-            measured=measurement_of_runs(list(ours.values()), table.throughput(config.canonical_json())),
+            measured=measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config)),
             baseline_config=baseline,
-            baseline=measurement_of_runs(list(theirs.values()), table.throughput(baseline.canonical_json())),
+            baseline=measurement_of_runs(list(confirmation.runs(baseline).values()), confirmation.throughput(baseline)),
             speedup=speedup,
             checks=checks,
-            verdict=STABLE if sure else UNCONFIRMED,
+            verdict=STABLE if certain and all(check.passed for check in checks) else UNCONFIRMED,
             **self._common(),
         )
 

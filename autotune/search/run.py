@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
 from autotune.search.distinct import DistinctSampler
 from autotune.search.explore import Exploration
+from autotune.search.gates import gate_all
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
@@ -170,6 +172,7 @@ class _Study:
             ledger=self.ledger,
             runner=self.runner,
             budget=self.budget,
+            gates=partial(gate_all, spec=spec.stability, facts=self.facts),
             baseline=self.space.baseline,
             seed=seed,
             soak_steps=spec.stability.soak_steps,
