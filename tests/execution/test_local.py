@@ -1,0 +1,210 @@
+"""Real trial processes and everything that can go wrong in them: the right status, the reason, nothing left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import misbehaving
+import psutil
+import pytest
+from support.processes import MARK, gone, marked
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure, WorkloadError
+from autotune.execution import LocalBackend
+from autotune.records import TrialRequest, TrialResult, TrialStatus
+
+pytestmark = pytest.mark.slow
+
+WORKLOAD = Path(__file__).parent / "workload"
+
+
+def spec(module: str = "misbehaving", **sections: Any) -> dict[str, Any]:
+    return {
+        "model": {"factory": f"{module}:build_model"},
+        "data": {"factory": f"{module}:build_data"},
+        "training": {"effective_batch_size": "free"},
+        "budget": "1m",
+        "device": "cpu",
+        **sections,
+    }
+
+
+@pytest.fixture(scope="module")
+def mark() -> Iterator[str]:
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    yield mark
+    del os.environ[MARK]
+
+
+@pytest.fixture(scope="module")
+def backend(mark: str) -> Iterator[LocalBackend]:
+    backend = LocalBackend(spec(), WORKLOAD)
+    backend.facts(60)
+    yield backend
+    backend.close()
+    assert gone(mark)
+
+
+def run(backend: LocalBackend, size: int, *, workers: int = 0, deadline_s: float = 30.0) -> TrialResult:
+    config = TrainConfig(micro_batch_size=size, num_workers=workers, prefetch_factor=2 if workers else None)
+    request = TrialRequest(config=config, seed=0, time_limit_s=0.5, max_blocks=4)
+    return backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+
+
+def test_a_healthy_trial_reports_everything(backend: LocalBackend) -> None:
+    result = run(backend, misbehaving.OK, workers=2)
+    assert result.status is TrialStatus.OK
+    assert len(result.blocks) >= 2
+    assert result.steps is not None
+    assert result.warm_up is not None
+    assert result.memory is not None
+    assert len(result.steps.losses) == result.warm_up.steps + sum(block.steps for block in result.blocks)
+    assert all(block.samples == block.steps * misbehaving.OK for block in result.blocks)
+    assert all(0 <= block.data_wait_s <= block.seconds for block in result.blocks)
+    assert result.training_s < result.wall_s
+    assert result.start_up_s is not None
+    assert result.memory.resident_bytes > result.memory.resident_growth_bytes > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("size", "status", "reason"),
+    [
+        (misbehaving.OOM_RAISED, TrialStatus.OOM, "tried to allocate 2.00 GiB"),
+        (misbehaving.OOM_KILLED, TrialStatus.OOM, "signal 9"),
+        (misbehaving.OOM_ALLOCATION, TrialStatus.OOM, "memory"),
+        (misbehaving.SEGFAULT, TrialStatus.CRASHED, "SIGSEGV"),
+        (misbehaving.RAISE, TrialStatus.FAILED, "the 7th layer is missing"),
+        (misbehaving.EXIT_0, TrialStatus.CRASHED, "exited with code 0"),
+        (misbehaving.EXIT_3, TrialStatus.FAILED, "SystemExit: 3"),
+        (misbehaving.NAN, TrialStatus.DIVERGED, "the loss is nan at optimizer step 1"),
+    ],
+)
+def test_each_fault_has_its_status_and_reason(
+    backend: LocalBackend, mark: str, size: int, status: TrialStatus, reason: str, workers: int
+) -> None:
+    result = run(backend, size, workers=workers)
+    assert result.status is status
+    assert result.failure is not None
+    assert reason in result.failure.reason
+    assert len(marked(mark)) == 1, "only the template may live on"
+    assert run(backend, misbehaving.OK).status is TrialStatus.OK
+
+
+def test_the_traceback_is_in_the_record(backend: LocalBackend) -> None:
+    failure = run(backend, misbehaving.RAISE).failure
+    assert failure is not None
+    assert "misbehaving.py" in failure.traceback
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_hang_ends_at_its_deadline_with_all_its_processes(backend: LocalBackend, mark: str, workers: int) -> None:
+    before = time.monotonic()
+    result = run(backend, misbehaving.HANG, workers=workers, deadline_s=2.0)
+    assert result.status is TrialStatus.TIMEOUT
+    assert time.monotonic() - before < 2.0 + 5.0
+    assert len(marked(mark)) == 1
+
+
+@pytest.mark.parametrize("size", [misbehaving.RUBBISH, misbehaving.LOUD])
+def test_what_a_trial_prints_is_no_protocol(backend: LocalBackend, size: int) -> None:
+    result = run(backend, size)
+    assert result.status is TrialStatus.OK
+    assert 0 < len(result.output_tail) <= 20_000
+
+
+def test_processes_that_leave_the_session_are_swept_up(backend: LocalBackend, mark: str) -> None:
+    assert run(backend, misbehaving.ORPHAN).status is TrialStatus.OK
+    assert len(marked(mark)) == 1
+
+
+def test_a_template_that_is_killed_is_replaced(backend: LocalBackend, mark: str) -> None:
+    (template,) = marked(mark)
+    template.send_signal(signal.SIGKILL)
+    psutil.wait_procs([template], timeout=5)
+    assert run(backend, misbehaving.OK).status is TrialStatus.CRASHED
+    assert run(backend, misbehaving.OK).status is TrialStatus.OK
+
+
+def test_ctrl_c_leaves_nothing(mark: str) -> None:
+    backend = LocalBackend(spec(), WORKLOAD)
+    before = len(marked(mark))
+
+    def interrupt(_event: object) -> None:
+        raise KeyboardInterrupt
+
+    request = TrialRequest(config=TrainConfig(micro_batch_size=2), seed=0, time_limit_s=30)
+    with pytest.raises(KeyboardInterrupt):
+        backend.run(request, deadline_s=60, on_event=interrupt)
+    backend.close()
+    assert len(marked(mark)) == before - 1
+
+
+def test_a_module_that_starts_threads_gets_fresh_interpreters(mark: str) -> None:
+    backend = LocalBackend(spec("threaded"), WORKLOAD)
+    try:
+        assert run(backend, misbehaving.OK, deadline_s=60).status is TrialStatus.OK
+        assert run(backend, misbehaving.RAISE, deadline_s=60).status is TrialStatus.FAILED
+        assert run(backend, misbehaving.HANG, deadline_s=12).status is TrialStatus.TIMEOUT
+    finally:
+        backend.close()
+
+
+def test_a_device_that_is_not_there(mark: str) -> None:
+    backend = LocalBackend(spec(device="cuda:7"), WORKLOAD)
+    try:
+        with pytest.raises(EnvironmentFailure, match=r"cuda:7.*device: auto"):
+            backend.facts(60)
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"factory": "misbehaving:build_modell"}}, "did you mean build_model"),
+        ({"model": {"factory": "nowhere:build"}}, "model.factory"),
+        ({"training": {"optimizer": {"name": "sdg"}}}, "did you mean"),
+    ],
+)
+def test_a_workload_that_cannot_be_built_says_so_before_any_trial(sections: dict[str, Any], message: str) -> None:
+    backend = LocalBackend(spec(**sections), WORKLOAD)
+    try:
+        with pytest.raises(WorkloadError, match=message):
+            backend.facts(60)
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize("module", ["misbehaving", "threaded"])
+def test_a_killed_controller_takes_everything_with_it(module: str) -> None:
+    mark = uuid.uuid4().hex
+    controller = f"""
+import sys
+sys.path[:0] = {[str(WORKLOAD), str(WORKLOAD.parent)]!r}
+import misbehaving, test_local
+backend = test_local.LocalBackend(test_local.spec({module!r}), test_local.WORKLOAD)
+backend.facts(60)
+print("ready", flush=True)
+test_local.run(backend, misbehaving.HANG, workers=2, deadline_s=600)
+"""
+    environment = os.environ | {MARK: mark, "PYTHONPATH": str(WORKLOAD.parent.parent)}
+    with subprocess.Popen([sys.executable, "-c", controller], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        deadline = time.monotonic() + 60
+        while len(marked(mark)) < 5 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert len(marked(mark)) >= 5, "controller, template, trial and two loader processes"
+        process.kill()
+    assert gone(mark)
