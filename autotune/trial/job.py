@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import os
 import sys
@@ -27,6 +28,8 @@ Setting = dict[str, Any]
 
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
+    # Every optimizer imports it when it is built: two seconds that each fork would pay again.
+    importlib.import_module("torch._dynamo")
     folder = Path(setting["folder"])
     return prepare(parse_spec(setting["spec"], folder), folder)
 
