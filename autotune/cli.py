@@ -81,7 +81,7 @@ def search(
         if interruption.result is not None:
             _show_result(interruption.result, folder.best, as_json=as_json)
         else:
-            console.print("interrupted before the baseline was measured")
+            console.print("interrupted before anything was measured; the same command begins or goes on")
         sys.exit(INTERRUPTED)
     _show_result(result, folder.best, as_json=as_json)
 

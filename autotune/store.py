@@ -104,11 +104,8 @@ class StudyFolder:
             write_atomically(self.trials / f"{record.number:04d}.json", record.model_dump_json(indent=1))
 
     def read_trials(self) -> list[TrialRecord]:
-        """All records that can be read, by number."""
-        return [
-            TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
-            for path in sorted(self.trials.glob("*.json"))
-        ]
+        """All records, by number. Raises EnvironmentFailure on one that something else has damaged."""
+        return [_read_record(path) for path in sorted(self.trials.glob("[0-9]*.json"))]
 
     def write_best(self, document: dict[str, Any]) -> None:
         with _speaking_of(self.best):
@@ -124,6 +121,16 @@ class StudyFolder:
     def write_spec(self, document: dict[str, Any]) -> None:
         with _speaking_of(self.spec):
             write_atomically(self.spec, dump_yaml(document))
+
+
+def _read_record(path: Path) -> TrialRecord:
+    try:
+        return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EnvironmentFailure(
+            f"cannot read {path}: {str(error).splitlines()[0]}; delete the file (that trial is then run again), "
+            "or start over with --fresh (the old study is kept)"
+        ) from error
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:
@@ -156,7 +163,7 @@ def _speaking_of(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hints = {
-            errno.ENOSPC: "the disk is full; free some and run the same command again, it goes on where it stopped",
+            errno.ENOSPC: "the disk is full; free some space and run the same command, it goes on where it stopped",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EACCES: "no permission to write there; choose another folder with --out",
             errno.EPERM: "no permission to write there; choose another folder with --out",

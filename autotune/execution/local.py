@@ -47,6 +47,11 @@ class LocalBackend:
         for event in outcome.of_kind("facts"):
             return Facts.model_validate(event.payload)
         self._raise_problems(outcome)
+        if outcome.deadline_s is not None:
+            raise NoStableConfiguration(
+                f"the workload was not built after {outcome.deadline_s:.0f} s, and the budget is over; raise it, "
+                "or look for what hangs in the model or the data set"
+            )
         _, failure = outcome.sudden_end()
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
 

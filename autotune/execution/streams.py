@@ -6,6 +6,7 @@ import contextlib
 import os
 
 _CHUNK_BYTES = 1 << 16
+_MOST_CHUNKS = 16
 _TAIL_BYTES = 16_384
 
 
@@ -23,9 +24,10 @@ class _Pipe:
         os.close(self._descriptor)
 
     def _arrived(self) -> bytes:
-        chunks = []
+        """What has come, up to a bound: endless output must not keep the controller from its clock."""
+        chunks: list[bytes] = []
         with contextlib.suppress(BlockingIOError):
-            while chunk := os.read(self._descriptor, _CHUNK_BYTES):
+            while len(chunks) < _MOST_CHUNKS and (chunk := os.read(self._descriptor, _CHUNK_BYTES)):
                 chunks.append(chunk)
         return b"".join(chunks)
 

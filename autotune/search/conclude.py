@@ -44,6 +44,14 @@ class Conclusion:
             **self._common(),
         )
 
+    def confirmed_so_far(self, confirmation: Confirmation) -> dict[str, Any] | None:
+        """The leader of the rounds before its soak: what stands if the soak is interrupted."""
+        config = confirmation.leader()
+        if config is None or not _is_faster(confirmation.speedup(config)):
+            return None
+        checks = [*confirmation.checks(config), soak(None, self._spec.stability.soak_steps)]
+        return self._document(confirmation, config, confirmation.speedup(config), checks)
+
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
         """The best that is faster beyond doubt and passes every gate and the soak; else the baseline.
 
@@ -53,7 +61,7 @@ class Conclusion:
             return None
         while (config := confirmation.leader()) is not None:
             speedup = confirmation.speedup(config)
-            if speedup.value > TIE and (speedup.interval is None or speedup.interval.low > 1):
+            if _is_faster(speedup):
                 last = self._soak(runner, config)
                 if last.passed or self._ran_out():
                     return self._document(confirmation, config, speedup, [*confirmation.checks(config), last])
@@ -106,3 +114,8 @@ class Conclusion:
             "facts": self._facts,
             "spec_sha256": self._spec_sha256,
         }
+
+
+def _is_faster(speedup: Estimate) -> bool:
+    """By more than a tie, and with its whole interval; a single round has none."""
+    return speedup.value > TIE and (speedup.interval is None or speedup.interval.low > 1)

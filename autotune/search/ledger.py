@@ -6,8 +6,10 @@ be running: told from its record where there is one, closed as FAIL where there 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ class Ledger:
         return bool(self._study.user_attrs.get(_FINISHED))
 
     def mark_finished(self) -> None:
-        self._study.set_user_attr(_FINISHED, True)
+        with _speaking_of(self._folder.database):
+            self._study.set_user_attr(_FINISHED, True)
 
     @property
     def next_number(self) -> int:
@@ -77,22 +80,24 @@ class Ledger:
 
     def ask(self) -> tuple[int, TrainConfig]:
         """The next Optuna trial, and the configuration that it proposes."""
-        trial = self._study.ask(dict(self._space.distributions))
-        config = self._space.config_at(trial.params)
-        for knob, value in config.to_dict().items():
-            trial.set_user_attr(knob, value)
+        with _speaking_of(self._folder.database):
+            trial = self._study.ask(dict(self._space.distributions))
+            config = self._space.config_at(trial.params)
+            for knob, value in config.to_dict().items():
+                trial.set_user_attr(knob, value)
         return trial.number, config
 
     def file(self, record: TrialRecord) -> None:
         """Keep the record of a trial that has ended; a search trial is then told to Optuna."""
         self._folder.write_trial(record)
         self.records.append(record)
-        if record.optuna_trial is not None:
+        with _speaking_of(self._folder.database):
             self._tell(record)
 
     def withdraw(self, optuna_trial: int) -> None:
         """Close an asked trial that came to no result through no doing of its configuration."""
-        self._study.tell(optuna_trial, state=TrialState.FAIL)
+        with _speaking_of(self._folder.database):
+            self._study.tell(optuna_trial, state=TrialState.FAIL)
 
     def measured(self) -> list[TrialRecord]:
         """Search trials that came to a figure, the fastest first."""
@@ -122,8 +127,9 @@ class Ledger:
         trial.set_user_attr("status", str(record.result.status))
         trial.set_user_attr("record", record.number)
         feasible = is_ok(record)
-        # Optuna reads constraints by position and wants them on all trials or on none.
-        trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
+        # Optuna reads constraints by position and wants them on all trials or none; a crash may have come after this.
+        if not trial.constraints:
+            trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
         if feasible:
             self._study.tell(number, samples_per_s(record))
         elif self._learning is Learning.WORST_VALUE:
@@ -161,14 +167,23 @@ class Ledger:
 
 
 def _open_study(folder: StudyFolder, sampler: BaseSampler) -> tuple[RDBStorage, optuna.Study]:
-    try:
+    with _speaking_of(folder.database):
         storage = _open_storage(folder.database)
         study = optuna.create_study(
             storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
         )
-    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError) as error:
-        raise EnvironmentFailure(f"cannot use {folder.database}: {error}") from error
     return storage, study
+
+
+@contextlib.contextmanager
+def _speaking_of(database: Path) -> Iterator[None]:
+    """An error of the storage becomes one that says what to do about it."""
+    try:
+        yield
+    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+        hint = "free some space" if "full" in cause else "mend it, or start over with --fresh (the old study is kept)"
+        raise EnvironmentFailure(f"cannot use {database}: {cause}; {hint}, and run the same command again") from error
 
 
 def _open_storage(path: Path) -> RDBStorage:

@@ -35,11 +35,12 @@ from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
 
+_WARMING_LIMIT_S = 10.0
 StartBackend = Callable[[dict[str, Any], Path], Backend]
 
 
 class Interrupted(Exception):
-    """Ctrl-C. `result` is the best so far, already written; None before there was any."""
+    """Ctrl-C. `result` is the best so far, already written; None when it came before this session had looked at any."""
 
     def __init__(self, result: SearchResult | None) -> None:
         super().__init__("interrupted")
@@ -71,11 +72,13 @@ def search(
         try:
             facts = _look_around(loaded, backend, budget)
             space = build_space(loaded.spec, facts)
-            folder.write_spec(spec_json)
             study = _Study.open(loaded, folder, backend, budget, facts, space, spec_json, on_progress)
+            folder.write_spec(spec_json)
             return study.run()
         finally:
             backend.close()
+    except KeyboardInterrupt:
+        raise Interrupted(None) from None
     finally:
         folder.close()
 
@@ -94,9 +97,10 @@ def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
     """The facts; meanwhile, on another core, the sampler imports what it imports lazily."""
     warming = threading.Thread(target=STRATEGIES[loaded.spec.strategy.name].warm_up, daemon=True)
     warming.start()
-    facts = backend.facts(budget.remaining_s)
-    warming.join()
-    return facts
+    try:
+        return backend.facts(budget.remaining_s)
+    finally:
+        warming.join(_WARMING_LIMIT_S)  # an interpreter that ends in the middle of an import may crash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +170,7 @@ class _Study:
             seeds=expert_seeds(self.space),
             seed=seed,
             soak_steps=spec.stability.soak_steps,
-            on_better=self._write_provisional,
+            on_better=lambda: self._write(self.conclusion.provisional()),
         ).run()
         confirmation = Confirmation(
             ledger=self.ledger,
@@ -178,6 +182,7 @@ class _Study:
             soak_steps=spec.stability.soak_steps,
         )
         confirmation.run()
+        self._write(self.conclusion.confirmed_so_far(confirmation))
         document = self.conclusion.confirmed(confirmation, self.runner)
         self.runner.phase = Phase.DONE
         if document is not None and document["stability"]["verdict"] == "stable":
@@ -187,8 +192,7 @@ class _Study:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
         return document
 
-    def _write_provisional(self) -> None:
-        document = self.conclusion.provisional()
+    def _write(self, document: dict[str, Any] | None) -> None:
         if document is not None:
             self.folder.write_best(document)
 

@@ -82,3 +82,13 @@ def build_model() -> nn.Module:
 
 def build_data() -> Dataset[tuple[torch.Tensor, int]]:
     return Points()
+
+
+class SlowPoints(Points):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(5)
+        return super().__getitem__(index)
+
+
+def build_slow_data() -> Dataset[tuple[torch.Tensor, int]]:
+    return SlowPoints()

@@ -1,0 +1,179 @@
+"""Searches from the shell that are interrupted, killed, starved of disk or of time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import yaml
+from support.processes import MARK, gone, marked
+
+from autotune.store import StudyFolder
+
+pytestmark = pytest.mark.slow
+
+_WORKLOAD = Path(__file__).parents[1] / "execution" / "workload"
+_BUDGET_S = 40
+
+
+class Shell:
+    """Runs `autotune search` on a small workload, every process marked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        self.study = StudyFolder(folder / "study")
+        self.spec = _WORKLOAD / f"spec-{self.mark}.yaml"
+        self.write_spec()
+
+    def write_spec(self, **sections: Any) -> None:
+        spec = {
+            "model": {"factory": "misbehaving:build_model"},
+            "data": {"factory": "misbehaving:build_data"},
+            "training": {"effective_batch_size": 40},
+            "budget": f"{_BUDGET_S}s",
+            "device": "cpu",
+            "baseline": {"micro_batch_size": 20},
+            "search": {
+                "micro_batch_size": [20, 40],
+                "num_workers": [0, 1],
+                "prefetch_factor": 2,
+                "compile": "none",
+                "num_threads": 1,
+                "fused_optimizer": False,
+            },
+            "stability": {"soak_steps": 20},
+        }
+        self.spec.write_text(yaml.safe_dump(spec | sections))
+
+    def start(self, *options: str, out: Path | None = None) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "autotune", "search", str(self.spec), "--out", str(out or self.study.path)]
+        return subprocess.Popen(
+            [*command, *options],
+            env=os.environ | {MARK: self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *options: str, out: Path | None = None) -> tuple[int, str, str]:
+        process = self.start(*options, out=out)
+        stdout, stderr = process.communicate(timeout=120)
+        return process.returncode, stdout, stderr
+
+    def wait_for_trials(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(list(self.study.trials.glob("*.json"))) < count and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def optuna_states(self) -> list[str]:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{self.study.database}")
+        trials = optuna.load_study(study_name="autotune", storage=storage).get_trials()
+        storage.engine.dispose()
+        return [trial.state.name for trial in trials]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    shell = Shell(tmp_path)
+    yield shell
+    shell.spec.unlink()
+    for process in marked(shell.mark):
+        process.kill()
+
+
+def test_one_json_document_and_nothing_else(shell: Shell) -> None:
+    began = time.monotonic()
+    code, stdout, stderr = shell.run("--json")
+    assert code == 0, stderr
+    assert json.loads(stdout)["best"] == yaml.safe_load(shell.study.best.read_text())
+    assert time.monotonic() - began <= _BUDGET_S + 5
+    assert gone(shell.mark)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_emits_the_best_so_far_and_resume_goes_on(shell: Shell, number: int) -> None:
+    process = shell.start()
+    shell.wait_for_trials(4)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130, stderr
+    assert yaml.safe_load(shell.study.best.read_text())["stability"]["verdict"] == "unconfirmed"
+    assert gone(shell.mark)
+    before = len(shell.study.read_trials())
+    code, _, stderr = shell.run()
+    assert code == 0, stderr
+    assert len(shell.study.read_trials()) > before
+    assert yaml.safe_load(shell.study.best.read_text())["search"]["elapsed_s"] <= _BUDGET_S
+
+
+def test_killed_again_and_again_loses_no_finished_trial(shell: Shell) -> None:
+    moments = random.Random(0)
+    kept: dict[int, str] = {}
+    for _ in range(3):
+        process = shell.start()
+        shell.wait_for_trials(len(kept) + 1)
+        time.sleep(moments.uniform(0, 1.5))
+        process.kill()
+        process.communicate()
+        assert gone(shell.mark)
+        records = {record.number: record.model_dump_json() for record in shell.study.read_trials()}
+        assert kept.items() <= records.items()
+        kept = records
+    code, _, stderr = shell.run("--budget", "60s")
+    assert code == 0, stderr
+    records = {record.number: record.model_dump_json() for record in shell.study.read_trials()}
+    assert kept.items() <= records.items()
+    assert "RUNNING" not in shell.optuna_states()
+    told = [record.optuna_trial for record in shell.study.read_trials() if record.optuna_trial is not None]
+    assert shell.optuna_states().count("COMPLETE") == len(told) == len(set(told))
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(shell: Shell) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    disk = shell.folder / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine cannot mount a tmpfs")
+    try:
+        code, _, stderr = shell.run(out=disk / "study")
+        assert code == 4, stderr
+        assert "free some space" in stderr
+        assert "Traceback" not in stderr
+        for record in (disk / "study" / "trials").glob("0*.json"):
+            json.loads(record.read_text())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert gone(shell.mark)
+
+
+def test_a_budget_that_is_too_short_for_the_workload(shell: Shell) -> None:
+    shell.write_spec(data={"factory": "misbehaving:build_slow_data"}, budget="14s")
+    began = time.monotonic()
+    code, _, stderr = shell.run()
+    assert time.monotonic() - began <= 14 + 5
+    assert code == 3
+    assert "budget" in stderr
+    assert gone(shell.mark)
+
+
+def test_even_the_baseline_fails(shell: Shell) -> None:
+    shell.write_spec(baseline={"micro_batch_size": 8}, search={"micro_batch_size": [8, 40]})
+    code, stdout, stderr = shell.run()
+    assert code == 3
+    assert stdout == ""
+    assert "the 7th layer is missing" in stderr
+    assert "trials/0000.json" in stderr
