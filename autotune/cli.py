@@ -110,7 +110,8 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     rows = [(knob, ", ".join(map(setting, values)), setting(baseline[knob])) for knob, values in searched.items()]
     console = _stderr()
     console.print(facts_view(facts))
-    console.print(space_view(rows, f"{space.size:,}", [str(dropped) for dropped in space.dropped]))
+    size = f"up to {space.points:,}" if space.size == float("inf") else f"{space.size:,}"
+    console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped]))
 
 
 @cli.command()

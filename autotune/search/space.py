@@ -73,10 +73,15 @@ class Space:
     def baseline_indices(self) -> dict[str, int]:
         return self.indices_of(self.baseline)
 
+    @property
+    def points(self) -> int:
+        """How many points there are; several may mean one configuration."""
+        return math.prod(len(dimension.values) for dimension in self.dimensions)
+
     @cached_property
     def size(self) -> float:
         """How many configurations there are; infinite when more than any search could run."""
-        if math.prod(len(dimension.values) for dimension in self.dimensions) > _COUNTABLE:
+        if self.points > _COUNTABLE:
             return math.inf
         choices = [range(len(dimension.values)) for dimension in self.dimensions]
         names = [dimension.knob for dimension in self.dimensions]

@@ -29,11 +29,11 @@ def main(arguments: list[str]) -> None:
 
         serve(socket.socket(fileno=descriptors[0]))
     else:
-        from autotune.trial.job import Job, prepare_workload
+        from autotune.trial.job import Job
 
         job = Job.from_json(sys.stdin.read())
         events, output = descriptors
-        job.run_and_exit(None, events=events, output=output, parent=parent, prepare=prepare_workload)
+        job.run_and_exit(None, events=events, output=output, parent=parent)
 
 
 def _describe_machine(device_name: str) -> None:

@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,21 +46,16 @@ class Job:
     def from_json(cls, text: str) -> Job:
         return cls(**json.loads(text))
 
-    def run_and_exit(
-        self,
-        prepared: Prepared | None,
-        *,
-        events: int,
-        output: int,
-        parent: int,
-        prepare: Callable[[Setting], Prepared] | None = None,
-    ) -> None:
-        """Run in this process, which is the job's own, and end it without any clean-up that could hang."""
+    def run_and_exit(self, prepared: Prepared | None, *, events: int, output: int, parent: int) -> None:
+        """Run in this process, which is the job's own, and end it without any clean-up that could hang.
+
+        `prepared`: what the template has loaded; None in a fresh interpreter, which has to load it first.
+        """
         _isolate(output, parent)
         report = Reporter(events)
         code = 0
         try:
-            self._run(prepared or (prepare or prepare_workload)(self.setting), report)
+            self._run(prepared or prepare_workload(self.setting), report)
         except SpecError as error:
             report("problem", {"kind": type(error).__name__, "problems": list(error.problems)})
         except AutotuneError as error:

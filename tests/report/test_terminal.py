@@ -1,0 +1,342 @@
+"""What stands on the screen, drawn for a stream that is no terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+from support.facts import cpu_facts, cuda_facts
+
+from autotune.config import TrainConfig
+from autotune.records import Phase, Progress, Running, SearchResult, Standing, TrialStatus
+from autotune.report import words
+from autotune.report.terminal import (
+    Screen,
+    best_view,
+    facts_view,
+    machine_view,
+    progress_view,
+    result_view,
+    space_view,
+)
+
+BASELINE = TrainConfig()
+FAST = TrainConfig(micro_batch_size=64, amp_dtype="bf16", num_workers=2, prefetch_factor=2)
+MIB = 1 << 20
+MARKUP = ["[red]hot[/red]", "[/]", "[bold", "a[0]", "shape [32, 3]", "[link=x]y[/link]", r"\[red]"]
+"""What rich would read as its own, eat, or stumble over."""
+
+
+def console(**options: Any) -> Console:
+    return Console(file=StringIO(), width=100, force_terminal=False, **options)
+
+
+def drawn(view: RenderableType) -> str:
+    screen = console()
+    screen.print(view)
+    return text_of(screen)
+
+
+def text_of(screen: Console) -> str:
+    assert isinstance(screen.file, StringIO)
+    return screen.file.getvalue()
+
+
+def progress(**changes: Any) -> Progress:
+    values: dict[str, Any] = {
+        "study": "mine",
+        "phase": Phase.SEARCHING,
+        "budget_s": 120.0,
+        "elapsed_s": 30.0,
+        "baseline": None,
+        "leaders": (),
+        "running": None,
+        "by_status": {},
+        **changes,
+    }
+    return Progress(**values)
+
+
+def standing(config: TrainConfig, samples_per_s: float) -> Standing:
+    return Standing(config=config, samples_per_s=samples_per_s, peak_memory_bytes=512 * MIB)
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    """A `best.yaml`."""
+    return {
+        "format": 1,
+        "study": "mine",
+        "config": FAST.to_dict(),
+        "effective_batch_size": 64,
+        "measured": {"samples_per_s": 1412.0, "peak_memory_bytes": 600 * MIB, "data_wait_fraction": 0.02},
+        "baseline": {
+            "config": BASELINE.to_dict(),
+            "samples_per_s": 487.0,
+            "peak_memory_bytes": 300 * MIB,
+            "data_wait_fraction": 0.31,
+        },
+        "speedup": {"ratio": 2.9, "ci95": [2.85, 2.95]},
+        "stability": {
+            "verdict": "stable",
+            "checks": [{"name": "soak", "passed": True, "value": 100.0, "limit": 100.0, "detail": ""}],
+        },
+        "search": {"trials": 38, "runs": 50, "elapsed_s": 588.0, "budget_s": 600.0, "training_s": 400.0},
+        **changes,
+    }
+
+
+def result(*, dropped: Sequence[str] = (), notes: Sequence[str] = (), **changes: Any) -> SearchResult:
+    return SearchResult(
+        folder="studies/mine",
+        best=document(**changes),
+        facts=cpu_facts(),
+        dropped=tuple(dropped),
+        notes=tuple(notes),
+    )
+
+
+def test_progress_names_the_study_its_phase_and_the_time_left() -> None:
+    text = drawn(progress_view(progress()))
+    assert "mine: searching" in text
+    assert "1m30s of 2m left" in text
+
+
+def test_a_budget_that_is_spent_has_nothing_left() -> None:
+    assert "0s of 2m left" in drawn(progress_view(progress(elapsed_s=125.0)))
+
+
+def test_progress_shows_the_trial_that_runs() -> None:
+    running = Running(config=FAST, purpose="seed", since_s=1.0)
+    baseline = standing(BASELINE, 100)
+    text = drawn(progress_view(progress(running=running, baseline=baseline)))
+    assert "running seed: micro_batch_size 64, amp_dtype bf16, num_workers 2, prefetch_factor 2: warming up" in text
+    running = running.model_copy(update={"samples_per_s": 151.6})
+    assert "152 samples/s" in drawn(progress_view(progress(running=running, baseline=baseline)))
+
+
+def test_progress_before_there_is_a_baseline() -> None:
+    running = Running(config=BASELINE, purpose="baseline", since_s=1.0)
+    assert "running baseline: the baseline: warming up" in drawn(progress_view(progress(running=running)))
+    assert "choosing the next configuration" in drawn(progress_view(progress()))
+
+
+def test_the_leaders_stand_above_the_baseline_with_their_speed_up() -> None:
+    view = progress_view(
+        progress(
+            baseline=standing(BASELINE, 100),
+            leaders=(standing(FAST, 250), standing(TrainConfig(amp_dtype="bf16"), 120)),
+            by_status={TrialStatus.OK: 3, TrialStatus.OOM: 1},
+        )
+    )
+    lines = [line.split() for line in drawn(view).splitlines()]
+    assert [line[:2] for line in lines[-4:-1]] == [["250", "2.50×"], ["120", "1.20×"], ["100", "1.00×"]]
+    assert lines[-4][2:4] == ["512", "MiB"]
+    assert lines[-2][4:] == ["the", "baseline"]
+    assert lines[-1] == ["3", "ok,", "1", "oom"]
+
+
+def test_a_baseline_among_the_leaders_stands_once() -> None:
+    view = progress_view(progress(baseline=standing(BASELINE, 100), leaders=(standing(BASELINE, 100),)))
+    assert drawn(view).count("1.00×") == 1
+
+
+def lines_of(*snapshots: Progress, quiet: bool = False) -> list[str]:
+    screen = console()
+    with Screen(screen, quiet=quiet) as show:
+        for snapshot in snapshots:
+            show(snapshot)
+    return text_of(screen).splitlines()
+
+
+def test_without_a_terminal_each_outcome_is_a_plain_line() -> None:
+    first, *lines = lines_of(
+        progress(running=Running(config=BASELINE, purpose="baseline", since_s=1.0)),
+        progress(
+            message="trial 0: 100 samples/s", baseline=standing(BASELINE, 100), leaders=(standing(BASELINE, 100),)
+        ),
+        progress(
+            message="trial 1: oom: killed by signal 9",
+            elapsed_s=101.27,
+            baseline=standing(BASELINE, 100),
+            leaders=(standing(FAST, 250),),
+        ),
+    )
+    assert first.startswith("starting PyTorch")
+    assert lines == [
+        "  30.0 s  searching  trial 0: 100 samples/s  best 100/s, 1.00x the baseline",
+        " 101.3 s  searching  trial 1: oom: killed by signal 9  best 250/s, 2.50x the baseline",
+    ]
+
+
+def test_a_long_line_is_not_folded() -> None:
+    message = "trial 3: failed: RuntimeError: " + "x" * 300
+    assert len(lines_of(progress(message=message))) == 2
+
+
+def test_quiet_says_nothing() -> None:
+    assert lines_of(progress(message="trial 0: 100 samples/s"), quiet=True) == []
+
+
+def test_no_colour_and_no_control_characters_where_there_is_no_terminal() -> None:
+    views = [
+        progress_view(progress(baseline=standing(BASELINE, 100), leaders=(standing(FAST, 250),))),
+        result_view(result(dropped=["pin_memory: no accelerator"], notes=["a note"]), next_steps=["a step"]),
+    ]
+    assert not [character for view in views for character in drawn(view) if ord(character) < 32 and character != "\n"]
+
+
+def test_a_terminal_that_wants_no_colour_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen = Console(file=StringIO(), width=100, force_terminal=True)
+    screen.print(result_view(result()))
+    codes = re.findall(r"\x1b\[([\d;]*)m", text_of(screen))
+    assert {code for entry in codes for code in entry.split(";")} <= {"", "0", "1", "2"}, "bold and dim at the most"
+
+
+def test_a_live_view_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cursor comes back, on Ctrl-C as well."""
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Console(file=StringIO(), width=100, force_terminal=True)
+    with pytest.raises(KeyboardInterrupt), Screen(screen) as show:
+        show(progress(message="trial 0"))
+        raise KeyboardInterrupt
+    text = text_of(screen)
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
+
+
+def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None:
+    text = drawn(result_view(result(), next_steps=["use studies/mine/best.yaml in your training code"]))
+    assert "mine: 2.90× (95 % interval 2.85 to 2.95) the baseline's throughput" in text
+    assert "1,412 samples/s against 487" in text
+    assert "verdict: stable: no instability seen, 100 steps in one go among them" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["micro_batch_size", "64", "32"] in rows
+    assert ["amp_dtype", "bf16", "none"] in rows
+    assert ["prefetch_factor", "2", "default"] in rows
+    assert not [row for row in rows if row[:1] == ["memory_format"]], "what stays as it is needs no line"
+    assert "memory 600 MiB at the peak, 2.00× the baseline's" in text
+    assert "waiting for data 2% of the time, was 31%" in text
+    assert "38 trials and 12 runs to confirm in 588 s of 600 s, 400 s of them training" in text
+    assert text.rstrip().endswith("next:\n  use studies/mine/best.yaml in your training code")
+
+
+def test_the_result_lists_what_was_not_searched_and_what_to_know() -> None:
+    text = drawn(
+        result_view(result(dropped=["pin_memory: no accelerator", "tf32: CUDA only"], notes=["Mind the batch."]))
+    )
+    assert "not searched:\n  pin_memory: no accelerator\n  tf32: CUDA only\n" in text
+    assert "to know:\n  Mind the batch.\n" in text
+    assert "next:" not in text
+
+
+def test_a_result_without_confirmation_says_so() -> None:
+    view = result_view(result(speedup={"ratio": 2.9, "ci95": None}, stability={"verdict": "unconfirmed", "checks": []}))
+    text = drawn(view)
+    assert "2.90× (not yet confirmed)" in text
+    assert "verdict: unconfirmed\n" in text
+    assert "no instability" not in text
+
+
+def test_a_baseline_that_stands_claims_no_speed_up() -> None:
+    text = drawn(best_view(document(config=BASELINE.to_dict(), speedup={"ratio": 1.0, "ci95": None})))
+    assert "mine: the baseline stands" in text
+    assert "×" not in text.splitlines()[0]
+
+
+def test_a_baseline_whose_memory_nobody_saw_is_no_divisor() -> None:
+    unseen = {**document()["baseline"], "peak_memory_bytes": 0}
+    assert "memory 600 MiB at the peak; waiting" in drawn(best_view(document(baseline=unseen)))
+
+
+def test_machine_and_workload() -> None:
+    text = drawn(facts_view(cuda_facts(dataset_samples=None, input_shape=None)))
+    assert "Test GPU (cuda), 80 GiB" in text
+    assert "fast AMP    bf16, fp16" in text
+    assert "4 usable cores" in text
+    assert "1,000 parameters, BatchNorm" in text
+    assert "unknown samples of no tensor" in text
+    assert "10,000 samples of 3 × 64 × 64" in drawn(facts_view(cpu_facts()))
+
+
+def test_what_a_machine_lacks_is_named() -> None:
+    facts = cpu_facts()
+    device = facts.device.model_copy(update={"amp_dtypes": (), "compile_refusal": "no C++ compiler"})
+    text = drawn(machine_view(device, facts.host))
+    assert "fast AMP    none" in text
+    assert "compile     no C++ compiler" in text
+
+
+def test_the_space() -> None:
+    rows = [("micro_batch_size", "8, 16", "32"), ("amp_dtype", "none, bf16", "none")]
+    text = drawn(space_view(rows, "24", ["pin_memory: no accelerator"]))
+    assert "24 configurations" in text
+    assert ["amp_dtype", "none,", "bf16", "none"] in [line.split() for line in text.splitlines()]
+    assert "not searched:\n  pin_memory: no accelerator" in text
+    assert "not searched" not in drawn(space_view(rows, "24", []))
+
+
+@pytest.mark.parametrize("text", MARKUP)
+def test_brackets_in_what_a_workload_says_come_out_literally(text: str) -> None:
+    """Reasons, messages and names are other people's words."""
+    views = [
+        progress_view(progress(message=f"trial 0: failed: {text}")),
+        progress_view(progress(study=text)),
+        result_view(result(dropped=[text])),
+        result_view(result(notes=[text])),
+        result_view(result(), next_steps=[text]),
+        result_view(result(study=text)),
+        space_view([("amp_dtype", text, "none")], "3", []),
+        space_view([("amp_dtype", "none", "none")], "3", [text]),
+        machine_view(cpu_facts().device.model_copy(update={"name": text, "compile_refusal": text}), cpu_facts().host),
+    ]
+    for view in views:
+        assert text in drawn(view)
+    assert any(text in line for line in lines_of(progress(message=f"trial 0: failed: {text}")))
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (258_576_384, "247 MiB"),
+        (1536 * MIB, "1.5 GiB"),
+        (80 << 30, "80 GiB"),
+        (1020 << 30, "1020 GiB"),
+        (5 << 40, "5 TiB"),
+        (5000 << 40, "5000 TiB"),
+    ],
+)
+def test_memory_in_words(count: int, text: str) -> None:
+    assert words.memory(count) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1412.3, "1,412"), (100.4, "100"), (99.96, "100"), (8.254, "8.25"), (0.0312, "0.0312"), (0, "0")]
+)
+def test_rates_in_words(rate: float, text: str) -> None:
+    assert words.rate(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "default"), (True, "true"), (False, "false"), (8, "8"), ("bf16", "bf16")]
+)
+def test_settings_as_yaml_writes_them(value: Any, text: str) -> None:
+    assert words.setting(value) == text
+
+
+def test_changes_from_the_baseline() -> None:
+    config = BASELINE.replace(micro_batch_size=16, pin_memory=True)
+    assert words.changes(config, BASELINE) == "micro_batch_size 16, pin_memory true"
+    assert words.changes(BASELINE, BASELINE) == "the baseline"
+
+
+def test_speed_ups_in_words() -> None:
+    assert words.speedup(document()) == "2.90× (95 % interval 2.85 to 2.95)"
+    assert words.speedup(document(speedup={"ratio": 1.504, "ci95": None})) == "1.50× (not yet confirmed)"

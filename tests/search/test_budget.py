@@ -1,0 +1,99 @@
+"""The wall-clock budget of the whole command."""
+
+from __future__ import annotations
+
+import pytest
+from support.simulation import Clock
+
+from autotune.search.budget import CONFIRM_SHARE, EMIT_RESERVE_S, MOST_FOR_CONFIRMING, Budget
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_time_counts_from_when_the_command_began(clock: Clock) -> None:
+    budget = Budget(100, clock, began_s=clock() - 3)
+    assert budget.elapsed_s == 3
+    clock.advance(4)
+    assert budget.elapsed_s == 7
+    assert Budget(100, clock).elapsed_s == 0
+
+
+def test_a_moment_is_kept_for_writing_the_result(clock: Clock) -> None:
+    budget = Budget(100, clock)
+    clock.advance(60)
+    assert budget.remaining_s == 40 - EMIT_RESERVE_S
+
+
+def test_earlier_sessions_count_and_the_pause_between_them_does_not(clock: Clock) -> None:
+    budget = Budget(100, clock)
+    clock.advance(5)
+    budget.carry_over(30)
+    assert budget.elapsed_s == 35
+    assert budget.remaining_s == 65 - EMIT_RESERVE_S
+    assert budget.search_remaining_s == 65 - 100 * CONFIRM_SHARE
+
+
+def test_a_budget_that_is_spent_leaves_less_than_nothing(clock: Clock) -> None:
+    budget = Budget(10, clock)
+    clock.advance(11)
+    assert budget.remaining_s < 0
+    assert budget.search_remaining_s < 0
+
+
+def test_the_search_leaves_a_quarter_or_more_for_confirming(clock: Clock) -> None:
+    budget = Budget(200, clock)
+    assert budget.search_remaining_s <= 0.75 * 200
+    assert budget.search_remaining_s == pytest.approx(200 * (1 - CONFIRM_SHARE))
+
+
+@pytest.mark.parametrize(
+    ("needed_s", "kept_s"),
+    [
+        (0, 200 * CONFIRM_SHARE),
+        (200 * CONFIRM_SHARE - 1, 200 * CONFIRM_SHARE),
+        (80, 80),
+        (1e6, 200 * MOST_FOR_CONFIRMING),
+    ],
+)
+def test_what_is_kept_for_confirming_has_bounds(clock: Clock, needed_s: float, kept_s: float) -> None:
+    budget = Budget(200, clock)
+    budget.reserve_for_confirming(needed_s)
+    assert 200 - budget.search_remaining_s == pytest.approx(kept_s)
+
+
+def test_a_reserve_may_shrink_again(clock: Clock) -> None:
+    budget = Budget(200, clock)
+    budget.reserve_for_confirming(90)
+    budget.reserve_for_confirming(70)
+    assert 200 - budget.search_remaining_s == pytest.approx(70)
+
+
+@pytest.mark.parametrize(("total_s", "trial_s"), [(10, 1.5), (30, 1.5), (100, 3.0), (600, 18.0), (3600, 20.0)])
+def test_a_trial_takes_its_share_within_bounds(clock: Clock, total_s: float, trial_s: float) -> None:
+    assert Budget(total_s, clock).trial_s == pytest.approx(trial_s)
+
+
+def test_the_baseline_may_take_half_of_the_search(clock: Clock) -> None:
+    budget = Budget(100, clock)
+    assert budget.baseline_deadline_s() == pytest.approx(100 * (1 - CONFIRM_SHARE) / 2)
+    clock.advance(90)
+    assert budget.baseline_deadline_s() == budget.remaining_s
+
+
+def test_a_trial_has_what_the_baseline_took_with_much_to_spare(clock: Clock) -> None:
+    budget = Budget(600, clock)
+    deadline_s = budget.trial_deadline_s(10, compiles=False)
+    assert deadline_s == 2 * 10 + 3 * budget.trial_s
+    assert budget.trial_deadline_s(10, compiles=True) >= deadline_s + 60
+
+
+@pytest.mark.parametrize("compiles", [False, True])
+def test_no_trial_runs_past_the_end_of_the_search(clock: Clock, compiles: bool) -> None:
+    budget = Budget(600, clock)
+    clock.advance(415)
+    assert budget.trial_deadline_s(10, compiles=compiles) == pytest.approx(5)
+    clock.advance(20)
+    assert budget.trial_deadline_s(10, compiles=compiles) == 0

@@ -1,0 +1,459 @@
+"""The command line: what goes where, and which code it ends with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jsonschema
+import pytest
+import yaml
+from support.facts import cpu_facts
+from support.simulation import Clock, SimulatedBackend
+
+import autotune
+from autotune import cli, execution, search
+from autotune.errors import EnvironmentFailure, NoStableConfiguration
+from autotune.records import Facts, SearchResult, TrialStatus
+from autotune.search import Interrupted
+from autotune.search.build_space import build_space
+from autotune.search.space import Space
+from autotune.spec import LoadedSpec, json_schema, load_spec
+from autotune.store import StudyFolder
+
+SPEC = {
+    "model": {"timm": "resnet18"},
+    "data": {"synthetic": {"image_size": 64}},
+    "training": {"effective_batch_size": 32},
+    "budget": "1m",
+    "search": {
+        "micro_batch_size": 32,
+        "amp_dtype": ["none", "bf16"],
+        "num_workers": 0,
+        "memory_format": ["contiguous", "channels_last"],
+        "compile": "none",
+        "fused_optimizer": False,
+        "num_threads": 4,
+    },
+    "stability": {"soak_steps": 5},
+    "strategy": {"name": "random"},
+}
+BROKEN = """\
+model: {timm: resnet18}
+data: {synthetic: {image_sise: 64}}
+budget: 10
+strategy: {name: tpi}
+"""
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`autotune` with those arguments, in this process and in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["autotune", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return Ended(caught.value.code if isinstance(caught.value.code, int) else -1, out, err)
+
+    return run
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> str:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SPEC))
+    return "mine.yaml"
+
+
+@pytest.fixture
+def backend() -> SimulatedBackend:
+    return SimulatedBackend(Clock(), cpu_facts(), noise=0.002)
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> SimulatedBackend:
+    """`autotune search` runs whole studies on a simulated machine."""
+    real = search.search
+
+    def on_the_backend(loaded: LoadedSpec, folder: StudyFolder, *, began_s: float, on_progress: Any) -> SearchResult:
+        assert began_s == cli._BEGAN_S
+        return real(loaded, folder, on_progress=on_progress, start_backend=backend, clock=backend._clock)
+
+    monkeypatch.setattr(search, "search", on_the_backend)
+    return backend
+
+
+def study(tmp_path: Path, name: str = "mine", best: dict[str, Any] | None = None) -> Path:
+    folder = tmp_path / "studies" / name
+    folder.mkdir(parents=True)
+    (folder / "study.db").touch()
+    if best is not None:
+        (folder / "best.yaml").write_text(yaml.safe_dump(best))
+    return folder
+
+
+def isolated(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A Python of its own; for the command, `python -m autotune`."""
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_help_imports_nothing_that_takes_its_time() -> None:
+    script = """
+import runpy, sys
+sys.argv = ["autotune", "--help"]
+try:
+    runpy.run_module("autotune", run_name="__main__")
+except SystemExit as end:
+    print(end.code, *sys.modules, file=sys.stderr)
+"""
+    done = isolated("-c", script)
+    code, *modules = done.stderr.split()
+    assert code == "0"
+    assert "Usage:" in done.stdout
+    heavy = {"torch", "torchvision", "timm", "optuna", "pydantic", "scipy", "numpy", "rich", "yaml", "sqlalchemy"}
+    assert not heavy & {name.partition(".")[0] for name in modules}
+
+
+def test_help_names_every_command(run: Run) -> None:
+    ended = run("--help")
+    assert ended.code == 0
+    for command in ("search", "init", "validate", "schema", "doctor", "show"):
+        assert f"\n  {command} " in ended.out
+
+
+@pytest.mark.parametrize("command", sorted(cli.cli.commands))
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_every_command_explains_itself(run: Run, command: str, flag: str) -> None:
+    ended = run(command, flag)
+    assert ended.code == 0
+    assert ended.out.startswith("Usage:")
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version") == Ended(0, f"autotune, version {autotune.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["serach"],
+        ["search"],
+        ["search", "a.yaml", "b.yaml"],
+        ["search", "--budgett", "1m", "a.yaml"],
+        ["show"],
+        ["--jsn"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_2_and_says_so_on_stderr(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert "Error: " in ended.err
+
+
+def test_schema_is_json_that_accepts_a_spec(run: Run) -> None:
+    ended = run("schema")
+    assert (ended.code, ended.err) == (0, "")
+    schema = json.loads(ended.out)
+    assert schema == json_schema()
+    jsonschema.validate(SPEC, schema)
+
+
+def test_init_writes_a_spec_that_loads_under_the_files_name(run: Run, tmp_path: Path) -> None:
+    assert run("init", "my model.yaml") == Ended(0, "my model.yaml\n", "")
+    assert load_spec(tmp_path / "my model.yaml").spec.name == "my-model"
+
+
+def test_init_has_a_name_of_its_own(run: Run, tmp_path: Path) -> None:
+    assert run("init").out == "autotune.yaml\n"
+    load_spec(tmp_path / "autotune.yaml")
+
+
+def test_init_overwrites_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("precious")
+    ended = run("init", "mine.yaml")
+    assert ended == Ended(2, "", "error: mine.yaml exists already; give another file name\n")
+    assert (tmp_path / "mine.yaml").read_text() == "precious"
+
+
+def test_init_into_a_folder_that_is_not_there(run: Run) -> None:
+    ended = run("init", "nowhere/mine.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "error: cannot write nowhere/mine.yaml: No such file or directory\n"
+
+
+@pytest.mark.parametrize("command", ["search", "validate"])
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_every_problem_of_a_spec_is_a_line_on_stderr(run: Run, tmp_path: Path, command: str, more: list[str]) -> None:
+    (tmp_path / "broken.yaml").write_text(BROKEN)
+    ended = run(command, "broken.yaml", "--set", "nonsense", *more)
+    assert (ended.code, ended.out) == (2, "")
+    lines = ended.err.splitlines()
+    assert [line.split(": ")[1] for line in lines] == [
+        "broken.yaml:2:20",
+        "broken.yaml:3:9",
+        "broken.yaml:4:18",
+        "--set nonsense",
+    ]
+    assert all(line.startswith("error: ") for line in lines)
+    assert "did you mean" in lines[0]
+    assert not (tmp_path / "studies").exists()
+
+
+@pytest.mark.parametrize("command", ["search", "validate"])
+def test_a_spec_that_is_not_there(run: Run, command: str) -> None:
+    ended = run(command, "nowhere.yaml")
+    assert (ended.code, ended.out) == (2, "")
+    assert "nowhere.yaml: no such file; `autotune init nowhere.yaml`" in ended.err
+
+
+def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
+    run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend
+) -> None:
+    ended = run("search", spec)
+    assert (ended.code, ended.out) == (0, "studies/mine/best.yaml\n")
+    assert yaml.safe_load((tmp_path / "studies/mine/best.yaml").read_text())["study"] == "mine"
+    assert "searching  trial 0: " in ended.err
+    assert "verdict: stable" in ended.err
+    assert "use studies/mine/best.yaml in your training code" in ended.err
+    assert simulated.closed
+
+
+def test_search_as_json_is_one_document(run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend) -> None:
+    ended = run("search", spec, "--json", "--out", "elsewhere")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert document["folder"] == "elsewhere"
+    assert document["best"] == yaml.safe_load((tmp_path / "elsewhere/best.yaml").read_text())
+    SearchResult.model_validate_json(ended.out)
+
+
+def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    ended = run("search", spec, "--quiet")
+    assert ended.out == "studies/mine/best.yaml\n"
+    assert "searching" not in ended.err
+    assert "verdict: stable" in ended.err
+
+
+def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
+    run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend
+) -> None:
+    first = run("search", spec)
+    trials = len(simulated.requests)
+    again = run("search", spec)
+    assert again.code == 0
+    assert again.out == first.out
+    assert "finished before; search it anew with --fresh" in again.err
+    assert len(simulated.requests) == trials
+    fresh = run("search", spec, "--fresh")
+    assert "the earlier study is kept in studies/mine." in fresh.err
+    assert len(simulated.requests) > trials
+    assert len([path for path in (tmp_path / "studies").iterdir() if (path / "best.yaml").exists()]) == 2
+
+
+def test_options_of_search_reach_the_spec(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    ended = run(
+        "search",
+        spec,
+        "--json",
+        "--budget",
+        "2m",
+        "--set",
+        "name=other",
+        "--set",
+        "search.amp_dtype=bf16",
+        "--device=cpu",
+    )
+    document = json.loads(ended.out)
+    assert document["best"]["study"] == "other"
+    assert document["folder"] == "studies/other"
+    assert document["best"]["search"]["budget_s"] == 120
+    assert {request.config.amp_dtype for request in simulated.requests[1:]} == {"bf16", "none"}
+
+
+def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    run("search", spec)
+    ended = run("search", spec, "--set", "model.timm=resnet34")
+    assert (ended.code, ended.out) == (2, "")
+    assert "resnet34" in ended.err
+    assert "--fresh" in ended.err
+
+
+def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
+    run: Run, spec: str, simulated: SimulatedBackend
+) -> None:
+    simulated.interrupt_at = 3
+    ended = run("search", spec)
+    assert (ended.code, ended.out) == (130, "studies/mine/best.yaml\n")
+    assert "verdict: unconfirmed" in ended.err
+
+
+def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    simulated.interrupt_at = 3
+    ended = run("search", spec, "--json")
+    assert ended.code == 130
+    assert json.loads(ended.out)["best"]["stability"]["verdict"] == "unconfirmed"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_an_interrupt_before_anything_was_measured(
+    run: Run, spec: str, simulated: SimulatedBackend, more: list[str]
+) -> None:
+    simulated.interrupt_at = 1
+    ended = run("search", spec, *more)
+    assert (ended.code, ended.out) == (130, "")
+    assert "interrupted before" in ended.err
+
+
+def test_a_baseline_that_fails_is_3_with_its_reason(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    simulated._behaviour = lambda _config: TrialStatus.OOM
+    ended = run("search", spec, "--json")
+    assert (ended.code, ended.out) == (3, "")
+    assert "error: the baseline itself fails (oom): simulated oom" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(EnvironmentFailure("the device is gone"), 4), (NoStableConfiguration("no time"), 3)]
+)
+def test_each_error_has_its_code_and_one_line(
+    run: Run, spec: str, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def failing(*_arguments: Any, **_options: Any) -> SearchResult:
+        raise error
+
+    monkeypatch.setattr(search, "search", failing)
+    ended = run("search", spec, "--quiet")
+    assert ended == Ended(code, "", f"error: {error}\n")
+
+
+def test_ctrl_c_anywhere_else_is_130(run: Run, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "look_around", interrupted)
+    assert run("validate", spec).code == 130
+
+
+def test_an_interrupt_without_a_result_writes_no_path(run: Run, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: Any, **_options: Any) -> SearchResult:
+        raise Interrupted(None)
+
+    monkeypatch.setattr(search, "search", interrupted)
+    ended = run("search", spec)
+    assert (ended.code, ended.out) == (130, "")
+
+
+def test_a_bug_is_not_swallowed(spec: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(*_arguments: Any, **_options: Any) -> SearchResult:
+        raise ZeroDivisionError("a bug in autotune")
+
+    monkeypatch.setattr(search, "search", buggy)
+    monkeypatch.setattr(sys, "argv", ["autotune", "search", spec])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_terminate_and_hang_up_end_like_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    run("--version")
+    assert set(handlers) == {signal.SIGTERM, signal.SIGHUP}
+    for number, handler in handlers.items():
+        with pytest.raises(KeyboardInterrupt):
+            handler(number, None)
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_around(loaded: LoadedSpec, _deadline_s: float) -> tuple[Facts, Space]:
+        return cpu_facts(), build_space(loaded.spec, cpu_facts())
+
+    monkeypatch.setattr(search, "look_around", look_around)
+
+
+def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, looked: None) -> None:
+    ended = run("validate", spec)
+    assert (ended.code, ended.out) == (0, "")
+    rows = [line.split() for line in ended.err.splitlines()]
+    assert ["amp_dtype", "none,", "bf16", "none"] in rows
+    assert "pin_memory: no accelerator" in ended.err
+    assert "Test CPU" in ended.err
+
+
+def test_validate_as_json(run: Run, spec: str, looked: None) -> None:
+    ended = run("validate", spec, "--json", "--set", "search.amp_dtype=[none,bf16,fp16]")
+    assert (ended.code, ended.err) == (0, "")
+    document = json.loads(ended.out)
+    assert document["dimensions"]["amp_dtype"] == ["none", "bf16", "fp16"]
+    assert document["baseline"]["micro_batch_size"] == 32
+    assert "pin_memory: no accelerator" in document["dropped"]
+    assert document["facts"]["device"]["name"] == "Test CPU"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    facts = cpu_facts()
+    asked: list[str] = []
+
+    def look(device: str) -> Any:
+        asked.append(device)
+        return facts.device, facts.host
+
+    monkeypatch.setattr(execution, "look_at_machine", look)
+    ended = run("doctor", "--device", "cpu", *more)
+    assert (ended.code, asked) == (0, ["cpu"])
+    if more:
+        assert ended.err == ""
+        assert json.loads(ended.out)["device"]["name"] == "Test CPU"
+    else:
+        assert ended.out == ""
+        assert "Test CPU" in ended.err
+
+
+def test_show_gives_the_result_again(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    run("search", spec)
+    shown = run("show", "mine")
+    assert (shown.code, shown.out) == (0, "")
+    assert "verdict: stable" in shown.err
+    by_folder = run("show", "studies/mine")
+    assert by_folder == shown
+
+
+def test_show_as_json_is_the_document(run: Run, tmp_path: Path) -> None:
+    study(tmp_path, best={"format": 1, "study": "mine"})
+    ended = run("show", "mine", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out) == {"format": 1, "study": "mine"}
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_show_of_a_study_that_is_not_there_names_those_that_are(run: Run, tmp_path: Path, more: list[str]) -> None:
+    study(tmp_path, "other")
+    ended = run("show", "mine", *more)
+    assert ended == Ended(2, "", "error: no study at mine; studies here: other\n")
+
+
+def test_show_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
+    study(tmp_path)
+    ended = run("show", "mine")
+    assert (ended.code, ended.out) == (2, "")
+    assert "studies/mine has no result yet" in ended.err

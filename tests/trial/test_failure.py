@@ -1,0 +1,137 @@
+"""What an exception inside a trial says about its configuration."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+
+from autotune.records import TrialStatus
+from autotune.trial.failure import Diverged, classify, describe
+
+OUT_OF_MEMORY: list[BaseException] = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    MemoryError("Caught MemoryError in DataLoader worker process 0.\nOriginal Traceback (most recent call last): …"),
+    RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError(
+        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input"
+    ),
+    RuntimeError(
+        "[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
+    ),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+    RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. "),
+    RuntimeError(
+        "DataLoader worker (pid 4711) is killed by signal: Bus error. It is possible that dataloader's workers are out "
+        "of shared memory. Please try to raise your shared memory limit."
+    ),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    BlockingIOError(errno.ENOMEM, "Cannot allocate memory"),
+]
+OF_ITS_OWN: list[BaseException] = [
+    RuntimeError("mat1 and mat2 shapes cannot be multiplied (32x10 and 20x5)"),
+    RuntimeError("CUDA error: an illegal memory access was encountered"),
+    RuntimeError("DataLoader worker (pid 4711) is killed by signal: Segmentation fault. "),
+    RuntimeError("DataLoader worker (pid(s) 4711) exited unexpectedly"),
+    ValueError("out of memory slots in my own cache"),
+    KeyError("label"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory", "a.jpg"),
+    SystemExit(3),
+]
+
+
+def shown(error: BaseException) -> str:
+    return f"{type(error).__name__}-{str(error)[:40]}"
+
+
+def raised(
+    error: Exception, *, cause: BaseException | None = None, context: BaseException | None = None
+) -> BaseException:
+    """`error` as it arrives after `raise error from cause`, or after it was raised while `context` was handled."""
+    with pytest.raises(type(error)) as caught:
+        if context is None:
+            raise error from cause
+        try:
+            raise context
+        finally:
+            raise error
+    return caught.value
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=shown)
+def test_out_of_memory_in_all_its_words(error: BaseException) -> None:
+    assert classify(error) is TrialStatus.OOM
+
+
+@pytest.mark.parametrize("error", OF_ITS_OWN, ids=shown)
+def test_other_errors_are_failures_of_the_workload(error: BaseException) -> None:
+    assert classify(error) is TrialStatus.FAILED
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=shown)
+def test_memory_that_ran_out_further_down_is_still_the_reason(error: BaseException) -> None:
+    """As Lightning, Hydra and users' own code wrap what they catch."""
+    assert classify(raised(ValueError("the step failed"), cause=error)) is TrialStatus.OOM
+    assert classify(raised(ValueError("the step failed"), context=error)) is TrialStatus.OOM
+    deep = raised(ValueError("outer"), cause=raised(KeyError("middle"), context=error))
+    assert classify(deep) is TrialStatus.OOM
+
+
+def test_a_chain_without_memory_in_it_is_a_failure() -> None:
+    assert classify(raised(ValueError("outer"), cause=KeyError("inner"))) is TrialStatus.FAILED
+
+
+def test_a_chain_that_bites_its_tail_ends() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__context__, second.__context__ = second, first
+    assert classify(first) is TrialStatus.FAILED
+
+
+def test_divergence_is_its_own_status() -> None:
+    assert classify(Diverged("the loss is nan at optimizer step 3")) is TrialStatus.DIVERGED
+
+
+def test_a_divergence_reads_without_its_class() -> None:
+    assert describe(Diverged("the loss is nan at optimizer step 3")).reason == "the loss is nan at optimizer step 3"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("the 7th layer is missing"), "ValueError: the 7th layer is missing"),
+        (ValueError(), "ValueError: (no message)"),
+        (ValueError("  \n \n"), "ValueError: (no message)"),
+        (KeyError("label"), "KeyError: 'label'"),
+        (SystemExit(3), "SystemExit: 3"),
+        (
+            RuntimeError("Caught ValueError in worker 0.\nTraceback:\nValueError: broken\n\n"),
+            "RuntimeError: ValueError: broken",
+        ),
+    ],
+)
+def test_the_reason_is_the_last_line_that_says_anything(error: BaseException, reason: str) -> None:
+    assert describe(error).reason == reason
+
+
+def test_the_reason_is_one_line_of_bounded_length() -> None:
+    reason = describe(ValueError("first\r\nsecond\x0b" + "x" * 10_000)).reason
+    assert len(reason) == 500
+    assert len(reason.splitlines()) == 1
+
+
+def test_the_traceback_is_whole_with_its_causes() -> None:
+    error = raised(ValueError("outer"), cause=raised(KeyError("inner")))
+    traceback = describe(error).traceback
+    assert "KeyError: 'inner'" in traceback
+    assert "The above exception was the direct cause" in traceback
+    assert traceback.rstrip().endswith("ValueError: outer")
+    assert "test_failure.py" in traceback
+
+
+def test_of_an_endless_traceback_the_end_is_kept() -> None:
+    failure = describe(ValueError("x" * 50_000 + "the end"))
+    assert len(failure.traceback) == 20_000
+    assert failure.traceback.rstrip().endswith("the end")
