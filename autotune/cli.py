@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from autotune.records import SearchResult
+    from autotune.store import StudyFolder
 
 _BEGAN_S = time.monotonic()
 """The budget bounds the whole command, imports included."""
@@ -71,19 +74,16 @@ def search(
     loaded = load_spec(spec_path, overrides, budget=budget, device=device)
     folder = StudyFolder(out or _STUDIES / loaded.spec.name)
     console = _stderr()
-    aside = folder.set_aside() if fresh else None
-    if aside is not None and not quiet:
-        console.print(f"the earlier study is kept in {aside}", highlight=False)
     try:
         with Screen(console, quiet=quiet or as_json) as screen:
-            result = run_search(loaded, folder, began_s=_BEGAN_S, on_progress=screen)
+            result = run_search(loaded, folder, fresh=fresh, began_s=_BEGAN_S, on_progress=screen)
     except Interrupted as interruption:
         if interruption.result is not None:
-            _show_result(interruption.result, folder.best, as_json=as_json)
+            _show_result(interruption.result, folder, as_json=as_json)
         else:
             console.print("interrupted before anything was measured; the same command begins or goes on")
-        sys.exit(INTERRUPTED)
-    _show_result(result, folder.best, as_json=as_json)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    _show_result(result, folder, as_json=as_json)
 
 
 @cli.command()
@@ -108,7 +108,7 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     baseline = space.baseline.to_dict()
     searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
     rows = [(knob, ", ".join(map(setting, values)), setting(baseline[knob])) for knob, values in searched.items()]
-    console = _stderr()
+    console = _stdout()
     console.print(facts_view(facts))
     size = f"up to {space.points:,}" if space.size == float("inf") else f"{space.size:,}"
     console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped]))
@@ -149,7 +149,7 @@ def doctor(as_json: bool, device: str | None) -> None:
     if as_json:
         _print_json({"device": device_facts.model_dump(mode="json"), "host": host_facts.model_dump(mode="json")})
     else:
-        _stderr().print(machine_view(device_facts, host_facts))
+        _stdout().print(machine_view(device_facts, host_facts))
 
 
 @cli.command()
@@ -167,26 +167,36 @@ def show(study: str, as_json: bool) -> None:
     if as_json:
         _print_json(document)
     else:
-        _stderr().print(best_view(document))
+        _stdout().print(best_view(document))
 
 
-def _show_result(result: SearchResult, best: Path, *, as_json: bool) -> None:
+def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:
     from autotune.report.terminal import result_view
 
     if as_json:
         _print_json(result.model_dump(mode="json"))
         return
-    steps = [f"use {best} in your training code"]
+    steps = []
+    if result.best["stability"]["verdict"] == "stable":
+        steps.append(f"set these in your training code; {folder.best} holds them all")
     if result.already_finished:
-        steps.append("this study was finished before; search it anew with --fresh")
+        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
+    if folder.aside is not None:
+        steps.append(f"the earlier study is kept in {folder.aside}")
     _stderr().print(result_view(result, next_steps=steps))
-    click.echo(best)
+    click.echo(folder.best)
 
 
 def _stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def _stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False)
 
 
 def _print_json(document: Any) -> None:
@@ -194,25 +204,37 @@ def _print_json(document: Any) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command and exit with the code that the README's table gives to its outcome."""
+    """Run the command and leave with the code that the README's table gives to its outcome."""
     for name in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, _interrupt)
+        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup asks to be left alone
+            signal.signal(name, _interrupt)
+    code = _run_command()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Taking down in order what the sampler has imported would cost seconds of the budget, and has nothing left to do.
+    os._exit(code)
+
+
+def _run_command() -> int:
     try:
-        cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except AutotuneError as error:
-        lines = error.problems if isinstance(error, SpecError) else (str(error),)
-        for line in lines:
-            click.echo(f"error: {line}", err=True)
-        sys.exit(error.exit_code)
+        left_with = cli.main(standalone_mode=False)
+    except (click.ClickException, AutotuneError) as error:
+        _say(error)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(0)
+        return 0
+    return left_with if isinstance(left_with, int) else 0
+
+
+def _say(error: click.ClickException | AutotuneError) -> None:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return
+    for line in error.problems if isinstance(error, SpecError) else (str(error),):
+        click.echo(f"error: {line}", err=True)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -86,18 +86,18 @@ class RoundTable:
 
     def __init__(self, samples_per_s: Mapping[str, Sequence[float]]) -> None:
         """`samples_per_s`: for each configuration its figure in every round, in the order of the rounds."""
-        if len({len(values) for values in samples_per_s.values()}) != 1:
-            raise ValueError("every configuration needs a figure in every round")
+        if len({len(values) for values in samples_per_s.values()} - {0}) != 1:
+            raise ValueError("every configuration needs a figure in every round, and there must be one")
         self._logs = {name: [math.log(value) for value in values] for name, values in samples_per_s.items()}
         self.rounds = len(next(iter(self._logs.values())))
 
     def throughput(self, name: str) -> Estimate:
-        """Geometric mean over the rounds; the interval includes drift between rounds, pooled over configurations."""
+        """Geometric mean over the rounds, with Student's interval over them: drift of the machine widens it."""
         mean = self._mean(name)
-        freedom = len(self._logs) * (self.rounds - 1)
+        freedom = self.rounds - 1
         if freedom < 1:
             return Estimate(math.exp(mean), None)
-        squares = math.fsum((x - self._mean(other)) ** 2 for other, logs in self._logs.items() for x in logs)
+        squares = math.fsum((value - mean) ** 2 for value in self._logs[name])
         half = student_t(freedom) * math.sqrt(squares / freedom / self.rounds)
         return Estimate(math.exp(mean), Interval(mean - half, mean + half).scaled_exp())
 

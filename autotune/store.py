@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import time
@@ -27,6 +28,12 @@ from autotune.spec import dump_yaml
 
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
+_BEST_SECTIONS = {"study", "config", "measured", "baseline", "speedup", "stability", "search"}
+
+
+class _QuietFileHandler(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: a log that cannot be written must not drown the error that says why."""
 
 
 class StudyFolder:
@@ -36,6 +43,8 @@ class StudyFolder:
         self.path = path
         self._lock: IO[str] | None = None
         self._handler: logging.Handler | None = None
+        self.aside: Path | None = None
+        """Where `start_over` has put an earlier study."""
 
     @property
     def database(self) -> Path:
@@ -61,43 +70,62 @@ class StudyFolder:
         return self.database.exists()
 
     def open(self) -> None:
-        """Create the folder where it is missing, and own it until `close`. Raises StudyMismatch when another does."""
+        """Create the folder where it is missing, and own it until `close`.
+
+        Raises StudyMismatch when another controller owns it, or when it is somebody's folder and no study.
+        """
+        self._refuse_foreign()
         with _speaking_of(self.path):
             self.trials.mkdir(parents=True, exist_ok=True)
-            self._lock = self.log.open("a", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.close()
-            raise StudyMismatch(
-                f"{self.path}: another autotune is running this study; wait for it, or use --out"
-            ) from error
-
-        handler = logging.FileHandler(self.log, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            lock = self.log.open("a", encoding="utf-8")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                lock.close()
+                message = f"{self.path}: another autotune is running this study; wait for it, or use --out"
+                raise StudyMismatch(message) from error
+            self._lock = lock
+            self._handler = _QuietFileHandler(self.log, encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for name in _LOGGED:
-            logging.getLogger(name).addHandler(handler)
+            logging.getLogger(name).addHandler(self._handler)
             logging.getLogger(name).setLevel(logging.INFO)
-        self._handler = handler
+
+    def start_over(self) -> None:
+        """Keep an earlier study, if there is one, aside under a new name, and own an empty folder instead.
+
+        Needs the folder open, so that no study is moved away from under a running controller.
+        """
+        if not self.exists():
+            return
+        stamp = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
+        names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
+        aside = next(path for path in map(self.path.with_name, names) if not path.exists())
+        with _speaking_of(self.path):
+            self.path.rename(aside)
+        self.close()
+        self.open()
+        self.aside = aside
 
     def close(self) -> None:
         if self._handler is not None:
             for name in _LOGGED:
                 logging.getLogger(name).removeHandler(self._handler)
-            self._handler.close()
+            with contextlib.suppress(OSError):  # a full disk, and what it means has been said already
+                self._handler.close()
             self._handler = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def set_aside(self) -> Path | None:
-        """Rename an existing study, so that a fresh one can begin and nothing is lost; where it went."""
-        if not self.path.exists():
-            return None
-        aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}")
-        with _speaking_of(self.path):
-            self.path.rename(aside)
-        return aside
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists() or self.exists():
+            return
+        if not self.path.is_dir():
+            raise StudyMismatch(f"{self.path} is a file; choose a folder for the study with --out")
+        foreign = sorted({path.name for path in self.path.iterdir()} - {"trials", "log.txt", "spec.yaml"})
+        if foreign:
+            raise StudyMismatch(f"{self.path} is no study: it holds {foreign[0]}; choose another folder with --out")
 
     def write_trial(self, record: TrialRecord) -> None:
         with _speaking_of(self.trials):
@@ -112,11 +140,18 @@ class StudyFolder:
             write_atomically(self.best, dump_yaml(document))
 
     def read_best(self) -> dict[str, Any] | None:
-        """The emitted document; None before the first."""
+        """The emitted document; None before the first. Raises EnvironmentFailure on one that something has damaged."""
         if not self.best.exists():
             return None
-        loaded = yaml.safe_load(self.best.read_text(encoding="utf-8"))
-        return loaded if isinstance(loaded, dict) else None
+        try:
+            loaded = yaml.safe_load(self.best.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            loaded = None
+        if not isinstance(loaded, dict) or not loaded.keys() >= _BEST_SECTIONS:
+            raise EnvironmentFailure(
+                f"{self.best} is damaged; delete it and run the same search, which writes it again"
+            )
+        return loaded
 
     def write_spec(self, document: dict[str, Any]) -> None:
         with _speaking_of(self.spec):
@@ -134,7 +169,7 @@ def _read_record(path: Path) -> TrialRecord:
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:
-    """The study that a user means by a folder, or by its name under `studies`. Raises EnvironmentFailure for none."""
+    """The study that a user means by a folder, or by its name under `studies`. Raises StudyMismatch for none."""
     for path in (Path(name), studies / name):
         if StudyFolder(path).exists():
             return StudyFolder(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
+    monkeypatch.setattr(os, "_exit", sys.exit)
 
     def run(*arguments: str) -> Ended:
         capsys.readouterr()
@@ -94,9 +96,11 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
     """`autotune search` runs whole studies on a simulated machine."""
     real = search.search
 
-    def on_the_backend(loaded: LoadedSpec, folder: StudyFolder, *, began_s: float, on_progress: Any) -> SearchResult:
+    def on_the_backend(
+        loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool, began_s: float, on_progress: Any
+    ) -> SearchResult:
         assert began_s == cli._BEGAN_S
-        return real(loaded, folder, on_progress=on_progress, start_backend=backend, clock=backend._clock)
+        return real(loaded, folder, fresh=fresh, on_progress=on_progress, start_backend=backend, clock=backend._clock)
 
     monkeypatch.setattr(search, "search", on_the_backend)
     return backend
@@ -118,7 +122,8 @@ def isolated(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_imports_nothing_that_takes_its_time() -> None:
     script = """
-import runpy, sys
+import os, runpy, sys
+os._exit = sys.exit
 sys.argv = ["autotune", "--help"]
 try:
     runpy.run_module("autotune", run_name="__main__")
@@ -234,7 +239,7 @@ def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
     assert yaml.safe_load((tmp_path / "studies/mine/best.yaml").read_text())["study"] == "mine"
     assert "searching  trial 0: " in ended.err
     assert "verdict: stable" in ended.err
-    assert "use studies/mine/best.yaml in your training code" in ended.err
+    assert "set these in your training code; studies/mine/best.yaml holds them all" in ended.err
     assert simulated.closed
 
 
@@ -262,7 +267,7 @@ def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
     again = run("search", spec)
     assert again.code == 0
     assert again.out == first.out
-    assert "finished before; search it anew with --fresh" in again.err
+    assert "finished before; a larger --budget goes on, --fresh starts over" in again.err
     assert len(simulated.requests) == trials
     fresh = run("search", spec, "--fresh")
     assert "the earlier study is kept in studies/mine." in fresh.err
@@ -305,6 +310,8 @@ def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
     ended = run("search", spec)
     assert (ended.code, ended.out) == (130, "studies/mine/best.yaml\n")
     assert "verdict: unconfirmed" in ended.err
+    assert "The same command goes on where it stopped." in ended.err
+    assert "in your training code" not in ended.err
 
 
 def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: SimulatedBackend) -> None:
@@ -382,6 +389,16 @@ def test_terminate_and_hang_up_end_like_ctrl_c(run: Run, monkeypatch: pytest.Mon
             handler(number, None)
 
 
+def test_a_hang_up_that_is_ignored_stays_ignored(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under nohup."""
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    ignored = {signal.SIGHUP: signal.SIG_IGN}
+    monkeypatch.setattr(signal, "getsignal", lambda number: ignored.get(number, signal.SIG_DFL))
+    run("--version")
+    assert set(handlers) == {signal.SIGTERM}
+
+
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch) -> None:
     def look_around(loaded: LoadedSpec, _deadline_s: float) -> tuple[Facts, Space]:
@@ -392,11 +409,11 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, looked: None) -> None:
     ended = run("validate", spec)
-    assert (ended.code, ended.out) == (0, "")
-    rows = [line.split() for line in ended.err.splitlines()]
+    assert (ended.code, ended.err) == (0, "")
+    rows = [line.split() for line in ended.out.splitlines()]
     assert ["amp_dtype", "none,", "bf16", "none"] in rows
-    assert "pin_memory: no accelerator" in ended.err
-    assert "Test CPU" in ended.err
+    assert "pin_memory: no accelerator" in ended.out
+    assert "Test CPU" in ended.out
 
 
 def test_validate_as_json(run: Run, spec: str, looked: None) -> None:
@@ -420,29 +437,37 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> N
 
     monkeypatch.setattr(execution, "look_at_machine", look)
     ended = run("doctor", "--device", "cpu", *more)
-    assert (ended.code, asked) == (0, ["cpu"])
+    assert (ended.code, ended.err, asked) == (0, "", ["cpu"])
     if more:
-        assert ended.err == ""
         assert json.loads(ended.out)["device"]["name"] == "Test CPU"
     else:
-        assert ended.out == ""
-        assert "Test CPU" in ended.err
+        assert "Test CPU" in ended.out
 
 
 def test_show_gives_the_result_again(run: Run, spec: str, simulated: SimulatedBackend) -> None:
     run("search", spec)
     shown = run("show", "mine")
-    assert (shown.code, shown.out) == (0, "")
-    assert "verdict: stable" in shown.err
+    assert (shown.code, shown.err) == (0, "")
+    assert "verdict: stable" in shown.out
     by_folder = run("show", "studies/mine")
     assert by_folder == shown
 
 
 def test_show_as_json_is_the_document(run: Run, tmp_path: Path) -> None:
-    study(tmp_path, best={"format": 1, "study": "mine"})
+    sections = ("config", "measured", "baseline", "speedup", "stability", "search")
+    document = {"format": 1, "study": "mine", **{section: {} for section in sections}}
+    study(tmp_path, best=document)
     ended = run("show", "mine", "--json")
     assert (ended.code, ended.err) == (0, "")
-    assert json.loads(ended.out) == {"format": 1, "study": "mine"}
+    assert json.loads(ended.out) == document
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_show_of_a_damaged_result_is_4_and_says_what_to_do(run: Run, tmp_path: Path, more: list[str]) -> None:
+    study(tmp_path, best={"format": 1, "study": "mine"})
+    ended = run("show", "mine", *more)
+    assert (ended.code, ended.out) == (4, "")
+    assert "error: studies/mine/best.yaml is damaged; delete it" in ended.err
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

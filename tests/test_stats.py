@@ -141,11 +141,16 @@ def test_the_ratio_of_two_is_the_paired_t_interval() -> None:
 
 
 def test_a_throughput_worked_by_hand() -> None:
-    """Squares around their own means: a 2, b 2; variance 4/4 = 1; half width t(4) · √(1/3)."""
+    """Squares of a around its own mean: 2; variance 2/2 = 1; half width t(2) · √(1/3)."""
     estimate = worked_example().throughput("a")
     assert estimate.value == pytest.approx(math.exp(2))
     assert estimate.interval is not None
-    assert math.log(estimate.interval.high) == pytest.approx(2 + 2.77645 / math.sqrt(3), abs=1e-4)
+    assert math.log(estimate.interval.high) == pytest.approx(2 + 4.30265 / math.sqrt(3), abs=1e-4)
+
+
+def test_the_throughput_of_one_does_not_depend_on_the_noise_of_another() -> None:
+    calm, noisy = (RoundTable({"a": [100.0, 110.0, 90.0], "b": b}) for b in ([50.0, 50.0, 50.0], [10.0, 90.0, 50.0]))
+    assert calm.throughput("a") == noisy.throughput("a")
 
 
 def test_a_ratio_and_its_inverse_agree() -> None:
@@ -194,6 +199,12 @@ def test_one_configuration_alone_has_a_throughput_but_no_ratio_with_an_interval(
 def test_a_figure_missing_in_a_round_is_refused() -> None:
     with pytest.raises(ValueError, match="every configuration needs a figure in every round"):
         RoundTable({"a": [1.0, 2.0], "b": [1.0]})
+
+
+@pytest.mark.parametrize("figures", [{}, {"a": []}, {"a": [], "b": []}])
+def test_no_round_at_all_is_refused(figures: dict[str, list[float]]) -> None:
+    with pytest.raises(ValueError, match="there must be one"):
+        RoundTable(figures)
 
 
 def test_more_comparisons_make_wider_intervals_around_the_same_figure() -> None:

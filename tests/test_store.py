@@ -6,6 +6,7 @@ import errno
 import logging
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,16 @@ from autotune.records import (
 )
 from autotune.store import StudyFolder, find_study, write_atomically
 
-DOCUMENT = {"format": 1, "config": {"amp_dtype": "none", "prefetch_factor": None}, "speedup": {"ratio": 1.5}}
+DOCUMENT: dict[str, Any] = {
+    "format": 1,
+    "study": "mine",
+    "config": {"amp_dtype": "none", "prefetch_factor": None},
+    "measured": {"samples_per_s": 150.0},
+    "baseline": {"samples_per_s": 100.0},
+    "speedup": {"ratio": 1.5, "ci95": None},
+    "stability": {"verdict": "unconfirmed", "checks": []},
+    "search": {"trials": 3},
+}
 
 
 @pytest.fixture
@@ -239,21 +249,73 @@ def test_the_resolved_spec_is_kept(folder: StudyFolder) -> None:
     assert yaml.safe_load(folder.spec.read_text()) == {"model": {"timm": "resnet18"}, "budget": "10m"}
 
 
-def test_setting_aside_renames_the_study_and_loses_nothing(folder: StudyFolder) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"[1, 2]", b"config: {amp_dtype: [", b"\xff\xfe", b"format: 1\nstudy: mine\n", b"a: b: c"],
+)
+def test_a_best_document_that_something_has_damaged_is_named_with_a_way_out(folder: StudyFolder, damage: bytes) -> None:
+    folder.best.write_bytes(damage)
+    with pytest.raises(EnvironmentFailure, match=r"best\.yaml is damaged; delete it and run the same search"):
+        folder.read_best()
+
+
+@pytest.mark.parametrize("section", [name for name in DOCUMENT if name != "format"])
+def test_a_best_document_without_one_of_its_sections_is_damaged(folder: StudyFolder, section: str) -> None:
+    folder.write_best({name: value for name, value in DOCUMENT.items() if name != section})
+    with pytest.raises(EnvironmentFailure, match="is damaged"):
+        folder.read_best()
+
+
+def write_study(folder: StudyFolder) -> None:
+    folder.database.touch()
     folder.write_trial(ok_record(0))
     folder.write_best(DOCUMENT)
-    folder.close()
-    aside = folder.set_aside()
-    assert aside is not None
-    assert aside.parent == folder.path.parent
-    assert aside.name.startswith("mine.")
-    assert not folder.path.exists()
-    assert StudyFolder(aside).read_best() == DOCUMENT
-    assert StudyFolder(aside).read_trials() == [ok_record(0)]
 
 
-def test_there_is_nothing_to_set_aside_before_the_first_study(tmp_path: Path) -> None:
-    assert StudyFolder(tmp_path / "nowhere").set_aside() is None
+def test_starting_over_keeps_the_study_aside_and_loses_nothing(folder: StudyFolder) -> None:
+    write_study(folder)
+    folder.start_over()
+    assert folder.aside is not None
+    assert folder.aside.parent == folder.path.parent
+    assert folder.aside.name.startswith("mine.")
+    assert StudyFolder(folder.aside).exists()
+    assert StudyFolder(folder.aside).read_best() == DOCUMENT
+    assert StudyFolder(folder.aside).read_trials() == [ok_record(0)]
+    assert not folder.exists()
+    assert (folder.read_best(), folder.read_trials()) == (None, [])
+
+
+def test_who_starts_over_owns_and_logs_to_the_new_folder(folder: StudyFolder) -> None:
+    write_study(folder)
+    logging.getLogger("autotune.test").info("of the old study")
+    folder.start_over()
+    logging.getLogger("autotune.test").info("of the new study")
+    with pytest.raises(StudyMismatch, match="another autotune is running"):
+        StudyFolder(folder.path).open()
+    assert folder.aside is not None
+    assert [line.split(": ", 1)[1] for line in folder.log.read_text().splitlines()] == ["of the new study"]
+    assert "of the old study" in StudyFolder(folder.aside).log.read_text()
+    assert "of the new study" not in StudyFolder(folder.aside).log.read_text()
+
+
+def test_starting_over_several_times_within_a_second_keeps_them_all(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda *_arguments: "20260131-120000")
+    kept = []
+    for _ in range(3):
+        write_study(folder)
+        folder.start_over()
+        kept.append(folder.aside)
+    names = [f"mine.20260131-120000{suffix}" for suffix in ("", "-2", "-3")]
+    assert kept == [folder.path.with_name(name) for name in names]
+    assert all(StudyFolder(path).read_trials() == [ok_record(0)] for path in kept if path)
+
+
+def test_without_an_earlier_study_starting_over_moves_nothing(folder: StudyFolder) -> None:
+    folder.start_over()
+    assert folder.aside is None
+    assert [path.name for path in folder.path.parent.iterdir()] == ["mine"]
 
 
 def make_study(path: Path) -> Path:
@@ -340,8 +402,58 @@ def test_a_folder_that_cannot_be_made_says_so_before_anything_runs(
 
 def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("no folder")
-    with pytest.raises(EnvironmentFailure, match=r"cannot write .*mine"):
+    with pytest.raises(StudyMismatch, match=r"mine is a file; choose a folder for the study with --out"):
         StudyFolder(tmp_path / "mine").open()
+    assert (tmp_path / "mine").read_text() == "no folder"
+
+
+def test_a_folder_with_other_peoples_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    for name in ("train.py", "log.txt"):
+        (tmp_path / name).write_text("precious")
+    with pytest.raises(StudyMismatch, match=r"is no study: it holds train\.py; choose another folder with --out"):
+        StudyFolder(tmp_path).open()
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "train.py": "precious",
+        "log.txt": "precious",
+    }
+
+
+def test_what_a_session_left_that_ended_before_its_study_began_is_no_hindrance(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "mine")
+    for _ in range(2):
+        folder.open()
+        folder.write_spec({})
+        folder.close()
+
+
+def test_a_study_may_hold_other_files_too(folder: StudyFolder) -> None:
+    folder.database.touch()
+    (folder.path / "notes.md").write_text("mine")
+    folder.close()
+    folder.open()
+
+
+def test_a_full_disk_neither_stops_closing_nor_keeps_the_folder_owned(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert folder._handler is not None
+    monkeypatch.setattr(folder._handler, "flush", fails(errno.ENOSPC))
+    folder.close()
+    assert not [
+        handler for handler in logging.getLogger("autotune").handlers if isinstance(handler, logging.FileHandler)
+    ]
+    second = StudyFolder(folder.path)
+    second.open()
+    second.close()
+
+
+def test_a_log_line_that_finds_no_room_is_dropped_in_silence(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert isinstance(folder._handler, logging.FileHandler)
+    monkeypatch.setattr(folder._handler.stream, "write", fails(errno.ENOSPC), raising=False)
+    logging.getLogger("autotune.test").info("no room for this")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_log_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
@@ -351,7 +463,9 @@ def test_a_log_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
 
 
 def test_a_study_that_cannot_be_renamed_says_so(folder: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.close()
+    write_study(folder)
     monkeypatch.setattr(Path, "rename", fails(errno.EACCES))
     with pytest.raises(EnvironmentFailure, match="no permission to write there"):
-        folder.set_aside()
+        folder.start_over()
+    assert folder.aside is None
+    assert folder.read_trials() == [ok_record(0)]

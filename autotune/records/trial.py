@@ -153,6 +153,8 @@ class TrialRecord(Record):
     """Number of the Optuna trial; None for runs that only confirm."""
     elapsed_s: float
     """Budget spent when it ended."""
+    cut_short: bool = False
+    """Killed because its share of the budget was over, not for being slow: says nothing about the configuration."""
     started: str
     """UTC, ISO 8601."""
     result: TrialResult

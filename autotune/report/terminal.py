@@ -6,13 +6,13 @@ live view becomes a plain line for each trial.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -24,7 +24,9 @@ from autotune.spec.durations import format_duration
 
 _REFRESH_PER_S = 2.0
 """Drawing takes CPU time from the trial that is being measured."""
-_BAR_WIDTH = 40
+_BAR_WIDTH = 30
+_NAME_WIDTH = 16
+_STARTING = "starting PyTorch and looking at the workload …"
 
 
 class Screen:
@@ -33,22 +35,18 @@ class Screen:
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
-        self._live = (
-            None
-            if quiet or not console.is_terminal
-            else Live(
-                Text("starting PyTorch and looking at the workload …"),
-                console=console,
-                refresh_per_second=_REFRESH_PER_S,
-                transient=True,
+        self._latest: tuple[Progress, float] | None = None
+        self._live: Live | None = None
+        if not quiet and console.is_terminal:
+            self._live = Live(
+                get_renderable=self._view, console=console, refresh_per_second=_REFRESH_PER_S, transient=True
             )
-        )
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.__enter__()
         elif not self._quiet:
-            self._console.print("starting PyTorch and looking at the workload")
+            self._console.print(_STARTING)
         return self
 
     def __exit__(
@@ -58,19 +56,26 @@ class Screen:
             self._live.__exit__(kind, error, trace)
 
     def __call__(self, progress: Progress) -> None:
-        if self._live is not None:
-            self._live.update(progress_view(progress))
-        elif progress.message and not self._quiet:
-            self._console.print(_plain_line(progress), highlight=False, markup=False, soft_wrap=True)
+        self._latest = (progress, time.monotonic())
+        if self._live is None and progress.message and not self._quiet:
+            self._console.print(_plain_line(progress), highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+    def _view(self) -> RenderableType:
+        """The latest snapshot, its clock running on: nothing else tells a long compilation from a frozen screen."""
+        if self._latest is None:
+            return Text(_STARTING)
+        progress, seen_s = self._latest
+        return progress_view(progress, age_s=time.monotonic() - seen_s)
 
 
-def progress_view(progress: Progress) -> RenderableType:
-    """The whole live view of one snapshot."""
-    left = max(progress.budget_s - progress.elapsed_s, 0.0)
+def progress_view(progress: Progress, *, age_s: float = 0.0) -> RenderableType:
+    """The whole live view of one snapshot, `age_s` seconds after it was taken."""
+    elapsed_s = progress.elapsed_s + age_s
+    left = max(progress.budget_s - elapsed_s, 0.0)
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        Text(f"{progress.study}: {progress.phase}", style="bold"),
-        ProgressBar(total=progress.budget_s, completed=min(progress.elapsed_s, progress.budget_s), width=_BAR_WIDTH),
+        Text(f"{progress.study[:_NAME_WIDTH]}: {progress.phase}", style="bold", no_wrap=True),
+        ProgressBar(total=progress.budget_s, completed=min(elapsed_s, progress.budget_s), width=_BAR_WIDTH),
         Text(f"{format_duration(round(left))} of {format_duration(round(progress.budget_s))} left"),
     )
     counts = ", ".join(f"{count} {status}" for status, count in progress.by_status.items())
@@ -148,8 +153,10 @@ def _headline(document: dict[str, Any]) -> Text:
     )
 
 
-def _settings_table(document: dict[str, Any]) -> Table:
+def _settings_table(document: dict[str, Any]) -> RenderableType:
     config, baseline = (TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"]))
+    if config == baseline:
+        return Text("nothing to change", style="dim")
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("set")
     table.add_column("to", style="bold")
@@ -195,13 +202,18 @@ def facts_view(facts: Facts) -> RenderableType:
 
 def space_view(rows: Sequence[tuple[str, str, str]], size: str, dropped: Sequence[str]) -> RenderableType:
     """`rows`: knob, values, the baseline's value."""
-    table = Table(box=None, pad_edge=False, header_style="dim", title=f"{size} configurations", title_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("knob", "values", "baseline"):
         table.add_column(heading, overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
-    return Group(table, _listing("not searched", dropped)) if dropped else table
+        table.add_row(*map(Text, row))
+    parts: list[RenderableType] = [Text(f"{size} configurations"), table]
+    return Group(*parts, *([_listing("not searched", dropped)] if dropped else []))
 
 
-def _listing(heading: str, lines: Sequence[str]) -> Text:
-    return Text.assemble((f"{heading}:\n", "dim"), "\n".join(f"  {line}" for line in lines))
+def _listing(heading: str, lines: Sequence[str]) -> RenderableType:
+    """Lines below a heading, indented also where they wrap."""
+    grid = Table.grid(padding=(0, 1))
+    for line in lines:
+        grid.add_row(" -", Text(line))
+    return Group(Text(f"{heading}:", style="dim"), grid)

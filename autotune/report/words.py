@@ -16,7 +16,7 @@ def memory(count: float) -> str:
         if count < 1024 or unit == _UNITS[-1]:
             break
         count /= 1024
-    return f"{count:.3g} {unit}" if count < 1000 else f"{count:.0f} {unit}"
+    return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
 
 
 def rate(samples_per_s: float) -> str:

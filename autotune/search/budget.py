@@ -10,8 +10,8 @@ CONFIRM_SHARE = 0.30
 """For the three best and the baseline again, in alternation, and for the soak of the winner."""
 MOST_FOR_CONFIRMING = 0.5
 """Where steps are so slow that the share would not do; a search needs the rest."""
-EMIT_RESERVE_S = 0.5
-"""For writing the result after the last process has been killed."""
+EMIT_RESERVE_S = 1.0
+"""For writing the result and ending the processes after the last run."""
 
 _TRIAL_SHARE = 0.03
 _SHORTEST_TRIAL_S, _LONGEST_TRIAL_S = 1.5, 20.0
@@ -57,9 +57,15 @@ class Budget:
 
     def baseline_deadline_s(self) -> float:
         """Half of the search: a baseline that takes longer leaves no time to find anything better."""
-        return min(self.total_s * (1 - CONFIRM_SHARE) / 2, self.remaining_s)
+        return max(min(self.total_s * (1 - CONFIRM_SHARE) / 2, self.remaining_s), 0.0)
 
-    def trial_deadline_s(self, baseline_wall_s: float, *, compiles: bool) -> float:
-        """When a search trial is killed: what the baseline took, with much to spare, never past the search's end."""
-        patience_s = 2 * baseline_wall_s + 3 * self.trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)
-        return max(min(patience_s, self.search_remaining_s), 0.0)
+    def patience_s(self, baseline_wall_s: float, *, compiles: bool) -> float:
+        """How long a search trial may take: as long as the baseline, with much to spare, and time to compile."""
+        return 2 * baseline_wall_s + 3 * self.trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)
+
+    def trial_deadline_s(self, patience_s: float) -> float:
+        """When a search trial is killed: with its patience, or soon after the search's end.
+
+        One that began in time may run a little into the confirmation: better than to lose it in its last block.
+        """
+        return max(min(patience_s, self.search_remaining_s + self.trial_s, self.remaining_s), 0.0)

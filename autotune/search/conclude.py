@@ -7,7 +7,7 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Phase, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
-from autotune.search.confirm import TIE, Confirmation
+from autotune.search.confirm import FEWEST_ROUNDS, TIE, WORTHWHILE, Confirmation
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
 from autotune.search.gates import soak
@@ -55,19 +55,23 @@ class Conclusion:
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
         """The best that is faster beyond doubt and passes every gate and the soak; else the baseline.
 
-        None when the baseline has not one confirming run.
+        None before two rounds: one says nothing about the spread.
         """
-        if not confirmation.rounds(confirmation.baseline):
+        if confirmation.rounds(confirmation.baseline) < FEWEST_ROUNDS:
             return None
+        settled = confirmation.leader() is not None or self._ledger.exhausted
         while (config := confirmation.leader()) is not None:
             speedup = confirmation.speedup(config)
             if _is_faster(speedup):
                 last = self._soak(runner, config)
                 if last.passed or self._ran_out():
                     return self._document(confirmation, config, speedup, [*confirmation.checks(config), last])
+            elif _may_be_faster(speedup):
+                settled = False
             confirmation.reject(config)
         baseline = confirmation.baseline
-        return self._document(confirmation, baseline, Estimate(1.0, None), confirmation.checks(baseline))
+        checks = [*confirmation.checks(baseline), _nothing_faster(settled)]
+        return self._document(confirmation, baseline, Estimate(1.0, None), checks)
 
     def _soak(self, runner: TrialRunner, config: TrainConfig) -> Check:
         """Train the winner for the steps that the spec asks; a run of an earlier session counts."""
@@ -117,5 +121,16 @@ class Conclusion:
 
 
 def _is_faster(speedup: Estimate) -> bool:
-    """By more than a tie, and with its whole interval; a single round has none."""
-    return speedup.value > TIE and (speedup.interval is None or speedup.interval.low > 1)
+    """By more than a tie, and with its whole interval."""
+    return speedup.value > TIE and speedup.interval is not None and speedup.interval.low > 1
+
+
+def _may_be_faster(speedup: Estimate) -> bool:
+    """Whether the interval still holds a speed-up that somebody would want."""
+    return speedup.interval is None or speedup.interval.high > WORTHWHILE
+
+
+def _nothing_faster(settled: bool) -> Check:
+    """That the baseline stands because the others were measured and are not worthwhile, not for want of figures."""
+    detail = "" if settled else "a configuration may still be faster, or none was tried"
+    return Check(name="nothing_faster", passed=settled, value=float(not settled), limit=0, detail=detail)

@@ -23,6 +23,10 @@ FINALISTS = 3
 TIE = 1.01
 """Two configurations whose ratio lies below this are as good as equal."""
 
+WORTHWHILE = 1.05
+"""A speed-up whose interval reaches this far is not ruled out."""
+FEWEST_ROUNDS = 2
+
 _FULL_ROUNDS = 2
 _DUEL_ROUNDS = 6
 """Of the leader and the baseline alone, as planned; more where time is left and the interval is still wide."""
@@ -192,5 +196,8 @@ class Confirmation:
         return min(max(share_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
 
     def _soak_reserve_s(self) -> float:
-        slowest_s = max((self._costs.soak_s(config, self._soak_steps) for config in self._finalists), default=0.0)
-        return slowest_s if slowest_s < _MOST_FOR_SOAK * self._budget.remaining_s else 0.0
+        """For the soak of the slowest finalist; nothing where it would leave no time for the rounds that come first."""
+        soak_s = max((self._costs.soak_s(config, self._soak_steps) for config in self._finalists), default=0.0)
+        rounds_s = self._costs.rounds_s([self.baseline, *self._finalists[:1]], FEWEST_ROUNDS + 1)
+        left_s = self._budget.remaining_s
+        return soak_s if soak_s < min(_MOST_FOR_SOAK * left_s, left_s - rounds_s) else 0.0

@@ -54,22 +54,31 @@ class Exploration:
             number, config = self._ledger.ask()
             purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
             limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
-            deadline_s = self._budget.trial_deadline_s(self._baseline_wall_s(), compiles=config.compile != "none")
-            self._try(config, purpose, number, limit_s, deadline_s)
+            patience_s = self._budget.patience_s(self._baseline_wall_s(), compiles=config.compile != "none")
+            self._try(config, purpose, number, limit_s, self._budget.trial_deadline_s(patience_s), patience_s)
 
     def _measure_baseline(self) -> None:
-        number, config = self._ledger.ask()
         deadline_s = self._budget.baseline_deadline_s()
+        if deadline_s < _SMALLEST_USEFUL_S:
+            spent = f"the budget of {format_duration(self._budget.total_s)} is spent"
+            raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
+        number, config = self._ledger.ask()
         record = self._try(config, Purpose.BASELINE, number, self._budget.trial_s, deadline_s)
         if not is_ok(record):
             raise NoStableConfiguration(_why_no_baseline(record, self._budget))
 
     def _try(
-        self, config: TrainConfig, purpose: Purpose, number: int, limit_s: float, deadline_s: float
+        self,
+        config: TrainConfig,
+        purpose: Purpose,
+        number: int,
+        limit_s: float,
+        deadline_s: float,
+        patience_s: float | None = None,
     ) -> TrialRecord:
         fastest_before = self._ledger.measured()[:1]
         request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
-        record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number)
+        record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number, patience_s=patience_s)
         self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._soak_steps))
         if self._ledger.measured()[:1] != fastest_before:
             self._on_better()

@@ -62,12 +62,13 @@ class Ledger:
         return max((record.elapsed_s for record in self.records), default=0.0)
 
     @property
-    def finished(self) -> bool:
-        return bool(self._study.user_attrs.get(_FINISHED))
+    def finished_at_s(self) -> float:
+        """The budget with which the study came to its end; 0 while it has not. A larger one goes on."""
+        return float(self._study.user_attrs.get(_FINISHED, 0.0))
 
-    def mark_finished(self) -> None:
+    def mark_finished(self, budget_s: float) -> None:
         with _speaking_of(self._folder.database):
-            self._study.set_user_attr(_FINISHED, True)
+            self._study.set_user_attr(_FINISHED, budget_s)
 
     @property
     def next_number(self) -> int:
@@ -91,6 +92,7 @@ class Ledger:
         """Keep the record of a trial that has ended; a search trial is then told to Optuna."""
         self._folder.write_trial(record)
         self.records.append(record)
+        log.info("%s", _line(record))
         with _speaking_of(self._folder.database):
             self._tell(record)
 
@@ -119,8 +121,8 @@ class Ledger:
         number = record.optuna_trial
         if number is None:
             return
-        if record.purpose is Purpose.BASELINE and not is_ok(record):
-            self.withdraw(number)  # without a baseline there is no study; the next session tries it again
+        if record.cut_short or (record.purpose is Purpose.BASELINE and not is_ok(record)):
+            self.withdraw(number)  # it says nothing about the configuration, or the study needs it: it may come again
             return
         study_id = self._storage.get_study_id_from_name(_NAME)
         trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
@@ -173,6 +175,12 @@ def _open_study(folder: StudyFolder, sampler: BaseSampler) -> tuple[RDBStorage, 
             storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
         )
     return storage, study
+
+
+def _line(record: TrialRecord) -> str:
+    result = record.result
+    outcome = f"{samples_per_s(record):.1f} samples/s" if is_ok(record) else result.failure and result.failure.reason
+    return f"trial {record.number} ({record.purpose}) {result.status}: {outcome}; {result.config.canonical_json()}"
 
 
 @contextlib.contextmanager

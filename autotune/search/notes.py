@@ -10,12 +10,17 @@ from autotune.records import Facts, Purpose, TrialRecord
 
 
 def notes_on(
-    document: dict[str, Any], records: Sequence[TrialRecord], baseline: TrainConfig, facts: Facts
+    document: dict[str, Any],
+    records: Sequence[TrialRecord],
+    baseline: TrainConfig,
+    facts: Facts,
+    *,
+    interrupted: bool = False,
 ) -> tuple[str, ...]:
     """One sentence each, the most important first."""
     config = TrainConfig.from_dict(document["config"])
     notes = [
-        _on_verdict(document, config, baseline),
+        _on_verdict(document, config == baseline, interrupted),
         _on_batch(config, baseline),
         _on_batch_norm(config, baseline, facts),
     ]
@@ -23,14 +28,18 @@ def notes_on(
     return tuple(note for note in notes if note)
 
 
-def _on_verdict(document: dict[str, Any], config: TrainConfig, baseline: TrainConfig) -> str | None:
-    if config == baseline:
-        return "No configuration was faster than the baseline beyond doubt, so the baseline itself stands in best.yaml."
-    if document["stability"]["verdict"] == "stable":
-        return None
-    failed = [check["name"] for check in document["stability"]["checks"] if not check["passed"]]
-    missing = f" ({', '.join(failed)} not passed)" if failed else ""
-    return f"Unconfirmed{missing}: the budget ended first. Run the same command with a larger --budget to go on."
+def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) -> str | None:
+    verdict, checks = document["stability"]["verdict"], document["stability"]["checks"]
+    stands = "No configuration was faster than the baseline beyond doubt, so the baseline itself stands in best.yaml."
+    if verdict == "stable":
+        return stands if is_baseline else None
+    if interrupted:
+        return "Unconfirmed: interrupted. The same command goes on where it stopped."
+    missing = [check["detail"] or check["name"] for check in checks if not check["passed"]]
+    if is_baseline:
+        return f"{stands} Unconfirmed: {'; '.join(missing)}. A larger --budget goes on."
+    why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
+    return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
 
 
 def _on_batch(config: TrainConfig, baseline: TrainConfig) -> str | None:

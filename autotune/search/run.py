@@ -51,6 +51,7 @@ def search(
     loaded: LoadedSpec,
     folder: StudyFolder,
     *,
+    fresh: bool = False,
     began_s: float | None = None,
     on_progress: OnProgress = lambda _progress: None,
     start_backend: StartBackend = LocalBackend,
@@ -58,6 +59,7 @@ def search(
 ) -> SearchResult:
     """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
 
+    `fresh`: begin anew; once the workload has been built, an earlier study is kept aside (`folder.aside`).
     `began_s`: when the command began, on `clock`: the budget bounds the whole command.
 
     Raises Interrupted on Ctrl-C (the best so far has been written), WorkloadError, StudyMismatch,
@@ -72,6 +74,8 @@ def search(
         try:
             facts = _look_around(loaded, backend, budget)
             space = build_space(loaded.spec, facts)
+            if fresh:
+                folder.start_over()
             study = _Study.open(loaded, folder, backend, budget, facts, space, spec_json, on_progress)
             folder.write_spec(spec_json)
             return study.run()
@@ -97,10 +101,9 @@ def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
     """The facts; meanwhile, on another core, the sampler imports what it imports lazily."""
     warming = threading.Thread(target=STRATEGIES[loaded.spec.strategy.name].warm_up, daemon=True)
     warming.start()
-    try:
-        return backend.facts(budget.remaining_s)
-    finally:
-        warming.join(_WARMING_LIMIT_S)  # an interpreter that ends in the middle of an import may crash
+    facts = backend.facts(budget.remaining_s)
+    warming.join(_WARMING_LIMIT_S)
+    return facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +150,7 @@ class _Study:
 
     def run(self) -> SearchResult:
         try:
-            document = self.folder.read_best() if self.ledger.finished else None
+            document = self.folder.read_best() if self.ledger.finished_at_s >= self.budget.total_s else None
             if document is not None:
                 return self._result(document, already_finished=True)
             document = self._phases()
@@ -155,7 +158,7 @@ class _Study:
             return self._result(document)
         except KeyboardInterrupt:
             document = self.folder.read_best()
-            raise Interrupted(self._result(document) if document else None) from None
+            raise Interrupted(self._result(document, interrupted=True) if document else None) from None
         finally:
             self.ledger.close()
 
@@ -186,7 +189,7 @@ class _Study:
         document = self.conclusion.confirmed(confirmation, self.runner)
         self.runner.phase = Phase.DONE
         if document is not None and document["stability"]["verdict"] == "stable":
-            self.ledger.mark_finished()
+            self.ledger.mark_finished(self.budget.total_s)
         document = document or self.conclusion.provisional()
         if document is None:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
@@ -196,13 +199,15 @@ class _Study:
         if document is not None:
             self.folder.write_best(document)
 
-    def _result(self, document: dict[str, Any], *, already_finished: bool = False) -> SearchResult:
+    def _result(
+        self, document: dict[str, Any], *, already_finished: bool = False, interrupted: bool = False
+    ) -> SearchResult:
         return SearchResult(
             folder=str(self.folder.path),
             best=document,
             facts=self.facts,
             dropped=tuple(str(dropped) for dropped in self.space.dropped),
-            notes=notes_on(document, self.ledger.records, self.space.baseline, self.facts),
+            notes=notes_on(document, self.ledger.records, self.space.baseline, self.facts, interrupted=interrupted),
             already_finished=already_finished,
         )
 

@@ -17,6 +17,7 @@ from autotune.records import (
     TrialEvent,
     TrialRecord,
     TrialRequest,
+    TrialStatus,
 )
 from autotune.search.budget import Budget
 from autotune.search.figures import is_ok, measurement_of
@@ -49,8 +50,12 @@ class TrialRunner:
         deadline_s: float,
         optuna_trial: int | None = None,
         round_number: int | None = None,
+        patience_s: float | None = None,
     ) -> TrialRecord:
-        """Run, keep the record, tell Optuna. An exception (Ctrl-C, a lost device) leaves no open Optuna trial."""
+        """Run, keep the record, tell Optuna. An exception (Ctrl-C, a lost device) leaves no open Optuna trial.
+
+        `patience_s`: how long a trial like this might take; one killed sooner, at its deadline, was cut short.
+        """
         started = datetime.now(UTC).isoformat(timespec="seconds")
         running = Running(config=request.config, purpose=purpose, since_s=self._budget.elapsed_s)
         self.publish(running)
@@ -73,6 +78,7 @@ class TrialRunner:
             round=round_number,
             optuna_trial=optuna_trial,
             elapsed_s=self._budget.elapsed_s,
+            cut_short=result.status is TrialStatus.TIMEOUT and patience_s is not None and deadline_s < patience_s,
             started=started,
             result=result,
             environment=self._facts,

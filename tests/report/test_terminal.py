@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 from support.facts import cpu_facts, cuda_facts
+from support.simulation import Clock
 
 from autotune.config import TrainConfig
 from autotune.records import Phase, Progress, Running, SearchResult, Standing, TrialStatus
-from autotune.report import words
+from autotune.report import terminal, words
 from autotune.report.terminal import (
     Screen,
     best_view,
@@ -107,6 +109,24 @@ def test_progress_names_the_study_its_phase_and_the_time_left() -> None:
 
 def test_a_budget_that_is_spent_has_nothing_left() -> None:
     assert "0s of 2m left" in drawn(progress_view(progress(elapsed_s=125.0)))
+
+
+def test_the_clock_runs_on_between_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "1m20s of 2m left" in drawn(progress_view(progress(), age_s=10))
+    clock = Clock()
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=clock))
+    show = Screen(Console(file=StringIO(), force_terminal=True))
+    assert "starting PyTorch" in drawn(show._view())
+    show(progress())
+    clock.advance(15)
+    assert "1m15s of 2m left" in drawn(show._view())
+
+
+def test_a_long_name_leaves_room_for_the_time_left() -> None:
+    screen = Console(file=StringIO(), width=80)
+    screen.print(progress_view(progress(study="a-study-with-a-very-long-name", phase=Phase.CONFIRMING)))
+    assert "a-study-with-a-v: confirming" in text_of(screen).splitlines()[0]
+    assert "1m30s of 2m left" in text_of(screen).splitlines()[0]
 
 
 def test_progress_shows_the_trial_that_runs() -> None:
@@ -210,7 +230,7 @@ def test_a_live_view_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None:
-    text = drawn(result_view(result(), next_steps=["use studies/mine/best.yaml in your training code"]))
+    text = drawn(result_view(result(), next_steps=["set these in your training code"]))
     assert "mine: 2.90× (95 % interval 2.85 to 2.95) the baseline's throughput" in text
     assert "1,412 samples/s against 487" in text
     assert "verdict: stable: no instability seen, 100 steps in one go among them" in text
@@ -222,16 +242,28 @@ def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None
     assert "memory 600 MiB at the peak, 2.00× the baseline's" in text
     assert "waiting for data 2% of the time, was 31%" in text
     assert "38 trials and 12 runs to confirm in 588 s of 600 s, 400 s of them training" in text
-    assert text.rstrip().endswith("next:\n  use studies/mine/best.yaml in your training code")
+    assert text.rstrip().endswith("next:\n - set these in your training code")
 
 
 def test_the_result_lists_what_was_not_searched_and_what_to_know() -> None:
     text = drawn(
         result_view(result(dropped=["pin_memory: no accelerator", "tf32: CUDA only"], notes=["Mind the batch."]))
     )
-    assert "not searched:\n  pin_memory: no accelerator\n  tf32: CUDA only\n" in text
-    assert "to know:\n  Mind the batch.\n" in text
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[lines.index("not searched:") :] == [
+        "not searched:",
+        " - pin_memory: no accelerator",
+        " - tf32: CUDA only",
+        "to know:",
+        " - Mind the batch.",
+    ]
     assert "next:" not in text
+
+
+def test_a_line_of_a_listing_that_wraps_stays_indented() -> None:
+    *_, first, second = drawn(result_view(result(notes=["word " * 30]))).splitlines()
+    assert first.startswith(" - word")
+    assert second.startswith("   word")
 
 
 def test_a_result_without_confirmation_says_so() -> None:
@@ -245,6 +277,8 @@ def test_a_result_without_confirmation_says_so() -> None:
 def test_a_baseline_that_stands_claims_no_speed_up() -> None:
     text = drawn(best_view(document(config=BASELINE.to_dict(), speedup={"ratio": 1.0, "ci95": None})))
     assert "mine: the baseline stands" in text
+    assert "\nnothing to change\n" in text
+    assert "from" not in text.split()
     assert "×" not in text.splitlines()[0]
 
 
@@ -276,7 +310,7 @@ def test_the_space() -> None:
     text = drawn(space_view(rows, "24", ["pin_memory: no accelerator"]))
     assert "24 configurations" in text
     assert ["amp_dtype", "none,", "bf16", "none"] in [line.split() for line in text.splitlines()]
-    assert "not searched:\n  pin_memory: no accelerator" in text
+    assert "not searched:\n - pin_memory: no accelerator" in text
     assert "not searched" not in drawn(space_view(rows, "24", []))
 
 

@@ -83,17 +83,35 @@ def test_the_baseline_may_take_half_of_the_search(clock: Clock) -> None:
     assert budget.baseline_deadline_s() == budget.remaining_s
 
 
+def test_a_baseline_after_the_end_has_no_time_rather_than_less(clock: Clock) -> None:
+    budget = Budget(100, clock)
+    clock.advance(150)
+    assert budget.baseline_deadline_s() == 0
+
+
 def test_a_trial_has_what_the_baseline_took_with_much_to_spare(clock: Clock) -> None:
     budget = Budget(600, clock)
-    deadline_s = budget.trial_deadline_s(10, compiles=False)
-    assert deadline_s == 2 * 10 + 3 * budget.trial_s
-    assert budget.trial_deadline_s(10, compiles=True) >= deadline_s + 60
+    patience_s = budget.patience_s(10, compiles=False)
+    assert patience_s == 2 * 10 + 3 * budget.trial_s
+    assert budget.patience_s(10, compiles=True) >= patience_s + 60
+    assert budget.trial_deadline_s(patience_s) == patience_s
 
 
-@pytest.mark.parametrize("compiles", [False, True])
-def test_no_trial_runs_past_the_end_of_the_search(clock: Clock, compiles: bool) -> None:
+def test_a_trial_may_run_one_trials_time_past_the_end_of_the_search_and_no_longer(clock: Clock) -> None:
     budget = Budget(600, clock)
     clock.advance(415)
-    assert budget.trial_deadline_s(10, compiles=compiles) == pytest.approx(5)
+    assert budget.trial_deadline_s(1e6) == pytest.approx(5 + budget.trial_s)
+    assert budget.trial_deadline_s(3) == 3
     clock.advance(20)
-    assert budget.trial_deadline_s(10, compiles=compiles) == 0
+    assert budget.trial_deadline_s(1e6) == pytest.approx(budget.trial_s - 15)
+    clock.advance(20)
+    assert budget.trial_deadline_s(1e6) == 0
+
+
+def test_no_trial_runs_past_the_budget(clock: Clock) -> None:
+    budget = Budget(3, clock)
+    clock.advance(1)
+    assert budget.search_remaining_s + budget.trial_s > budget.remaining_s
+    assert budget.trial_deadline_s(1e6) == budget.remaining_s == 1
+    clock.advance(2)
+    assert budget.trial_deadline_s(1e6) == 0

@@ -188,7 +188,7 @@ def test_a_soak_that_broke_fails_with_its_reason_however_far_it_came() -> None:
 def test_a_soak_that_never_ran_says_why() -> None:
     check = soak(None, 10)
     assert not check.passed
-    assert (check.value, check.detail) == (0, "the budget ended before it")
+    assert (check.value, check.detail) == (0, "the budget ended before the soak")
 
 
 def test_a_spec_may_ask_for_no_soak() -> None:

@@ -156,6 +156,10 @@ def test_a_listed_value_overrules_advice() -> None:
         (37, 10_000, {}, 1, 37),
         (256, 10_000, {"micro_batch_size": 8}, 8, 32),
         (256, 10_000, {"grad_accum_steps": 4}, 64, 4),
+        (37, 10_000, {"grad_accum_steps": 1}, 37, 1),
+        ({"min": 40, "max": 44}, 10_000, {}, 22, 2),
+        ({"min": 70, "max": 90}, 10_000, {"grad_accum_steps": 2}, 35, 2),
+        ({"min": 64, "max": 128}, 10_000, {"grad_accum_steps": 3}, 32, 3),
         ({"min": 64, "max": 128}, 10_000, {}, 32, 2),
         ({"min": 8, "max": 16}, 10_000, {}, 16, 1),
         ({"min": 1, "max": 4096}, 10_000, {}, 32, 1),
@@ -165,7 +169,7 @@ def test_a_listed_value_overrules_advice() -> None:
 def test_the_batch_of_the_baseline(
     batch: Any, samples: int | None, given: dict[str, int], micro: int, accum: int
 ) -> None:
-    facts, search = cpu_facts(dataset_samples=samples), {"micro_batch_size": {"min": 1, "max": 512}}
+    facts, search = cpu_facts(dataset_samples=samples), {"micro_batch_size": list(range(1, 65))}
     baseline = space_of(facts, batch=batch, baseline=given, search=search).baseline
     assert (baseline.micro_batch_size, baseline.grad_accum_steps) == (micro, accum)
 
@@ -174,6 +178,19 @@ def test_a_silent_baseline_is_an_untuned_users() -> None:
     untuned = TrainConfig(micro_batch_size=32, grad_accum_steps=1)
     assert space_of(cuda_facts()).baseline == untuned
     assert space_of(cpu_facts()).baseline == untuned.replace(num_threads=4)
+
+
+@pytest.mark.parametrize(
+    ("facts", "baseline"),
+    [
+        (cpu_facts(), {"amp_dtype": "fp16"}),
+        (cpu_facts(), {"activation_checkpointing": True}),
+        (cpu_facts(), {"compile": "default"}),
+    ],
+)
+def test_a_baseline_may_be_inadvisable(facts: Facts, baseline: dict[str, Any]) -> None:
+    space = space_of(facts, baseline=baseline, budget="2m")
+    assert {knob: space.baseline.to_dict()[knob] for knob in baseline} == baseline
 
 
 def test_a_baseline_with_workers_prefetches_as_pytorch_does() -> None:
@@ -187,6 +204,32 @@ def test_a_fixed_effective_batch_is_met_everywhere_and_accumulation_follows() ->
     assert "grad_accum_steps" not in dimension_values(space)
     assert {(c.micro_batch_size, c.grad_accum_steps) for c in configs(space)} == {(8, 12), (32, 3), (48, 2), (96, 1)}
     assert "grad_accum_steps: follows from effective_batch_size 96" in dropped(space)
+
+
+@pytest.mark.parametrize(
+    ("batch", "sizes"),
+    [
+        (96, (8, 16, 32)),
+        (64, (8, 16, 32, 64)),
+        (100, (4, 5, 10, 20, 25, 50, 100)),
+        (48, (4, 6, 8, 12, 16, 24, 48)),
+        (37, (1, 37)),
+        (1000, (20, 25, 40, 50, 100, 125, 200, 250, 500)[-7:]),
+    ],
+)
+def test_a_fixed_effective_batch_that_few_powers_of_two_divide_has_its_own_divisors(
+    batch: int, sizes: tuple[int, ...]
+) -> None:
+    searched = {d.knob: d.searched for d in space_of(batch=batch).dimensions}
+    assert searched["micro_batch_size"] == sizes
+
+
+def test_effective_batches_larger_than_the_data_set_drop_out() -> None:
+    space = space_of(
+        cpu_facts(dataset_samples=100), search=HELD | {"micro_batch_size": [16, 32, 64], "grad_accum_steps": [1, 2, 4]}
+    )
+    found = {(c.micro_batch_size, c.grad_accum_steps) for c in configs(space)}
+    assert found == {(16, 1), (16, 2), (16, 4), (32, 1), (32, 2), (64, 1)}
 
 
 def test_a_fixed_effective_batch_keeps_to_the_listed_counts() -> None:
@@ -314,7 +357,8 @@ def test_a_dropped_value_is_named_and_a_dropped_knob_is_not() -> None:
         (
             cpu_facts(dataset_samples=80),
             {"batch": {"min": 64, "max": 96}, "search": {"micro_batch_size": [48, 96], "grad_accum_steps": 1}},
-            r"no micro_batch_size of \[48\] gives .*with any grad_accum_steps of \[1\]; widen",
+            r"no micro_batch_size of \[48\] with a grad_accum_steps of \[1\] "
+            r"gives training\.effective_batch_size 64 to 96; widen",
         ),
     ],
 )
