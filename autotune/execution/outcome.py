@@ -75,8 +75,9 @@ class Outcome:
             reason = "killed by signal 9, as the kernel's out-of-memory killer does"
             return TrialStatus.OOM, Failure(reason=reason, signal=signal.SIGKILL)
         if code < 0:
-            name = signal.Signals(-code).name
-            return TrialStatus.CRASHED, Failure(reason=f"killed by signal {-code} ({name})", signal=-code)
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else "real-time"
+            reason = f"killed by signal {-code} ({name})"
+            return TrialStatus.CRASHED, Failure(reason=reason, traceback=self.output_tail, signal=-code)
         return TrialStatus.CRASHED, Failure(reason=f"exited with code {code} before it had a result", exit_code=code)
 
 

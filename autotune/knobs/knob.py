@@ -16,10 +16,12 @@ class KnobContext:
 
     spec: Spec
     facts: Facts
+    insisting: bool = False
+    """Whether the values were given by the user, as a baseline's are: then only what is impossible is refused."""
 
     def listed(self, knob: str) -> bool:
         """Whether the user listed values for this knob, which overrules advice (but not what is impossible)."""
-        return self.spec.search.values(knob) is not None
+        return self.insisting or self.spec.search.values(knob) is not None
 
     @property
     def on_cpu(self) -> bool:

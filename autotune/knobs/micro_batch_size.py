@@ -6,10 +6,17 @@ from autotune.config import KnobValue
 from autotune.knobs.knob import Knob, KnobContext
 
 _SMALLEST, _LARGEST = 8, 512
+_FEWEST = 3
 
 
-def _domain(_context: KnobContext) -> tuple[KnobValue, ...]:
-    return tuple(1 << n for n in range(_SMALLEST.bit_length() - 1, _LARGEST.bit_length()))
+def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
+    """Powers of two; of a fixed effective batch size that few of them divide, its larger divisors instead."""
+    powers = tuple(1 << n for n in range(_SMALLEST.bit_length() - 1, _LARGEST.bit_length()))
+    size = context.spec.training.effective_batch_size
+    if not isinstance(size, int) or sum(size % power == 0 for power in powers) >= _FEWEST:
+        return powers
+    divisors = [divisor for divisor in range(1, min(size, _LARGEST) + 1) if size % divisor == 0]
+    return tuple(divisors[-len(powers) :])
 
 
 def _refusal(value: KnobValue, context: KnobContext) -> str | None:

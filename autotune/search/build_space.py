@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
@@ -10,9 +11,9 @@ from autotune.knobs import KNOBS, Knob, KnobContext
 from autotune.records import Facts
 from autotune.search.space import Dimension, Dropped, Space
 from autotune.spec import Spec
-from autotune.spec.model import allows_effective_batch
+from autotune.spec.model import EffectiveBatchRange, allows_effective_batch
 
-_BATCH = ("micro_batch_size", "grad_accum_steps")
+_UNTUNED_MICRO = 32
 
 
 def build_space(spec: Spec, facts: Facts) -> Space:
@@ -24,7 +25,7 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     for knob in KNOBS:
         searched[knob.name], refused = _applicable(knob, context, baseline)
         dropped += refused
-    accum_by_micro = _batch_plan(spec, searched)
+    accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples)
     searched["micro_batch_size"] = tuple(accum_by_micro)
     if isinstance(spec.training.effective_batch_size, int):
         searched["grad_accum_steps"] = (baseline.grad_accum_steps,)
@@ -77,8 +78,11 @@ def _in_order(values: Iterable[KnobValue]) -> tuple[KnobValue, ...]:
     return tuple(sorted(numbers)) if len(numbers) == len(listed) else tuple(listed)
 
 
-def _batch_plan(spec: Spec, searched: dict[str, tuple[KnobValue, ...]]) -> dict[int, tuple[int, ...]]:
-    """For each micro-batch size the accumulation counts that meet the effective batch; sizes with none drop out."""
+def _batch_plan(
+    spec: Spec, searched: dict[str, tuple[KnobValue, ...]], samples: int | None
+) -> dict[int, tuple[int, ...]]:
+    """For each micro-batch size the accumulation counts that meet the effective batch size and whose optimizer step the
+    data set of `samples` can feed; sizes with none drop out."""
     wanted = spec.training.effective_batch_size
     micro_sizes = [value for value in searched["micro_batch_size"] if isinstance(value, int)]
     counts = [value for value in searched["grad_accum_steps"] if isinstance(value, int)]
@@ -89,12 +93,13 @@ def _batch_plan(spec: Spec, searched: dict[str, tuple[KnobValue, ...]]) -> dict[
             fitting: tuple[int, ...] = (wanted // micro,) if wanted % micro == 0 else ()
         else:
             fitting = tuple(count for count in counts if allows_effective_batch(wanted, micro * count))
+        fitting = tuple(count for count in fitting if samples is None or micro * count <= samples)
         if fitting:
             plan[micro] = fitting
     if not plan:
         raise SpecError(
-            f"search: no micro_batch_size of {micro_sizes} gives training.effective_batch_size {wanted} "
-            f"with any grad_accum_steps{f' of {counts}' if listed else ''}; widen one of the three"
+            f"search: no micro_batch_size of {micro_sizes} with a grad_accum_steps of {counts} gives "
+            f"training.effective_batch_size {_shown(wanted)}; widen one of the three"
         )
     return plan
 
@@ -104,8 +109,9 @@ def _baseline(context: KnobContext) -> TrainConfig:
     given = context.spec.baseline.model_dump(exclude_none=True)
     untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
     config = TrainConfig.from_dict({**untuned, **given, **_baseline_batch(context)})
+    insisting = dataclasses.replace(context, insisting=True)
     for knob in KNOBS:
-        refusal = knob.refusal(given[knob.name], context) if knob.name in given else None
+        refusal = knob.refusal(given[knob.name], insisting) if knob.name in given else None
         if refusal:
             raise SpecError(f"baseline.{knob.name}: {given[knob.name]} cannot apply here: {refusal}")
     if not config.num_workers:
@@ -122,19 +128,23 @@ def _baseline(context: KnobContext) -> TrainConfig:
 def _baseline_batch(context: KnobContext) -> dict[str, int]:
     """Micro-batch 32, no accumulation beyond what the effective batch size asks; what the spec gives goes first."""
     baseline, wanted = context.spec.baseline, context.spec.training.effective_batch_size
-    smallest = 1 if wanted == "free" else wanted if isinstance(wanted, int) else wanted.min
-    largest = None if wanted == "free" else wanted if isinstance(wanted, int) else wanted.max
-    micro, accum = baseline.micro_batch_size, baseline.grad_accum_steps
-    if micro is None:
-        ceiling = min(32, (largest or 32) // (accum or 1), context.facts.workload.dataset_samples or 32)
-        micro = max(ceiling, 1)
-        if isinstance(wanted, int):
-            micro = wanted // accum if accum else max(size for size in range(1, micro + 1) if wanted % size == 0)
-    if accum is None:
-        accum = -(-smallest // micro)
-    if not allows_effective_batch(wanted, micro * accum):
-        raise SpecError(
-            f"baseline: micro_batch_size {micro} × grad_accum_steps {accum} = {micro * accum} "
-            f"does not meet training.effective_batch_size {wanted}"
-        )
-    return {"micro_batch_size": micro, "grad_accum_steps": accum}
+    smallest, largest = _bounds(wanted)
+    given = baseline.micro_batch_size
+    most = min(_UNTUNED_MICRO, context.facts.workload.dataset_samples or _UNTUNED_MICRO)
+    for micro in [given] if given else [*range(most, 0, -1), *range(most + 1, largest + 1)]:
+        accum = baseline.grad_accum_steps or -(-smallest // micro)
+        if allows_effective_batch(wanted, micro * accum):
+            return {"micro_batch_size": micro, "grad_accum_steps": accum}
+    factors = {"micro_batch_size": given, "grad_accum_steps": baseline.grad_accum_steps}
+    stated = " and ".join(f"{name} {value}" for name, value in factors.items() if value)
+    raise SpecError(f"baseline: {stated} cannot meet training.effective_batch_size {_shown(wanted)}")
+
+
+def _bounds(wanted: int | str | EffectiveBatchRange) -> tuple[int, int]:
+    if isinstance(wanted, EffectiveBatchRange):
+        return wanted.min, wanted.max
+    return (wanted, wanted) if isinstance(wanted, int) else (1, _UNTUNED_MICRO)
+
+
+def _shown(wanted: int | str | EffectiveBatchRange) -> str:
+    return f"{wanted.min} to {wanted.max}" if isinstance(wanted, EffectiveBatchRange) else str(wanted)

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def host_facts(device: torch.device) -> HostFacts:
         versions["timm"] = importlib.metadata.version("timm")
     if device.type == "cuda":
         versions["cuda"] = torch.version.cuda or "unknown"
+        versions["driver"] = _driver_version()
         versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return HostFacts(
         cpu=_cpu_name(),
@@ -84,6 +86,13 @@ def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed"
     return None if any(shutil.which(name) for name in ("cc", "gcc", "clang")) else "Triton needs a C compiler"
+
+
+def _driver_version() -> str:
+    """Of NVIDIA's kernel module, as it states it itself: `NVRM version: … Kernel Module  570.86.15  …`."""
+    path = Path("/proc/driver/nvidia/version")
+    found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", path.read_text()) if path.exists() else None
+    return found.group() if found else "unknown"
 
 
 def _cpu_name() -> str:

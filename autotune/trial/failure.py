@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 
 import torch
@@ -20,6 +21,11 @@ _OUT_OF_MEMORY = (
 )
 """Texts of RuntimeErrors that mean it: torch raises its own class for the caching allocator only. A loader process dies
 of `Killed` by the kernel's OOM killer and of `Bus error` when /dev/shm is full."""
+
+
+_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
+"""ECMA-48 control sequences, operating system commands, and two-character escapes."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Diverged(Exception):
@@ -44,9 +50,16 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return chain
 
 
+def printable(text: str) -> str:
+    """`text` without terminal escapes and other control characters: it ends up on screens and in reports."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text))
+
+
 def describe(error: BaseException) -> Failure:
-    """The last line of the message for people, the whole traceback for the record."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    """The telling line of the message for people, the whole traceback for the record."""
+    lines = [line for line in printable(str(error)).strip().splitlines() if line.strip()]
     name = type(error).__name__
-    reason = str(error) if isinstance(error, Diverged) else f"{name}: {lines[-1] if lines else '(no message)'}"
+    # A loader process wraps its traceback into the message, which then says what happened at its end.
+    line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
+    reason = line if isinstance(error, Diverged) else f"{name}: {line}"
     return Failure(reason=reason[:500], traceback="".join(traceback.format_exception(error))[-20_000:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import importlib
 import json
 import os
@@ -87,3 +88,4 @@ def _isolate(output: int, parent: int) -> None:
     os.dup2(output, 2)
     os.close(null)
     os.close(output)
+    faulthandler.enable()  # a segfault leaves its traceback in the output, and so in the record

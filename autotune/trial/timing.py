@@ -24,6 +24,7 @@ _SETTLED = 0.15
 _BLOCKS_PER_LIMIT = 12
 _LONGEST_BLOCK_S = 0.5
 """Dwarfs the clock and the synchronisation; longer blocks would only hide the spread."""
+_OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
 """Of a trial whose steps are so long that its time is spent before `min_blocks`."""
 
@@ -95,7 +96,7 @@ class Measurement:
         steps_per_block = max(1, round(block_s / step_time_s))
         blocks: list[Block] = []
         while not self._done(blocks):
-            blocks.append(self._block(steps_per_block))
+            blocks.append(self._block(steps_per_block, block_s))
             steps = self._loop.harvest()
             self._report("block", {"block": blocks[-1].model_dump(), "steps": steps.model_dump(mode="json")})
 
@@ -121,17 +122,20 @@ class Measurement:
         self._report("warm", {"warm_up": warm_up.model_dump(), "steps": steps.model_dump(mode="json")})
         return times[-1]
 
-    def _block(self, steps: int) -> Block:
+    def _block(self, steps: int, block_s: float) -> Block:
+        """`steps` optimizer steps; fewer when they take much longer than the `block_s` that the warm-up promised."""
         loop = self._loop
         samples, waited = loop.samples, loop.data_wait_s
         loop.synchronise()
         before = loop.clock()
-        for _ in range(steps):
+        done = 0
+        while done < steps and (done == 0 or loop.clock() - before < _OVERRUN * block_s):
             loop.optimizer_step()
+            done += 1
         loop.synchronise()
         seconds = loop.clock() - before
         return Block(
-            steps=steps,
+            steps=done,
             samples=loop.samples - samples,
             seconds=seconds,
             data_wait_s=min(loop.data_wait_s - waited, seconds),

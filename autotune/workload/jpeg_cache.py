@@ -37,7 +37,10 @@ def cached_jpegs(*, samples: int, classes: int, size: int, seed: int) -> ImageIn
             _write_together(folder, patterns, names)
         present = sum(len(files) for _, _, files in os.walk(folder))
     except OSError as error:
-        raise EnvironmentFailure(f"cannot write the synthetic data to {folder}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise EnvironmentFailure(
+            f"cannot write the synthetic data to {folder}: {reason}; set XDG_CACHE_HOME"
+        ) from error
     if present < samples:
         raise WorkloadError(f"data.synthetic: {samples - present} of {samples} files are gone from {folder}; delete it")
     labelled = [(name, patterns.label(position)) for position, name in enumerate(names)]

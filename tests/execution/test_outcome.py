@@ -82,6 +82,7 @@ def test_a_result_counts_however_the_process_ended_after_it(how: dict[str, Any])
         ({"exit_code": -signal.SIGSEGV}, TrialStatus.CRASHED, "killed by signal 11 (SIGSEGV)", 11),
         ({"exit_code": -signal.SIGABRT}, TrialStatus.CRASHED, "killed by signal 6 (SIGABRT)", 6),
         ({"exit_code": -signal.SIGBUS}, TrialStatus.CRASHED, "killed by signal 7 (SIGBUS)", 7),
+        ({"exit_code": -signal.SIGRTMIN - 6}, TrialStatus.CRASHED, "killed by signal 40 (real-time)", 40),
         ({"exit_code": 0}, TrialStatus.CRASHED, "exited with code 0 before it had a result", None),
         ({"exit_code": 3}, TrialStatus.CRASHED, "exited with code 3 before it had a result", None),
         ({"exit_code": None}, TrialStatus.CRASHED, "the process that runs trials died with it", None),
@@ -112,6 +113,8 @@ def test_what_came_before_a_sudden_end_is_kept() -> None:
     assert result.memory is None
     assert result.start_up_s == 1.0
     assert result.output_tail == "boom"
+    assert result.failure is not None
+    assert result.failure.traceback == "boom", "where faulthandler writes"
 
 
 def test_an_end_before_the_first_step() -> None:

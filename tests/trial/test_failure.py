@@ -110,16 +110,27 @@ def test_a_divergence_reads_without_its_class() -> None:
             RuntimeError("Caught ValueError in worker 0.\nTraceback:\nValueError: broken\n\n"),
             "RuntimeError: ValueError: broken",
         ),
+        (
+            RuntimeError("\nCUDA error: launch failed\nSet CUDA_LAUNCH_BLOCKING=1"),
+            "RuntimeError: CUDA error: launch failed",
+        ),
+        (ValueError("\x1b[1;31mred\x1b[0m and \x1b]8;;http://x\x07linked\x1b]8;;\x1b\\"), "ValueError: red and linked"),
+        (ValueError("a bell\x07, a return\r\x08, a C1 \x9b2J"), "ValueError: a bell, a return, a C1 2J"),
+        (ValueError("\x1b[2J\n\x00\nwhat it says"), "ValueError: what it says"),
+        (Diverged("the loss is \x1b[5mnan"), "the loss is nan"),
     ],
 )
-def test_the_reason_is_the_last_line_that_says_anything(error: BaseException, reason: str) -> None:
+def test_the_reason_is_the_first_line_that_says_anything_of_a_loader_process_the_last(
+    error: BaseException, reason: str
+) -> None:
     assert describe(error).reason == reason
 
 
 def test_the_reason_is_one_line_of_bounded_length() -> None:
-    reason = describe(ValueError("first\r\nsecond\x0b" + "x" * 10_000)).reason
+    reason = describe(ValueError("first\x0b" + "x" * 10_000 + "\r\nsecond")).reason
     assert len(reason) == 500
     assert len(reason.splitlines()) == 1
+    assert describe(ValueError("first\r\nsecond")).reason == "ValueError: first"
 
 
 def test_the_traceback_is_whole_with_its_causes() -> None:

@@ -166,6 +166,28 @@ def test_a_block_is_half_a_second_or_a_twelfth_of_the_limit_in_whole_steps(
     assert {block.steps for block in training.blocks} == {steps}
 
 
+@pytest.mark.parametrize(("slow_s", "steps"), [(0.15, 5), (0.3, 4), (1.0, 1), (60.0, 1)])
+def test_a_block_whose_steps_became_slower_is_cut_after_twice_its_time(
+    monkeypatch: pytest.MonkeyPatch, slow_s: float, steps: int
+) -> None:
+    """Planned: five steps of 0.1 s. Each step is waited for here, as on a CPU."""
+    training = Training([0.1] * 8 + [slow_s])
+    step = training.loop.step
+
+    def waited_for(batch: Any) -> StepOutput:
+        out = step(batch)
+        training.loop.synchronise()
+        return out
+
+    monkeypatch.setattr(training.loop, "step", waited_for)
+    training.measure(max_blocks=3, target_relative_error=0.0, time_limit_s=100.0)
+    first, second, *_ = training.blocks
+    assert (first.steps, second.steps) == (5, steps)
+    assert second.samples == steps * SAMPLES
+    assert second.seconds == pytest.approx(steps * slow_s)
+    assert len(training.steps[2].losses) == steps
+
+
 def test_blocks_count_samples_seconds_and_steps() -> None:
     training = Training([0.25])
     training.measure(max_blocks=4, target_relative_error=0.0)
