@@ -86,7 +86,8 @@ class RoundTable:
 
     def __init__(self, samples_per_s: Mapping[str, Sequence[float]]) -> None:
         """`samples_per_s`: for each configuration its figure in every round, in the order of the rounds."""
-        if len({len(values) for values in samples_per_s.values()} - {0}) != 1:
+        lengths = {len(values) for values in samples_per_s.values()}
+        if len(lengths) != 1 or 0 in lengths:
             raise ValueError("every configuration needs a figure in every round, and there must be one")
         self._logs = {name: [math.log(value) for value in values] for name, values in samples_per_s.items()}
         self.rounds = len(next(iter(self._logs.values())))

@@ -74,8 +74,8 @@ class StudyFolder:
 
         Raises StudyMismatch when another controller owns it, or when it is somebody's folder and no study.
         """
-        self._refuse_foreign()
         with _speaking_of(self.path):
+            self._refuse_foreign()
             self.trials.mkdir(parents=True, exist_ok=True)
             lock = self.log.open("a", encoding="utf-8")
             try:

@@ -59,17 +59,19 @@ class Conclusion:
         """
         if confirmation.rounds(confirmation.baseline) < FEWEST_ROUNDS:
             return None
-        settled = confirmation.leader() is not None or self._ledger.exhausted
+        # Only of the best of those that stand: whatever ranks below it has shown less.
+        settled: bool | None = None
         while (config := confirmation.leader()) is not None:
             speedup = confirmation.speedup(config)
             if _is_faster(speedup):
                 last = self._soak(runner, config)
                 if last.passed or self._ran_out():
                     return self._document(confirmation, config, speedup, [*confirmation.checks(config), last])
-            elif _may_be_faster(speedup):
-                settled = False
+            elif settled is None:
+                settled = not _may_be_faster(speedup)
             confirmation.reject(config)
         baseline = confirmation.baseline
+        settled = self._ledger.exhausted if settled is None else settled
         checks = [*confirmation.checks(baseline), _nothing_faster(settled)]
         return self._document(confirmation, baseline, Estimate(1.0, None), checks)
 
