@@ -122,13 +122,13 @@ def test_compile_is_in_place_and_keeps_the_names(mode: Any) -> None:
     assert set(model.state_dict()) == {"weight", "bias"}
 
 
-def test_compile_without_effect_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_without_effect_is_refused() -> None:
     import torch._dynamo
 
     with pytest.raises(SettingHasNoEffect, match="CUDA graphs"):
         apply_to_model(nn.Linear(2, 2), TrainConfig(compile="reduce-overhead"), CPU)
-    monkeypatch.setattr(torch._dynamo.config, "disable", True)
-    with pytest.raises(SettingHasNoEffect, match="TORCHDYNAMO_DISABLE is set"):
+    disabled = torch._dynamo.config.patch(disable=True)
+    with disabled, pytest.raises(SettingHasNoEffect, match="TORCHDYNAMO_DISABLE is set"):
         apply_to_model(nn.Linear(2, 2), TrainConfig(compile="default"), CPU)
 
 
