@@ -27,9 +27,6 @@ class Interval:
         """From log-units back to ratios."""
         return Interval(math.exp(self.low), math.exp(self.high))
 
-    def to_list(self) -> list[float]:
-        return [self.low, self.high]
-
 
 def student_t(degrees_of_freedom: int, comparisons: int = 1) -> float:
     """Two-sided 95 % quantile of Student's t, for that many comparisons at once (Bonferroni)."""

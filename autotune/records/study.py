@@ -51,7 +51,6 @@ class Standing(Record):
     config: TrainConfig
     samples_per_s: float
     peak_memory_bytes: int
-    confirmed: bool = False
 
 
 class Running(Record):

@@ -195,7 +195,7 @@ def _speaking_of(database: Path) -> Iterator[None]:
 
 
 def _open_storage(path: Path) -> RDBStorage:
-    """SQLite with a write-ahead log: no reader blocks the controller, and a commit costs a millisecond, not seventy."""
+    """SQLite with a write-ahead log: no reader blocks the controller, and a commit does not wait for the disk."""
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()

@@ -1,4 +1,4 @@
-"""The template: a process that imports and indexes once, and forks every trial in some 10 ms.
+"""The template: a process that imports and indexes once, and forks every trial instead of starting it anew.
 
 It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
 fork. Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a
