@@ -13,12 +13,15 @@ from autotune.training.apply import (
 from autotune.training.batch import batch_size, move_batch
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.loader import build_dataloader, loader_kwargs
+from autotune.training.observer import StepMark, StepObserver
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast, set_fp32_precision
 from autotune.training.step import LossFn, StepOutput, TrainStep
 
 __all__ = [
     "LossFn",
     "SettingHasNoEffect",
+    "StepMark",
+    "StepObserver",
     "StepOutput",
     "TrainStep",
     "activation_checkpointing_refusal",

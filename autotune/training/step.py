@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from autotune.config import TrainConfig
 from autotune.training.batch import batch_size, move_batch
 from autotune.training.errors import SettingHasNoEffect
+from autotune.training.observer import StepObserver, Unobserved
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast
 from autotune.training.window import Window, read_loss
 
@@ -55,6 +56,7 @@ class TrainStep:
         *,
         device: torch.device,
         clip_grad_norm: float | None = None,
+        observer: StepObserver | None = None,
     ) -> None:
         require_autocast(config.amp_dtype, device)
         _require_fused(optimizer, config)
@@ -65,7 +67,10 @@ class TrainStep:
         self._device = device
         self._clip_grad_norm = clip_grad_norm
         self._scaler = make_grad_scaler(config.amp_dtype, device)
+        self._observer = observer or Unobserved()
         self._window: Window | None = None
+        self.loss_scale: float | None = None
+        """The GradScaler's scale after the last optimizer step; None without a scaler, and before the first step."""
 
     def __call__(self, batch: Any) -> StepOutput:
         """Train on one micro-batch."""
@@ -76,12 +81,14 @@ class TrainStep:
             non_blocking=self._config.pin_memory,
             memory_format=_MEMORY_FORMATS[self._config.memory_format],
         )
+        self._observer.mark("copy")
         with autocast_context(self._config.amp_dtype, self._device):
             loss = read_loss(self._loss_fn(self._model, batch), samples)
         if self._window is None:
             self._window = Window(loss, self._config.grad_accum_steps)
         share = self._window.add(loss, samples)
         (share if self._scaler is None else self._scaler.scale(share)).backward()  # type: ignore[no-untyped-call]
+        self._observer.mark("forward_backward")
         if self._window.micro_batches < self._config.grad_accum_steps:
             return StepOutput(loss=loss.mean(), samples=samples, window_closed=False, optimizer_stepped=False)
         return self._close(self._window)
@@ -97,11 +104,13 @@ class TrainStep:
         correction = window.correction()
         if correction is not None:
             torch._foreach_mul_([p.grad for p in parameters], correction)
+        self._observer.look_at_gradients(parameters)
         if self._clip_grad_norm is not None:
             clip_grad_norm_(parameters, self._clip_grad_norm)
         stepped = self._update()
         self._optimizer.zero_grad(set_to_none=True)
         self._window = None
+        self._observer.mark("optimizer")
         return StepOutput(
             loss=window.mean_loss(), samples=window.samples, window_closed=True, optimizer_stepped=stepped
         )
@@ -114,7 +123,8 @@ class TrainStep:
         before = self._scaler.get_scale()
         self._scaler.step(self._optimizer)
         self._scaler.update()
-        return self._scaler.get_scale() >= before
+        self.loss_scale = self._scaler.get_scale()
+        return self.loss_scale >= before
 
 
 def _require_fused(optimizer: Optimizer, config: TrainConfig) -> None:
