@@ -62,7 +62,7 @@ def ok_record(number: int) -> TrialRecord:
             config=TrainConfig(num_workers=2, prefetch_factor=4, amp_dtype="fp16"),
             status=TrialStatus.OK,
             seed=7,
-            blocks=(Block(steps=3, samples=96, seconds=0.123456789, data_wait_s=0.01),),
+            blocks=(Block(steps=3, samples=96, seconds=0.123456789, phases={}),),
             warm_up=WarmUp(steps=2, seconds=0.3, first_step_s=0.2, settled=True),
             steps=OptimizerSteps(losses=[2.3, 0.1 + 0.2], samples=[32, 32], skipped=[True, False]),
             memory=Memory(allocated_bytes=1, reserved_bytes=2, resident_bytes=3 << 40, resident_growth_bytes=4),

@@ -9,6 +9,8 @@ from typing import Any
 from autotune.records import (
     Block,
     Failure,
+    FirstGradient,
+    LargestActivation,
     Memory,
     OptimizerSteps,
     TrialEvent,
@@ -40,6 +42,7 @@ class Outcome:
         started, ends = self.of_kind("started"), self.of_kind("result")
         last = ends[-1].payload if ends else {}
         status, failure = self._verdict(last)
+        gradient, activation = last.get("first_gradient"), last.get("largest_activation")
         parts = [OptimizerSteps.model_validate(event.payload["steps"]) for event in (*warm, *blocks)]
         return TrialResult(
             config=request.config,
@@ -48,6 +51,8 @@ class Outcome:
             warm_up=WarmUp.model_validate(warm[0].payload["warm_up"]) if warm else None,
             blocks=tuple(Block.model_validate(event.payload["block"]) for event in blocks),
             steps=_joined(parts) if parts else None,
+            first_gradient=FirstGradient.model_validate(gradient) if gradient else None,
+            largest_activation=LargestActivation.model_validate(activation) if activation else None,
             memory=Memory.model_validate(last["memory"]) if last else None,
             start_up_s=started[0].at_s - self.asked_at_s if started else None,
             wall_s=self.ended_at_s - self.asked_at_s,
@@ -86,4 +91,6 @@ def _joined(parts: list[OptimizerSteps]) -> OptimizerSteps:
         losses=[loss for part in parts for loss in part.losses],
         samples=[count for part in parts for count in part.samples],
         skipped=[skip for part in parts for skip in part.skipped],
+        loss_scales=[scale for part in parts for scale in part.loss_scales],
+        gradient_norms=[norm for part in parts for norm in part.gradient_norms],
     )

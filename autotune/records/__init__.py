@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
-from autotune.records.study import Check, Measurement, Phase, Progress, Running, SearchResult, Standing
+from autotune.records.study import Check, Measurement, Phase, Progress, Running, SearchResult, Standing, Verification
 from autotune.records.trial import (
     Block,
+    Disturbance,
     Failure,
+    FirstGradient,
+    LargestActivation,
+    MachineState,
     Memory,
     OptimizerSteps,
     Purpose,
+    StepPhase,
     TrialEvent,
     TrialRecord,
     TrialRequest,
@@ -23,9 +28,13 @@ __all__ = [
     "Block",
     "Check",
     "DeviceFacts",
+    "Disturbance",
     "Facts",
     "Failure",
+    "FirstGradient",
     "HostFacts",
+    "LargestActivation",
+    "MachineState",
     "Measurement",
     "Memory",
     "OptimizerSteps",
@@ -36,11 +45,13 @@ __all__ = [
     "Running",
     "SearchResult",
     "Standing",
+    "StepPhase",
     "TrialEvent",
     "TrialRecord",
     "TrialRequest",
     "TrialResult",
     "TrialStatus",
+    "Verification",
     "WarmUp",
     "WorkloadFacts",
 ]

@@ -20,9 +20,17 @@ class Measurement(Record):
     step_time_s: float
     """Mean seconds of one optimizer step."""
     data_wait_fraction: float
+    copy_fraction: float
+    forward_backward_fraction: float
+    optimizer_fraction: float
+    """The four fractions of the step's time add up to 1."""
     peak_memory_bytes: int
+    energy_j_per_sample: float | None = None
+    """Of the whole device, where it counts it."""
     steps: int
     """Timed optimizer steps behind these figures."""
+    disturbed_blocks: int = 0
+    """Timed blocks left out of them, because the machine was busy with something else, or throttled."""
 
 
 class Check(Record):
@@ -33,6 +41,14 @@ class Check(Record):
     value: float
     limit: float
     detail: str = ""
+    warns_only: bool = False
+    """A limit that sound training may pass as well: the reader is told, the configuration stands."""
+    conclusive: bool = True
+    """False where the noise was too large, or the steps too few, to tell; it then passes."""
+
+    @property
+    def holds(self) -> bool:
+        return self.passed or self.warns_only
 
 
 class Phase(StrEnum):
@@ -41,6 +57,8 @@ class Phase(StrEnum):
     PREPARING = "preparing"
     SEARCHING = "searching"
     CONFIRMING = "confirming"
+    TESTING = "testing"
+    """Stability tests of the leader."""
     SOAKING = "soaking"
     DONE = "done"
 
@@ -78,6 +96,27 @@ class Progress(Record):
     by_status: dict[TrialStatus, int]
     message: str = ""
     """One line about what happened last."""
+
+
+class Verification(Record):
+    """What a study's emitted configuration is worth now, beside what was promised. Ratios are over the baseline."""
+
+    study: str
+    holds: bool
+    reason: str
+    """Why it holds or does not, in words."""
+    promised_ratio: float
+    promised_ratio_ci95: tuple[float, float] | None
+    promised_samples_per_s: float
+    ratio: float | None
+    """None where no round came to its end."""
+    ratio_ci95: tuple[float, float] | None
+    outcome: str | None
+    samples_per_s: float | None
+    samples_per_s_ci95: tuple[float, float] | None
+    rounds: int
+    environment_changes: tuple[str, ...]
+    """One line for each figure of the environment that is not what it was."""
 
 
 class SearchResult(Record):

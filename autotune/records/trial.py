@@ -14,6 +14,8 @@ from autotune.records.facts import Facts
 
 class TrialStatus(StrEnum):
     OK = "ok"
+    PRUNED = "pruned"
+    """Stopped early because it could no longer win; its blocks are a valid, if noisy, measurement."""
     OOM = "oom"
     """Out of memory, on the device or the host (death by signal 9 included: the kernel's OOM killer sends it)."""
     DIVERGED = "diverged"
@@ -34,10 +36,50 @@ class TrialRequest(Record):
     """Of warm-up and timed steps, after the first one; the trial ends itself after the block in which it is spent."""
     target_relative_error: float = 0.02
     """The trial may end early once the relative standard error of its throughput is below this."""
+    hopeless_below: float | None = None
+    """Samples per second: the trial ends early once the upper end of its interval is below; None: it never does."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0
     """Optimizer steps, warm-up included, before the trial may end: what a soak asks for."""
+    max_steps: int | None = None
+    """Optimizer steps, warm-up included, with which the trial ends: runs whose losses are compared."""
+    watch_training: bool = False
+    """Look at every step's gradients and at the activations, for the stability gates. Slows the steps down."""
+
+
+StepPhase = Literal["data_wait", "copy", "forward_backward", "optimizer"]
+"""Where the time of a step goes. On an accelerator by its own clock: `data_wait` is then what it idled between one
+step's work and the next, the host's waiting that was hidden behind its work left out."""
+
+
+class MachineState(Record):
+    """What the machine did during one block, beside training; None where it cannot be known here."""
+
+    outside_load: float | None = None
+    """CPU cores kept busy by anything but this trial's own processes, the hypervisor's share (steal) included."""
+    own_load: float | None = None
+    """CPU cores kept busy by this trial's own processes, its DataLoader's workers included."""
+    available_memory_bytes: int
+    """Host memory that could still be had, at the block's end."""
+    shm_free_bytes: int | None = None
+    """Room left in /dev/shm, through which loader processes hand over their batches."""
+    resident_bytes: int
+    """Of the trial's process, at the block's end."""
+    device_allocated_bytes: int | None = None
+    allocator_retries: int | None = None
+    """Since the trial began: cudaMalloc failed, and torch gave cached blocks back to try again."""
+    sm_clock_mhz: int | None = None
+    power_w: float | None = None
+    temperature_c: int | None = None
+    throttle_reasons: tuple[str, ...] = ()
+    """As NVML names them."""
+    other_device_processes: int | None = None
+    energy_j: float | None = None
+    """Drawn by the whole device during the block."""
+
+
+Disturbance = Literal["contended", "throttled"]
 
 
 class Block(Record):
@@ -46,8 +88,11 @@ class Block(Record):
     steps: int
     samples: int
     seconds: float
-    data_wait_s: float
-    """Host time spent waiting for the next batch."""
+    phases: dict[StepPhase, float]
+    """Seconds of each phase; they add up to `seconds`."""
+    machine: MachineState | None = None
+    disturbances: tuple[Disturbance, ...] = ()
+    """What else kept the machine busy, or slowed it down, while this block ran."""
 
 
 class WarmUp(Record):
@@ -79,12 +124,34 @@ class Memory(Record):
 
 
 class OptimizerSteps(Record):
-    """What every optimizer step said, in order, warm-up included. All three lists have one entry a step."""
+    """What every optimizer step said, in order, warm-up included. All lists have one entry a step."""
 
     losses: list[float]
     samples: list[int]
     skipped: list[bool]
     """True where the GradScaler skipped the update."""
+    loss_scales: list[float] = Field(default_factory=list)
+    """The GradScaler's scale after each step; empty without one."""
+    gradient_norms: list[float] = Field(default_factory=list)
+    """Norm of the unscaled gradient before clipping, of each step; empty unless the request watches the training."""
+
+
+class FirstGradient(Record):
+    """The gradient of the first optimizer step, condensed: what two runs from the same weights can be compared by."""
+
+    sketch: list[float]
+    """A count sketch of the whole gradient: sketches of two gradients have nearly the same cosine as the gradients."""
+    norm: float
+    zero_share: float
+    """Share of its elements that are exactly zero."""
+
+
+class LargestActivation(Record):
+    """The largest absolute value that any module put out in the optimizer steps that were looked at."""
+
+    value: float
+    module: str
+    """Its name in the model; empty for the model itself."""
 
 
 class Failure(Record):
@@ -106,6 +173,8 @@ class TrialResult(Record):
     blocks: tuple[Block, ...] = ()
     warm_up: WarmUp | None = None
     steps: OptimizerSteps | None = None
+    first_gradient: FirstGradient | None = None
+    largest_activation: LargestActivation | None = None
     memory: Memory | None = None
     start_up_s: float | None = None
     """From the request to the start of the first training step."""
@@ -139,7 +208,12 @@ class Purpose(StrEnum):
     SEED = "seed"
     SEARCH = "search"
     CONFIRM = "confirm"
+    REFERENCE = "reference"
+    """Plain arithmetic, for the stability gates to compare with."""
+    PROBE = "probe"
+    """A finalist, watched for the same comparison."""
     SOAK = "soak"
+    VERIFY = "verify"
 
 
 class TrialRecord(Record):

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.config import TrainConfig
-from autotune.records import DeviceFacts, Facts, HostFacts, Progress, SearchResult, Standing
+from autotune.records import DeviceFacts, Facts, HostFacts, Progress, SearchResult, Standing, Verification
 from autotune.report import words
 from autotune.spec.durations import format_duration
 
@@ -171,11 +171,27 @@ def _costs(document: dict[str, Any]) -> Text:
     memory, before = figures["peak_memory_bytes"], baseline["peak_memory_bytes"]
     times = f", {memory / before:.2f}× the baseline's" if before else ""
     return Text(
-        f"memory {words.memory(memory)} at the peak{times}; "
-        f"waiting for data {figures['data_wait_fraction']:.0%} of the time, was {baseline['data_wait_fraction']:.0%}\n"
+        f"memory {words.memory(memory)} at the peak{times}\n"
+        f"{figures['bottleneck']}; of the baseline, {baseline['bottleneck']}\n"
         f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm in "
         f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {effort['training_s']:.0f} s of them training"
     )
+
+
+def verification_view(found: Verification) -> RenderableType:
+    """Whether a promise holds, the figures then and now, and what has changed around them."""
+    head = "the promise holds" if found.holds else "the promise does not hold"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in ("", "speed-up", "95 % interval", "samples/s"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    promised = words.rate(found.promised_samples_per_s)
+    table.add_row("promised", f"{found.promised_ratio:.2f}×", words.interval(found.promised_ratio_ci95), promised)
+    if found.ratio is not None and found.samples_per_s is not None:
+        now = f"now, {found.rounds} rounds"
+        table.add_row(now, f"{found.ratio:.2f}×", words.interval(found.ratio_ci95), words.rate(found.samples_per_s))
+    title = Text(f"{found.study}: {head}: {found.reason}", style="bold green" if found.holds else "bold yellow")
+    changes = [_listing("changed since", found.environment_changes)] if found.environment_changes else []
+    return Group(title, table, *changes)
 
 
 def machine_view(device: DeviceFacts, host: HostFacts) -> RenderableType:

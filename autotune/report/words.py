@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune.config import KnobValue, TrainConfig
@@ -35,6 +35,11 @@ def changes(config: TrainConfig, baseline: TrainConfig) -> str:
     """What sets `config` apart from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
     different = config.differences(baseline)
     return ", ".join(f"{knob} {setting(own)}" for knob, (own, _) in different.items()) or "the baseline"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """`1.38 to 1.65`, or `unknown`."""
+    return f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "unknown"
 
 
 def speedup(document: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 Clock = Callable[[], float]
 
-CONFIRM_SHARE = 0.30
-"""For the three best and the baseline again, in alternation, and for the soak of the winner."""
+CONFIRM_SHARE = 0.35
+"""For the three best and the baseline again, in alternation, and for the stability tests and the soak of the winner."""
 MOST_FOR_CONFIRMING = 0.5
 """Where steps are so slow that the share would not do; a search needs the rest."""
 EMIT_RESERVE_S = 1.0
@@ -16,6 +16,8 @@ EMIT_RESERVE_S = 1.0
 _TRIAL_SHARE = 0.03
 _SHORTEST_TRIAL_S, _LONGEST_TRIAL_S = 1.5, 20.0
 _COMPILE_ALLOWANCE_S = 180.0
+_REFERENCE_SHARE = 0.03
+"""Of each of the stability tests' reference runs and probes, of which there are four."""
 
 
 class Budget:
@@ -54,6 +56,11 @@ class Budget:
     def trial_s(self) -> float:
         """Warm-up and timed steps of one search trial; enough of them fit for a model of the space."""
         return min(max(self.total_s * _TRIAL_SHARE, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
+
+    @property
+    def reference_run_s(self) -> float:
+        """Training time of a run whose losses are compared; in it the number of steps that the spec asks, or fewer."""
+        return self.total_s * _REFERENCE_SHARE
 
     def baseline_deadline_s(self) -> float:
         """Half of the search: a baseline that takes longer leaves no time to find anything better."""

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Phase, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
-from autotune.search.confirm import FEWEST_ROUNDS, TIE, WORTHWHILE, Confirmation
+from autotune.search.confirm import FEWEST_ROUNDS, Confirmation
+from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
 from autotune.search.gates import soak
 from autotune.search.ledger import Ledger
 from autotune.search.runner import TrialRunner
+from autotune.search.stability import Stability
 from autotune.spec import Spec
-from autotune.stats import Estimate
+from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome
+
+_SOAK_SHARE = 0.05
+"""Of the budget: what a soak may take that goes on past the end of an epoch."""
 
 
 class Conclusion:
     """Turns what the ledger holds into the document of `best.yaml`, at any moment of the study."""
 
-    def __init__(self, *, spec: Spec, spec_sha256: str, ledger: Ledger, budget: Budget, facts: Facts) -> None:
+    def __init__(
+        self, *, spec: Spec, spec_sha256: str, ledger: Ledger, budget: Budget, facts: Facts, stability: Stability
+    ) -> None:
         self._spec = spec
         self._spec_sha256 = spec_sha256
         self._ledger = ledger
         self._budget = budget
         self._facts = facts
+        self._stability = stability
 
     def provisional(self) -> dict[str, Any] | None:
         """The best so far, by its one run of the search; None before the baseline has a figure."""
@@ -38,7 +47,9 @@ class Conclusion:
             measured=ours,
             baseline_config=baseline.result.config,
             baseline=theirs,
-            speedup=Estimate(ours.samples_per_s / theirs.samples_per_s, None),
+            speedup=Comparison(
+                ratio=Estimate(ours.samples_per_s / theirs.samples_per_s, None), outcome=Outcome.AMBIGUOUS, pairs=0
+            ),
             checks=[],
             verdict=UNCONFIRMED,
             **self._common(),
@@ -47,9 +58,9 @@ class Conclusion:
     def confirmed_so_far(self, confirmation: Confirmation) -> dict[str, Any] | None:
         """The leader of the rounds before its soak: what stands if the soak is interrupted."""
         config = confirmation.leader()
-        if config is None or not _is_faster(confirmation.speedup(config)):
+        if config is None or confirmation.speedup(config).outcome is not Outcome.FASTER:
             return None
-        checks = [*confirmation.checks(config), soak(None, self._spec.stability.soak_steps)]
+        checks = [*self._checks(confirmation, config), soak(None, self._spec.stability.soak_steps)]
         return self._document(confirmation, config, confirmation.speedup(config), checks)
 
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
@@ -60,29 +71,77 @@ class Conclusion:
         if confirmation.rounds(confirmation.baseline) < FEWEST_ROUNDS:
             return None
         # Only of the best of those that stand: whatever ranks below it has shown less.
-        settled: bool | None = None
-        while (config := confirmation.leader()) is not None:
+        closest: tuple[TrainConfig, Comparison] | None = None
+        while (config := self._next_best(confirmation)) is not None:
             speedup = confirmation.speedup(config)
-            if _is_faster(speedup):
+            if speedup.outcome is Outcome.FASTER:
                 last = self._soak(runner, config)
-                if last.passed or self._ran_out():
-                    return self._document(confirmation, config, speedup, [*confirmation.checks(config), last])
-            elif settled is None:
-                settled = not _may_be_faster(speedup)
+                if all(check.holds for check in last) or self._ran_out():
+                    return self._document(confirmation, config, speedup, [*self._checks(confirmation, config), *last])
+            else:
+                closest = closest or (config, speedup)
             confirmation.reject(config)
         baseline = confirmation.baseline
-        settled = self._ledger.exhausted if settled is None else settled
-        checks = [*confirmation.checks(baseline), _nothing_faster(settled)]
-        return self._document(confirmation, baseline, Estimate(1.0, None), checks)
+        checks = [*confirmation.checks(baseline), self._nothing_faster(closest, baseline)]
+        itself = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=confirmation.rounds(baseline))
+        return self._document(confirmation, baseline, itself, checks)
 
-    def _soak(self, runner: TrialRunner, config: TrainConfig) -> Check:
-        """Train the winner for the steps that the spec asks; a run of an earlier session counts."""
+    def _next_best(self, confirmation: Confirmation) -> TrainConfig | None:
+        """The leader; where the rounds ended before it was tested, and so is the budget, a tested one that is faster
+        than the baseline all the same."""
+        config = confirmation.leader()
+        if config is None or self._stability.is_tested(config):
+            return config
+        if confirmation.speedup(config).outcome is Outcome.FASTER:
+            self._stability.test(config)
+        if self._stability.is_tested(config):
+            return self._next_best(confirmation) if config != confirmation.leader() else config
+        second = confirmation.leader(tested=True)
+        return second if second and confirmation.speedup(second).outcome is Outcome.FASTER else config
+
+    def _checks(self, confirmation: Confirmation, config: TrainConfig) -> list[Check]:
+        missing = self._stability.missing(config)
+        return [*confirmation.checks(config), *([missing] if missing else [])]
+
+    def _nothing_faster(self, closest: tuple[TrainConfig, Comparison] | None, baseline: TrainConfig) -> Check:
+        """That the baseline stands because the others were measured and are not worthwhile, not for want of figures.
+
+        Value: the upper end of the interval of the best of the others. `closest`: it, and how it compares.
+        """
+        if closest is None:
+            settled = self._ledger.exhausted
+            detail = "" if settled else "no other configuration came to a figure and passed its gates"
+            return Check(name="nothing_faster", passed=settled, value=1.0, limit=WORTHWHILE, detail=detail)
+        config, comparison = closest
+        interval = comparison.ratio.interval
+        high = interval.high if interval else math.inf
+        passed = comparison.outcome is not Outcome.AMBIGUOUS or high <= WORTHWHILE
+        names = ", ".join(f"{knob} {own}" for knob, (own, _) in config.differences(baseline).items())
+        within = f", {interval.low:.2f} to {interval.high:.2f}" if interval else ""
+        detail = f"the best other, {names}: {comparison.ratio.value:.2f}×{within}, {comparison.outcome}"
+        return Check(name="nothing_faster", passed=passed, value=high, limit=WORTHWHILE, detail=detail)
+
+    def _soak(self, runner: TrialRunner, config: TrainConfig) -> list[Check]:
+        """Train the winner for the steps that the spec asks, or longer; a run of an earlier session counts."""
         steps = self._spec.stability.soak_steps
+        if not steps:
+            return [soak(None, 0)]
         done = [record.result for record in self._ledger.of_purpose(Purpose.SOAK) if record.result.config == config]
-        passed = next((result for result in done if soak(result, steps).passed), None)
-        if passed or not steps:
-            return soak(passed, steps)
-        return soak(self._run_soak(runner, config, steps), steps)
+        run = next((result for result in done if soak(result, steps).passed), None)
+        run = run or self._run_soak(runner, config, self._longer_than_an_epoch(config, steps))
+        if run is None:
+            return [soak(None, steps)]
+        return self._stability.soak_checks(run, steps)
+
+    def _longer_than_an_epoch(self, config: TrainConfig, steps: int) -> int:
+        """`steps`, or as many as take the loader past the end of its epoch, where that costs little."""
+        samples = self._facts.workload.dataset_samples
+        if samples is None:
+            return steps
+        wanted = samples // config.effective_batch_size + 2
+        cost_s = Costs(self._ledger).soak_s(config, wanted)
+        affordable = cost_s < min(_SOAK_SHARE * self._budget.total_s, self._budget.remaining_s / 2)
+        return max(steps, wanted) if affordable else steps
 
     def _run_soak(self, runner: TrialRunner, config: TrainConfig, steps: int) -> TrialResult | None:
         if self._ran_out():
@@ -97,10 +156,10 @@ class Conclusion:
         return self._budget.remaining_s <= 1
 
     def _document(
-        self, confirmation: Confirmation, config: TrainConfig, speedup: Estimate, checks: list[Check]
+        self, confirmation: Confirmation, config: TrainConfig, speedup: Comparison, checks: list[Check]
     ) -> dict[str, Any]:
         baseline = confirmation.baseline
-        certain = speedup.interval is not None or config == baseline
+        certain = speedup.outcome is Outcome.FASTER or config == baseline
         return best_document(
             config=config,
             measured=measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config)),
@@ -108,7 +167,7 @@ class Conclusion:
             baseline=measurement_of_runs(list(confirmation.runs(baseline).values()), confirmation.throughput(baseline)),
             speedup=speedup,
             checks=checks,
-            verdict=STABLE if certain and all(check.passed for check in checks) else UNCONFIRMED,
+            verdict=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
             **self._common(),
         )
 
@@ -120,19 +179,3 @@ class Conclusion:
             "facts": self._facts,
             "spec_sha256": self._spec_sha256,
         }
-
-
-def _is_faster(speedup: Estimate) -> bool:
-    """By more than a tie, and with its whole interval."""
-    return speedup.value > TIE and speedup.interval is not None and speedup.interval.low > 1
-
-
-def _may_be_faster(speedup: Estimate) -> bool:
-    """Whether the interval still holds a speed-up that somebody would want."""
-    return speedup.interval is None or speedup.interval.high > WORTHWHILE
-
-
-def _nothing_faster(settled: bool) -> Check:
-    """That the baseline stands because the others were measured and are not worthwhile, not for want of figures."""
-    detail = "" if settled else "a configuration may still be faster, or none was tried"
-    return Check(name="nothing_faster", passed=settled, value=float(not settled), limit=0, detail=detail)

@@ -1,14 +1,16 @@
 """The confirming share of the budget: the finalists and the baseline again, alternating, in fresh processes.
 
 The search reports the luckiest of many noisy measurements; only figures from here are emitted. Every round measures
-each configuration once, in random order, so that a drift of the machine hits all alike. After two rounds the leader and
-the baseline go on alone: what decides is the number of fresh processes, not their length.
+each configuration once, in random order, so that a drift of the machine hits all alike, and gives one pair of runs for
+each comparison. Finalists drop out as soon as they are very likely not the best; the leader passes the stability tests
+early, so that another can take its place in time. What decides is the number of fresh processes, not their length.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
@@ -16,28 +18,22 @@ from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
+from autotune.search.racing import restart_spread, still_racing
 from autotune.search.runner import TrialRunner
-from autotune.stats import Estimate, RoundTable
+from autotune.search.stability import Stability, arithmetic
+from autotune.stats import TIE, Comparison, Estimate, compare, is_decided, location
 
 FINALISTS = 3
-TIE = 1.01
-"""Two configurations whose ratio lies below this are as good as equal."""
-
-WORTHWHILE = 1.05
-"""A speed-up whose interval reaches this far is not ruled out."""
 FEWEST_ROUNDS = 2
 
 _FULL_ROUNDS = 2
 _DUEL_ROUNDS = 6
-"""Of the leader and the baseline alone, as planned; more where time is left and the interval is still wide."""
-_MOST_ROUNDS = 30
-_DECIDED_WIDTH = 0.04
-"""Of the interval of the speed-up, relative: nobody needs it narrower."""
+"""Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
+_MOST_ROUNDS = 100
+_PRECISE = 0.02
+"""Half the width of the leader's throughput interval, relative: what is emitted should come true to a few per cent."""
 _MOST_FOR_SOAK = 0.5
 """Of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
-
-Gates = Callable[[dict[int, TrialResult], dict[int, TrialResult]], list[Check]]
-"""The stability gates over the runs (round → run) of a configuration and of the baseline."""
 
 
 def choose_finalists(measured: Sequence[TrialRecord], baseline: TrainConfig) -> list[TrainConfig]:
@@ -50,13 +46,13 @@ def choose_finalists(measured: Sequence[TrialRecord], baseline: TrainConfig) -> 
     return chosen
 
 
-def needed_s(ledger: Ledger, baseline: TrainConfig, soak_steps: int) -> float:
-    """Seconds that the planned rounds and the soak would take, with the finalists of this moment."""
+def needed_s(ledger: Ledger, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
+    """Seconds that the planned rounds, the stability tests and the soak would take, with the finalists of now."""
     costs = Costs(ledger)
     finalists = choose_finalists(ledger.measured(), baseline)
-    soak_s = costs.soak_s(finalists[0], soak_steps) if finalists else 0.0
     duels_s = costs.rounds_s([baseline, *finalists[:1]], _DUEL_ROUNDS)
-    return costs.rounds_s([baseline, *finalists], _FULL_ROUNDS) + duels_s + soak_s
+    tests_s = costs.tests_s(finalists[0], baseline, stability, soak_steps) if finalists else 0.0
+    return costs.rounds_s([baseline, *finalists], _FULL_ROUNDS) + duels_s + tests_s
 
 
 class Confirmation:
@@ -68,7 +64,7 @@ class Confirmation:
         ledger: Ledger,
         runner: TrialRunner,
         budget: Budget,
-        gates: Gates,
+        stability: Stability,
         baseline: TrainConfig,
         seed: int,
         soak_steps: int,
@@ -76,33 +72,45 @@ class Confirmation:
         self._ledger = ledger
         self._runner = runner
         self._budget = budget
-        self._gates = gates
+        self._stability = stability
         self._seed = seed
         self._soak_steps = soak_steps
         self._costs = Costs(ledger)
         self._random = random.Random(seed)
         self._finalists = choose_finalists(ledger.measured(), baseline)
+        self._failed: list[TrainConfig] = []
         self._comparisons = max(len(self._finalists), 1)
         self.baseline = baseline
 
     def run(self) -> None:
         """Rounds until the answer is clear, or only the soak's time is left."""
-        self._runner.phase = Phase.CONFIRMING
+        for config in list(self._finalists):  # an earlier session may have tested them
+            if self._stability.needs_reference(config) and self._stability.is_tested(config):
+                self._replace_if_unstable(config)
         soak_s = self._soak_reserve_s()
         limit_s = self._run_limit_s(soak_s)
         number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
         while not self._decided():
+            self._runner.phase = Phase.CONFIRMING
             racing = self._racing(self._budget.remaining_s - soak_s, limit_s)
             if not racing:
                 return
             number += 1
             self._run_round(number, racing, limit_s)
+            self._test_leader(soak_s)
 
-    def leader(self) -> TrainConfig | None:
+    def leader(self, *, tested: bool = False) -> TrainConfig | None:
         """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest
-        goes to the smaller change from the baseline, then to less memory. None when none is left."""
-        passing = [config for config in self._finalists if self.rounds(config) and self._passes(config)]
-        gain = {config: self.speedup(config).value for config in passing}
+        goes to the smaller change from the baseline, then to less memory. None when none is left.
+
+        `tested`: only of those that have been through the stability tests.
+        """
+        passing = [
+            config
+            for config in self._finalists
+            if self.rounds(config) and self._passes(config) and (not tested or self._stability.is_tested(config))
+        ]
+        gain = {config: self.speedup(config).ratio.value for config in passing}
 
         def preference(config: TrainConfig) -> tuple[bool, float, float]:
             tied = gain[config] * TIE > max(gain.values())
@@ -117,7 +125,8 @@ class Confirmation:
         self._finalists.remove(config)
 
     def checks(self, config: TrainConfig) -> list[Check]:
-        return self._gates(self.runs(config), self.runs(self.baseline))
+        """The gates of the runs so far. Those of the baseline ask whether the training is sound as it stands."""
+        return self._stability.checks(config, self.runs(config), self.runs(self.baseline))
 
     def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
         """Round → run, for the rounds in which both `config` and the baseline came to a figure."""
@@ -127,35 +136,68 @@ class Confirmation:
     def rounds(self, config: TrainConfig) -> int:
         return len(self.runs(config))
 
-    def speedup(self, config: TrainConfig) -> Estimate:
+    def speedup(self, config: TrainConfig) -> Comparison:
         """Over the baseline. The interval holds for all finalists at once: the one that is emitted was chosen after the
         fact. Needs one common round."""
-        return self._table(config).ratio(
-            config.canonical_json(), self.baseline.canonical_json(), comparisons=self._comparisons
-        )
+        return compare(self._log_ratios(config, self.baseline), comparisons=self._comparisons)
 
     def throughput(self, config: TrainConfig) -> Estimate:
-        return self._table(config).throughput(config.canonical_json())
+        """Over the rounds, a trimmed mean on the scale of logarithms. Needs one round."""
+        return location([math.log(samples_per_s(run)) for run in self._ok_runs(config).values()]).exp()
 
-    def _table(self, config: TrainConfig) -> RoundTable:
-        """Of `config` and the baseline over their common rounds."""
-        pair = {config, self.baseline}
-        common = sorted(self.runs(config))
-        return RoundTable(
-            {c.canonical_json(): [samples_per_s(self._ok_runs(c)[number]) for number in common] for c in pair}
-        )
+    def _log_ratios(self, config: TrainConfig, other: TrainConfig) -> list[float]:
+        """ln(throughput of `config` ÷ of `other`), one for each round in which both came to a figure."""
+        ours, theirs = self._ok_runs(config), self._ok_runs(other)
+        common = sorted(ours.keys() & theirs.keys())
+        return [math.log(samples_per_s(ours[number]) / samples_per_s(theirs[number])) for number in common]
 
     def _passes(self, config: TrainConfig) -> bool:
-        return all(check.passed for check in self.checks(config))
+        return all(check.holds for check in self.checks(config))
 
     def _racing(self, seconds: float, limit_s: float) -> list[TrainConfig]:
-        """Who runs the next round: all, then the leader and the baseline alone; nobody when not even that fits."""
-        full = [self.baseline, *self._finalists]
-        if self.rounds(self.baseline) < _FULL_ROUNDS and self._round_s(full, limit_s) <= seconds:
-            return full
+        """Who runs the next round: the baseline with all that may still be the best; where that does not fit, with the
+        leader alone; nobody when not even that fits."""
         leader = self.leader() or next(iter(self._finalists), None)
         duel = [self.baseline] if leader is None else [self.baseline, leader]
-        return duel if self._round_s(duel, limit_s) <= seconds else []
+        full = [self.baseline, *self._contenders(leader)]
+        return next((racing for racing in (full, duel) if self._round_s(racing, limit_s) <= seconds), [])
+
+    def _contenders(self, leader: TrainConfig | None) -> list[TrainConfig]:
+        """The finalists that two rounds have not shown to be slower than the leader."""
+        if leader is None or self.rounds(leader) < _FULL_ROUNDS:
+            return list(self._finalists)
+        spread = restart_spread(self._ledger.of_purpose(Purpose.CONFIRM))
+        return [
+            config
+            for config in self._finalists
+            if config == leader or still_racing(self._log_ratios(config, leader), spread)
+        ]
+
+    def _test_leader(self, soak_s: float) -> None:
+        """The stability tests, as soon as there is a leader worth them, and in time to find another."""
+        leader = self.leader()
+        if leader is None or self.rounds(leader) < _FULL_ROUNDS or self._stability.is_tested(leader):
+            return
+        if self.speedup(leader).ratio.value <= TIE or self._budget.remaining_s <= soak_s:
+            return
+        self._runner.phase = Phase.TESTING
+        self._stability.test(leader)
+        self._replace_if_unstable(leader)
+
+    def _replace_if_unstable(self, tested: TrainConfig) -> None:
+        """What computes the same as one that failed, or in the same low precision, is no finalist either; the next
+        fastest are."""
+        if self._passes(tested):
+            return
+        self._failed.append(tested)
+        fit = [record for record in self._ledger.measured() if not self._is_like_a_failed_one(record.result.config)]
+        self._finalists = choose_finalists(fit, self.baseline)
+
+    def _is_like_a_failed_one(self, config: TrainConfig) -> bool:
+        return any(
+            arithmetic(config) == arithmetic(failed) or (config.amp_dtype == failed.amp_dtype != "none")
+            for failed in self._failed
+        )
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
         for config in self._random.sample(racing, len(racing)):
@@ -170,13 +212,18 @@ class Confirmation:
                 self.reject(config)
 
     def _decided(self) -> bool:
+        """Whether the leader is clearly faster than the baseline, or clearly not, and clearly the best or as good as
+        any, and its throughput is known well."""
         leader = self.leader() or self.baseline
-        if self.rounds(leader) >= _MOST_ROUNDS:
-            return True
-        if self.rounds(leader) < _FULL_ROUNDS + 1:
+        rounds = self.rounds(leader)
+        if rounds >= _MOST_ROUNDS or rounds <= _FULL_ROUNDS:
+            return rounds >= _MOST_ROUNDS
+        rivals = {self.baseline, *self._contenders(leader)} - {leader}
+        together = self._comparisons
+        if not all(is_decided(self._log_ratios(leader, rival), comparisons=together) for rival in rivals):
             return False
-        interval = self.speedup(leader).interval
-        return interval is None or interval.high / interval.low - 1 < _DECIDED_WIDTH
+        interval = self.throughput(leader).interval
+        return interval is not None and interval.high / interval.low < (1 + _PRECISE) / (1 - _PRECISE)
 
     def _ok_runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
         runs = self._ledger.of_purpose(Purpose.CONFIRM)
@@ -192,7 +239,8 @@ class Confirmation:
         full, duel = [self.baseline, *self._finalists], [self.baseline, *self._finalists[:1]]
         fixed_s = self._costs.rounds_s(full, _FULL_ROUNDS, 0.0) + self._costs.rounds_s(duel, _DUEL_ROUNDS, 0.0)
         runs = _FULL_ROUNDS * len(full) + _DUEL_ROUNDS * len(duel)
-        share_s = (self._budget.remaining_s - soak_s - fixed_s) / (runs * SPARE)
+        left_s = self._budget.remaining_s - soak_s - self._tests_reserve_s()
+        share_s = (left_s - fixed_s) / (runs * SPARE)
         return min(max(share_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
 
     def _soak_reserve_s(self) -> float:
@@ -201,3 +249,8 @@ class Confirmation:
         rounds_s = self._costs.rounds_s([self.baseline, *self._finalists[:1]], FEWEST_ROUNDS + 1)
         left_s = self._budget.remaining_s
         return soak_s if soak_s < min(_MOST_FOR_SOAK * left_s, left_s - rounds_s) else 0.0
+
+    def _tests_reserve_s(self) -> float:
+        if not self._finalists:
+            return 0.0
+        return self._costs.tests_s(self._finalists[0], self.baseline, self._stability, soak_steps=0)

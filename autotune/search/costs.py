@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from autotune.config import TrainConfig
 from autotune.records import TrialRecord
 from autotune.search.ledger import Ledger
+from autotune.search.stability import Stability
 
 SHORTEST_RUN_S = 0.8
 """Training seconds of a confirming run: less would leave nothing after the warm-up."""
@@ -35,6 +36,12 @@ class Costs:
 
     def soak_s(self, config: TrainConfig, steps: int) -> float:
         return SPARE * (self.overhead_s() + steps * self.step_s(config)) if steps else 0.0
+
+    def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
+        """The stability tests of `config`, and its soak. Plain arithmetic is taken to be as fast as the baseline."""
+        plain_step_s = self.step_s(baseline) * config.effective_batch_size / baseline.effective_batch_size
+        tests_s = stability.cost_s(config, self.step_s(config), plain_step_s, self.overhead_s())
+        return SPARE * tests_s + self.soak_s(config, soak_steps)
 
     def step_s(self, config: TrainConfig) -> float:
         record = self._record(config)

@@ -9,8 +9,9 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Measurement, TrialRecord
 from autotune.search.budget import Budget
+from autotune.search.figures import bottleneck
 from autotune.search.ledger import Ledger
-from autotune.stats import Estimate
+from autotune.stats import Comparison
 
 FORMAT = 1
 STABLE, UNCONFIRMED = "stable", "unconfirmed"
@@ -23,7 +24,7 @@ def best_document(
     measured: Measurement,
     baseline_config: TrainConfig,
     baseline: Measurement,
-    speedup: Estimate,
+    speedup: Comparison,
     checks: Sequence[Check],
     verdict: str,
     ledger: Ledger,
@@ -32,7 +33,7 @@ def best_document(
     spec_sha256: str,
 ) -> dict[str, Any]:
     """`best.yaml` as a plain document; keys are stable, units stand in the names."""
-    interval = speedup.interval
+    interval = speedup.ratio.interval
     return {
         "format": FORMAT,
         "study": study,
@@ -41,19 +42,21 @@ def best_document(
         "measured": _figures(measured),
         "baseline": {"config": baseline_config.to_dict(), **_figures(baseline)},
         "speedup": {
-            "ratio": round(speedup.value, 4),
+            "ratio": round(speedup.ratio.value, 4),
             "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
+            "outcome": str(speedup.outcome),
+            "pairs": speedup.pairs,
         },
         "stability": {"verdict": verdict, "checks": [check.model_dump(mode="json") for check in checks]},
         "search": _effort(ledger.records, budget),
-        "environment": _environment(facts),
+        "environment": environment_of(facts),
         "spec_sha256": spec_sha256,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
 
 
 def _figures(measurement: Measurement) -> dict[str, Any]:
-    figures = measurement.model_dump(mode="json")
+    figures = measurement.model_dump(mode="json") | {"bottleneck": bottleneck(measurement)}
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()} | {
         "samples_per_s_ci95": [round(end, 3) for end in measurement.samples_per_s_ci95 or ()] or None
     }
@@ -74,5 +77,6 @@ def _effort(records: Sequence[TrialRecord], budget: Budget) -> dict[str, Any]:
     }
 
 
-def _environment(facts: Facts) -> dict[str, Any]:
+def environment_of(facts: Facts) -> dict[str, Any]:
+    """Device, processor and versions, as `best.yaml` states them."""
     return {"device": facts.device.name, "device_kind": facts.device.kind, "cpu": facts.host.cpu, **facts.host.versions}

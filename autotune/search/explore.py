@@ -10,8 +10,11 @@ from autotune.records import Phase, Purpose, TrialRecord, TrialRequest
 from autotune.search.budget import Budget
 from autotune.search.confirm import needed_s
 from autotune.search.figures import is_ok
+from autotune.search.gates import loss_rise
 from autotune.search.ledger import Ledger
+from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
+from autotune.search.stability import Stability
 from autotune.spec.durations import format_duration
 
 _SMALLEST_USEFUL_S = 1.0
@@ -30,6 +33,7 @@ class Exploration:
         baseline: TrainConfig,
         seeds: list[TrainConfig],
         seed: int,
+        stability: Stability,
         soak_steps: int,
         on_better: Callable[[], None],
     ) -> None:
@@ -41,6 +45,7 @@ class Exploration:
         self._baseline = baseline
         self._seeds = seeds
         self._seed = seed
+        self._stability = stability
         self._soak_steps = soak_steps
         self._on_better = on_better
 
@@ -49,6 +54,7 @@ class Exploration:
         self._runner.phase = Phase.SEARCHING
         if self._ledger.baseline() is None:
             self._measure_baseline()
+        self._require_learning()
         start_up_s = self._start_up_s()
         while self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S and not self._ledger.exhausted:
             number, config = self._ledger.ask()
@@ -67,6 +73,16 @@ class Exploration:
         if not is_ok(record):
             raise NoStableConfiguration(_why_no_baseline(record, self._budget))
 
+    def _require_learning(self) -> None:
+        """No setting of ours mends a training that goes astray by itself, and no budget should be spent on it."""
+        baseline = self._ledger.baseline()
+        rise = loss_rise(baseline.result) if baseline else None
+        if baseline and rise and not rise.passed:
+            raise NoStableConfiguration(
+                f"the baseline itself does not learn: its loss goes {rise.detail}; lower training.optimizer.lr, or "
+                f"mend the loss. Its record is trials/{baseline.number:04d}.json"
+            )
+
     def _try(
         self,
         config: TrainConfig,
@@ -77,12 +93,18 @@ class Exploration:
         patience_s: float | None = None,
     ) -> TrialRecord:
         fastest_before = self._ledger.measured()[:1]
-        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
+        floor = None if purpose is Purpose.BASELINE else self._floor()
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor)
         record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number, patience_s=patience_s)
-        self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._soak_steps))
+        self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._stability, self._soak_steps))
         if self._ledger.measured()[:1] != fastest_before:
             self._on_better()
         return record
+
+    def _floor(self) -> float | None:
+        """What a trial must reach to go on: it stops itself once it can no longer win."""
+        fastest = self._ledger.measured()[:1]
+        return hopeless_below(fastest[0], restart_spread(self._ledger.records)) if fastest else None
 
     def _baseline_wall_s(self) -> float:
         baseline = self._ledger.baseline()

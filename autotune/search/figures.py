@@ -5,27 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from autotune.records import Block, Measurement, TrialRecord, TrialResult, TrialStatus
-from autotune.stats import Estimate, throughput, throughput_interval
+from autotune.records import Block, Measurement, StepPhase, TrialRecord, TrialResult, TrialStatus
+from autotune.stats import Estimate, throughput, throughput_interval, undisturbed
+
+_WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
 
 
 def is_ok(record: TrialRecord) -> bool:
-    """Whether the trial came to a figure."""
-    return record.result.status is TrialStatus.OK and bool(record.result.blocks)
+    """Whether the trial came to a figure; one that was stopped early has a rougher one."""
+    return record.result.status in _WITH_FIGURES and bool(record.result.blocks)
 
 
 def samples_per_s(record: TrialRecord) -> float:
-    return throughput(record.result.blocks)
+    """Over the blocks that nothing disturbed."""
+    return throughput(undisturbed(record.result.blocks))
 
 
 def measurement_of(result: TrialResult) -> Measurement:
     """What one run measured; its interval covers the spread inside the run only."""
-    return measurement_of_runs([result], Estimate(throughput(result.blocks), throughput_interval(result.blocks)))
+    blocks = undisturbed(result.blocks)
+    return measurement_of_runs([result], Estimate(throughput(blocks), throughput_interval(blocks)))
 
 
 def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> Measurement:
     """What several runs of one configuration measured together; `estimate` is their common throughput."""
-    blocks: list[Block] = [block for result in results for block in result.blocks]
+    blocks = [block for result in results for block in undisturbed(result.blocks)]
     steps = sum(block.steps for block in blocks)
     seconds = math.fsum(block.seconds for block in blocks)
     interval = estimate.interval
@@ -33,7 +37,37 @@ def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> M
         samples_per_s=estimate.value,
         samples_per_s_ci95=(interval.low, interval.high) if interval else None,
         step_time_s=seconds / steps,
-        data_wait_fraction=math.fsum(block.data_wait_s for block in blocks) / seconds,
+        data_wait_fraction=_fraction(blocks, "data_wait"),
+        copy_fraction=_fraction(blocks, "copy"),
+        forward_backward_fraction=_fraction(blocks, "forward_backward"),
+        optimizer_fraction=_fraction(blocks, "optimizer"),
         peak_memory_bytes=max(result.memory.peak_bytes if result.memory else 0 for result in results),
+        energy_j_per_sample=_energy_j_per_sample(blocks),
         steps=steps,
+        disturbed_blocks=sum(bool(block.disturbances) for result in results for block in result.blocks),
     )
+
+
+def bottleneck(figures: Measurement) -> str:
+    """The phase that takes most of a step, in words: `loader-bound: 61 % of the step waits for data`."""
+    phases = {
+        "loader-bound: {} of the step waits for data": figures.data_wait_fraction,
+        "copy-bound: {} of the step copies batches to the device": figures.copy_fraction,
+        "compute-bound: {} of the step is forward and backward": figures.forward_backward_fraction,
+        "optimizer-bound: {} of the step is the optimizer's": figures.optimizer_fraction,
+    }
+    sentence = max(phases, key=lambda sentence: phases[sentence])
+    return sentence.format(f"{100 * phases[sentence]:.0f} %")
+
+
+def _fraction(blocks: Sequence[Block], phase: StepPhase) -> float:
+    whole = math.fsum(seconds for block in blocks for seconds in block.phases.values())
+    return math.fsum(block.phases.get(phase, 0.0) for block in blocks) / whole if whole else 0.0
+
+
+def _energy_j_per_sample(blocks: Sequence[Block]) -> float | None:
+    counted = [(block.machine.energy_j, block.samples) for block in blocks if block.machine]
+    joules = [energy for energy, _ in counted if energy is not None]
+    if not joules or len(joules) < len(blocks):
+        return None
+    return math.fsum(joules) / sum(samples for _, samples in counted)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _FEASIBLE, _INFEASIBLE = -1.0, 1.0
 _NAME = "autotune"
-_IDENTITY, _FINISHED = "identity", "finished"
+_IDENTITY, _FINISHED, _ORIGIN = "identity", "finished", "origin"
 
 
 class Ledger:
@@ -46,14 +46,19 @@ class Ledger:
         sampler: BaseSampler,
         learning: Learning,
         identity: dict[str, Any],
+        origin: Path,
     ) -> None:
-        """Opens or creates the study. Raises StudyMismatch when the folder holds one of another identity."""
+        """Opens or creates the study; `origin` is the spec's own folder.
+
+        Raises StudyMismatch when the folder holds one of another identity.
+        """
         self._folder = folder
         self._space = space
         self._learning = learning
         self.records = folder.read_trials()
         self._storage, self._study = _open_study(folder, sampler)
         self._check_identity(identity)
+        self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
         self._settle_running()
 
     @property
@@ -166,6 +171,18 @@ class Ledger:
                     "Optuna trial %d was running when the last session ended; closed without a result", trial.number
                 )
                 self.withdraw(trial.number)
+
+
+def read_origin(folder: StudyFolder) -> Path:
+    """The folder of the spec that the study was run from, where its factories are imported from."""
+    with _speaking_of(folder.database):
+        storage = _open_storage(folder.database)
+        try:
+            attributes = optuna.load_study(study_name=_NAME, storage=storage).user_attrs
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+    return Path(attributes.get(_ORIGIN, Path.cwd()))
 
 
 def _open_study(folder: StudyFolder, sampler: BaseSampler) -> tuple[RDBStorage, optuna.Study]:

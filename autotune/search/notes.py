@@ -21,9 +21,10 @@ def notes_on(
     config = TrainConfig.from_dict(document["config"])
     notes = [
         _on_verdict(document, config == baseline, interrupted),
-        _on_batch(config, baseline),
+        _on_batch(config, baseline, document["stability"]["checks"]),
         _on_batch_norm(config, baseline, facts),
     ]
+    notes += [*map(_on_check, document["stability"]["checks"]), _on_disturbances(document)]
     notes += [_on_unreadable(records), _on_failures(records)]
     return tuple(note for note in notes if note)
 
@@ -35,21 +36,23 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
         return stands if is_baseline else None
     if interrupted:
         return "Unconfirmed: interrupted. The same command goes on where it stopped."
-    missing = [check["detail"] or check["name"] for check in checks if not check["passed"]]
+    missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
     if is_baseline:
         return f"{stands} Unconfirmed: {'; '.join(missing)}. A larger --budget goes on."
     why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
     return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
 
 
-def _on_batch(config: TrainConfig, baseline: TrainConfig) -> str | None:
+def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
     ours, theirs = config.effective_batch_size, baseline.effective_batch_size
     if ours == theirs:
         return None
     factor = ours / theirs
+    seen = next((check["detail"] for check in checks if check["name"] == "loss_per_sample"), "")
+    learnt = f" Loss {seen}." if seen else ""
     return (
         f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
-        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root)."
+        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{learnt}"
     )
 
 
@@ -59,6 +62,27 @@ def _on_batch_norm(config: TrainConfig, baseline: TrainConfig, facts: Facts) -> 
     return (
         f"The model has BatchNorm, which sees the micro-batch: its statistics now come from {config.micro_batch_size} "
         f"samples instead of {baseline.micro_batch_size}."
+    )
+
+
+def _on_check(check: dict[str, Any]) -> str | None:
+    """A gate that warned, or could not tell."""
+    about = f": {check['detail']}" if check["detail"] else ""
+    if not check["passed"] and check["warns_only"]:
+        return f"Warning, {check['name']} is {check['value']:.4g}, beyond {check['limit']:.4g}{about}."
+    if not check["conclusive"]:
+        return f"{check['name']} could not tell{about}."
+    return None
+
+
+def _on_disturbances(document: dict[str, Any]) -> str | None:
+    disturbed = document["measured"]["disturbed_blocks"] + document["baseline"]["disturbed_blocks"]
+    if not disturbed:
+        return None
+    blocks = "1 timed block was" if disturbed == 1 else f"{disturbed} timed blocks were"
+    return (
+        f"{blocks} disturbed, because the machine was busy otherwise or throttled; undisturbed ones were measured in "
+        "their place where there were any."
     )
 
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,13 @@ from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
 from autotune.search.distinct import DistinctSampler
 from autotune.search.explore import Exploration
-from autotune.search.gates import gate_all
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
 from autotune.search.runner import OnProgress, TrialRunner
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
+from autotune.search.stability import Stability
 from autotune.search.strategies import STRATEGIES
 from autotune.spec import LoadedSpec
 from autotune.store import StudyFolder
@@ -115,6 +114,7 @@ class _Study:
     space: Space
     ledger: Ledger
     runner: TrialRunner
+    stability: Stability
     conclusion: Conclusion
 
     @classmethod
@@ -135,8 +135,10 @@ class _Study:
         seed = spec.strategy.seed
         sampler = DistinctSampler(strategy.build(space, seed), space, planned, seed)
         identity = study_identity(spec_json, space, facts)
-        ledger = Ledger(folder, space, sampler, strategy.learns_failures_as, identity)
+        ledger = Ledger(folder, space, sampler, strategy.learns_failures_as, identity, loaded.folder)
         budget.carry_over(ledger.elapsed_s)
+        runner = TrialRunner(spec.name, backend, ledger, budget, facts, on_progress)
+        stability = Stability(ledger=ledger, runner=runner, budget=budget, spec=spec, facts=facts)
         return cls(
             loaded=loaded,
             folder=folder,
@@ -144,8 +146,16 @@ class _Study:
             facts=facts,
             space=space,
             ledger=ledger,
-            runner=TrialRunner(spec.name, backend, ledger, budget, facts, on_progress),
-            conclusion=Conclusion(spec=spec, spec_sha256=loaded.sha256, ledger=ledger, budget=budget, facts=facts),
+            runner=runner,
+            stability=stability,
+            conclusion=Conclusion(
+                spec=spec,
+                spec_sha256=loaded.sha256,
+                ledger=ledger,
+                budget=budget,
+                facts=facts,
+                stability=stability,
+            ),
         )
 
     def run(self) -> SearchResult:
@@ -172,6 +182,7 @@ class _Study:
             baseline=self.space.baseline,
             seeds=expert_seeds(self.space),
             seed=seed,
+            stability=self.stability,
             soak_steps=spec.stability.soak_steps,
             on_better=lambda: self._write(self.conclusion.provisional()),
         ).run()
@@ -179,7 +190,7 @@ class _Study:
             ledger=self.ledger,
             runner=self.runner,
             budget=self.budget,
-            gates=partial(gate_all, spec=spec.stability, facts=self.facts),
+            stability=self.stability,
             baseline=self.space.baseline,
             seed=seed,
             soak_steps=spec.stability.soak_steps,

@@ -20,7 +20,7 @@ from autotune.records import (
     TrialStatus,
 )
 from autotune.search.budget import Budget
-from autotune.search.figures import is_ok, measurement_of
+from autotune.search.figures import is_ok, measurement_of, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.stats import throughput
 
@@ -120,5 +120,6 @@ def standing(record: TrialRecord) -> Standing:
 def _outcome(record: TrialRecord) -> str:
     result = record.result
     if is_ok(record):
-        return f"trial {record.number}: {throughput(result.blocks):,.0f} samples/s"
+        stopped = ", stopped: it can no longer win" if result.status is TrialStatus.PRUNED else ""
+        return f"trial {record.number}: {samples_per_s(record):,.0f} samples/s{stopped}"
     return f"trial {record.number}: {result.status}: {result.failure.reason if result.failure else 'no timed block'}"

@@ -31,6 +31,12 @@ def _exists(device: torch.device) -> bool:
     return here is not None and here.type == device.type and (device.index or 0) < torch.accelerator.device_count()
 
 
+def make_current(device: torch.device) -> None:
+    """Have everything that names no device, such as an event or a random state, mean this one."""
+    if device.type in ("cuda", "xpu"):
+        getattr(torch, device.type).set_device(device)
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done all that was asked of it; nothing to wait for on the CPU."""
     if device.type != "cpu":

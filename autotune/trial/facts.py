@@ -67,12 +67,17 @@ def host_facts(device: torch.device) -> HostFacts:
     return HostFacts(
         cpu=_cpu_name(),
         physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
-        usable_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        usable_cores=usable_cores(),
         default_num_threads=torch.get_num_threads(),
         memory_bytes=psutil.virtual_memory().total,
         shm_bytes=shutil.disk_usage(_SHM).total if _SHM.exists() else None,
         versions=versions,
     )
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -> str | None:

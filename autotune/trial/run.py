@@ -17,11 +17,16 @@ from autotune.config import TrainConfig
 from autotune.records import TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader
 from autotune.trial.channel import Reporter
-from autotune.trial.device import synchronise
+from autotune.trial.device import make_current, synchronise
+from autotune.trial.facts import usable_cores
 from autotune.trial.failure import classify, describe
+from autotune.trial.first_window import FirstWindow
+from autotune.trial.loop import Loop, Watch
+from autotune.trial.machine_watch import MachineWatch, disturbances
 from autotune.trial.memory import MemoryWatch
 from autotune.trial.stock import Stock
-from autotune.trial.timing import Loop, Measurement
+from autotune.trial.timeline import make_timeline
+from autotune.trial.timing import Measurement
 from autotune.workload import Prepared
 
 
@@ -29,32 +34,49 @@ def run_trial(prepared: Prepared, request: TrialRequest, device: torch.device, r
     """Train, measure and report. What the workload raises becomes the trial's status: a failed trial is data."""
     unreadable_log = scratch / f"unreadable-{time.monotonic_ns()}.txt"
     memory = MemoryWatch(device)
-    outcome: dict[str, Any] = {"status": TrialStatus.OK, "failure": None}
+    watch = Watch(timeline=make_timeline(device, time.monotonic))
+    outcome: dict[str, Any] = {"failure": None}
     try:
-        _train(prepared, request, device, report, unreadable_log)
+        outcome["status"] = _train(prepared, request, device, report, watch, unreadable_log)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
         outcome = {"status": classify(error), "failure": describe(error).model_dump()}
     unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
-    report("result", {**outcome, "memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))})
+    seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
+    report("result", {**outcome, **seen, **watch.findings()})
 
 
 def _train(
-    prepared: Prepared, request: TrialRequest, device: torch.device, report: Reporter, unreadable_log: Path
-) -> None:
+    prepared: Prepared,
+    request: TrialRequest,
+    device: torch.device,
+    report: Reporter,
+    watch: Watch,
+    unreadable_log: Path,
+) -> TrialStatus:
     config = request.config
+    make_current(device)
     apply_to_process(config, device)
     _seed_everything(request.seed)
     model = apply_to_model(prepared.model(), config, device)
     model.train()
+    if request.watch_training:
+        watch.look_at_training(model, compiled=config.compile != "none")
     optimizer = prepared.optimizer(model.parameters(), fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
-    step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip)
+    step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
     loader, stock = _loader(prepared.dataset(unreadable_log), config, device, request.seed)
     report("started")
+    batches = _endless(loader, stock)
     loop = Loop(
-        batches=_endless(loader, stock), step=step, clock=time.monotonic, synchronise=partial(synchronise, device)
+        batches=FirstWindow(batches, device) if request.watch_training else batches,
+        step=step,
+        clock=time.monotonic,
+        synchronise=partial(synchronise, device),
+        watch=watch,
     )
-    Measurement(loop, request, report).run(lambda: stock is None or stock.head_start_spent)
+    judge = partial(disturbances, usable_cores=usable_cores())
+    measurement = Measurement(loop, request, report, machine=MachineWatch(device), judge=judge)
+    return measurement.run(lambda: stock is None or stock.head_start_spent)
 
 
 def _seed_everything(seed: int) -> None:

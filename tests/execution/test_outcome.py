@@ -32,7 +32,7 @@ def warm(*losses: float) -> TrialEvent:
 
 
 def block(*losses: float) -> TrialEvent:
-    timed = Block(steps=len(losses), samples=8 * len(losses), seconds=0.1, data_wait_s=0.0)
+    timed = Block(steps=len(losses), samples=8 * len(losses), seconds=0.1, phases={})
     return event("block", block=timed.model_dump(), steps=steps(*losses).model_dump(mode="json"))
 
 

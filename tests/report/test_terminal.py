@@ -74,12 +74,12 @@ def document(**changes: Any) -> dict[str, Any]:
         "study": "mine",
         "config": FAST.to_dict(),
         "effective_batch_size": 64,
-        "measured": {"samples_per_s": 1412.0, "peak_memory_bytes": 600 * MIB, "data_wait_fraction": 0.02},
+        "measured": {"samples_per_s": 1412.0, "peak_memory_bytes": 600 * MIB, "bottleneck": "compute-bound: 91 %"},
         "baseline": {
             "config": BASELINE.to_dict(),
             "samples_per_s": 487.0,
             "peak_memory_bytes": 300 * MIB,
-            "data_wait_fraction": 0.31,
+            "bottleneck": "loader-bound: 31 %",
         },
         "speedup": {"ratio": 2.9, "ci95": [2.85, 2.95]},
         "stability": {
@@ -240,7 +240,7 @@ def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None
     assert ["prefetch_factor", "2", "default"] in rows
     assert not [row for row in rows if row[:1] == ["memory_format"]], "what stays as it is needs no line"
     assert "memory 600 MiB at the peak, 2.00× the baseline's" in text
-    assert "waiting for data 2% of the time, was 31%" in text
+    assert "compute-bound: 91 %; of the baseline, loader-bound: 31 %" in text
     assert "38 trials and 12 runs to confirm in 588 s of 600 s, 400 s of them training" in text
     assert text.rstrip().endswith("next:\n - set these in your training code")
 
@@ -284,7 +284,7 @@ def test_a_baseline_that_stands_claims_no_speed_up() -> None:
 
 def test_a_baseline_whose_memory_nobody_saw_is_no_divisor() -> None:
     unseen = {**document()["baseline"], "peak_memory_bytes": 0}
-    assert "memory 600 MiB at the peak; waiting" in drawn(best_view(document(baseline=unseen)))
+    assert "memory 600 MiB at the peak\n" in drawn(best_view(document(baseline=unseen)))
 
 
 def test_machine_and_workload() -> None:

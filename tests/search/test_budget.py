@@ -99,7 +99,7 @@ def test_a_trial_has_what_the_baseline_took_with_much_to_spare(clock: Clock) -> 
 
 def test_a_trial_may_run_one_trials_time_past_the_end_of_the_search_and_no_longer(clock: Clock) -> None:
     budget = Budget(600, clock)
-    clock.advance(415)
+    clock.advance(600 * (1 - CONFIRM_SHARE) - 5)
     assert budget.trial_deadline_s(1e6) == pytest.approx(5 + budget.trial_s)
     assert budget.trial_deadline_s(3) == 3
     clock.advance(20)

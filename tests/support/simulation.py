@@ -5,6 +5,7 @@ The search asks a backend for runs and a clock for the time; with these two it s
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from autotune.records import (
     Failure,
     Memory,
     OptimizerSteps,
+    StepPhase,
     TrialEvent,
     TrialRequest,
     TrialResult,
@@ -27,9 +29,25 @@ from autotune.records import (
 
 Behaviour = Callable[[TrainConfig], float | TrialStatus]
 """Samples per second of a configuration, or how it fails."""
+Training = Callable[[TrialRequest, TrialResult], TrialResult]
+"""What a run says in the end, given what it would have said of a training that goes well."""
 
 START_UP_S = 0.6
 _BLOCKS = 6
+_WARM_UP_STEPS = 3
+
+
+def _phases(seconds: float) -> dict[StepPhase, float]:
+    shares: dict[StepPhase, float] = {"data_wait": 0.02, "copy": 0.03, "forward_backward": 0.85, "optimizer": 0.1}
+    return {phase: share * seconds for phase, share in shares.items()}
+
+
+def _up_to(blocks: list[int], max_steps: int | None) -> list[int]:
+    """Steps of each block, of which the last ends with the step that the request ends with."""
+    if max_steps is None:
+        return blocks
+    ends = [min(end, max(max_steps - _WARM_UP_STEPS, 1)) for end in itertools.accumulate(blocks)]
+    return [end - before for before, end in itertools.pairwise([0, *ends]) if end > before]
 
 
 class Clock:
@@ -63,6 +81,7 @@ class SimulatedBackend:
         noise: float = 0.02,
         seed: int = 0,
         loss: Callable[[TrainConfig, int], float] = lambda _config, samples: 2.3 / (1 + samples / 1000),
+        training: Training = lambda _request, result: result,
     ) -> None:
         self._clock = clock
         self._facts = facts
@@ -70,6 +89,7 @@ class SimulatedBackend:
         self._noise = noise
         self._random = random.Random(seed)
         self._loss = loss
+        self._training = training
         self.requests: list[TrialRequest] = []
         self.closed = False
         self.interrupt_at: int | None = None
@@ -108,22 +128,22 @@ class SimulatedBackend:
     def _success(self, request: TrialRequest, speed: float, deadline_s: float, on_event: OnEvent) -> TrialResult:
         config = request.config
         step_s = config.effective_batch_size / speed
-        warm_up = WarmUp(steps=3, seconds=3 * step_s, first_step_s=step_s, settled=True)
+        warm_up = WarmUp(steps=_WARM_UP_STEPS, seconds=_WARM_UP_STEPS * step_s, first_step_s=step_s, settled=True)
         timed_s = max(request.time_limit_s - 2 * step_s, request.min_steps * step_s, 2 * step_s)
         block_steps = max(1, round(timed_s / _BLOCKS / step_s))
         blocks = []
-        for _ in range(min(_BLOCKS, round(timed_s / step_s))):
-            seconds = block_steps * step_s * self._random.lognormvariate(0, self._noise / 4)
-            samples = block_steps * config.effective_batch_size
-            blocks.append(Block(steps=block_steps, samples=samples, seconds=seconds, data_wait_s=0.02 * seconds))
+        for steps in _up_to([block_steps] * min(_BLOCKS, round(timed_s / step_s)), request.max_steps):
+            seconds = steps * step_s * self._random.lognormvariate(0, self._noise / 4)
+            samples = steps * config.effective_batch_size
+            blocks.append(Block(steps=steps, samples=samples, seconds=seconds, phases=_phases(seconds)))
             payload = {"block": blocks[-1].model_dump()}
             on_event(TrialEvent(event="block", at_s=self._clock(), payload=payload))
-        steps = 3 + sum(block.steps for block in blocks)
+        steps = _WARM_UP_STEPS + sum(block.steps for block in blocks)
         wall_s = START_UP_S + warm_up.seconds + sum(block.seconds for block in blocks)
         if wall_s > deadline_s:
             return self._failure(request, TrialStatus.TIMEOUT, deadline_s)
         self._clock.advance(wall_s)
-        return TrialResult(
+        result = TrialResult(
             config=config,
             status=TrialStatus.OK,
             seed=request.seed,
@@ -138,3 +158,4 @@ class SimulatedBackend:
             start_up_s=START_UP_S,
             wall_s=wall_s,
         )
+        return self._training(request, result)

@@ -1,0 +1,37 @@
+"""The stability gates: each looks at runs of a configuration, and says what it saw and what the limit was.
+
+`passed` means that no instability was seen in the steps that were run; no gate can promise more. Each module holds
+those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`, `soak`.
+"""
+
+from autotune.search.gates.gradients import first_gradient_cosine, gradient_underflow
+from autotune.search.gates.losses import loss_against_reference, loss_per_sample, loss_rise, loss_spikes
+from autotune.search.gates.memory import (
+    allocator_retries,
+    host_memory_headroom,
+    memory_growth,
+    memory_headroom,
+    shm_headroom,
+)
+from autotune.search.gates.numbers import finite_gradients, finite_loss, fp16_range, loss_scale, skipped_steps
+from autotune.search.gates.soak import soak
+
+__all__ = [
+    "allocator_retries",
+    "finite_gradients",
+    "finite_loss",
+    "first_gradient_cosine",
+    "fp16_range",
+    "gradient_underflow",
+    "host_memory_headroom",
+    "loss_against_reference",
+    "loss_per_sample",
+    "loss_rise",
+    "loss_scale",
+    "loss_spikes",
+    "memory_growth",
+    "memory_headroom",
+    "shm_headroom",
+    "skipped_steps",
+    "soak",
+]

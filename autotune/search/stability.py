@@ -1,0 +1,234 @@
+"""The stability tests of one study: which runs each gate looks at, and the reference runs that some of them need.
+
+A finalist is compared with plain arithmetic before it wins: the same weights, samples, micro-batches and random numbers
+in IEEE fp32, eager and contiguous. Two more such runs with other seeds say how far apart sound runs end up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from autotune.config import TrainConfig
+from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
+from autotune.search import gates
+from autotune.search.budget import Budget
+from autotune.search.ledger import Ledger
+from autotune.search.runner import TrialRunner
+from autotune.spec import Spec
+
+REFERENCE_SEEDS = 3
+USUAL_STEPS = 100
+"""Of the comparison, where the spec asks for no soak."""
+_ENDLESS_BLOCKS = 1_000_000
+_MOST_HALVINGS = 3
+_SMALLEST_USEFUL_S = 0.5
+_FOR_START_AND_FIRST_STEP_S = 30.0
+
+Runs = Mapping[int, TrialResult]
+"""Round of the confirmation → run."""
+
+
+def reference_of(config: TrainConfig, facts: Facts) -> TrainConfig:
+    """`config` in plain arithmetic. What feeds it stays, so that augmentation and dropout draw the same numbers."""
+    return config.replace(
+        amp_dtype="none",
+        # PyTorch's own choice is tf32 for cuDNN's convolutions; off CUDA there is nothing but ieee.
+        fp32_precision="ieee" if facts.device.kind == "cuda" else None,
+        memory_format="contiguous",
+        compile="none",
+        fused_optimizer=False,
+        activation_checkpointing=False,
+    )
+
+
+def arithmetic(config: TrainConfig) -> TrainConfig:
+    """What two configurations that compute the same share: everything but how the data comes in."""
+    return config.replace(pin_memory=False, num_workers=0, prefetch_factor=None, num_threads=None)
+
+
+class Stability:
+    """Runs what the gates need and has not been run, and asks them. Runs of an earlier session count."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        runner: TrialRunner,
+        budget: Budget,
+        spec: Spec,
+        facts: Facts,
+    ) -> None:
+        self._ledger = ledger
+        self._runner = runner
+        self._budget = budget
+        self._spec = spec
+        self._facts = facts
+        self._steps = spec.stability.soak_steps or USUAL_STEPS
+
+    def needs_reference(self, config: TrainConfig) -> bool:
+        return arithmetic(reference_of(config, self._facts)) != arithmetic(config)
+
+    def is_tested(self, config: TrainConfig) -> bool:
+        """Whether nothing is missing for the gates on `config`'s arithmetic."""
+        probe = self._probe_of(config)
+        if not self.needs_reference(config) or (probe is not None and not is_sound(probe)):
+            return True
+        return probe is not None and len(self._references_of(probe.config)) >= REFERENCE_SEEDS
+
+    def test(self, config: TrainConfig) -> None:
+        """The probe of `config` and its reference runs, as far as time allows; ends with the first that fails."""
+        seed = self._spec.training.seed
+        earlier = self._probe_of(config)
+        config = earlier.config if earlier else config
+        reference = self._reference(config, seed)
+        if reference is None:
+            return
+        steps = len(reference.steps.losses) if reference.steps else 0
+        probe = earlier or self._run(config, Purpose.PROBE, seed, steps)
+        if probe is None or not is_sound(probe):
+            return
+        for other in range(seed + 1, seed + REFERENCE_SEEDS):
+            if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
+                self._run(reference.config, Purpose.REFERENCE, other, steps)
+
+    def cost_s(self, config: TrainConfig, step_s: float, reference_step_s: float, overhead_s: float) -> float:
+        """Seconds that `test` will take at the most; `reference_step_s`: of one optimizer step in plain arithmetic."""
+        if self.is_tested(config):
+            return 0.0
+        most_s = self._budget.reference_run_s
+        probe_s = min(self._steps * step_s, most_s)
+        return probe_s + REFERENCE_SEEDS * min(self._steps * reference_step_s, most_s) + 4 * overhead_s
+
+    def checks(self, config: TrainConfig, runs: Runs, baseline_runs: Runs) -> list[Check]:
+        """All gates but the soak's, cheap ones first. `runs`: of the confirmation, like the baseline's."""
+        probe = self._probe_of(config)
+        seen = [*runs.values(), *([probe] if probe else [])]
+        limits = self._spec.stability
+        checks = [
+            gates.finite_loss(seen),
+            gates.memory_headroom(seen, self._facts, limits.memory_headroom),
+            gates.host_memory_headroom(seen, self._facts, limits.memory_headroom),
+        ]
+        if config.num_workers and self._facts.host.shm_bytes:
+            checks.append(gates.shm_headroom(seen, self._facts, limits.memory_headroom))
+        if self._facts.device.kind == "cuda":
+            checks.append(gates.allocator_retries(seen))
+        if config.amp_dtype == "fp16":
+            checks += [gates.skipped_steps(seen, limits.max_skipped_steps), gates.loss_scale(seen)]
+        if {run.config.effective_batch_size for run in baseline_runs.values()} != {config.effective_batch_size}:
+            checks.append(gates.loss_per_sample(runs, baseline_runs, limits.loss_tolerance))
+        if self.needs_reference(config):
+            checks += self._comparison(probe)
+        return checks
+
+    def soak_checks(self, run: TrialResult, steps: int) -> list[Check]:
+        """What a soak of at least `steps` optimizer steps showed."""
+        checks = [gates.soak(run, steps)]
+        if is_sound(run):
+            checks += [
+                gates.loss_spikes([run]),
+                gates.memory_growth(run, self._facts, self._spec.stability.memory_headroom),
+            ]
+        if run.config.amp_dtype == "fp16":
+            checks.append(gates.skipped_steps([run], self._spec.stability.max_skipped_steps))
+        # The same gates as of shorter runs, under names of their own.
+        return [
+            check if check.name.startswith("soak") else check.model_copy(update={"name": f"soak_{check.name}"})
+            for check in checks
+        ]
+
+    def missing(self, config: TrainConfig) -> Check | None:
+        """A failed check where the budget ended before `test` did; None when nothing is missing."""
+        if self.is_tested(config):
+            return None
+        detail = "the budget ended before the reference runs of the stability tests"
+        return Check(name="reference_runs", passed=False, value=0, limit=REFERENCE_SEEDS, detail=detail)
+
+    def _comparison(self, probe: TrialResult | None) -> list[Check]:
+        if probe is None:
+            return []
+        if not is_sound(probe):
+            detail = probe.failure.reason if probe.failure else str(probe.status)
+            return [Check(name="probe", passed=False, value=0, limit=1, detail=detail)]
+        references = self._references_of(probe.config)
+        same_seed = next((run for run in references if run.seed == probe.seed), None)
+        gradients = probe.first_gradient, same_seed.first_gradient if same_seed else None
+        checks = [gates.finite_gradients([probe])]
+        if probe.config.amp_dtype == "fp16":
+            activation = same_seed.largest_activation if same_seed else None
+            checks.append(gates.fp16_range(probe.largest_activation, activation))
+        if probe.config.amp_dtype != "none":
+            checks.append(gates.gradient_underflow(*gradients))
+        checks += [gates.first_gradient_cosine(*gradients), gates.loss_rise(probe), gates.loss_spikes([probe])]
+        if same_seed is not None:
+            others = [run for run in references if run is not same_seed]
+            tolerance = self._spec.stability.loss_tolerance
+            checks.append(gates.loss_against_reference(probe, [same_seed, *others], tolerance))
+        return checks
+
+    def _reference(self, config: TrainConfig, seed: int) -> TrialResult | None:
+        """The reference run of the probe's own seed; with smaller micro-batches where fp32 does not fit."""
+        reference = reference_of(config, self._facts)
+        for _ in range(_MOST_HALVINGS):
+            run = self._on_record(reference, Purpose.REFERENCE, seed) or self._run(
+                reference, Purpose.REFERENCE, seed, self._steps
+            )
+            if run is None or run.status is not TrialStatus.OOM or reference.micro_batch_size % 2:
+                return run
+            reference = halved(reference)
+        return None
+
+    def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> TrialResult | None:
+        """A watched run of at most `steps` optimizer steps; None when there is no time for one."""
+        limit_s = min(self._budget.reference_run_s, self._budget.remaining_s)
+        if limit_s < _SMALLEST_USEFUL_S:
+            return None
+        request = TrialRequest(
+            config=config,
+            seed=seed,
+            time_limit_s=limit_s,
+            min_blocks=_ENDLESS_BLOCKS,
+            max_blocks=_ENDLESS_BLOCKS,
+            max_steps=max(steps, 1),
+            watch_training=True,
+        )
+        deadline_s = min(2 * limit_s + _FOR_START_AND_FIRST_STEP_S, self._budget.remaining_s)
+        record = self._runner.run(request, purpose, deadline_s=deadline_s)
+        return None if record.result.status is TrialStatus.TIMEOUT else record.result
+
+    def _on_record(self, config: TrainConfig, purpose: Purpose, seed: int) -> TrialResult | None:
+        runs = (record.result for record in self._ledger.of_purpose(purpose))
+        return next((run for run in runs if run.config == config and run.seed == seed and not_cut(run)), None)
+
+    def _probe_of(self, config: TrainConfig) -> TrialResult | None:
+        """That of a configuration with the same arithmetic."""
+        probes = (record.result for record in self._ledger.of_purpose(Purpose.PROBE))
+        wanted = arithmetic(config)
+        return next((probe for probe in probes if arithmetic(probe.config) == wanted and not_cut(probe)), None)
+
+    def _references_of(self, config: TrainConfig) -> Sequence[TrialResult]:
+        """Those that came to an end, the probe's own seed first."""
+        records = [record for record in self._ledger.of_purpose(Purpose.REFERENCE) if is_sound(record.result)]
+        reference = reference_of(config, self._facts)
+        for _ in range(_MOST_HALVINGS):
+            found = [record.result for record in records if record.result.config == reference]
+            if found:
+                return sorted({run.seed: run for run in found}.values(), key=lambda run: run.seed)
+            reference = halved(reference)
+        return []
+
+
+def halved(config: TrainConfig) -> TrainConfig:
+    """Half the micro-batch, twice the accumulation: the same optimizer steps in less memory."""
+    return config.replace(
+        micro_batch_size=max(config.micro_batch_size // 2, 1), grad_accum_steps=2 * config.grad_accum_steps
+    )
+
+
+def is_sound(run: TrialResult) -> bool:
+    """Whether it trained to its end."""
+    return run.status is TrialStatus.OK
+
+
+def not_cut(run: TrialResult) -> bool:
+    return run.status is not TrialStatus.TIMEOUT

@@ -1,0 +1,33 @@
+"""How fast, how sure, and which of two: pure numbers in, pure numbers out; no torch, no clock, no file."""
+
+from __future__ import annotations
+
+from autotune.stats.blocks import (
+    noise_has_settled,
+    relative_standard_error,
+    throughput,
+    throughput_interval,
+    undisturbed,
+)
+from autotune.stats.compare import FEWEST_PAIRS, TIE, WORTHWHILE, Comparison, Outcome, compare, is_decided
+from autotune.stats.estimate import CONFIDENCE, Estimate, Interval, location, student_t
+
+__all__ = [
+    "CONFIDENCE",
+    "FEWEST_PAIRS",
+    "TIE",
+    "WORTHWHILE",
+    "Comparison",
+    "Estimate",
+    "Interval",
+    "Outcome",
+    "compare",
+    "is_decided",
+    "location",
+    "noise_has_settled",
+    "relative_standard_error",
+    "student_t",
+    "throughput",
+    "throughput_interval",
+    "undisturbed",
+]

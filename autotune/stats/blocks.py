@@ -1,0 +1,99 @@
+"""Throughput of the timed blocks of one run, and how far its noise lets it be known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autotune.records import Block
+from autotune.stats.estimate import Interval, student_t
+
+_FEWEST_CHUNKS = 6
+"""A standard error from fewer is too rough to choose the largest of."""
+_FEWEST_TO_JUDGE_NOISE = 32
+_STILL_SHRINKING = 0.85
+"""Twice the blocks should bring the error to 0.71 of what it was."""
+
+
+def throughput(blocks: Sequence[Block]) -> float:
+    """Samples per second: total over total. Stalled steps alternate with fast ones, so medians of steps mislead."""
+    return sum(block.samples for block in blocks) / math.fsum(block.seconds for block in blocks)
+
+
+def undisturbed(blocks: Sequence[Block], fewest: int = 3) -> Sequence[Block]:
+    """The blocks that count for a figure: those during which the machine was free and unthrottled.
+
+    All of them where fewer than `fewest` were undisturbed: a machine that is always busy is what there is to measure.
+    What decides is the machine's own state, never a block's speed, so that leaving blocks out does not flatter.
+    """
+    clean = [block for block in blocks if not block.disturbances]
+    return clean if len(clean) >= fewest else blocks
+
+
+def relative_standard_error(blocks: Sequence[Block]) -> float:
+    """Standard error of `throughput` over its value; infinite for fewer than two blocks.
+
+    Neighbouring blocks share bursts of other work, which makes the usual formula too confident; so it is also applied
+    to chunks of 2, 4, … neighbours as if each were one block (the method of batch means), as long as there are six
+    of them, and the largest error counts.
+    """
+    largest, size = _ratio_error(blocks), 2
+    while len(blocks) // size >= _FEWEST_CHUNKS:
+        largest = max(largest, _ratio_error(_chunks(blocks, size)))
+        size *= 2
+    return largest
+
+
+def throughput_interval(blocks: Sequence[Block]) -> Interval | None:
+    """95 % interval of `throughput` from the spread between blocks of one run; None for fewer than two blocks.
+
+    It covers the noise inside this run only: another process of the same configuration may differ by more.
+    """
+    if len(blocks) < 2:
+        return None
+    centre = throughput(blocks)
+    half = student_t(len(blocks) - 1) * relative_standard_error(blocks) * centre
+    return Interval(max(centre - half, 0.0), centre + half)
+
+
+def noise_has_settled(blocks: Sequence[Block]) -> bool:
+    """Whether more blocks would hardly narrow the interval: twice as many have not done so, twice in a row.
+
+    Asked of 32, 64, 128, … blocks, for a question that is put after every block is answered by luck some time. nvbench
+    ends a measurement by the same thought, on the settling of its noise estimate (`stdrel` criterion).
+    """
+    count = len(blocks)
+    if count < _FEWEST_TO_JUDGE_NOISE or count.bit_count() != 1:
+        return False
+    quarter, half, whole = (relative_standard_error(blocks[: count // part]) for part in (4, 2, 1))
+    return whole > _STILL_SHRINKING * half and half > _STILL_SHRINKING * quarter
+
+
+def _ratio_error(blocks: Sequence[Block]) -> float:
+    """Relative standard error of Σsamples / Σseconds.
+
+    The ratio estimator's linearised variance (Cochran, Sampling Techniques, 3rd ed., 1977, eq. 2.46 without the finite
+    population correction): with R = Σsamples / Σseconds and residuals eᵢ = samplesᵢ − R·secondsᵢ,
+    SE(R)/R = √(n/(n−1)·Σeᵢ²) / Σsamples.
+    """
+    count = len(blocks)
+    if count < 2:
+        return math.inf
+    ratio = throughput(blocks)
+    squares = math.fsum((block.samples - ratio * block.seconds) ** 2 for block in blocks)
+    return math.sqrt(count / (count - 1) * squares) / sum(block.samples for block in blocks)
+
+
+def _chunks(blocks: Sequence[Block], size: int) -> list[Block]:
+    """Runs of `size` neighbours, each as one block; what is left over at the end goes without."""
+    whole = len(blocks) // size * size
+    return [_joined(blocks[start : start + size]) for start in range(0, whole, size)]
+
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    return Block(
+        steps=sum(block.steps for block in blocks),
+        samples=sum(block.samples for block in blocks),
+        seconds=math.fsum(block.seconds for block in blocks),
+        phases={},
+    )

@@ -1,0 +1,115 @@
+"""The training loop of a trial, one optimizer step at a time, with what it says and where its time goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from autotune.records import OptimizerSteps
+from autotune.training import StepMark, StepOutput
+from autotune.trial.failure import Diverged
+from autotune.trial.first_window import FirstWindow
+from autotune.trial.timeline import Timeline
+from autotune.trial.watch import ActivationWatch, GradientWatch
+
+Clock = Callable[[], float]
+
+
+class Step(Protocol):
+    """`autotune.training.TrainStep`, as far as the loop knows it."""
+
+    loss_scale: float | None
+
+    def __call__(self, batch: Any) -> StepOutput: ...
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """What a step is watched with: the timeline always, the rest in runs for the stability gates."""
+
+    timeline: Timeline
+    gradients: GradientWatch | None = None
+    activations: ActivationWatch | None = None
+
+    def look_at_training(self, model: nn.Module, *, compiled: bool) -> None:
+        """Watch gradients from now on, and activations too, where that does not take a compiled model apart."""
+        self.gradients = GradientWatch()
+        self.activations = None if compiled else ActivationWatch(model)
+
+    def mark(self, phase: StepMark) -> None:
+        self.timeline.mark(phase)
+
+    def look_at_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        if self.gradients is not None:
+            self.gradients.look(parameters)
+
+    def findings(self) -> dict[str, Any]:
+        """For the trial's result: the first gradient and the largest activation, None where nobody looked."""
+        gradient = self.gradients.first if self.gradients else None
+        activation = self.activations.largest() if self.activations else None
+        return {
+            "first_gradient": gradient.model_dump(mode="json") if gradient else None,
+            "largest_activation": activation.model_dump(mode="json") if activation else None,
+        }
+
+
+@dataclass
+class Loop:
+    """Asks for batches, steps, and remembers what the steps said."""
+
+    batches: Iterator[Any]
+    step: Step
+    clock: Clock
+    synchronise: Callable[[], None]
+    watch: Watch
+    samples: int = 0
+    steps_done: int = 0
+    _losses: list[torch.Tensor] = field(default_factory=list)
+    _samples: list[int] = field(default_factory=list)
+    _skipped: list[bool] = field(default_factory=list)
+    _scales: list[float] = field(default_factory=list)
+
+    def optimizer_step(self) -> None:
+        """Micro-batches until the window closes; nothing is waited for but data."""
+        closed = False
+        while not closed:
+            batch = next(self.batches)
+            self.watch.timeline.mark("data_wait")
+            out = self.step(batch)
+            closed = out.window_closed
+        self.samples += out.samples
+        self.steps_done += 1
+        self._losses.append(out.loss)
+        self._samples.append(out.samples)
+        self._skipped.append(not out.optimizer_stepped)
+        if isinstance(self.batches, FirstWindow):
+            self.batches.window_closed(skipped=not out.optimizer_stepped)
+        if self.step.loss_scale is not None:
+            self._scales.append(self.step.loss_scale)
+        if self.watch.activations is not None:
+            self.watch.activations.step_ended()
+
+    def harvest(self) -> OptimizerSteps:
+        """What the steps since the last harvest said. Copies from the device: for the edges of blocks only.
+
+        Raises Diverged when a loss is not finite.
+        """
+        losses = torch.stack(self._losses).double().tolist() if self._losses else []
+        steps = OptimizerSteps(
+            losses=losses,
+            samples=self._samples,
+            skipped=self._skipped,
+            loss_scales=self._scales,
+            gradient_norms=self.watch.gradients.harvest() if self.watch.gradients else [],
+        )
+        self._losses, self._samples, self._skipped, self._scales = [], [], [], []
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                number = self.steps_done - len(losses) + offset + 1
+                raise Diverged(f"the loss is {loss} at optimizer step {number}")
+        return steps

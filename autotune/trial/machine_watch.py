@@ -1,0 +1,190 @@
+"""What the machine does beside training while a block is timed, and whether that disturbed the block."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from autotune.records import Disturbance, MachineState
+from autotune.trial.nvml import GpuReading, GpuSensors
+
+_SHM = Path("/dev/shm")
+_TICK_S = 0.01
+"""In which Linux counts a CPU's time, and a process's for others to read."""
+_ROUNDING_TICKS = 2.0
+_HARMLESS_SHARE = 0.05
+"""Of the usable cores: what any machine does beside, kernel and this program's own controller included."""
+_FULL_SHARE = 0.9
+"""Of the usable cores: with fewer busy, whoever else runs finds a core of its own."""
+_SLOWED_DOWN = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
+
+
+def disturbances(state: MachineState, seconds: float, usable_cores: int) -> tuple[Disturbance, ...]:
+    """What disturbed a block of `seconds`; decided by the machine's state alone, never by the block's speed.
+
+    `contended`: others compute on the accelerator, or work outside competed with the trial for the CPU cores.
+    `throttled`: heat or the power supply held the accelerator's clock down. Its power limit (`sw_power_cap`) does so
+    whenever it works hard, and counts as its speed.
+    """
+    found: list[Disturbance] = []
+    if state.other_device_processes or _competed_for_cores(state, seconds, usable_cores):
+        found.append("contended")
+    if not _SLOWED_DOWN.isdisjoint(state.throttle_reasons):
+        found.append("throttled")
+    return tuple(found)
+
+
+def _competed_for_cores(state: MachineState, seconds: float, usable_cores: int) -> bool:
+    """Others kept more busy than any machine has beside, and than the counters' ticks could feign; and with them the
+    cores were full.
+
+    Each counter is rounded to a tick at both edges of a block. Each core has its own, so that the errors partly cancel:
+    two ticks × √cores is at least 3.5 standard deviations. On two cores that is 0.28 for 0.1 s and 0.06 for 0.5 s.
+    """
+    if state.outside_load is None:
+        return False
+    feigned = _ROUNDING_TICKS * _TICK_S * math.sqrt(usable_cores) / seconds
+    if state.outside_load <= max(_HARMLESS_SHARE * usable_cores, feigned):
+        return False
+    return state.own_load is None or state.own_load + state.outside_load > _FULL_SHARE * usable_cores
+
+
+class MachineWatch:
+    """The machine during one block after the other: `start` right before a block, `read` right after it."""
+
+    def __init__(self, device: torch.device, sensors: GpuSensors | None = None) -> None:
+        """`sensors`: those of the device, unless they are to be found from it."""
+        self._device = device
+        self._gpu = sensors if sensors is not None or device.type != "cuda" else GpuSensors(_uuid(device))
+        self._cpus = _Cpus()
+        self._process = psutil.Process()
+        self._workers: list[psutil.Process] = []
+        self.start()
+
+    def find_workers(self) -> None:
+        """Count the processes that descend from this one now, such as a DataLoader's, as the trial's own from here on.
+
+        Starts anew, lest what they did before is taken for work of the block. Takes milliseconds.
+        """
+        self._workers = self._process.children(recursive=True)
+        self.start()
+
+    def start(self) -> None:
+        self._energy_j = None if self._gpu is None else self._gpu.energy_j()
+        self._before = self._cpu_seconds()
+
+    def read(self) -> MachineState:
+        """Since the last `start`. The loads are coarse in short blocks, by the kernel's ticks of 10 ms."""
+        after = self._cpu_seconds()
+        gpu = GpuReading() if self._gpu is None else self._gpu.read()
+        own_load, outside_load = _loads(self._before, after, self._cpus.count)
+        allocated, retries = _allocator(self._device)
+        return MachineState(
+            outside_load=outside_load,
+            own_load=own_load,
+            available_memory_bytes=psutil.virtual_memory().available,
+            shm_free_bytes=shutil.disk_usage(_SHM).free if _SHM.exists() else None,
+            resident_bytes=self._process.memory_info().rss,
+            device_allocated_bytes=allocated,
+            allocator_retries=retries,
+            sm_clock_mhz=gpu.sm_clock_mhz,
+            power_w=gpu.power_w,
+            temperature_c=gpu.temperature_c,
+            throttle_reasons=gpu.throttle_reasons,
+            other_device_processes=gpu.other_processes,
+            energy_j=None if gpu.energy_j is None or self._energy_j is None else gpu.energy_j - self._energy_j,
+        )
+
+    def _cpu_seconds(self) -> _CpuSeconds:
+        return _CpuSeconds(at_s=time.perf_counter(), idle_s=self._cpus.idle_s(), own_s=self._own_s())
+
+    def _own_s(self) -> float:
+        """CPU seconds of this process, its workers, and the children of either that have ended and been waited for.
+
+        The last keep the sum from falling when a worker ends. Of this process to the microsecond, of others in ticks.
+        """
+        reaped = os.times()
+        return time.process_time() + reaped.children_user + reaped.children_system + self._workers_s()
+
+    def _workers_s(self) -> float:
+        seconds, alive = 0.0, []
+        for worker in self._workers:
+            with contextlib.suppress(psutil.Error):
+                seconds += sum(worker.cpu_times()[:4])  # user and system, its own and its ended children's
+                alive.append(worker)
+        self._workers = alive
+        return seconds
+
+
+@dataclass(frozen=True)
+class _CpuSeconds:
+    """Counters at one moment, each from a start of its own."""
+
+    at_s: float
+    idle_s: float | None
+    own_s: float
+
+
+def _loads(before: _CpuSeconds, after: _CpuSeconds, cpus: int) -> tuple[float, float | None]:
+    """Cores kept busy by the trial, and by anything else.
+
+    Busy is what is left of `cpus` × wall seconds beside idle: user, system, interrupts and steal. The same as their
+    sum, but closer: a kernel that halts idle CPUs takes idle time from a clock, and busy time from samples.
+    """
+    wall_s = after.at_s - before.at_s
+    own_load = max(after.own_s - before.own_s, 0.0) / wall_s
+    if before.idle_s is None or after.idle_s is None:
+        return own_load, None
+    busy_load = cpus - (after.idle_s - before.idle_s) / wall_s
+    return own_load, max(busy_load - own_load, 0.0)
+
+
+class _Cpus:
+    """The CPUs that this process may run on: all of the machine's, unless a cpuset or the user forbids some."""
+
+    def __init__(self) -> None:
+        allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+        try:
+            listed = len(psutil.cpu_times(percpu=True))
+        except (OSError, psutil.Error):  # a sandbox that hides /proc/stat
+            listed = 0
+        self.count = len(allowed) if allowed else listed
+        self._subset = sorted(allowed) if allowed and len(allowed) < listed else None
+        # psutil lists the CPUs that are online, without their numbers: with gaps in them they cannot be told apart.
+        self._known = listed >= self.count and (self._subset is None or self._subset[-1] < listed)
+
+    def idle_s(self) -> float | None:
+        """Seconds that they have idled, waiting for a disk included, all together; None where nobody counts them."""
+        if not self._known:
+            return None
+        if self._subset is None:
+            counters = [psutil.cpu_times()]
+        else:
+            every = psutil.cpu_times(percpu=True)
+            counters = [every[number] for number in self._subset]
+        # Sandboxes such as gVisor show counters that stay at nought.
+        return math.fsum(cpu.idle + getattr(cpu, "iowait", 0.0) for cpu in counters) or None
+
+
+def _uuid(device: torch.device) -> str | None:
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return None if uuid is None else str(uuid)
+
+
+def _allocator(device: torch.device) -> tuple[int | None, int | None]:
+    """Bytes that torch's allocator has handed out, and how often it had to empty its cache to go on."""
+    if device.type == "cuda":
+        statistics = torch.cuda.memory_stats(device)
+    elif device.type == "xpu":
+        statistics = torch.xpu.memory_stats(device)
+    else:
+        return None, None
+    return statistics.get("allocated_bytes.all.current"), statistics.get("num_alloc_retries")

@@ -1,0 +1,107 @@
+"""What the stability gates look at: the gradients of every step, and the largest activations of a few.
+
+Looking costs time, so only runs that are not measured for their speed are watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autotune.records import FirstGradient, LargestActivation
+
+_BUCKETS = 4096
+"""Of the sketch. For a true cosine c the sketched one scatters by about (1 − c²)/√4096: by 0.0003 at c = 0.99."""
+_CHUNK = 1 << 22
+
+
+class GradientWatch:
+    """Norms of all gradients, and a sketch of the first."""
+
+    def __init__(self) -> None:
+        self.first: FirstGradient | None = None
+        self._norms: list[Tensor] = []
+
+    def look(self, parameters: Sequence[nn.Parameter]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self._norms.append(norm)
+        if not gradients:
+            return
+        # A step that the scaler skips while it finds its scale has no gradient to compare.
+        if self.first is None and bool(torch.isfinite(norm)):
+            self.first = _condensed(gradients, float(norm))
+
+    def harvest(self) -> list[float]:
+        """Norms since the last harvest. Copies from the device."""
+        norms = torch.stack(self._norms).double().tolist() if self._norms else []
+        self._norms = []
+        return norms
+
+
+def _condensed(gradients: Sequence[Tensor], norm: float) -> FirstGradient:
+    elements = sum(gradient.numel() for gradient in gradients)
+    zeros = sum(int((gradient == 0).sum()) for gradient in gradients)
+    return FirstGradient(sketch=count_sketch(gradients).tolist(), norm=norm, zero_share=zeros / elements)
+
+
+def count_sketch(tensors: Sequence[Tensor]) -> Tensor:
+    """Every element, with a random sign, added to a random one of 4096 buckets; shape (4096,), fp64, on the CPU.
+
+    The signs and buckets depend on an element's place only, so that inner products of sketches estimate those of the
+    tensors (Charikar, Chen, Farach-Colton, ICALP 2002; Pham and Pagh, KDD 2013, for inner products).
+    """
+    sketch = torch.zeros(_BUCKETS, dtype=torch.float64)
+    random = torch.Generator().manual_seed(0)
+    for tensor in tensors:
+        for chunk in tensor.detach().reshape(-1).split(_CHUNK):  # type: ignore[no-untyped-call]
+            # The lowest bit is the sign, the rest the bucket: one draw for both.
+            draw = torch.randint(2 * _BUCKETS, (chunk.numel(),), generator=random)
+            signed = chunk.to("cpu", torch.float64) * (draw % 2 * 2 - 1)
+            sketch.index_add_(0, draw // 2, signed)
+    return sketch
+
+
+class ActivationWatch:
+    """The largest output of any module, in steps 1, 2, 4, 8, …: ranges grow while a model learns."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._peaks: dict[str, Tensor] = {}
+        self._active = True
+        self._steps = 0
+        for name, module in model.named_modules():
+            module.register_forward_hook(partial(self._look, name))
+
+    def step_ended(self) -> None:
+        self._steps += 1
+        self._active = (self._steps + 1).bit_count() == 1
+
+    def largest(self) -> LargestActivation | None:
+        """None when no module put out a floating-point tensor. Copies from the device."""
+        if not self._peaks:
+            return None
+        peaks = {name: float(peak) for name, peak in self._peaks.items()}
+        name = max(peaks, key=lambda name: float("inf") if peaks[name] != peaks[name] else peaks[name])
+        return LargestActivation(value=peaks[name], module=name)
+
+    def _look(self, name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if not self._active:
+            return
+        for tensor in _floating(output):
+            peak = tensor.detach().abs().amax().float()
+            self._peaks[name] = torch.maximum(self._peaks[name], peak) if name in self._peaks else peak
+
+
+def _floating(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point() and output.numel():
+            yield output
+    elif isinstance(output, dict):
+        yield from _floating(list(output.values()))
+    elif isinstance(output, tuple | list):
+        for part in output:
+            yield from _floating(part)
