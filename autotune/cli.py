@@ -28,6 +28,7 @@ _BEGAN_S = time.monotonic()
 _STUDIES = Path("studies")
 _VALIDATE_LIMIT_S = 300.0
 INTERRUPTED = 130
+PROMISE_BROKEN = 1
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -168,6 +169,40 @@ def show(study: str, as_json: bool) -> None:
         _print_json(document)
     else:
         _stdout().print(best_view(document))
+
+
+@cli.command()
+@click.argument("study", metavar="STUDY")
+@click.option("--budget", default="1m", show_default=True, help="Time for it: 30s, 1m, 10m.")
+@_json_option
+@click.option("--quiet", is_flag=True, help="Show the answer only.")
+def verify(study: str, budget: str, as_json: bool, quiet: bool) -> None:
+    """Measure the configuration that STUDY emitted against its baseline again, in fresh processes.
+
+    Ends with 0 when the promise holds, with 1 when it does not, or when the budget is too short to say.
+    """
+    from autotune.report.terminal import verification_view
+    from autotune.search import verify as run_verify
+    from autotune.spec.durations import parse_duration
+    from autotune.store import find_study
+
+    try:
+        budget_s = parse_duration(budget)
+    except ValueError as error:
+        raise SpecError(f"--budget: {error}") from error
+    console = _stderr()
+
+    def say(message: str) -> None:
+        if not (quiet or as_json):
+            console.print(message)
+
+    found = run_verify(find_study(study, _STUDIES), budget_s=budget_s, began_s=_BEGAN_S, on_message=say)
+    if as_json:
+        _print_json(found.model_dump(mode="json"))
+    else:
+        _stdout().print(verification_view(found))
+    if not found.holds:
+        raise click.exceptions.Exit(PROMISE_BROKEN)
 
 
 def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from support.simulation import Clock, SimulatedBackend
 import autotune
 from autotune import cli, execution, search
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import Facts, SearchResult, TrialStatus
+from autotune.records import Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
 from autotune.search.build_space import build_space
 from autotune.search.space import Space
@@ -102,7 +102,14 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
         assert began_s == cli._BEGAN_S
         return real(loaded, folder, fresh=fresh, on_progress=on_progress, start_backend=backend, clock=backend._clock)
 
+    real_verify = search.verify
+
+    def verified_on_it(folder: StudyFolder, *, began_s: float, **options: Any) -> Verification:
+        assert began_s == cli._BEGAN_S
+        return real_verify(folder, start_backend=backend, clock=backend._clock, **options)
+
     monkeypatch.setattr(search, "search", on_the_backend)
+    monkeypatch.setattr(search, "verify", verified_on_it)
     return backend
 
 
@@ -442,6 +449,37 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> N
         assert json.loads(ended.out)["device"]["name"] == "Test CPU"
     else:
         assert "Test CPU" in ended.out
+
+
+def test_verify_ends_with_0_while_the_promise_holds_and_with_1_when_it_does_not(
+    run: Run, spec: str, simulated: SimulatedBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("search", spec)
+    kept = run("verify", "mine")
+    assert kept.code == 0
+    assert "mine: the promise holds" in kept.out
+    assert "round 1: " in kept.err
+    monkeypatch.setattr(simulated, "_behaviour", lambda _config: 100.0)
+    broken = run("verify", "studies/mine", "--quiet")
+    assert (broken.code, broken.err) == (1, "")
+    assert "the promise does not hold: it is no faster than the baseline" in broken.out
+    document = json.loads(run("verify", "mine", "--json").out)
+    assert document["holds"] is False
+    assert document["promised_ratio"] > 1.5 > 1.02 > document["ratio"]
+
+
+def test_verify_asks_for_a_budget_that_is_one(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    run("search", spec)
+    ended = run("verify", "mine", "--budget", "60")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--budget: a duration needs a unit: 60s, 60m or 60h" in ended.err
+
+
+def test_verify_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
+    study(tmp_path)
+    ended = run("verify", "mine")
+    assert (ended.code, ended.out) == (2, "")
+    assert "has no result yet; run its search again" in ended.err
 
 
 def test_show_gives_the_result_again(run: Run, spec: str, simulated: SimulatedBackend) -> None:

@@ -1,0 +1,140 @@
+"""`verify`: whether a study's promise still holds, by running what it emitted against the baseline again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure, SpecError
+from autotune.execution import Backend, LocalBackend
+from autotune.records import Facts, Verification
+from autotune.search.duel import Clock, Duel
+from autotune.search.emit import environment_of
+from autotune.search.identity import differences
+from autotune.search.ledger import read_origin
+from autotune.spec import parse_spec
+from autotune.stats import TIE, Comparison, Estimate, Outcome
+from autotune.store import StudyFolder
+
+DEFAULT_BUDGET_S = 60.0
+_FEWEST_ROUNDS = 2
+_RESERVE_S = 1.0
+"""For ending the processes after the last run."""
+
+StartBackend = Callable[[dict[str, Any], Path], Backend]
+OnMessage = Callable[[str], None]
+
+
+def verify(
+    folder: StudyFolder,
+    *,
+    budget_s: float = DEFAULT_BUDGET_S,
+    began_s: float | None = None,
+    on_message: OnMessage = lambda _message: None,
+    start_backend: StartBackend = LocalBackend,
+    clock: Clock = time.monotonic,
+) -> Verification:
+    """Alternate fresh runs of the emitted configuration and of the baseline until the answer is clear or the budget is
+    spent. The runs are kept in `trials/` beside the study's own; the result of the search stays as it is.
+
+    Raises SpecError where there is no result yet, WorkloadError, StudyMismatch, EnvironmentFailure.
+    """
+    ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
+    document = folder.read_best()
+    if document is None:
+        raise SpecError(f"{folder.path} has no result yet; run its search again")
+    spec_json = _read_spec(folder)
+    folder.open()
+    try:
+        backend = start_backend(spec_json, read_origin(folder))
+        try:
+            facts = backend.facts(ends_s - clock())
+            duel = Duel(
+                TrainConfig.from_dict(document["config"]),
+                TrainConfig.from_dict(document["baseline"]["config"]),
+                folder=folder,
+                backend=backend,
+                facts=facts,
+                clock=clock,
+                ends_s=ends_s,
+            )
+            duel.run(parse_spec(spec_json, folder.path).training.seed, lambda: on_message(_standing(duel)))
+        finally:
+            backend.close()
+    finally:
+        folder.close()
+    return _verification(document, duel, facts)
+
+
+def judge(document: dict[str, Any], measured: Comparison | None, rounds: int) -> tuple[bool, str]:
+    """Whether the promise in `document` (that of `best.yaml`) holds against what was measured now, and why.
+
+    It is broken when the configuration is not clearly faster than the baseline any more, or when the whole interval of
+    its speed-up lies below the promised one.
+    """
+    if document["config"] == document["baseline"]["config"]:
+        return rounds > 0, "the study emitted the baseline itself" + (
+            "" if rounds else ", and there was no time to run it"
+        )
+    if measured is None or rounds < _FEWEST_ROUNDS:
+        return False, "the budget was too short for two rounds; give a larger --budget"
+    verdicts = {
+        Outcome.AMBIGUOUS: "the rounds cannot tell whether it is faster than the baseline; give a larger --budget",
+        Outcome.TIE: "it is no faster than the baseline",
+        Outcome.SLOWER: "it is slower than the baseline",
+    }
+    if measured.outcome in verdicts:
+        return False, verdicts[measured.outcome]
+    promised_low = (document["speedup"]["ci95"] or [document["speedup"]["ratio"]])[0]
+    high = measured.ratio.interval.high if measured.ratio.interval else measured.ratio.value
+    if high < promised_low / TIE:
+        return False, "it is faster than the baseline, but by less than was promised"
+    return True, "it is as much faster than the baseline as was promised"
+
+
+def _verification(document: dict[str, Any], duel: Duel, facts: Facts) -> Verification:
+    measured, rate = duel.comparison(), duel.samples_per_s()
+    holds, reason = (False, duel.failure) if duel.failure else judge(document, measured, duel.rounds)
+    return Verification(
+        study=document["study"],
+        holds=holds,
+        reason=reason,
+        promised_ratio=document["speedup"]["ratio"],
+        promised_ratio_ci95=document["speedup"]["ci95"],
+        promised_samples_per_s=document["measured"]["samples_per_s"],
+        ratio=measured.ratio.value if measured else None,
+        ratio_ci95=_ends(measured.ratio) if measured else None,
+        outcome=str(measured.outcome) if measured else None,
+        samples_per_s=rate.value if rate else None,
+        samples_per_s_ci95=_ends(rate) if rate else None,
+        rounds=duel.rounds,
+        environment_changes=tuple(differences(document["environment"], environment_of(facts))),
+    )
+
+
+def _standing(duel: Duel) -> str:
+    comparison = duel.comparison()
+    if comparison is None:
+        return ""
+    ends = comparison.ratio.interval
+    within = f" ({ends.low:.2f} to {ends.high:.2f})" if ends else ""
+    return f"round {duel.rounds}: {comparison.ratio.value:.2f}× the baseline{within}"
+
+
+def _read_spec(folder: StudyFolder) -> dict[str, Any]:
+    try:
+        loaded = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise EnvironmentFailure(
+            f"cannot read {folder.spec}: {error}; run the same search, which writes it again"
+        ) from error
+    return dict(loaded)
+
+
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
+    return (estimate.interval.low, estimate.interval.high) if estimate.interval else None
