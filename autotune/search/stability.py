@@ -147,20 +147,17 @@ class Stability:
     def _comparison(self, probe: TrialResult | None) -> list[Check]:
         if probe is None:
             return []
-        if not is_sound(probe):
-            detail = probe.failure.reason if probe.failure else str(probe.status)
-            return [Check(name="probe", passed=False, value=0, limit=1, detail=detail)]
         references = self._references_of(probe.config)
         same_seed = next((run for run in references if run.seed == probe.seed), None)
         gradients = probe.first_gradient, same_seed.first_gradient if same_seed else None
-        checks = [gates.finite_gradients([probe])]
+        checks = [_ended_well(probe), gates.finite_gradients([probe])]
         if probe.config.amp_dtype == "fp16":
             activation = same_seed.largest_activation if same_seed else None
             checks.append(gates.fp16_range(probe.largest_activation, activation))
         if probe.config.amp_dtype != "none":
             checks.append(gates.gradient_underflow(*gradients))
         checks += [gates.first_gradient_cosine(*gradients), gates.loss_rise(probe), gates.loss_spikes([probe])]
-        if same_seed is not None:
+        if same_seed is not None and is_sound(probe):
             others = [run for run in references if run is not same_seed]
             tolerance = self._spec.stability.loss_tolerance
             checks.append(gates.loss_against_reference(probe, [same_seed, *others], tolerance))
@@ -216,6 +213,11 @@ class Stability:
                 return sorted({run.seed: run for run in found}.values(), key=lambda run: run.seed)
             reference = halved(reference)
         return []
+
+
+def _ended_well(probe: TrialResult) -> Check:
+    detail = probe.failure.reason if probe.failure else ""
+    return Check(name="probe", passed=is_sound(probe), value=float(is_sound(probe)), limit=1, detail=detail)
 
 
 def halved(config: TrainConfig) -> TrainConfig:

@@ -21,6 +21,8 @@ _STRETCH_SHARE = 0.04
 """Of the time limit: what a stretch of steps has to last to show that their time has settled."""
 _STEPS_FOR_PACE = 8
 _BLOCKS_PER_LIMIT = 12
+_BLOCKS_OF_A_SOAK = 30
+"""At least: a trend in the memory shows between them."""
 _SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
 """The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
 spread."""
@@ -72,6 +74,8 @@ class Measurement:
         self._machine.find_workers()
         block_s = min(max(self._request.time_limit_s / _BLOCKS_PER_LIMIT, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S)
         steps_per_block = max(1, round(block_s / step_time_s))
+        if self._request.min_steps:
+            steps_per_block = min(steps_per_block, max(1, self._request.min_steps // _BLOCKS_OF_A_SOAK))
         blocks: list[Block] = []
         while not self._done(blocks) and not self._is_hopeless(blocks):
             blocks.append(self._block(steps_per_block, block_s))

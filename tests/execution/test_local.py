@@ -70,7 +70,7 @@ def test_a_healthy_trial_reports_everything(backend: LocalBackend) -> None:
     assert result.memory is not None
     assert len(result.steps.losses) == result.warm_up.steps + sum(block.steps for block in result.blocks)
     assert all(block.samples == block.steps * misbehaving.OK for block in result.blocks)
-    assert all(0 <= block.data_wait_s <= block.seconds for block in result.blocks)
+    assert all(0 <= block.phases["data_wait"] <= block.seconds for block in result.blocks)
     assert result.training_s < result.wall_s
     assert result.start_up_s is not None
     assert result.memory.resident_bytes > result.memory.resident_growth_bytes > 0

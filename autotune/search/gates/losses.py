@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from autotune.records import Check, TrialResult
 from autotune.search.gates.trajectory import Trajectory
@@ -17,8 +18,10 @@ _FEWEST_WINDOWS = 2
 _BAND_WIDTHS = 6.0
 """Standard deviations of the reference runs, pooled over the windows. `benchmarks/false_alarms.py` measures what it
 lets pass and what it refuses."""
-_TOO_WIDE = 0.5
-"""A band that lets a loss be half as high again says little."""
+_NEGLIGIBLE = 0.1
+"""Of the first window's loss: how far losses below this differ from each other, relatively, says nothing."""
+_TOO_WIDE = 1.0
+"""A band that lets a loss be twice as high says little."""
 _MOST_RISE = 3.0
 _FEWEST_TO_RISE = 4
 _SPIKE = 10.0
@@ -26,13 +29,12 @@ _SPIKE_MEMORY = 16
 
 
 def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult], tolerance: float) -> Check:
-    """Largest relative excess of the mean loss in any of up to four windows over the mean of the reference runs.
+    """Largest relative excess of the mean loss, in any of up to four windows, over the mean of the reference runs.
 
-    The references run in IEEE fp32 at the same micro-batch size and accumulation: one from the same weights over the
-    same samples with the same random numbers, the others with other seeds. The limit is six standard deviations
-    between them (pooled over the windows, widened by √(1 + 1/n) for a new run), and `tolerance` at least. The excess is
-    over the mean of all or over the reference of its own seed, whichever is the higher: seeds alone set these apart.
-    MLPerf's reference convergence points compare with bands from repeated runs in the same spirit.
+    The references run in IEEE fp32 at the same micro-batch size and accumulation: the first from the same weights over
+    the same samples with the same random numbers, the others with other seeds. The limit is six standard deviations
+    between them and `tolerance` at least: a band from repeated runs, as MLPerf's reference convergence points have it.
+    A probe that keeps within `tolerance` of the first reference passes beyond doubt, however wide the band.
     """
     ours, theirs = Trajectory.of(probe), [Trajectory.of(run) for run in references]
     steps = min(len(trajectory.losses) for trajectory in (ours, *theirs))
@@ -41,20 +43,56 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     if count < _FEWEST_WINDOWS or len(theirs) < 2:
         detail = f"{steps} steps and {len(theirs)} reference runs are too few to tell"
         return _loss_check("loss_against_reference", 0.0, tolerance, detail, conclusive=False)
-    own = ours.windows(count, end)
-    bands = list(zip(*(trajectory.windows(count, end) for trajectory in theirs), strict=True))
-    limit = max(tolerance, _BAND_WIDTHS * _pooled_spread(bands) * math.sqrt(1 + 1 / len(theirs)))
-    excesses = [
-        (loss - max(statistics.fmean(band), band[0])) / _size(statistics.fmean(band))
-        for loss, band in zip(own, bands, strict=True)
-    ]
-    worst = max(range(count), key=lambda window: excesses[window])
-    against = f"{own[worst]:.4g} against {statistics.fmean(bands[worst]):.4g}"
-    detail = f"loss {against} in window {worst + 1} of {count}, {steps} steps"
-    wide = limit > _TOO_WIDE
-    if wide:
+    windows = _compare_windows(ours.windows(count, end), [run.windows(count, end) for run in theirs])
+    worst = max(windows, key=lambda window: window.excess / max(tolerance, window.band))
+    limit = max(tolerance, worst.band)
+    detail = (
+        f"loss {worst.loss:.4g} against {worst.expected:.4g} in window {windows.index(worst) + 1} of {count}, "
+        f"{steps} steps"
+    )
+    follows = all(window.distance <= tolerance for window in windows)
+    blind = limit > _TOO_WIDE >= worst.excess and not follows
+    if blind:
         detail += f"; reference runs themselves differ so much that only an excess of {limit:.0%} would tell"
-    return _loss_check("loss_against_reference", excesses[worst], limit, detail, conclusive=not wide)
+    return _loss_check("loss_against_reference", worst.excess, limit, detail, conclusive=not blind)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One window of the probe beside the references'. What is relative is so to their mean loss, or to a tenth of that
+    of the first window: how far losses below it differ from each other says nothing."""
+
+    loss: float
+    expected: float
+    """Mean of the references."""
+    excess: float
+    """Relative, over `expected` or over the reference of the same seed, whichever is the higher."""
+    distance: float
+    """Relative, from the reference of the same seed."""
+    band: float
+    """Relative: what a sound run may exceed."""
+
+
+def _compare_windows(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[_Window]:
+    """`theirs`: the windows of each reference, that of the same seed first."""
+    together = list(zip(*theirs, strict=True))
+    means = [statistics.fmean(losses) for losses in together]
+    scales = [max(_size(mean), _NEGLIGIBLE * abs(means[0])) for mean in means]
+    spreads = [statistics.stdev(losses) / scale for losses, scale in zip(together, scales, strict=True)]
+    pooled = math.sqrt(statistics.fmean(spread * spread for spread in spreads))
+    of_a_new_run = _BAND_WIDTHS * math.sqrt(1 + 1 / len(theirs))
+    return [
+        _Window(
+            loss=loss,
+            expected=mean,
+            # What is not a number exceeds everything.
+            excess=(loss - max(mean, losses[0])) / scale if math.isfinite(loss) else math.inf,
+            distance=abs(loss - losses[0]) / scale,
+            # Three runs know the spread in one window badly, and it grows from window to window.
+            band=of_a_new_run * max(spread, pooled),
+        )
+        for loss, losses, mean, scale, spread in zip(ours, together, means, scales, spreads, strict=True)
+    ]
 
 
 def loss_per_sample(
@@ -115,11 +153,6 @@ def _largest_spike(losses: Sequence[float]) -> float:
         if (before := statistics.median(losses[max(0, index - _SPIKE_MEMORY) : index])) > 0
     ]
     return max(spikes, default=0.0)
-
-
-def _pooled_spread(bands: Sequence[Sequence[float]]) -> float:
-    """Root mean square, over the windows, of the relative standard deviation between reference runs."""
-    return math.sqrt(statistics.fmean((statistics.stdev(band) / _size(statistics.fmean(band))) ** 2 for band in bands))
 
 
 def _size(loss: float) -> float:

@@ -1,0 +1,152 @@
+"""The stability tests in real processes: each fault is found by the gate that is there for it; sound training passes.
+
+fp16 runs on the CPU here, slowly, with a GradScaler of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from autotune.config import TrainConfig
+from autotune.execution import LocalBackend
+from autotune.records import Check, Purpose, TrialRecord, TrialRequest
+from autotune.search.budget import Budget
+from autotune.search.gates import loss_rise
+from autotune.search.ledger import Ledger
+from autotune.search.runner import TrialRunner
+from autotune.search.stability import Stability
+from autotune.spec import parse_spec
+
+pytestmark = pytest.mark.slow
+
+WORKLOAD = Path(__file__).parent / "workload"
+STEPS = 60
+PLAIN = TrainConfig(micro_batch_size=16, num_threads=1)
+
+
+@dataclass
+class Laboratory:
+    """Runs of one model in real processes, without a search around them."""
+
+    backend: LocalBackend
+    spec: dict[str, Any]
+    records: list[TrialRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.facts = self.backend.facts(60)
+        spec = parse_spec(self.spec, WORKLOAD)
+        ledger = SimpleNamespace(of_purpose=lambda purpose: [r for r in self.records if r.purpose is purpose])
+        self.stability = Stability(
+            ledger=cast(Ledger, ledger),
+            runner=cast(TrialRunner, self),
+            budget=Budget(spec.budget, lambda: 0.0),
+            spec=spec,
+            facts=self.facts,
+        )
+
+    def run(self, request: TrialRequest, purpose: Purpose, *, deadline_s: float) -> TrialRecord:
+        result = self.backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+        record = TrialRecord(
+            number=len(self.records),
+            purpose=purpose,
+            elapsed_s=0.0,
+            started="",
+            result=result,
+            environment=self.facts,
+        )
+        self.records.append(record)
+        return record
+
+    def checks(self, config: TrainConfig) -> dict[str, Check]:
+        self.stability.test(config)
+        return {check.name: check for check in self.stability.checks(config, {}, {0: self.records[0].result})}
+
+    def soak_checks(self, config: TrainConfig) -> dict[str, Check]:
+        request = TrialRequest(config=config, seed=0, time_limit_s=0.0, min_steps=STEPS)
+        result = self.run(request, Purpose.SOAK, deadline_s=60).result
+        return {check.name: check for check in self.stability.soak_checks(result, STEPS)}
+
+
+Enter = Callable[..., Laboratory]
+
+
+@pytest.fixture
+def laboratory(request: pytest.FixtureRequest) -> Enter:
+    def enter(kind: str = "Sound", loss: str = "cross_entropy", lr: float = 0.05) -> Laboratory:
+        spec = {
+            "model": {"factory": "unstable:build_model", "args": {"kind": kind}},
+            "data": {"factory": "unstable:build_data"},
+            "training": {"loss": f"unstable:{loss}", "optimizer": {"name": "sgd", "lr": lr, "momentum": 0.9}},
+            "stability": {"soak_steps": STEPS},
+            "budget": "20m",
+            "device": "cpu",
+        }
+        backend = LocalBackend(spec, WORKLOAD)
+        request.addfinalizer(backend.close)
+        return Laboratory(backend, spec)
+
+    return enter
+
+
+def failed(checks: dict[str, Check]) -> set[str]:
+    return {name for name, check in checks.items() if not check.holds}
+
+
+@pytest.mark.parametrize("amp_dtype", ["bf16", "fp16"])
+def test_sound_training_passes_every_gate(laboratory: Enter, amp_dtype: str) -> None:
+    sound = laboratory(lr=0.01)
+    checks = sound.checks(PLAIN.replace(amp_dtype=amp_dtype))
+    assert failed(checks) == set()
+    assert checks["first_gradient_cosine"].value > 0.999
+    assert checks["loss_against_reference"].conclusive
+    assert str(STEPS) in checks["loss_against_reference"].detail
+    assert failed(sound.soak_checks(PLAIN.replace(amp_dtype=amp_dtype))) == set()
+    assert [record.result.seed for record in sound.records if record.purpose is Purpose.REFERENCE] == [0, 1, 2]
+
+
+def test_an_activation_beyond_fp16s_range_is_found_where_it_is(laboratory: Enter) -> None:
+    checks = laboratory("Wide").checks(PLAIN.replace(amp_dtype="fp16"))
+    assert not checks["fp16_range"].passed
+    assert "scale_up" in checks["fp16_range"].detail
+
+
+def test_the_same_activation_is_no_fault_in_bf16(laboratory: Enter) -> None:
+    assert failed(laboratory("Wide").checks(PLAIN.replace(amp_dtype="bf16"))) == set()
+
+
+def test_a_loss_that_diverges_late_and_in_low_precision_only_is_found(laboratory: Enter) -> None:
+    checks = laboratory("DivergesLate").checks(PLAIN.replace(amp_dtype="bf16"))
+    assert "loss_against_reference" in failed(checks)
+    assert checks["first_gradient_cosine"].passed
+
+
+def test_a_learning_rate_far_too_high_is_found_in_plain_arithmetic_too(laboratory: Enter) -> None:
+    wild = laboratory(lr=50.0)
+    request = TrialRequest(config=PLAIN, seed=0, time_limit_s=2.0)
+    result = wild.run(request, Purpose.BASELINE, deadline_s=30).result
+    rise = loss_rise(result)
+    assert result.status == "diverged" or not rise.passed, rise
+
+
+def test_gradients_that_underflow_are_found(laboratory: Enter) -> None:
+    checks = laboratory(loss="minute_loss").checks(PLAIN.replace(amp_dtype="fp16"))
+    assert "gradient_underflow" in failed(checks)
+    assert checks["gradient_underflow"].value > 0.3
+
+
+def test_a_model_that_leaks_is_found(laboratory: Enter) -> None:
+    growth = laboratory("Leaks").soak_checks(PLAIN)["soak_memory_growth"]
+    assert not growth.passed
+    assert 0.8 * 2**20 < growth.value < 1.5 * 2**20
+
+
+def test_a_scaler_that_skips_every_third_step_is_found(laboratory: Enter) -> None:
+    checks = laboratory("OverflowsEveryThirdStep").checks(PLAIN.replace(amp_dtype="fp16"))
+    assert "skipped_steps" in failed(checks)
+    assert checks["skipped_steps"].value == pytest.approx(1 / 3, abs=0.05)
