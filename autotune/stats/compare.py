@@ -2,7 +2,7 @@
 
 Each round gives one pair of runs, and each pair the logarithm of their ratio: what the machine does to a whole round
 hits both and cancels. The rounds go on until the answer is clear, so it is asked again after each; the levels of
-confidence below pay for those looks. `tests/stats/test_compare.py` measures how often the words, and the intervals, are right.
+confidence below pay for those looks. `tests/stats/test_compare.py` measures how often words and intervals are right.
 
 A bootstrap of the same mean was tried in place of Yuen's interval. It draws an outlier several times over and so undoes
 the trimming: a comparison of equals took half as many rounds again, and ended with a false word twice as often.
