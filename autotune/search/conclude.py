@@ -51,6 +51,7 @@ class Conclusion:
                 ratio=Estimate(ours.samples_per_s / theirs.samples_per_s, None), outcome=Outcome.AMBIGUOUS, pairs=0
             ),
             checks=[],
+            refused={},
             verdict=UNCONFIRMED,
             **self._common(),
         )
@@ -167,6 +168,7 @@ class Conclusion:
             baseline=measurement_of_runs(list(confirmation.runs(baseline).values()), confirmation.throughput(baseline)),
             speedup=speedup,
             checks=checks,
+            refused=confirmation.refused,
             verdict=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
             **self._common(),
         )

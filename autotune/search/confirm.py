@@ -13,14 +13,14 @@ import random
 from collections.abc import Sequence
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
+from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.racing import restart_spread, still_racing
 from autotune.search.runner import TrialRunner
-from autotune.search.stability import Stability, arithmetic
+from autotune.search.stability import Stability, arithmetic, blames_precision
 from autotune.stats import TIE, Comparison, Estimate, compare, is_decided, location
 
 FINALISTS = 3
@@ -38,12 +38,18 @@ _MOST_FOR_SOAK = 0.5
 
 def choose_finalists(measured: Sequence[TrialRecord], baseline: TrainConfig) -> list[TrainConfig]:
     """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower."""
-    others = [record.result.config for record in measured if record.result.config != baseline]
+    others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
+    if not others:  # let the best of them show that it is slower
+        others = [record.result.config for record in measured if record.result.config != baseline][:1]
     chosen = others[:FINALISTS]
     same_batch = [config for config in others if config.effective_batch_size == baseline.effective_batch_size]
     if same_batch and not any(config in same_batch for config in chosen):
         chosen[-1:] = same_batch[:1]
     return chosen
+
+
+def _gave_up(record: TrialRecord) -> bool:
+    return record.result.status is TrialStatus.PRUNED
 
 
 def needed_s(ledger: Ledger, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
@@ -78,7 +84,8 @@ class Confirmation:
         self._costs = Costs(ledger)
         self._random = random.Random(seed)
         self._finalists = choose_finalists(ledger.measured(), baseline)
-        self._failed: list[TrainConfig] = []
+        self.refused: dict[TrainConfig, list[Check]] = {}
+        """Configurations that failed their stability tests, and the gates that refused them."""
         self._comparisons = max(len(self._finalists), 1)
         self.baseline = baseline
 
@@ -187,16 +194,18 @@ class Confirmation:
     def _replace_if_unstable(self, tested: TrainConfig) -> None:
         """What computes the same as one that failed, or in the same low precision, is no finalist either; the next
         fastest are."""
-        if self._passes(tested):
+        refusing = [check for check in self.checks(tested) if not check.holds]
+        if not refusing:
             return
-        self._failed.append(tested)
+        self.refused[tested] = refusing
         fit = [record for record in self._ledger.measured() if not self._is_like_a_failed_one(record.result.config)]
         self._finalists = choose_finalists(fit, self.baseline)
 
     def _is_like_a_failed_one(self, config: TrainConfig) -> bool:
         return any(
-            arithmetic(config) == arithmetic(failed) or (config.amp_dtype == failed.amp_dtype != "none")
-            for failed in self._failed
+            arithmetic(config) == arithmetic(failed)
+            or (config.amp_dtype == failed.amp_dtype != "none" and any(map(blames_precision, checks)))
+            for failed, checks in self.refused.items()
         )
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +26,7 @@ def best_document(
     baseline: Measurement,
     speedup: Comparison,
     checks: Sequence[Check],
+    refused: Mapping[TrainConfig, Sequence[Check]],
     verdict: str,
     ledger: Ledger,
     budget: Budget,
@@ -47,7 +48,14 @@ def best_document(
             "outcome": str(speedup.outcome),
             "pairs": speedup.pairs,
         },
-        "stability": {"verdict": verdict, "checks": [check.model_dump(mode="json") for check in checks]},
+        "stability": {
+            "verdict": verdict,
+            "checks": [check.model_dump(mode="json") for check in checks],
+            "refused": [
+                {"config": other.to_dict(), "checks": [check.model_dump(mode="json") for check in failed]}
+                for other, failed in refused.items()
+            ],
+        },
         "search": _effort(ledger.records, budget),
         "environment": environment_of(facts),
         "spec_sha256": spec_sha256,

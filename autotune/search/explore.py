@@ -17,6 +17,8 @@ from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
 from autotune.spec.durations import format_duration
 
+_MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
+"""Runs of a configuration that differ by noise alone: a watched run is slower."""
 _SMALLEST_USEFUL_S = 1.0
 """Of training: in less, no trial gets through its warm-up."""
 
@@ -104,7 +106,8 @@ class Exploration:
     def _floor(self) -> float | None:
         """What a trial must reach to go on: it stops itself once it can no longer win."""
         fastest = self._ledger.measured()[:1]
-        return hopeless_below(fastest[0], restart_spread(self._ledger.records)) if fastest else None
+        alike = [record for record in self._ledger.records if record.purpose in _MEASURING]
+        return hopeless_below(fastest[0], restart_spread(alike)) if fastest else None
 
     def _baseline_wall_s(self) -> float:
         baseline = self._ledger.baseline()

@@ -24,6 +24,7 @@ def notes_on(
         _on_batch(config, baseline, document["stability"]["checks"]),
         _on_batch_norm(config, baseline, facts),
     ]
+    notes += [_on_refused(refused, baseline) for refused in document["stability"]["refused"]]
     notes += [*map(_on_check, document["stability"]["checks"]), _on_disturbances(document)]
     notes += [_on_unreadable(records), _on_failures(records)]
     return tuple(note for note in notes if note)
@@ -63,6 +64,14 @@ def _on_batch_norm(config: TrainConfig, baseline: TrainConfig, facts: Facts) -> 
         f"The model has BatchNorm, which sees the micro-batch: its statistics now come from {config.micro_batch_size} "
         f"samples instead of {baseline.micro_batch_size}."
     )
+
+
+def _on_refused(refused: dict[str, Any], baseline: TrainConfig) -> str:
+    """A faster configuration that was not emitted."""
+    changes = TrainConfig.from_dict(refused["config"]).differences(baseline)
+    settings = ", ".join(f"{knob} {own}" for knob, (own, _) in changes.items())
+    faults = "; ".join(f"{check['name']}: {check['detail'] or check['value']}" for check in refused["checks"])
+    return f"Refused as unstable: {settings} ({faults})."
 
 
 def _on_check(check: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ in IEEE fp32, eager and contiguous. Two more such runs with other seeds say how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
@@ -17,8 +17,20 @@ from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
 REFERENCE_SEEDS = 3
+_SEEDS_IN_DOUBT = 5
+"""Of a probe whose loss is more than half way to the limit: five runs know the spread between seeds much better."""
 USUAL_STEPS = 100
 """Of the comparison, where the spec asks for no soak."""
+_OF_PRECISION = {
+    "finite_gradients",
+    "finite_loss",
+    "fp16_range",
+    "gradient_underflow",
+    "loss_against_reference",
+    "loss_rise",
+    "loss_scale",
+    "skipped_steps",
+}
 _ENDLESS_BLOCKS = 1_000_000
 _MOST_HALVINGS = 3
 _SMALLEST_USEFUL_S = 0.5
@@ -64,6 +76,7 @@ class Stability:
         self._spec = spec
         self._facts = facts
         self._steps = spec.stability.soak_steps or USUAL_STEPS
+        self._hung: set[tuple[TrainConfig, int]] = set()
 
     def needs_reference(self, config: TrainConfig) -> bool:
         return arithmetic(reference_of(config, self._facts)) != arithmetic(config)
@@ -73,7 +86,22 @@ class Stability:
         probe = self._probe_of(config)
         if not self.needs_reference(config) or (probe is not None and not is_sound(probe)):
             return True
-        return probe is not None and len(self._references_of(probe.config)) >= REFERENCE_SEEDS
+        if probe is None or len(references := self._references_of(probe.config)) < REFERENCE_SEEDS:
+            return False
+        return len(references) >= _SEEDS_IN_DOUBT or not self._in_doubt(probe)
+
+    def _in_doubt(self, probe: TrialResult) -> bool:
+        check = self._against_references(probe)
+        return check is not None and check.value > max(self._spec.stability.loss_tolerance, check.limit / 2)
+
+    def _against_references(self, probe: TrialResult) -> Check | None:
+        """None without the reference of the probe's own seed."""
+        references = self._references_of(probe.config)
+        same_seed = next((run for run in references if run.seed == probe.seed), None)
+        if same_seed is None or not is_sound(probe):
+            return None
+        others = [run for run in references if run is not same_seed]
+        return gates.loss_against_reference(probe, [same_seed, *others], self._spec.stability.loss_tolerance)
 
     def test(self, config: TrainConfig) -> None:
         """The probe of `config` and its reference runs, as far as time allows; ends with the first that fails."""
@@ -81,13 +109,15 @@ class Stability:
         earlier = self._probe_of(config)
         config = earlier.config if earlier else config
         reference = self._reference(config, seed)
-        if reference is None:
+        if reference is None or not is_sound(reference):
             return
         steps = len(reference.steps.losses) if reference.steps else 0
         probe = earlier or self._run(config, Purpose.PROBE, seed, steps)
         if probe is None or not is_sound(probe):
             return
-        for other in range(seed + 1, seed + REFERENCE_SEEDS):
+        for other in range(seed + 1, seed + _SEEDS_IN_DOUBT):
+            if other >= seed + REFERENCE_SEEDS and not self._in_doubt(probe):
+                return
             if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
                 self._run(reference.config, Purpose.REFERENCE, other, steps)
 
@@ -115,11 +145,22 @@ class Stability:
             checks.append(gates.allocator_retries(seen))
         if config.amp_dtype == "fp16":
             checks += [gates.skipped_steps(seen, limits.max_skipped_steps), gates.loss_scale(seen)]
-        if {run.config.effective_batch_size for run in baseline_runs.values()} != {config.effective_batch_size}:
+        if runs and {run.config.effective_batch_size for run in baseline_runs.values()} != {
+            config.effective_batch_size
+        }:
             checks.append(gates.loss_per_sample(runs, baseline_runs, limits.loss_tolerance))
-        if self.needs_reference(config):
-            checks += self._comparison(probe)
+        checks += self._comparison(probe) if self.needs_reference(config) else [self._learns(config, seen)]
         return checks
+
+    def _learns(self, config: TrainConfig, seen: Sequence[TrialResult]) -> Check:
+        """Plain arithmetic is what others are compared with; whether it learns shows in its longest run."""
+        references = [
+            record.result
+            for record in self._ledger.of_purpose(Purpose.REFERENCE)
+            if record.result.config.effective_batch_size == config.effective_batch_size
+        ]
+        longest = max([*seen, *references], key=lambda run: len(run.steps.losses) if run.steps else 0)
+        return gates.loss_rise(longest)
 
     def soak_checks(self, run: TrialResult, steps: int) -> list[Check]:
         """What a soak of at least `steps` optimizer steps showed."""
@@ -141,8 +182,19 @@ class Stability:
         """A failed check where the budget ended before `test` did; None when nothing is missing."""
         if self.is_tested(config):
             return None
-        detail = "the budget ended before the reference runs of the stability tests"
-        return Check(name="reference_runs", passed=False, value=0, limit=REFERENCE_SEEDS, detail=detail)
+        done = len(self._references_of(config))
+        detail = self._why_no_reference(config) or "the budget ended before the reference runs of the stability tests"
+        return Check(name="reference_runs", passed=False, value=done, limit=REFERENCE_SEEDS, detail=detail)
+
+    def _why_no_reference(self, config: TrainConfig) -> str:
+        """How the last of `config`'s reference runs failed; empty where one came to its end."""
+        family = set(self._in_plain_arithmetic(config))
+        runs = [record.result for record in self._ledger.of_purpose(Purpose.REFERENCE)]
+        failed = [run for run in runs if run.config in family and not is_sound(run)]
+        if not failed or self._references_of(config):
+            return ""
+        reason = failed[-1].failure.reason if failed[-1].failure else str(failed[-1].status)
+        return f"plain fp32, which the stability tests compare with, fails itself: {reason}"
 
     def _comparison(self, probe: TrialResult | None) -> list[Check]:
         if probe is None:
@@ -157,28 +209,32 @@ class Stability:
         if probe.config.amp_dtype != "none":
             checks.append(gates.gradient_underflow(*gradients))
         checks += [gates.first_gradient_cosine(*gradients), gates.loss_rise(probe), gates.loss_spikes([probe])]
-        if same_seed is not None and is_sound(probe):
-            others = [run for run in references if run is not same_seed]
-            tolerance = self._spec.stability.loss_tolerance
-            checks.append(gates.loss_against_reference(probe, [same_seed, *others], tolerance))
-        return checks
+        against = self._against_references(probe)
+        return [*checks, *([against] if against else [])]
 
     def _reference(self, config: TrainConfig, seed: int) -> TrialResult | None:
         """The reference run of the probe's own seed; with smaller micro-batches where fp32 does not fit."""
-        reference = reference_of(config, self._facts)
-        for _ in range(_MOST_HALVINGS):
+        for reference in self._in_plain_arithmetic(config):
             run = self._on_record(reference, Purpose.REFERENCE, seed) or self._run(
                 reference, Purpose.REFERENCE, seed, self._steps
             )
-            if run is None or run.status is not TrialStatus.OOM or reference.micro_batch_size % 2:
+            if run is None or run.status is not TrialStatus.OOM:
                 return run
-            reference = halved(reference)
         return None
+
+    def _in_plain_arithmetic(self, config: TrainConfig) -> Iterator[TrainConfig]:
+        """The reference of `config`, then the same in smaller micro-batches, as far as they can be halved."""
+        reference = reference_of(config, self._facts)
+        for _ in range(_MOST_HALVINGS):
+            yield reference
+            if reference.micro_batch_size % 2:
+                return
+            reference = halved(reference)
 
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> TrialResult | None:
         """A watched run of at most `steps` optimizer steps; None when there is no time for one."""
         limit_s = min(self._budget.reference_run_s, self._budget.remaining_s)
-        if limit_s < _SMALLEST_USEFUL_S:
+        if limit_s < _SMALLEST_USEFUL_S or (config, seed) in self._hung:
             return None
         request = TrialRequest(
             config=config,
@@ -190,8 +246,11 @@ class Stability:
             watch_training=True,
         )
         deadline_s = min(2 * limit_s + _FOR_START_AND_FIRST_STEP_S, self._budget.remaining_s)
-        record = self._runner.run(request, purpose, deadline_s=deadline_s)
-        return None if record.result.status is TrialStatus.TIMEOUT else record.result
+        result = self._runner.run(request, purpose, deadline_s=deadline_s).result
+        if not_cut(result):
+            return result
+        self._hung.add((config, seed))
+        return None
 
     def _on_record(self, config: TrainConfig, purpose: Purpose, seed: int) -> TrialResult | None:
         runs = (record.result for record in self._ledger.of_purpose(purpose))
@@ -206,12 +265,10 @@ class Stability:
     def _references_of(self, config: TrainConfig) -> Sequence[TrialResult]:
         """Those that came to an end, the probe's own seed first."""
         records = [record for record in self._ledger.of_purpose(Purpose.REFERENCE) if is_sound(record.result)]
-        reference = reference_of(config, self._facts)
-        for _ in range(_MOST_HALVINGS):
+        for reference in self._in_plain_arithmetic(config):
             found = [record.result for record in records if record.result.config == reference]
             if found:
                 return sorted({run.seed: run for run in found}.values(), key=lambda run: run.seed)
-            reference = halved(reference)
         return []
 
 
@@ -220,11 +277,14 @@ def _ended_well(probe: TrialResult) -> Check:
     return Check(name="probe", passed=is_sound(probe), value=float(is_sound(probe)), limit=1, detail=detail)
 
 
+def blames_precision(check: Check) -> bool:
+    """Whether what `check` refused comes of low precision, whatever the batch size: not so memory."""
+    return check.name in _OF_PRECISION
+
+
 def halved(config: TrainConfig) -> TrainConfig:
     """Half the micro-batch, twice the accumulation: the same optimizer steps in less memory."""
-    return config.replace(
-        micro_batch_size=max(config.micro_batch_size // 2, 1), grad_accum_steps=2 * config.grad_accum_steps
-    )
+    return config.replace(micro_batch_size=config.micro_batch_size // 2, grad_accum_steps=2 * config.grad_accum_steps)
 
 
 def is_sound(run: TrialResult) -> bool:

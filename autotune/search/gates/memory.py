@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
 from autotune.records import Block, Check, Facts, MachineState, TrialResult
+from autotune.stats import student_t
 
 LONG_TRAINING_STEPS = 100_000
+_STRETCHES = 5
+_STEADY = 0.98
+"""Two-sided: of a hundred random walks one passes for a leak."""
 _FEWEST_BLOCKS = 8
 _SETTLING_SHARE = 1 / 3
 """Of a run: caches and pools still fill there."""
@@ -49,29 +54,31 @@ def allocator_retries(runs: Sequence[TrialResult]) -> Check:
     """
     counts = [[count for count in map(_retries, run.blocks) if count is not None] for run in runs]
     retries = sum(count[-1] - count[0] for count in counts if count)
-    return Check(name="allocator_retries", passed=retries == 0, value=retries, limit=0)
+    seen = any(len(count) > 1 for count in counts)
+    detail = "" if seen else "nobody looked"
+    return Check(name="allocator_retries", passed=retries == 0, value=retries, limit=0, detail=detail, conclusive=seen)
 
 
 def memory_growth(run: TrialResult, facts: Facts, headroom: float) -> Check:
     """Bytes that the training's memory grew by with each optimizer step, where it grew steadily; else 0.
 
     The limit is what would use up the free memory within 100,000 steps. The growth is the median slope over all pairs
-    of blocks (Theil 1950, Sen 1968) after the first third of the run, and steady when 90 % of the pairs rise. A data
-    set that keeps in memory what it has read looks the same until its first epoch is over.
+    of blocks (Theil 1950, Sen 1968) after the first third of the run, and steady when 90 % of the pairs rise, and each
+    fifth of it about alike. A data set that keeps in memory what it has read looks the same until its first epoch is
+    over.
     """
     blocks = run.blocks[int(len(run.blocks) * _SETTLING_SHARE) :]
     if len(blocks) < _FEWEST_BLOCKS:
         detail = f"{len(blocks)} blocks are too few to see a trend"
         return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail=detail, conclusive=False)
-    on_device = blocks[-1].machine is not None and blocks[-1].machine.device_allocated_bytes is not None
-    grown = {
-        "device memory": _growth(blocks, lambda state: state.device_allocated_bytes) if on_device else 0.0,
-        "host memory": _growth(blocks, lambda state: state.resident_bytes),
-    }
-    limits = {
-        "device memory": _free_on_device(run, facts, headroom) / LONG_TRAINING_STEPS,
-        "host memory": _free_on_host(run, facts, headroom) / LONG_TRAINING_STEPS,
-    }
+    state = blocks[-1].machine
+    if state is None:
+        return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail="nobody looked", conclusive=False)
+    grown = {"host memory": _growth(blocks, lambda state: state.resident_bytes)}
+    limits = {"host memory": _free_on_host(state, facts, headroom) / LONG_TRAINING_STEPS}
+    if state.device_allocated_bytes is not None:
+        grown["device memory"] = _growth(blocks, lambda state: state.device_allocated_bytes)
+        limits["device memory"] = _free_on_device(run, facts, headroom) / LONG_TRAINING_STEPS
     worst = max(grown, key=lambda place: grown[place] / max(limits[place], 1.0))
     detail = f"{worst}: {grown[worst] / 2**20:.3g} MiB a step" if grown[worst] else ""
     passed = grown[worst] <= max(limits[worst], 0.0)
@@ -103,9 +110,17 @@ def _growth(blocks: Sequence[Block], read: Callable[[MachineState], int | None])
             points.append((step, used))
     pairs = list(itertools.combinations(points, 2))
     rising = sum(later > earlier for (_, earlier), (_, later) in pairs)
-    if not pairs or rising < _RISING_PAIRS * len(pairs):
+    if not pairs or rising < _RISING_PAIRS * len(pairs) or not _in_every_stretch([used for _, used in points]):
         return 0.0
     return max(statistics.median((y2 - y1) / (x2 - x1) for (x1, y1), (x2, y2) in pairs), 0.0)
+
+
+def _in_every_stretch(used: Sequence[int]) -> bool:
+    """Whether five stretches rise alike, by Student's t: a random walk strays as far, but not by the same each time."""
+    edges = [round(number * (len(used) - 1) / _STRETCHES) for number in range(_STRETCHES + 1)]
+    rises = [used[later] - used[earlier] for earlier, later in itertools.pairwise(edges)]
+    error = statistics.stdev(rises) / math.sqrt(_STRETCHES)
+    return statistics.fmean(rises) > student_t(_STRETCHES - 1, _STEADY) * error
 
 
 def _free_on_device(run: TrialResult, facts: Facts, headroom: float) -> float:
@@ -113,7 +128,5 @@ def _free_on_device(run: TrialResult, facts: Facts, headroom: float) -> float:
     return (1 - headroom) * facts.device.total_memory_bytes - reserved
 
 
-def _free_on_host(run: TrialResult, facts: Facts, headroom: float) -> float:
-    state = run.blocks[-1].machine
-    available = state.available_memory_bytes if state else facts.host.memory_bytes
-    return available - headroom * facts.host.memory_bytes
+def _free_on_host(state: MachineState, facts: Facts, headroom: float) -> float:
+    return state.available_memory_bytes - headroom * facts.host.memory_bytes

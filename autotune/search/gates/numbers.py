@@ -21,7 +21,7 @@ def finite_loss(runs: Sequence[TrialResult]) -> Check:
     losses = [loss for run in runs if run.steps for loss in run.steps.losses]
     # A run that diverged ended with the loss that it could not report.
     bad = sum(not math.isfinite(loss) for loss in losses) + sum(run.status is TrialStatus.DIVERGED for run in runs)
-    return Check(name="finite_loss", passed=bad == 0, value=bad, limit=0, detail=f"{len(losses)} optimizer steps")
+    return _none_of("finite_loss", bad, len(losses))
 
 
 def finite_gradients(runs: Sequence[TrialResult]) -> Check:
@@ -37,7 +37,7 @@ def finite_gradients(runs: Sequence[TrialResult]) -> Check:
         if not skipped
     ]
     bad = sum(not math.isfinite(norm) for norm in norms)
-    return Check(name="finite_gradients", passed=bad == 0, value=bad, limit=0, detail=f"{len(norms)} optimizer steps")
+    return _none_of("finite_gradients", bad, len(norms))
 
 
 def skipped_steps(runs: Sequence[TrialResult], limit: float) -> Check:
@@ -87,6 +87,11 @@ def fp16_range(probe: LargestActivation | None, reference: LargestActivation | N
         limit=FP16_MAX,
         detail=f"in module {worst.module or 'the model itself'}",
     )
+
+
+def _none_of(name: str, bad: int, steps: int) -> Check:
+    detail = f"{steps} optimizer steps"
+    return Check(name=name, passed=bad == 0, value=bad, limit=0, detail=detail, conclusive=steps + bad > 0)
 
 
 def _size(value: float) -> float:
