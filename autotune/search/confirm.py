@@ -30,6 +30,8 @@ _FULL_ROUNDS = 2
 _DUEL_ROUNDS = 6
 """Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _MOST_ROUNDS = 100
+_START_UPS_PER_RUN = 3
+"""As long as a run trains: three quarters of the time then go into training."""
 _PRECISE = 0.02
 """Half the width of the leader's throughput interval, relative: what is emitted should come true to a few per cent."""
 _MOST_FOR_SOAK = 0.5
@@ -244,13 +246,15 @@ class Confirmation:
         return SPARE * sum(walls.get(config) or self._costs.run_s(config, limit_s) for config in configs)
 
     def _run_limit_s(self, soak_s: float) -> float:
-        """Training seconds of one run, so that the planned rounds fit."""
+        """Training seconds of one run, so that the planned rounds fit, and more of them where there is time."""
         full, duel = [self.baseline, *self._finalists], [self.baseline, *self._finalists[:1]]
         fixed_s = self._costs.rounds_s(full, _FULL_ROUNDS, 0.0) + self._costs.rounds_s(duel, _DUEL_ROUNDS, 0.0)
         runs = _FULL_ROUNDS * len(full) + _DUEL_ROUNDS * len(duel)
         left_s = self._budget.remaining_s - soak_s - self._tests_reserve_s()
         share_s = (left_s - fixed_s) / (runs * SPARE)
-        return min(max(share_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        # More processes tell more than longer ones, until their start-up would take most of the time.
+        long_enough_s = _START_UPS_PER_RUN * max(self._costs.run_s(config, 0.0) for config in full)
+        return min(max(share_s, SHORTEST_RUN_S), max(long_enough_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
 
     def _soak_reserve_s(self) -> float:
         """For the soak of the slowest finalist; nothing where it would leave no time for the rounds that come first."""
