@@ -93,7 +93,9 @@ class Conclusion:
         config = confirmation.leader()
         if config is None or self._stability.is_tested(config):
             return config
-        if confirmation.speedup(config).outcome is Outcome.FASTER:
+        steps = self._spec.stability.soak_steps
+        needed_s = Costs(self._ledger).tests_s(config, confirmation.baseline, self._stability, steps)
+        if confirmation.speedup(config).outcome is Outcome.FASTER and needed_s <= self._budget.remaining_s:
             self._stability.test(config)
         if self._stability.is_tested(config):
             return self._next_best(confirmation) if config != confirmation.leader() else config

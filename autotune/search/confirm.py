@@ -164,12 +164,17 @@ class Confirmation:
         return all(check.holds for check in self.checks(config))
 
     def _racing(self, seconds: float, limit_s: float) -> list[TrainConfig]:
-        """Who runs the next round: the baseline with all that may still be the best; where that does not fit, with the
-        leader alone; nobody when not even that fits."""
+        """Who runs the next round: the baseline with all that may still be the best; with the leader alone where there
+        is no time for as many such rounds as its own speed-up needs; nobody when not even that fits."""
         leader = self.leader() or next(iter(self._finalists), None)
         duel = [self.baseline] if leader is None else [self.baseline, leader]
         full = [self.baseline, *self._contenders(leader)]
-        return next((racing for racing in (full, duel) if self._round_s(racing, limit_s) <= seconds), [])
+        full_s, duel_s = self._round_s(full, limit_s), self._round_s(duel, limit_s)
+        done = self.rounds(leader) if leader else 0
+        wanted = 1 if done < _FULL_ROUNDS else max(_FULL_ROUNDS + _DUEL_ROUNDS - done, 1)
+        if wanted * full_s <= seconds:
+            return full
+        return duel if duel_s <= seconds else []
 
     def _contenders(self, leader: TrainConfig | None) -> list[TrainConfig]:
         """The finalists that two rounds have not shown to be slower than the leader."""
@@ -187,7 +192,8 @@ class Confirmation:
         leader = self.leader()
         if leader is None or self.rounds(leader) < _FULL_ROUNDS or self._stability.is_tested(leader):
             return
-        if self.speedup(leader).ratio.value <= TIE or self._budget.remaining_s <= soak_s:
+        tests_s = self._costs.tests_s(leader, self.baseline, self._stability, soak_steps=0)
+        if self.speedup(leader).ratio.value <= TIE or self._budget.remaining_s < tests_s + soak_s:
             return
         self._runner.phase = Phase.TESTING
         self._stability.test(leader)

@@ -7,6 +7,7 @@ in IEEE fp32, eager and contiguous. Two more such runs with other seeds say how 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
@@ -31,6 +32,7 @@ _OF_PRECISION = {
     "loss_scale",
     "skipped_steps",
 }
+_FEEDING: dict[str, Any] = {"pin_memory": False, "num_workers": 0, "prefetch_factor": None, "num_threads": None}
 _ENDLESS_BLOCKS = 1_000_000
 _MOST_HALVINGS = 3
 _SMALLEST_USEFUL_S = 0.5
@@ -55,7 +57,7 @@ def reference_of(config: TrainConfig, facts: Facts) -> TrainConfig:
 
 def arithmetic(config: TrainConfig) -> TrainConfig:
     """What two configurations that compute the same share: everything but how the data comes in."""
-    return config.replace(pin_memory=False, num_workers=0, prefetch_factor=None, num_threads=None)
+    return config.replace(**_FEEDING)
 
 
 class Stability:
@@ -107,7 +109,7 @@ class Stability:
         """The probe of `config` and its reference runs, as far as time allows; ends with the first that fails."""
         seed = self._spec.training.seed
         earlier = self._probe_of(config)
-        config = earlier.config if earlier else config
+        config = earlier.config if earlier else self._fed_as_before(config)
         reference = self._reference(config, seed)
         if reference is None or not is_sound(reference):
             return
@@ -126,8 +128,18 @@ class Stability:
         if self.is_tested(config):
             return 0.0
         most_s = self._budget.reference_run_s
-        probe_s = min(self._steps * step_s, most_s)
-        return probe_s + REFERENCE_SEEDS * min(self._steps * reference_step_s, most_s) + 4 * overhead_s
+        probe_s = overhead_s + min(self._steps * step_s, most_s)
+        missing = max(REFERENCE_SEEDS - len(self._references_of(self._fed_as_before(config))), 0)
+        return probe_s + missing * (overhead_s + min(self._steps * reference_step_s, most_s))
+
+    def _fed_as_before(self, config: TrainConfig) -> TrainConfig:
+        """`config` with its data coming in as for references on record that compute what its own would: those serve."""
+        wanted = arithmetic(reference_of(config, self._facts))
+        for record in self._ledger.of_purpose(Purpose.REFERENCE):
+            before = record.result.config
+            if arithmetic(before) == wanted:
+                return config.replace(**{knob: getattr(before, knob) for knob in _FEEDING})
+        return config
 
     def checks(self, config: TrainConfig, runs: Runs, baseline_runs: Runs) -> list[Check]:
         """All gates but the soak's, cheap ones first. `runs`: of the confirmation, like the baseline's."""
