@@ -82,6 +82,10 @@ class TrainStep:
             memory_format=_MEMORY_FORMATS[self._config.memory_format],
         )
         self._observer.mark("copy")
+        if self._window is None:
+            # Not right after the optimizer's step: with the activations gone too, the C library would give the memory
+            # back to the system, and every page of it would fault anew (5 % of a ResNet-18's step on two cores).
+            self._optimizer.zero_grad(set_to_none=True)
         with autocast_context(self._config.amp_dtype, self._device):
             loss = read_loss(self._loss_fn(self._model, batch), samples)
         if self._window is None:
@@ -108,7 +112,6 @@ class TrainStep:
         if self._clip_grad_norm is not None:
             clip_grad_norm_(parameters, self._clip_grad_norm)
         stepped = self._update()
-        self._optimizer.zero_grad(set_to_none=True)
         self._window = None
         self._observer.mark("optimizer")
         return StepOutput(

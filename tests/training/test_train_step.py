@@ -15,10 +15,16 @@ from autotune.config import TrainConfig
 from autotune.training import SettingHasNoEffect, TrainStep
 
 
-def test_gradients_are_set_to_none_after_a_step() -> None:
+def test_a_window_begins_without_gradients_and_leaves_its_own() -> None:
+    """As after `optimizer.step()` in a loop by hand: they are there to be looked at until the next forward pass."""
     model = small_model()
-    make_step(model)(draw(4))
-    assert all(parameter.grad is None for parameter in model.parameters())
+    step = make_step(model)
+    alive: list[bool] = []
+    model.register_forward_pre_hook(lambda *_: alive.append(any(p.grad is not None for p in model.parameters())))
+    for _ in range(2):
+        step(draw(4))
+        assert all(parameter.grad is not None for parameter in model.parameters())
+    assert alive == [False, False]
 
 
 class _Spy(torch.autograd.Function):
