@@ -389,6 +389,7 @@ def test_a_bug_is_not_swallowed(spec: str, run: Run, monkeypatch: pytest.MonkeyP
 def test_terminate_and_hang_up_end_like_ctrl_c(run: Run, monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
     handlers: dict[int, Any] = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(signal, "getsignal", lambda _number: signal.SIG_DFL)  # under nohup it would not be
     run("--version")
     assert set(handlers) == {signal.SIGTERM, signal.SIGHUP}
     for number, handler in handlers.items():

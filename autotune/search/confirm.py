@@ -18,9 +18,10 @@ from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
+from autotune.search.plain import arithmetic
 from autotune.search.racing import restart_spread, still_racing
 from autotune.search.runner import TrialRunner
-from autotune.search.stability import Stability, arithmetic, blames_precision
+from autotune.search.stability import Stability, blames_precision
 from autotune.stats import TIE, Comparison, Estimate, compare, is_decided, location
 
 FINALISTS = 3

@@ -6,14 +6,14 @@ in IEEE fp32, eager and contiguous. Two more such runs with other seeds say how 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search import gates
 from autotune.search.budget import Budget
 from autotune.search.ledger import Ledger
+from autotune.search.plain import arithmetic, fed_like, reference_of, references_of
 from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
@@ -32,32 +32,12 @@ _OF_PRECISION = {
     "loss_scale",
     "skipped_steps",
 }
-_FEEDING: dict[str, Any] = {"pin_memory": False, "num_workers": 0, "prefetch_factor": None, "num_threads": None}
 _ENDLESS_BLOCKS = 1_000_000
-_MOST_HALVINGS = 3
 _SMALLEST_USEFUL_S = 0.5
 _FOR_START_AND_FIRST_STEP_S = 30.0
 
 Runs = Mapping[int, TrialResult]
 """Round of the confirmation → run."""
-
-
-def reference_of(config: TrainConfig, facts: Facts) -> TrainConfig:
-    """`config` in plain arithmetic. What feeds it stays, so that augmentation and dropout draw the same numbers."""
-    return config.replace(
-        amp_dtype="none",
-        # PyTorch's own choice is tf32 for cuDNN's convolutions; off CUDA there is nothing but ieee.
-        fp32_precision="ieee" if facts.device.kind == "cuda" else None,
-        memory_format="contiguous",
-        compile="none",
-        fused_optimizer=False,
-        activation_checkpointing=False,
-    )
-
-
-def arithmetic(config: TrainConfig) -> TrainConfig:
-    """What two configurations that compute the same share: everything but how the data comes in."""
-    return config.replace(**_FEEDING)
 
 
 class Stability:
@@ -138,7 +118,7 @@ class Stability:
         for record in self._ledger.of_purpose(Purpose.REFERENCE):
             before = record.result.config
             if arithmetic(before) == wanted:
-                return config.replace(**{knob: getattr(before, knob) for knob in _FEEDING})
+                return fed_like(config, before)
         return config
 
     def checks(self, config: TrainConfig, runs: Runs, baseline_runs: Runs) -> list[Check]:
@@ -161,18 +141,19 @@ class Stability:
             config.effective_batch_size
         }:
             checks.append(gates.loss_per_sample(runs, baseline_runs, limits.loss_tolerance))
-        checks += self._comparison(probe) if self.needs_reference(config) else [self._learns(config, seen)]
+        checks += self._comparison(probe) if self.needs_reference(config) else self._learns(config, seen)
         return checks
 
-    def _learns(self, config: TrainConfig, seen: Sequence[TrialResult]) -> Check:
+    def _learns(self, config: TrainConfig, seen: Sequence[TrialResult]) -> list[Check]:
         """Plain arithmetic is what others are compared with; whether it learns shows in its longest run."""
         references = [
             record.result
             for record in self._ledger.of_purpose(Purpose.REFERENCE)
             if record.result.config.effective_batch_size == config.effective_batch_size
         ]
-        longest = max([*seen, *references], key=lambda run: len(run.steps.losses) if run.steps else 0)
-        return gates.loss_rise(longest)
+        trained = [run for run in (*seen, *references) if run.steps]
+        longest = max(trained, key=lambda run: len(run.steps.losses) if run.steps else 0, default=None)
+        return [gates.loss_rise(longest)] if longest else []
 
     def soak_checks(self, run: TrialResult, steps: int) -> list[Check]:
         """What a soak of at least `steps` optimizer steps showed."""
@@ -200,7 +181,7 @@ class Stability:
 
     def _why_no_reference(self, config: TrainConfig) -> str:
         """How the last of `config`'s reference runs failed; empty where one came to its end."""
-        family = set(self._in_plain_arithmetic(config))
+        family = set(references_of(config, self._facts))
         runs = [record.result for record in self._ledger.of_purpose(Purpose.REFERENCE)]
         failed = [run for run in runs if run.config in family and not is_sound(run)]
         if not failed or self._references_of(config):
@@ -226,22 +207,13 @@ class Stability:
 
     def _reference(self, config: TrainConfig, seed: int) -> TrialResult | None:
         """The reference run of the probe's own seed; with smaller micro-batches where fp32 does not fit."""
-        for reference in self._in_plain_arithmetic(config):
+        for reference in references_of(config, self._facts):
             run = self._on_record(reference, Purpose.REFERENCE, seed) or self._run(
                 reference, Purpose.REFERENCE, seed, self._steps
             )
             if run is None or run.status is not TrialStatus.OOM:
                 return run
         return None
-
-    def _in_plain_arithmetic(self, config: TrainConfig) -> Iterator[TrainConfig]:
-        """The reference of `config`, then the same in smaller micro-batches, as far as they can be halved."""
-        reference = reference_of(config, self._facts)
-        for _ in range(_MOST_HALVINGS):
-            yield reference
-            if reference.micro_batch_size % 2:
-                return
-            reference = halved(reference)
 
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> TrialResult | None:
         """A watched run of at most `steps` optimizer steps; None when there is no time for one."""
@@ -277,7 +249,7 @@ class Stability:
     def _references_of(self, config: TrainConfig) -> Sequence[TrialResult]:
         """Those that came to an end, the probe's own seed first."""
         records = [record for record in self._ledger.of_purpose(Purpose.REFERENCE) if is_sound(record.result)]
-        for reference in self._in_plain_arithmetic(config):
+        for reference in references_of(config, self._facts):
             found = [record.result for record in records if record.result.config == reference]
             if found:
                 return sorted({run.seed: run for run in found}.values(), key=lambda run: run.seed)
@@ -292,11 +264,6 @@ def _ended_well(probe: TrialResult) -> Check:
 def blames_precision(check: Check) -> bool:
     """Whether what `check` refused comes of low precision, whatever the batch size: not so memory."""
     return check.name in _OF_PRECISION
-
-
-def halved(config: TrainConfig) -> TrainConfig:
-    """Half the micro-batch, twice the accumulation: the same optimizer steps in less memory."""
-    return config.replace(micro_batch_size=config.micro_batch_size // 2, grad_accum_steps=2 * config.grad_accum_steps)
 
 
 def is_sound(run: TrialResult) -> bool:

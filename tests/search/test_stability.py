@@ -18,8 +18,9 @@ from autotune.records import Check, Facts, Failure, Purpose, TrialRequest, Trial
 from autotune.search.budget import Budget
 from autotune.search.build_space import build_space
 from autotune.search.ledger import Ledger
+from autotune.search.plain import reference_of
 from autotune.search.runner import TrialRunner
-from autotune.search.stability import REFERENCE_SEEDS, USUAL_STEPS, Stability, reference_of
+from autotune.search.stability import REFERENCE_SEEDS, USUAL_STEPS, Stability
 from autotune.search.strategies import Learning
 
 STEPS = 20
