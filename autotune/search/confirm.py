@@ -90,6 +90,9 @@ class Confirmation:
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their stability tests, and the gates that refused them."""
         self._comparisons = max(len(self._finalists), 1)
+        self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
+        self._looked_at = 0
+        """Records that `_by_config` was made from: it is asked for hundreds of times a round."""
         self.baseline = baseline
 
     def run(self) -> None:
@@ -244,8 +247,14 @@ class Confirmation:
         return interval is not None and interval.high / interval.low < (1 + _PRECISE) / (1 - _PRECISE)
 
     def _ok_runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
-        runs = self._ledger.of_purpose(Purpose.CONFIRM)
-        return {run.round: run for run in runs if run.result.config == config and run.round is not None and is_ok(run)}
+        """Round → run, of those that came to a figure."""
+        if self._looked_at != len(self._ledger.records):
+            self._looked_at = len(self._ledger.records)
+            self._by_config = {}
+            for run in self._ledger.of_purpose(Purpose.CONFIRM):
+                if run.round is not None and is_ok(run):
+                    self._by_config.setdefault(run.result.config, {})[run.round] = run
+        return self._by_config.get(config, {})
 
     def _round_s(self, configs: Sequence[TrainConfig], limit_s: float) -> float:
         """What a round will take: as long as each run took the last time, or as the search's trials tell."""

@@ -20,7 +20,7 @@ from autotune.records import (
     TrialStatus,
 )
 from autotune.search.budget import Budget
-from autotune.search.figures import is_ok, measurement_of, samples_per_s
+from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.stats import throughput
 
@@ -109,11 +109,11 @@ class TrialRunner:
 
 
 def standing(record: TrialRecord) -> Standing:
-    figures = measurement_of(record.result)
+    memory = record.result.memory
     return Standing(
         config=record.result.config,
-        samples_per_s=figures.samples_per_s,
-        peak_memory_bytes=figures.peak_memory_bytes,
+        samples_per_s=samples_per_s(record),
+        peak_memory_bytes=memory.peak_bytes if memory else 0,
     )
 
 

@@ -108,7 +108,7 @@ class TestShares:
     )
     def test_to_stop_when_it_is_clear_does_not_spoil_the_interval(self, machine: Machine, ratio: float) -> None:
         """A comparison ends on a lucky streak rather than on another: the interval has to hold the truth even so."""
-        intervals = [interval_of(comparison) for comparison in comparisons(machine, ratio, 250)]
+        intervals = [interval_of(comparison) for comparison in comparisons(machine, ratio, 150)]
         assert statistics.fmean(interval.low <= ratio <= interval.high for interval in intervals) >= 0.93
 
     def test_a_quiet_machine_needs_few_rounds(self) -> None:
