@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
 
 OnEvent = Callable[[TrialEvent], None]
+StartBackend = Callable[[dict[str, Any], Path], "Backend"]
+"""Called with the resolved spec as JSON and the spec's own folder."""
 
 
 class Backend(Protocol):

@@ -13,10 +13,10 @@ import random
 from collections.abc import Sequence
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
+from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
-from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.figures import confirming_request, is_ok, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.plain import arithmetic
 from autotune.search.racing import restart_spread, still_racing
@@ -222,9 +222,7 @@ class Confirmation:
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
         for config in self._random.sample(racing, len(racing)):
-            request = TrialRequest(
-                config=config, seed=self._seed + number, time_limit_s=limit_s, min_blocks=4, target_relative_error=0.01
-            )
+            request = confirming_request(config, self._seed + number, limit_s)
             deadline_s = min(3 * self._costs.run_s(config, limit_s) + 5, self._budget.remaining_s)
             if deadline_s <= 0:
                 return
@@ -244,7 +242,7 @@ class Confirmation:
         if not all(is_decided(self._log_ratios(leader, rival), comparisons=together) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
-        return interval is not None and interval.high / interval.low < (1 + _PRECISE) / (1 - _PRECISE)
+        return interval is not None and interval.is_within(_PRECISE)
 
     def _ok_runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
         """Round → run, of those that came to a figure."""

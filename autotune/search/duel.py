@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from autotune.config import TrainConfig
 from autotune.execution import Backend
-from autotune.records import Facts, Purpose, TrialRecord, TrialRequest
-from autotune.search.figures import is_ok, samples_per_s
+from autotune.records import Facts, Purpose, TrialRecord
+from autotune.search.budget import Clock
+from autotune.search.figures import confirming_request, is_ok, samples_per_s
 from autotune.stats import FEWEST_PAIRS, Comparison, Estimate, compare, location
 from autotune.store import StudyFolder
 
@@ -19,8 +20,6 @@ _MOST_ROUNDS = 100
 _SHORTEST_RUN_S, _LONGEST_RUN_S = 0.8, 20.0
 _NARROW = 0.02
 """Half the width of the interval, relative: enough to see whether a promise is kept."""
-
-Clock = Callable[[], float]
 
 
 class Duel:
@@ -93,7 +92,7 @@ class Duel:
         deadline_s = self._ends_s - self._clock()
         if deadline_s <= 0:
             return None
-        request = TrialRequest(config=config, seed=seed, time_limit_s=limit_s, min_blocks=4, target_relative_error=0.01)
+        request = confirming_request(config, seed, limit_s)
         started = datetime.now(UTC).isoformat(timespec="seconds")
         result = self._backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
         record = TrialRecord(
@@ -119,4 +118,4 @@ class Duel:
         estimate = comparison.ratio if comparison else self.samples_per_s()
         if self.rounds < FEWEST_PAIRS or estimate is None or estimate.interval is None:
             return False
-        return estimate.interval.high / estimate.interval.low < (1 + _NARROW) / (1 - _NARROW)
+        return estimate.interval.is_within(_NARROW)

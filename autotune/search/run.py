@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
 
 from autotune.errors import NoStableConfiguration
-from autotune.execution import Backend, LocalBackend
+from autotune.execution import Backend, LocalBackend, StartBackend
 from autotune.records import Facts, Phase, SearchResult
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
@@ -35,7 +33,6 @@ from autotune.store import StudyFolder
 log = logging.getLogger(__name__)
 
 _WARMING_LIMIT_S = 10.0
-StartBackend = Callable[[dict[str, Any], Path], Backend]
 
 
 class Interrupted(Exception):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, SpecError
-from autotune.execution import Backend, LocalBackend
+from autotune.execution import LocalBackend, StartBackend
 from autotune.records import Facts, Verification
-from autotune.search.duel import Clock, Duel
+from autotune.search.budget import Clock
+from autotune.search.duel import Duel
 from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
@@ -26,7 +26,6 @@ _FEWEST_ROUNDS = 2
 _RESERVE_S = 1.0
 """For ending the processes after the last run."""
 
-StartBackend = Callable[[dict[str, Any], Path], Backend]
 OnMessage = Callable[[str], None]
 
 

@@ -26,6 +26,10 @@ class Interval:
     low: float
     high: float
 
+    def is_within(self, share: float) -> bool:
+        """Whether its ends, of a ratio or a rate, lie less than ±`share` apart from their middle."""
+        return self.high / self.low < (1 + share) / (1 - share)
+
     def exp(self) -> Interval:
         """From log-units back to ratios."""
         return Interval(math.exp(self.low), math.exp(self.high))
