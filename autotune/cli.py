@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 import time
@@ -183,13 +184,9 @@ def verify(study: str, budget: str, as_json: bool, quiet: bool) -> None:
     """
     from autotune.report.terminal import verification_view
     from autotune.search import verify as run_verify
-    from autotune.spec.durations import parse_duration
     from autotune.store import find_study
 
-    try:
-        budget_s = parse_duration(budget)
-    except ValueError as error:
-        raise SpecError(f"--budget: {error}") from error
+    budget_s = _seconds("--budget", budget)
     console = _stderr()
 
     def say(message: str) -> None:
@@ -203,6 +200,79 @@ def verify(study: str, budget: str, as_json: bool, quiet: bool) -> None:
         _stdout().print(verification_view(found))
     if not found.holds:
         raise click.exceptions.Exit(PROMISE_BROKEN)
+
+
+@cli.command()
+@_spec_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Table; silent: studies/recorded/DEVICE-NAME.json.gz.")
+@click.option("--sample", type=click.IntRange(min=2), help="So many configurations, spread evenly; silent: all.")
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each of them.")
+@click.option("--trial", help="Warm-up and timed steps of each: 1.5s, 5s; silent: as in a search of the spec's budget.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample and the order.")
+@_set_option
+@_json_option
+@click.option("--quiet", is_flag=True, help="Print the table's path only.")
+@_device_option
+def sweep(
+    spec_path: Path,
+    out: Path | None,
+    sample: int | None,
+    repeats: int,
+    trial: str | None,
+    seed: int,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    device: str | None,
+) -> None:
+    """Measure every configuration of SPEC's space into one table, for `autotune replay` and for pandas.
+
+    The same command goes on with a table that was interrupted. Prints the table's path on stdout.
+    """
+    from autotune.bench.sweep import SweepPlan, SweepProgress
+    from autotune.bench.sweep import sweep as run_sweep
+    from autotune.report.terminal import sweep_line
+    from autotune.search.budget import Budget
+    from autotune.spec import load_spec
+
+    loaded = load_spec(spec_path, overrides, device=device)
+    trial_s = _seconds("--trial", trial) if trial else Budget(loaded.spec.budget, time.monotonic).trial_s
+    console = _stderr()
+
+    def say(progress: SweepProgress) -> None:
+        if not (quiet or as_json):
+            console.print(sweep_line(progress.run, progress.done, progress.planned, progress.remaining_s))
+
+    try:
+        path = run_sweep(
+            loaded,
+            SweepPlan(trial_s=trial_s, repeats=repeats, sample=sample, seed=seed),
+            out=out,
+            studies=_STUDIES,
+            command=_command_line(),
+            on_run=say,
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; what was measured is kept, and the same command goes on")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if as_json:
+        _print_json({"table": str(path)})
+    else:
+        click.echo(path)
+
+
+def _seconds(option: str, text: str) -> float:
+    from autotune.spec.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SpecError(f"{option}: {error}") from error
+
+
+def _command_line() -> str:
+    """As the user typed it, for a record of how a file came to be."""
+    return shlex.join(["autotune", *sys.argv[1:]])
 
 
 def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:

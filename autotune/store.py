@@ -74,7 +74,7 @@ class StudyFolder:
 
         Raises StudyMismatch when another controller owns it, or when it is somebody's folder and no study.
         """
-        with _speaking_of(self.path):
+        with speaking_of(self.path):
             self._refuse_foreign()
             self.trials.mkdir(parents=True, exist_ok=True)
             lock = self.log.open("a", encoding="utf-8")
@@ -101,7 +101,7 @@ class StudyFolder:
         stamp = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
         names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
         aside = next(path for path in map(self.path.with_name, names) if not path.exists())
-        with _speaking_of(self.path):
+        with speaking_of(self.path):
             self.path.rename(aside)
         self.close()
         self.open()
@@ -128,7 +128,7 @@ class StudyFolder:
             raise StudyMismatch(f"{self.path} is no study: it holds {foreign[0]}; choose another folder with --out")
 
     def write_trial(self, record: TrialRecord) -> None:
-        with _speaking_of(self.trials):
+        with speaking_of(self.trials):
             write_atomically(self.trials / f"{record.number:04d}.json", record.model_dump_json(indent=1))
 
     def read_trials(self) -> list[TrialRecord]:
@@ -136,7 +136,7 @@ class StudyFolder:
         return [_read_record(path) for path in sorted(self.trials.glob("[0-9]*.json"))]
 
     def write_best(self, document: dict[str, Any]) -> None:
-        with _speaking_of(self.best):
+        with speaking_of(self.best):
             write_atomically(self.best, dump_yaml(document))
 
     def read_best(self) -> dict[str, Any] | None:
@@ -154,7 +154,7 @@ class StudyFolder:
         return loaded
 
     def write_spec(self, document: dict[str, Any]) -> None:
-        with _speaking_of(self.spec):
+        with speaking_of(self.spec):
             write_atomically(self.spec, dump_yaml(document))
 
 
@@ -178,12 +178,15 @@ def find_study(name: str, studies: Path) -> StudyFolder:
     raise StudyMismatch(f"no study at {name}; {known}")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside `path`, flush to the disk, rename: a crash at any moment leaves the old file or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path`, flush to the disk, rename: a crash at any moment leaves the old file or the new one.
+
+    Text is written as UTF-8.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -192,7 +195,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def _speaking_of(path: Path) -> Iterator[None]:
+def speaking_of(path: Path) -> Iterator[None]:
     """An OSError on `path` becomes an error that says what to do about it."""
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
 from autotune.records.study import Check, Measurement, Phase, Progress, Running, SearchResult, Standing, Verification
+from autotune.records.table import BlockRow, RecordedRun, Table
 from autotune.records.trial import (
     Block,
     Disturbance,
@@ -26,6 +27,7 @@ from autotune.records.trial import (
 
 __all__ = [
     "Block",
+    "BlockRow",
     "Check",
     "DeviceFacts",
     "Disturbance",
@@ -42,10 +44,12 @@ __all__ = [
     "Progress",
     "Purpose",
     "Record",
+    "RecordedRun",
     "Running",
     "SearchResult",
     "Standing",
     "StepPhase",
+    "Table",
     "TrialEvent",
     "TrialRecord",
     "TrialRequest",

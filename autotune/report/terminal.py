@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.config import TrainConfig
-from autotune.records import DeviceFacts, Facts, HostFacts, Progress, SearchResult, Standing, Verification
+from autotune.records import DeviceFacts, Facts, HostFacts, Progress, RecordedRun, SearchResult, Standing, Verification
 from autotune.report import words
 from autotune.spec.durations import format_duration
 
@@ -176,6 +176,13 @@ def _costs(document: dict[str, Any]) -> Text:
         f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm and to test in "
         f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {effort['training_s']:.0f} s of them training"
     )
+
+
+def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) -> Text:
+    """One run of a sweep, and how long the rest will take."""
+    outcome = f"{words.rate(run.samples_per_s)} samples/s" if run.samples_per_s else f"{run.status}: {run.failure}"
+    left = format_duration(round(remaining_s))
+    return Text(f"{done}/{planned}  {left} left  {outcome}  {words.changes(run.config, TrainConfig())}", no_wrap=True)
 
 
 def verification_view(found: Verification) -> RenderableType:

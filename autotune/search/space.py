@@ -83,9 +83,17 @@ class Space:
         """How many configurations there are; infinite when more than any search could run."""
         if self.points > _COUNTABLE:
             return math.inf
+        return len(self.configurations())
+
+    def configurations(self) -> dict[TrainConfig, dict[str, int]]:
+        """Every configuration, with the first point that means it. For spaces of a few thousand points."""
         choices = [range(len(dimension.values)) for dimension in self.dimensions]
         names = [dimension.knob for dimension in self.dimensions]
-        return len({self.config_at(dict(zip(names, point, strict=True))) for point in itertools.product(*choices)})
+        found: dict[TrainConfig, dict[str, int]] = {}
+        for point in itertools.product(*choices):
+            indices = dict(zip(names, point, strict=True))
+            found.setdefault(self.config_at(indices), indices)
+        return found
 
     def config_at(self, indices: Indices) -> TrainConfig:
         """The configuration that a point means."""

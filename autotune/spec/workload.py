@@ -65,6 +65,9 @@ class SyntheticSpec(Section):
     """Pixels along the edge of the square that the model sees."""
     storage: Literal["memory", "jpeg"] = "memory"
     """`memory`: tensors, no decoding · `jpeg`: real JPEG files, written once into a cache folder, decoded as any."""
+    file_size: PositiveInt | None = None
+    """For `storage: jpeg`: pixels along the edge of the files, that photos have many more of than the model sees;
+    silent: 8/7 of `image_size`."""
     augment: Augment = "timm"
     """For `storage: jpeg`; tensors in memory are not augmented."""
     seed: Seed = 0

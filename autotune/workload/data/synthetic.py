@@ -27,7 +27,7 @@ def prepare(data: DataSpec, folder: Path) -> DataSource:
     if section.storage == "jpeg":
         from autotune.workload.images import ImageSource  # timm's transforms take a second to import
 
-        size = round(section.image_size * _SOURCE_SCALE)
+        size = section.file_size or round(section.image_size * _SOURCE_SCALE)
         index = cached_jpegs(samples=section.samples, classes=section.classes, size=size, seed=section.seed)
         return ImageSource(index=index, image_size=section.image_size, augment=section.augment)
     patterns = Patterns.generate(

@@ -1,0 +1,29 @@
+"""A sample of a space in which every value of every knob comes about equally often."""
+
+from __future__ import annotations
+
+from scipy.stats import qmc
+
+from autotune.config import TrainConfig
+from autotune.search import Space
+
+_MOST_DRAWS = 50
+
+
+def stratified(space: Space, count: int, seed: int) -> list[TrainConfig]:
+    """`count` different configurations, the baseline first; fewer where the space gives no more in fifty draws.
+
+    A Latin hypercube over the ordered values (McKay, Beckman & Conover, Technometrics 21, 1979), drawn anew as long as
+    points that mean the same configuration leave places free.
+    """
+    chosen = dict.fromkeys([space.baseline])
+    names = [dimension.knob for dimension in space.dimensions]
+    levels = [len(dimension.values) for dimension in space.dimensions]
+    sampler = qmc.LatinHypercube(d=len(names), rng=seed)
+    for _ in range(_MOST_DRAWS):
+        for row in sampler.random(count):
+            point = {name: int(share * level) for name, share, level in zip(names, row, levels, strict=True)}
+            chosen.setdefault(space.config_at(point))
+            if len(chosen) >= count:
+                return list(chosen)
+    return list(chosen)

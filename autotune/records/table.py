@@ -1,0 +1,131 @@
+"""A recorded space: what every configuration of it came to, run after run, as `autotune sweep` writes it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+from autotune.config import TrainConfig
+from autotune.records.base import Record
+from autotune.records.facts import Facts
+from autotune.records.trial import Block, Disturbance, Memory, TrialResult, TrialStatus, WarmUp
+
+
+class BlockRow(NamedTuple):
+    """A timed block in one row, for hundreds of thousands of them in a file; the phases in seconds."""
+
+    steps: int
+    samples: int
+    seconds: float
+    data_wait_s: float
+    copy_s: float
+    forward_backward_s: float
+    optimizer_s: float
+    disturbances: tuple[Disturbance, ...]
+
+    @classmethod
+    def of(cls, block: Block) -> BlockRow:
+        phases = block.phases
+        return cls(
+            block.steps,
+            block.samples,
+            _short(block.seconds),
+            _short(phases.get("data_wait", 0.0)),
+            _short(phases.get("copy", 0.0)),
+            _short(phases.get("forward_backward", 0.0)),
+            _short(phases.get("optimizer", 0.0)),
+            block.disturbances,
+        )
+
+    def block(self) -> Block:
+        return Block.model_construct(
+            steps=self.steps,
+            samples=self.samples,
+            seconds=self.seconds,
+            phases={
+                "data_wait": self.data_wait_s,
+                "copy": self.copy_s,
+                "forward_backward": self.forward_backward_s,
+                "optimizer": self.optimizer_s,
+            },
+            machine=None,
+            disturbances=self.disturbances,
+        )
+
+
+class RecordedRun(Record):
+    """One process of one configuration."""
+
+    config: TrainConfig
+    repeat: int
+    """0 for the first process of this configuration, 1 for the second, …"""
+    seed: int
+    status: TrialStatus
+    samples_per_s: float | None
+    """Over the undisturbed blocks; None where the run came to no figure."""
+    blocks: tuple[BlockRow, ...] = ()
+    warm_up: WarmUp | None = None
+    start_up_s: float | None = None
+    wall_s: float
+    """From the request to the end of the process: what this trial cost."""
+    memory: Memory | None = None
+    failure: str = ""
+    started: str
+    """UTC, ISO 8601."""
+
+    @classmethod
+    def of(cls, result: TrialResult, *, repeat: int, samples_per_s: float | None, started: str) -> RecordedRun:
+        return cls(
+            config=result.config,
+            repeat=repeat,
+            seed=result.seed,
+            status=result.status,
+            samples_per_s=samples_per_s,
+            blocks=tuple(map(BlockRow.of, result.blocks)),
+            warm_up=result.warm_up,
+            start_up_s=result.start_up_s,
+            wall_s=result.wall_s,
+            memory=result.memory,
+            failure=result.failure.reason if result.failure else "",
+            started=started,
+        )
+
+    @property
+    def disturbed_share(self) -> float:
+        """Of its timed seconds."""
+        whole = math.fsum(row.seconds for row in self.blocks)
+        return math.fsum(row.seconds for row in self.blocks if row.disturbances) / whole if whole else 0.0
+
+
+class Table(Record):
+    """Every configuration of a space, or a sample of them, measured on one machine."""
+
+    format: Literal[1] = 1
+    name: str
+    created: str
+    """UTC, ISO 8601: when its first run began."""
+    command: str
+    spec: dict[str, Any]
+    """The resolved spec, from which the space is built again."""
+    facts: Facts
+    """The machine and the workload."""
+    trial_s: float
+    """Warm-up and timed steps that each run was given."""
+    planned: int
+    """Configurations that were to be measured, of the `size` that the space has."""
+    size: int | None
+    """None: more than anybody counted."""
+    repeats: int
+    """Processes for each configuration; one that fails is not run again."""
+    runs: tuple[RecordedRun, ...]
+
+    def by_config(self) -> dict[TrainConfig, list[RecordedRun]]:
+        runs: dict[TrainConfig, list[RecordedRun]] = {}
+        for run in self.runs:
+            runs.setdefault(run.config, []).append(run)
+        return runs
+
+
+def _short(seconds: float) -> float:
+    """To 10 µs, the clock's and the synchronisation's own error."""
+    return round(seconds, 5)
