@@ -6,13 +6,15 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Literal, Self
 
 AmpDtype = Literal["none", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
 Fp32Precision = Literal["ieee", "tf32"]
-KnobValue = int | str | bool | None
+KnobValue = int | float | str | bool | None
+_CUSTOM = "custom"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,11 @@ class TrainConfig:
     activation_checkpointing: bool = False
     num_threads: int | None = None
     """Intra-op threads, CPU only."""
+    custom: tuple[tuple[str, KnobValue], ...] = ()
+    """Knobs that the spec itself defines (`search.custom`), with their values; by name."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, _CUSTOM, tuple(sorted(((name, value) for name, value in self.custom), key=itemgetter(0))))
 
     @property
     def effective_batch_size(self) -> int:
@@ -48,21 +55,38 @@ class TrainConfig:
     def replace(self, **changes: Any) -> Self:
         return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, KnobValue]:
-        return dataclasses.asdict(self)
+    def value(self, knob: str) -> KnobValue:
+        """Of a built-in or custom knob. Raises KeyError for one that this configuration does not have."""
+        return self._values()[knob]
+
+    def with_values(self, values: Mapping[str, KnobValue]) -> Self:
+        """With these knobs set by name; a name that is no built-in knob is a custom one."""
+        built_in: dict[str, Any] = {name: value for name, value in values.items() if name in KNOB_NAMES}
+        own = {name: value for name, value in values.items() if name not in KNOB_NAMES}
+        return self.replace(**built_in, custom=tuple({**dict(self.custom), **own}.items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; custom knobs as a mapping of their own under `custom`, where there are any."""
+        built_in = {name: getattr(self, name) for name in KNOB_NAMES}
+        return {**built_in, _CUSTOM: dict(self.custom)} if self.custom else built_in
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`. Raises TypeError on an unknown knob."""
-        return cls(**values)
+        return cls(**{**values, _CUSTOM: tuple(dict(values.get(_CUSTOM) or ()).items())})
 
     def canonical_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[KnobValue, KnobValue]]:
         """Knobs in which the two differ: name → (own value, the other's)."""
-        mine, theirs = self.to_dict(), other.to_dict()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+        mine, theirs = self._values(), other._values()
+        pairs = {name: (mine.get(name), theirs.get(name)) for name in {**mine, **theirs}}
+        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+    def _values(self) -> dict[str, KnobValue]:
+        return {**{name: getattr(self, name) for name in KNOB_NAMES}, **dict(self.custom)}
 
 
-KNOB_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(TrainConfig))
+KNOB_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != _CUSTOM)
+"""The built-in knobs, in their order."""

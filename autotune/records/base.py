@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+
+from autotune.config import TrainConfig
 
 
 class Record(BaseModel):
     """Base of all records: frozen, closed, and able to carry a NaN loss through JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+def _with_custom_as_pairs(value: Any) -> Any:
+    custom = value.get("custom") if isinstance(value, dict) else None
+    return {**value, "custom": tuple(custom.items())} if isinstance(custom, dict) else value
+
+
+Config = Annotated[TrainConfig, BeforeValidator(_with_custom_as_pairs), PlainSerializer(TrainConfig.to_dict)]
+"""A configuration, written in every record as in `best.yaml`: custom knobs as a mapping, and only where there are any."""

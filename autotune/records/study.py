@@ -5,8 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from autotune.config import TrainConfig
-from autotune.records.base import Record
+from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 from autotune.records.trial import TrialStatus
 
@@ -66,7 +65,7 @@ class Phase(StrEnum):
 class Standing(Record):
     """One configuration among the best so far."""
 
-    config: TrainConfig
+    config: Config
     samples_per_s: float
     peak_memory_bytes: int
 
@@ -74,7 +73,7 @@ class Standing(Record):
 class Running(Record):
     """The trial that is running now."""
 
-    config: TrainConfig
+    config: Config
     purpose: str
     since_s: float
     """Elapsed budget when it was asked for."""

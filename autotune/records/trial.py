@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from autotune.config import TrainConfig
-from autotune.records.base import Record
+from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 
 
@@ -30,7 +29,7 @@ class TrialStatus(StrEnum):
 class TrialRequest(Record):
     """One trial to run. The workload itself is the spec's, which the trial's process already has."""
 
-    config: TrainConfig
+    config: Config
     seed: int
     time_limit_s: float
     """Of warm-up and timed steps, after the first one; the trial ends itself after the block in which it is spent."""
@@ -167,7 +166,7 @@ class Failure(Record):
 class TrialResult(Record):
     """Everything one trial saw, as `trials/NNNN.json` keeps it."""
 
-    config: TrainConfig
+    config: Config
     status: TrialStatus
     seed: int
     blocks: tuple[Block, ...] = ()
