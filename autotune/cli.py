@@ -261,6 +261,54 @@ def sweep(
         click.echo(path)
 
 
+@cli.command()
+@click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--strategy", default="auto,gp,tpe,random", show_default=True, help="Which to compare.")
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Searches of each.")
+@click.option("--budget", default="5m", show_default=True, help="Trial seconds of each search, at the recorded costs.")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw what was found over time: FILE.png, .svg or .html.")
+@_json_option
+@click.option("--quiet", is_flag=True, help="Show the table only.")
+def replay(
+    tables: tuple[Path, ...],
+    strategy: str,
+    seeds: int,
+    budget: str,
+    jobs: int,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise."""
+    from autotune.bench.plot import FORMATS, write_plot
+    from autotune.bench.replay import Plan
+    from autotune.bench.replay import replay as run_replay
+    from autotune.report.terminal import replay_view
+
+    budget_s = _seconds("--budget", budget)
+    if plot is not None and plot.suffix not in FORMATS:
+        raise SpecError(f"--plot: give a file that ends in {', '.join(FORMATS)}")
+    names = [name.strip() for name in strategy.split(",") if name.strip()]
+    plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs)
+    outcomes = []
+    with _stderr().status("") as status:
+        for path in tables:
+
+            def say(done: int, planned: int, name: str = path.name) -> None:
+                if not (quiet or as_json):
+                    status.update(f"{name}: {done} of {planned} searches")
+
+            outcomes.append(run_replay(path, plan, say))
+    documents = [outcome.document() for outcome in outcomes]
+    if plot is not None:
+        write_plot(plot, outcomes)
+    if as_json:
+        _print_json(documents[0] if len(documents) == 1 else {"tables": documents})
+    else:
+        _stdout().print(replay_view(documents))
+
+
 def _seconds(option: str, text: str) -> float:
     from autotune.spec.durations import parse_duration
 

@@ -6,9 +6,9 @@ import importlib
 import pkgutil
 
 from autotune.config import KNOB_NAMES
-from autotune.knobs.knob import Knob, KnobContext
+from autotune.knobs.knob import Expectation, Knob, KnobContext
 
-__all__ = ["KNOBS", "Knob", "KnobContext"]
+__all__ = ["KNOBS", "Expectation", "Knob", "KnobContext"]
 
 
 def _discover() -> tuple[Knob, ...]:

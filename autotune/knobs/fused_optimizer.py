@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from autotune.config import KnobValue
-from autotune.knobs.knob import Knob, KnobContext
+from autotune.config import KnobValue, TrainConfig
+from autotune.knobs.knob import NO_CHANGE, Expectation, Knob, KnobContext
+from autotune.records import Facts
 
 
 def _domain(_context: KnobContext) -> tuple[KnobValue, ...]:
@@ -14,4 +15,8 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     return context.facts.workload.fused_optimizer_refusal if value else None
 
 
-KNOB = Knob(name="fused_optimizer", domain=_domain, refusal=_refusal)
+def _expected(config: TrainConfig, _facts: Facts) -> Expectation:
+    return Expectation(optimizer=-0.4) if config.fused_optimizer else NO_CHANGE
+
+
+KNOB = Knob(name="fused_optimizer", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.records import Facts
@@ -28,6 +29,24 @@ class KnobContext:
         return self.facts.device.kind == "cpu"
 
 
+class Expectation(NamedTuple):
+    """What a value should change against the untuned one, before anything has been measured, as natural logarithms."""
+
+    time: float = 0.0
+    """Of the seconds that forward and backward take for a sample."""
+    memory: float = 0.0
+    """Of the bytes that each sample of a micro-batch adds."""
+    optimizer: float = 0.0
+    """Of the seconds of the optimizer's update."""
+
+
+NO_CHANGE = Expectation()
+
+
+def _nothing(_config: TrainConfig, _facts: Facts) -> Expectation:
+    return NO_CHANGE
+
+
 def _always(_config: TrainConfig) -> bool:
     return True
 
@@ -50,6 +69,11 @@ class Knob:
     """What an untuned PyTorch user gets; silent: the default of `TrainConfig`."""
     matters: Callable[[TrainConfig], bool] = _always
     """Whether the knob has any effect in this configuration; where it has none its value is None."""
+
+    expected: Callable[[TrainConfig, Facts], Expectation] = _nothing
+    """What the knob's value in this configuration should do, where `auto` begins; other knobs may matter to it."""
+    doubt: float = 0.2
+    """Standard deviation of the expected time, in logarithms: 0.2 is give or take 20 %."""
 
     def untuned_value(self, context: KnobContext) -> KnobValue:
         return self.untuned(context) if self.untuned else _DEFAULTS[self.name]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from autotune.config import KnobValue
-from autotune.knobs.knob import Knob, KnobContext
+import math
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.knobs.knob import NO_CHANGE, Expectation, Knob, KnobContext
+from autotune.records import Facts
 
 
 def _untuned(context: KnobContext) -> KnobValue:
@@ -19,4 +22,11 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     return "CPU only" if value is not None and not context.on_cpu else None
 
 
-KNOB = Knob(name="num_threads", domain=_domain, refusal=_refusal, untuned=_untuned)
+def _expected(config: TrainConfig, facts: Facts) -> Expectation:
+    """Most of a perfect split of the work."""
+    if config.num_threads is None:
+        return NO_CHANGE
+    return Expectation(time=-0.7 * math.log(config.num_threads / facts.host.default_num_threads))
+
+
+KNOB = Knob(name="num_threads", domain=_domain, refusal=_refusal, untuned=_untuned, expected=_expected, doubt=0.3)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from autotune.config import KnobValue
-from autotune.knobs.knob import Knob, KnobContext
+import math
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.knobs.knob import NO_CHANGE, Expectation, Knob, KnobContext
+from autotune.records import Facts
 
 _MOST = 16
 _SMALLEST_SHM_BYTES = 64 * 2**20
@@ -22,4 +25,14 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     return None
 
 
-KNOB = Knob(name="num_workers", domain=_domain, refusal=_refusal)
+def _expected(config: TrainConfig, facts: Facts) -> Expectation:
+    """On a CPU, loader processes take cores from training where there are not enough for both. What loading itself
+    takes is a part of its own in the performance model."""
+    if not config.num_workers or facts.device.kind != "cpu":
+        return NO_CHANGE
+    threads = config.num_threads or facts.host.default_num_threads
+    too_many = max(threads + config.num_workers - facts.host.usable_cores, 0)
+    return Expectation(time=0.3 * math.log1p(too_many / facts.host.usable_cores))
+
+
+KNOB = Knob(name="num_workers", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.1)

@@ -18,4 +18,4 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     return "PyTorch does not pin memory for MPS" if context.facts.device.kind == "mps" else None
 
 
-KNOB = Knob(name="pin_memory", domain=_domain, refusal=_refusal)
+KNOB = Knob(name="pin_memory", domain=_domain, refusal=_refusal, doubt=0.05)

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal, NamedTuple
 
 from autotune.config import TrainConfig
-from autotune.records.base import Record
+from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 from autotune.records.trial import Block, Disturbance, Memory, TrialResult, TrialStatus, WarmUp
 
@@ -56,7 +56,7 @@ class BlockRow(NamedTuple):
 class RecordedRun(Record):
     """One process of one configuration."""
 
-    config: TrainConfig
+    config: Config
     repeat: int
     """0 for the first process of this configuration, 1 for the second, …"""
     seed: int

@@ -185,6 +185,34 @@ def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) ->
     return Text(f"{done}/{planned}  {left} left  {outcome}  {words.changes(run.config, TrainConfig())}", no_wrap=True)
 
 
+def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
+    """Strategies against recorded tables, a row each."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    headings = ("table", "strategy", "within 2 %", "seconds", "90 %", "trials", "found ÷ best", "10 %", "OOM", "score")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
+    for document in documents:
+        name = document["table"]
+        for strategy, figures in document["strategies"].items():
+            seconds, trials = figures["seconds_to_2pct"], figures["trials_to_2pct"]
+            found, ooms = figures["found_over_best"], figures["oom_trials"]
+            table.add_row(
+                name,
+                strategy,
+                f"{100 * seconds['reached']:.0f} %",
+                words.number(seconds["median"]),
+                words.number(seconds["p90"]),
+                words.number(trials["median"]),
+                f"{found['median']:.3f}",
+                f"{found['p10']:.3f}",
+                f"{ooms['median']:g}, at most {ooms['max']}",
+                f"{figures['score']:.2f}",
+            )
+            name = ""
+    legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"
+    return Group(table, Text(legend, style="dim"))
+
+
 def verification_view(found: Verification) -> RenderableType:
     """Whether a promise holds, the figures then and now, and what has changed around them."""
     head = "the promise holds" if found.holds else "the promise does not hold"

@@ -24,6 +24,11 @@ def rate(samples_per_s: float) -> str:
     return f"{samples_per_s:,.0f}" if samples_per_s >= 100 else f"{samples_per_s:.3g}"
 
 
+def number(value: float | None) -> str:
+    """Rounded; a dash for what never came about."""
+    return "–" if value is None else f"{value:.0f}"
+
+
 def setting(value: KnobValue) -> str:
     """A knob's value as YAML writes it."""
     if value is None:

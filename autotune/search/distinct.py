@@ -42,6 +42,11 @@ class DistinctSampler(BaseSampler):
         point = next((point for point in self._around(proposal) if self._space.config_at(point) not in tried), None)
         return point or proposal
 
+    def prediction(self, config: TrainConfig) -> dict[str, float] | None:
+        """What the inner sampler expects of `config`, where it is one that predicts."""
+        predict = getattr(self._inner, "prediction", None)
+        return predict(config) if predict else None
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:

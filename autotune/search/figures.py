@@ -14,7 +14,11 @@ _WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
 
 def is_ok(record: TrialRecord) -> bool:
     """Whether the trial came to a figure; one that was stopped early has a rougher one."""
-    return record.result.status in _WITH_FIGURES and bool(record.result.blocks)
+    return has_figure(record.result)
+
+
+def has_figure(result: TrialResult) -> bool:
+    return result.status in _WITH_FIGURES and bool(result.blocks)
 
 
 def samples_per_s(record: TrialRecord) -> float:

@@ -15,23 +15,22 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, StudyMismatch
 from autotune.records import Purpose, TrialRecord
-from autotune.search.distinct import tried_configs
+from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.identity import differences
 from autotune.search.space import Space
 from autotune.search.strategies import Learning
+from autotune.search.telling import ask, tell
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
 
-_FEASIBLE, _INFEASIBLE = -1.0, 1.0
 _NAME = "autotune"
 _IDENTITY, _FINISHED, _ORIGIN = "identity", "finished", "origin"
 
@@ -43,7 +42,7 @@ class Ledger:
         self,
         folder: StudyFolder,
         space: Space,
-        sampler: BaseSampler,
+        sampler: DistinctSampler,
         learning: Learning,
         identity: dict[str, Any],
         origin: Path,
@@ -54,6 +53,7 @@ class Ledger:
         """
         self._folder = folder
         self._space = space
+        self._sampler = sampler
         self._learning = learning
         self.records = folder.read_trials()
         self._storage, self._study = _open_study(folder, sampler)
@@ -87,8 +87,7 @@ class Ledger:
     def ask(self) -> tuple[int, TrainConfig]:
         """The next Optuna trial, and the configuration that it proposes."""
         with _speaking_of(self._folder.database):
-            trial = self._study.ask(dict(self._space.distributions))
-            config = self._space.config_at(trial.params)
+            trial, config = ask(self._study, self._sampler, self._space)
             for knob, value in config.to_dict().items():
                 trial.set_user_attr(knob, value)
         return trial.number, config
@@ -133,16 +132,7 @@ class Ledger:
         trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
         trial.set_user_attr("status", str(record.result.status))
         trial.set_user_attr("record", record.number)
-        feasible = is_ok(record)
-        # Optuna reads constraints by position and wants them on all trials or none; a crash may have come after this.
-        if not trial.constraints:
-            trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
-        if feasible:
-            self._study.tell(number, samples_per_s(record))
-        elif self._learning is Learning.WORST_VALUE:
-            self._study.tell(number, self._worst_value())
-        else:
-            self._study.tell(number, state=TrialState.PRUNED)
+        tell(self._study, trial, record.result, learning=self._learning, worst=self._worst_value())
 
     def _worst_value(self) -> float:
         return min(map(samples_per_s, self.measured()), default=0.0)
@@ -185,7 +175,7 @@ def read_origin(folder: StudyFolder) -> Path:
     return Path(attributes.get(_ORIGIN, Path.cwd()))
 
 
-def _open_study(folder: StudyFolder, sampler: BaseSampler) -> tuple[RDBStorage, optuna.Study]:
+def _open_study(folder: StudyFolder, sampler: DistinctSampler) -> tuple[RDBStorage, optuna.Study]:
     with _speaking_of(folder.database):
         storage = _open_storage(folder.database)
         study = optuna.create_study(

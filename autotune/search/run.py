@@ -17,7 +17,6 @@ from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
 from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
-from autotune.search.distinct import DistinctSampler
 from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
@@ -26,7 +25,8 @@ from autotune.search.runner import OnProgress, TrialRunner
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.stability import Stability
-from autotune.search.strategies import STRATEGIES
+from autotune.search.strategies import STRATEGIES, StrategyContext
+from autotune.search.telling import sampler_of
 from autotune.spec import LoadedSpec
 from autotune.store import StudyFolder
 
@@ -128,9 +128,14 @@ class _Study:
     ) -> _Study:
         spec = loaded.spec
         strategy = STRATEGIES[spec.strategy.name]
-        planned = [space.baseline, *expert_seeds(space)]
-        seed = spec.strategy.seed
-        sampler = DistinctSampler(strategy.build(space, seed), space, planned, seed)
+        context = StrategyContext(
+            space=space,
+            facts=facts,
+            seed=spec.strategy.seed,
+            seconds_left=lambda: budget.search_remaining_s,
+            folder=loaded.folder,
+        )
+        sampler = sampler_of(strategy, context)
         identity = study_identity(spec_json, space, facts)
         ledger = Ledger(folder, space, sampler, strategy.learns_failures_as, identity, loaded.folder)
         budget.carry_over(ledger.elapsed_s)

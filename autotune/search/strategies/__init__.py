@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from autotune.search.strategies.strategy import Learning, Strategy
+from autotune.search.strategies.strategy import Learning, Strategy, StrategyContext
 
-__all__ = ["STRATEGIES", "Learning", "Strategy"]
+__all__ = ["STRATEGIES", "Learning", "Strategy", "StrategyContext"]
 
 
 def _discover() -> dict[str, Strategy]:

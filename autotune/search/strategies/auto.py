@@ -1,9 +1,191 @@
-"""The default: the Gaussian process, which needs the fewest trials on spaces like these."""
+"""The default: a performance model that knows how training behaves, asked for the best use of the next seconds.
+
+After each trial the model of `search/performance` is fitted to all trials so far; the next is the configuration of the
+largest expected improvement for each second that it would cost. Where the model turns out to predict badly, Optuna's
+Gaussian process takes over, from the same trials.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.config import TrainConfig
+from autotune.records import Facts
+from autotune.search.performance import OBSERVATION, Observation, PerformanceModel
+from autotune.search.performance.model import log_interval
+from autotune.search.performance.proposal import Proposer
+from autotune.search.space import Space
 from autotune.search.strategies import gp
+from autotune.search.strategies.options import build_with
+from autotune.search.strategies.strategy import Learning, Strategy, StrategyContext
 
-STRATEGY = dataclasses.replace(gp.STRATEGY, name="auto")
+log = logging.getLogger(__name__)
+
+_PREDICTED = "predicted"
+"""Attribute of a trial, as `telling` sets it: what the model expected."""
+_LARGEST_SURPRISE = 3.0
+"""Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
+
+
+class AutoSampler(BaseSampler):
+    """Proposes from the performance model; from `fallback` where there is nothing to fit one to, or it fails.
+
+    All that it knows of trials it reads from the study: it works with any storage, after a resume, and with several
+    trials in flight. Over parameters that are not those of `space` it is its fallback.
+    """
+
+    def __init__(
+        self,
+        space: Space | None,
+        facts: Facts | None,
+        fallback: BaseSampler,
+        *,
+        seed: int = 0,
+        seconds_left: Callable[[], float] = lambda: math.inf,
+        distrust_after: int = 8,
+        least_skill: float = 0.3,
+    ) -> None:
+        """`distrust_after`: trials before the model may be given up. `least_skill`: share of the variance between
+        trials that it has to explain by then."""
+        self._space = space
+        self._fallback = fallback
+        self._seconds_left = seconds_left
+        self._distrust_after = distrust_after
+        self._least_skill = least_skill
+        self._model = PerformanceModel(space, facts) if space and facts else None
+        self._proposer = Proposer(space, seed) if space else None
+        self._fitted_to: tuple[int, ...] = ()
+        self.gave_up: str | None = None
+        """Why the fallback proposes; None while the model does."""
+
+    @property
+    def model(self) -> PerformanceModel | None:
+        """As fitted for the last proposal; None before the first trial with a figure."""
+        return self._model if self._fitted_to else None
+
+    def prediction(self, config: TrainConfig) -> dict[str, float] | None:
+        """What the model now expects of a run of `config`, with its 95 % interval; None while there is none."""
+        model = self.model
+        if model is None:
+            return None
+        mean, doubt = model.predict(model.encoding.table([config]))
+        value, low, high = log_interval(float(mean[0]), math.hypot(float(doubt[0]), model.noise))
+        return {"samples_per_s": value, "low": low, "high": high}
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        if self._space is not None and self._is_about(self._space, study):
+            return dict(self._space.distributions)
+        return self._fallback.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        point = self._from_model(study, trial) if self._space and search_space == self._space.distributions else None
+        if point is not None:
+            return point
+        inferred = self._fallback.infer_relative_search_space(study, trial)
+        return self._fallback.sample_relative(study, trial, inferred or search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._fallback.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._fallback.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        self._fallback.after_trial(study, trial, state, values)
+
+    def reseed_rng(self) -> None:
+        self._fallback.reseed_rng()
+
+    def _is_about(self, space: Space, study: Study) -> bool:
+        trials = study.get_trials(deepcopy=False)
+        return all(trial.params.keys() <= space.distributions.keys() for trial in trials)
+
+    def _from_model(self, study: Study, trial: FrozenTrial) -> dict[str, int] | None:
+        space, model, proposer = self._space, self._model, self._proposer
+        if space is None or model is None or proposer is None:
+            return None
+        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        seen = [
+            (space.config_at(other.params), Observation.from_dict(other.user_attrs[OBSERVATION]), other)
+            for other in trials
+            if OBSERVATION in other.user_attrs and other.params.keys() == space.distributions.keys()
+        ]
+        figures = [config for config, observation, _ in seen if observation.has_figure]
+        if not figures:
+            return None
+        pending = [
+            space.config_at(other.params)
+            for other in trials
+            if other.state is TrialState.RUNNING and other.params.keys() == space.distributions.keys()
+        ]
+        model.fit([(config, observation) for config, observation, _ in seen], pending)
+        self._fitted_to = tuple(other.number for _, _, other in seen)
+        if self.gave_up is None:
+            self.gave_up = self._fault(model, [(observation, other) for _, observation, other in seen])
+            if self.gave_up:
+                log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
+        if self.gave_up is not None:
+            return None
+        taken = {config for config, _, _ in seen} | set(pending)
+        proposal = proposer.propose(model, figures, taken, self._seconds_left())
+        return space.indices_of(proposal.config) if proposal else None
+
+    def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:
+        """What speaks against the model, once there are trials enough to say so."""
+        if sum(observation.has_figure for observation, _ in seen) < self._distrust_after:
+            return None
+        surprises = [surprise for observation, trial in seen if (surprise := _surprise(observation, trial)) is not None]
+        recent = surprises[-self._distrust_after :]
+        size = float(np.sqrt(np.mean(np.square(recent)))) if len(recent) >= self._distrust_after else 0.0
+        if size > _LARGEST_SURPRISE:
+            return f"its last {len(recent)} predictions were off by {size:.1f} times their own uncertainty"
+        skill = model.skill()
+        if skill < self._least_skill:
+            return f"it explains {100 * max(skill, 0):.0f} % of what sets the trials apart"
+        return None
+
+
+def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:
+    """How many of its own standard deviations a prediction was off by."""
+    predicted = trial.user_attrs.get(_PREDICTED)
+    if not predicted or observation.samples_per_s is None:
+        return None
+    doubt = math.log(predicted["high"] / predicted["low"]) / (2 * 1.96)
+    return math.log(observation.samples_per_s / predicted["samples_per_s"]) / doubt
+
+
+def build(context: StrategyContext) -> BaseSampler:
+    def auto(*, distrust_after: int = 8, least_skill: float = 0.3) -> BaseSampler:
+        return AutoSampler(
+            context.space,
+            context.facts,
+            gp.build(StrategyContext(space=context.space, facts=context.facts, seed=context.seed)),
+            seed=context.seed,
+            seconds_left=context.seconds_left,
+            distrust_after=distrust_after,
+            least_skill=least_skill,
+        )
+
+    return build_with(auto, context.args)
+
+
+STRATEGY = Strategy(
+    name="auto",
+    build=build,
+    learns_failures_as=Learning.WORST_VALUE,
+    begins_by_itself=True,
+    warm_up=gp.warm_up,
+)

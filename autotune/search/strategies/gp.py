@@ -5,15 +5,16 @@ from __future__ import annotations
 import optuna
 from optuna.samplers import BaseSampler, GPSampler
 
-from autotune.search.space import Space
-from autotune.search.strategies.strategy import Learning, Strategy
+from autotune.search.strategies.options import build_with
+from autotune.search.strategies.strategy import Learning, Strategy, StrategyContext
 
 _STARTUP_TRIALS = 5
 """The baseline and the expert's seeds are start enough; Optuna's own default would add random ones."""
 
 
-def build(_space: Space, seed: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=_STARTUP_TRIALS, warn_independent_sampling=False)
+def build(context: StrategyContext) -> BaseSampler:
+    ours = {"seed": context.seed, "n_startup_trials": _STARTUP_TRIALS, "warn_independent_sampling": False}
+    return build_with(GPSampler, context.args, **ours)
 
 
 def warm_up() -> None:

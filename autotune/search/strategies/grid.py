@@ -10,8 +10,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from autotune.errors import SpecError
-from autotune.search.space import Space
-from autotune.search.strategies.strategy import Learning, Strategy
+from autotune.search.strategies.strategy import Learning, Strategy, StrategyContext
 
 
 class _Lowest(BaseSampler):
@@ -34,8 +33,8 @@ class _Lowest(BaseSampler):
         return 0
 
 
-def build(space: Space, _seed: int) -> BaseSampler:
-    if space.size == float("inf"):
+def build(context: StrategyContext) -> BaseSampler:
+    if context.space.size == float("inf"):
         raise SpecError("strategy.name: the space is too large for a grid; narrow `search`, or choose auto")
     return _Lowest()
 

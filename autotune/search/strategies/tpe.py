@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from optuna.samplers import BaseSampler, TPESampler
 
-from autotune.search.space import Space
-from autotune.search.strategies.strategy import Learning, Strategy
+from autotune.search.strategies.options import build_with
+from autotune.search.strategies.strategy import Learning, Strategy, StrategyContext
 
 
-def build(_space: Space, seed: int) -> BaseSampler:
-    return TPESampler(seed=seed)
+def build(context: StrategyContext) -> BaseSampler:
+    return build_with(TPESampler, context.args, seed=context.seed)
 
 
 STRATEGY = Strategy(name="tpe", build=build, learns_failures_as=Learning.PRUNED)

@@ -1,0 +1,131 @@
+"""`replay`: strategies against a recorded table, many seeds of each, in as many processes as there are cores."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from autotune.bench import scores
+from autotune.bench.scores import Run
+from autotune.bench.session import Bench, run_search
+from autotune.errors import SpecError
+from autotune.records import Table, TrialStatus
+from autotune.search import build_space
+from autotune.search.strategies import STRATEGIES
+from autotune.spec import parse_spec
+from autotune.tables import read_table
+
+OnDone = Callable[[int, int], None]
+_FEWEST_CONFIGURATIONS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to replay."""
+
+    strategies: Sequence[str]
+    seeds: int
+    budget_s: float
+    """Of trial seconds, of each search."""
+    jobs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All searches on one table."""
+
+    table: str
+    configurations: int
+    best_samples_per_s: float
+    budget_s: float
+    random: scores.Array
+    """found ÷ best that random search is expected to have reached at each moment."""
+    runs: Mapping[str, Sequence[Run]]
+    """Strategy → one for each seed."""
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {
+            "table": self.table,
+            "configurations": self.configurations,
+            "best_samples_per_s": self.best_samples_per_s,
+            "budget_s": self.budget_s,
+            "strategies": {name: scores.summary(runs, self.random) for name, runs in self.runs.items()},
+        }
+
+
+def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: None) -> Outcome:
+    """Run the searches of `plan` on the table at `path`.
+
+    Raises SpecError for a table that cannot be read or holds too little, and for unknown strategies.
+    """
+    known = sorted(STRATEGIES.keys() - {"factory"})
+    unknown = [name for name in plan.strategies if name not in known]
+    if unknown:
+        raise SpecError(f"--strategy: no strategy '{unknown[0]}'; there are {', '.join(known)}")
+    table = read_table(path)
+    bench = bench_of(table, str(path))
+    jobs = [(name, seed) for name in plan.strategies for seed in range(plan.seeds)]
+    runs: dict[str, list[Run]] = {name: [] for name in plan.strategies}
+    # Not forked: whoever calls may have started threads, of OpenMP for one.
+    with ProcessPoolExecutor(
+        plan.jobs, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(path, plan.budget_s)
+    ) as pool:
+        for done, run in enumerate(pool.map(_search, jobs), start=1):
+            runs[run.strategy].append(run)
+            on_done(done, len(jobs))
+    return Outcome(
+        table=table.name,
+        configurations=len(table.by_config()),
+        best_samples_per_s=bench.best,
+        budget_s=plan.budget_s,
+        random=scores.expected_random(bench, plan.budget_s),
+        runs=runs,
+    )
+
+
+def bench_of(table: Table, name: str) -> Bench:
+    """The table with its space and the truth about it. Raises SpecError for one that lacks its baseline."""
+    truth = {}
+    recorded = table.by_config()
+    for config, runs in recorded.items():
+        speeds = [run.samples_per_s for run in runs if run.status is TrialStatus.OK and run.samples_per_s]
+        if speeds and len(speeds) == len(runs):
+            truth[config] = statistics.fmean(speeds)
+    space = build_space(parse_spec(table.spec, "."), table.facts).restricted_to(recorded)
+    if len(truth) < _FEWEST_CONFIGURATIONS or space.baseline not in truth:
+        raise SpecError(f"{name} holds too little: its baseline and two other configurations at the least; sweep on")
+    return Bench(table, space, truth)
+
+
+_bench: Bench | None = None
+_budget_s = 0.0
+
+
+def _prepare(path: Path, budget_s: float) -> None:
+    """Once in each process: read the table, and keep the linear algebra of GPSampler to one thread."""
+    global _bench, _budget_s
+    os.environ["OMP_NUM_THREADS"] = "1"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("autotune").setLevel(logging.ERROR)
+    _bench, _budget_s = bench_of(read_table(path), str(path)), budget_s
+
+
+def _search(job: tuple[str, int]) -> Run:
+    strategy, seed = job
+    if _bench is None:
+        raise RuntimeError("_prepare comes first")
+    began_s = time.perf_counter()
+    steps = run_search(_bench, strategy, seed=seed, budget_s=_budget_s)
+    ask_s = (time.perf_counter() - began_s) / len(steps)
+    return scores.run_of(_bench, steps, strategy=strategy, seed=seed, budget_s=_budget_s, ask_s=ask_s)

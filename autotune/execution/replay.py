@@ -1,0 +1,106 @@
+"""Trials played back from a recorded table: its costs, its failures, its noise; no process, no training, no waiting."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure
+from autotune.execution.backend import OnEvent
+from autotune.records import (
+    Block,
+    Facts,
+    Failure,
+    RecordedRun,
+    Table,
+    TrialRequest,
+    TrialResult,
+    TrialStatus,
+)
+from autotune.stats import throughput_interval
+
+_FEWEST_BLOCKS = 3
+
+
+class ReplayBackend:
+    """A backend on a clock of its own: `advance` is called with the seconds that each trial cost."""
+
+    def __init__(self, table: Table, advance: Callable[[float], None], seed: int) -> None:
+        self._facts = table.facts
+        self._runs = table.by_config()
+        self._advance = advance
+        self._random = random.Random(seed)
+
+    def facts(self, deadline_s: float) -> Facts:
+        return self._facts
+
+    def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent = lambda _event: None) -> TrialResult:
+        """One of the recorded processes, at random; its blocks drawn again, with replacement.
+
+        A request that ends hopeless trials early has this one ended after the same block as a real one. Raises
+        EnvironmentFailure for a configuration that the table lacks.
+        """
+        result = self._played(request)
+        if result.wall_s > deadline_s:
+            reason = f"not done after {deadline_s:.0f} s; its process was killed"
+            result = TrialResult(
+                config=request.config,
+                status=TrialStatus.TIMEOUT,
+                seed=request.seed,
+                wall_s=deadline_s,
+                failure=Failure(reason=reason),
+            )
+        self._advance(result.wall_s)
+        return result
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _played(self, request: TrialRequest) -> TrialResult:
+        run = self._random.choice(self._recorded(request.config))
+        if not run.blocks:
+            return _result(run, request, (), run.status, run.wall_s)
+        blocks = tuple(row.block() for row in self._random.choices(run.blocks, k=len(run.blocks)))
+        kept = _until_hopeless(blocks, request.hopeless_below)
+        status = run.status if len(kept) == len(blocks) else TrialStatus.PRUNED
+        recorded_s = sum(row.seconds for row in run.blocks)
+        wall_s = run.wall_s + sum(block.seconds for block in kept) - recorded_s
+        return _result(run, request, kept, status, max(wall_s, 0.0))
+
+    def _recorded(self, config: TrainConfig) -> list[RecordedRun]:
+        try:
+            return self._runs[config]
+        except KeyError as error:
+            raise EnvironmentFailure(f"the table holds no run of {config.canonical_json()}") from error
+
+
+def _until_hopeless(blocks: tuple[Block, ...], floor: float | None) -> tuple[Block, ...]:
+    if floor is None:
+        return blocks
+    for count in range(_FEWEST_BLOCKS, len(blocks)):
+        interval = throughput_interval(blocks[:count])
+        if interval is not None and interval.high < floor:
+            return blocks[:count]
+    return blocks
+
+
+def _result(
+    run: RecordedRun, request: TrialRequest, blocks: tuple[Block, ...], status: TrialStatus, wall_s: float
+) -> TrialResult:
+    return TrialResult.model_construct(
+        config=run.config,
+        status=status,
+        seed=request.seed,
+        blocks=blocks,
+        warm_up=run.warm_up,
+        steps=None,
+        first_gradient=None,
+        largest_activation=None,
+        memory=run.memory,
+        start_up_s=run.start_up_s,
+        wall_s=wall_s,
+        failure=Failure(reason=run.failure) if run.failure else None,
+        unreadable_samples=(),
+        output_tail="",
+    )

@@ -1,0 +1,102 @@
+"""Configurations as the numbers that the performance model computes with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.knobs import KNOBS, Knob
+from autotune.records import Facts
+from autotune.search.performance.process import Array, Rows, Scales
+from autotune.search.space import Dimension, Space
+
+_APART = ("micro_batch_size", "grad_accum_steps", "prefetch_factor")
+"""Knobs that are no part of a cell: what they do is written down, not learnt."""
+_DOUBT_OF_CUSTOM = 0.3
+"""About a knob that only its user knows."""
+_KNEE = {"cpu": 4.0}
+_KNEE_OF_ACCELERATORS = 16.0
+"""Micro-batch size at which half of a step's time does not depend on the batch, as first guess."""
+_BY_NAME = {knob.name: knob for knob in KNOBS}
+
+
+class Encoding:
+    """Turns configurations of one space into rows, each only once."""
+
+    def __init__(self, space: Space, facts: Facts) -> None:
+        self._facts = facts
+        self._cell = [dimension for dimension in space.dimensions if dimension.knob not in _APART]
+        self._codes = [{value: code for code, value in enumerate(dimension.values)} for dimension in self._cell]
+        self._knee = _KNEE.get(facts.device.kind, _KNEE_OF_ACCELERATORS)
+        self._cache: dict[TrainConfig, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+        self.knobs = [dimension.knob for dimension in self._cell]
+        self.alike = [_alike(dimension) for dimension in self._cell]
+        known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
+        self.scales = Scales(mains=tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known))
+
+    def table(self, configs: Sequence[TrainConfig]) -> Table:
+        """All that is needed to predict `configs`, a row each."""
+        rows = [self._row(config) for config in configs]
+        codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
+        numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 6)
+        return Table(codes, numbers)
+
+    def _row(self, config: TrainConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        row = self._cache.get(config)
+        if row is None:
+            codes = tuple(table.get(config.value(name), 0) for name, table in zip(self.knobs, self._codes, strict=True))
+            expected = [knob.expected(config, self._facts) for knob in KNOBS]
+            batch = config.micro_batch_size
+            numbers = (
+                float(batch),
+                float(config.grad_accum_steps),
+                float(config.num_workers),
+                math.fsum(each.time for each in expected) + math.log1p(self._knee / batch),
+                math.fsum(each.optimizer for each in expected),
+                math.fsum(each.memory for each in expected),
+            )
+            row = self._cache[config] = codes, numbers
+        return row
+
+
+class Table:
+    """Encoded configurations."""
+
+    def __init__(self, codes: np.ndarray, numbers: Array) -> None:
+        self._codes = codes
+        self._numbers = numbers
+        self.batch, self.accum, self.workers, self._time, self._optimizer, self._memory = numbers.T
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def take(self, index: Sequence[int] | np.ndarray) -> Table:
+        return Table(self._codes[index], self._numbers[index])
+
+    def for_compute(self) -> Rows:
+        """Of the logarithm of compute seconds per sample."""
+        return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), self._time)
+
+    def for_optimizer(self) -> Rows:
+        """Of the logarithm of the optimizer's seconds per step; what the batch is does not matter to it."""
+        return Rows(self._codes, np.zeros(len(self)), np.zeros(len(self)), self._optimizer)
+
+    def for_memory(self) -> Rows:
+        """Of the logarithm of the bytes that each sample of a micro-batch adds; accumulation adds none."""
+        return Rows(self._codes, np.log2(self.batch), np.zeros(len(self)), self._memory)
+
+
+def _alike(dimension: Dimension) -> Array:
+    """How far values of a knob behave alike: numbers do the more, the nearer they are; anything else not at all."""
+    numbers = [_number(value) for value in dimension.values]
+    if any(number is None for number in numbers):
+        return np.eye(len(dimension.values))
+    places = np.log2(1 + np.abs(np.array(numbers, dtype=float)))
+    return np.asarray(np.exp(-0.5 * (places[:, None] - places[None, :]) ** 2))
+
+
+def _number(value: KnobValue) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,108 @@
+"""Peak memory, near m0 + m1(cell)·b, and where it ends: the wall is approached from what fitted, not run into."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import ndtr
+
+from autotune.search.performance.encoding import Encoding, Table
+from autotune.search.performance.observation import Observation
+from autotune.search.performance.process import AdditiveProcess, Array, Scales
+
+_STATIC_SHARE = 0.6
+"""Of the memory of a single trial, taken not to grow with the batch, until two trials tell."""
+_USABLE = 0.95
+"""Of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
+_DOUBT = 0.25
+"""Of what a knob does to the memory, in logarithms, around what its file expects."""
+_NOISE = 0.03
+_LARGEST_ERROR = 0.6
+_WALL_STEPS = 9
+_RISK = (0.5, 0.8, 0.95)
+"""Least probability to fit of a trial that may be proposed, after 0, 1, 2 and more trials that ran out."""
+
+
+class MemoryModel:
+    """Learns from the peaks of trials that fitted, and from those that did not that the wall is below theirs."""
+
+    def __init__(self, encoding: Encoding, limit_bytes: float) -> None:
+        knobs = len(encoding.alike)
+        scales = Scales(
+            mains=(_DOUBT,) * knobs,
+            pairs=0.05,
+            knee=0.02,
+            curve=0.03,
+            curve_by_knob=0.02,
+            accumulation=0.0,
+            residual=0.02,
+            noise=_NOISE,
+        )
+        self._process = AdditiveProcess(encoding.alike, scales)
+        self._limit_bytes = limit_bytes * _USABLE
+        self._static_bytes = 0.0
+        self._wall: tuple[float, float] = (0.0, 0.0)
+        self._failures: Table | None = None
+        self._known = False
+
+    def fit(self, table: Table, seen: list[Observation]) -> None:
+        """`table`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
+        fitted = [n for n, one in enumerate(seen) if one.has_figure and one.memory_bytes]
+        failed = [n for n, one in enumerate(seen) if one.is_oom]
+        self._failures = table.take(failed) if failed else None
+        self._known = bool(fitted)
+        if not fitted:
+            return
+        rows, used = table.take(fitted), np.array([float(seen[n].memory_bytes or 0) for n in fitted])
+        self._static_bytes = _static_bytes(rows.batch, used)
+        grown = np.maximum(used - self._static_bytes, 0.01 * used)
+        errors = np.minimum(_NOISE * used / grown, _LARGEST_ERROR)
+        if len(set(rows.batch)) == 1:  # nothing tells what is static from what grows
+            errors = np.full(len(used), _LARGEST_ERROR)
+        self._process.fit(rows.for_memory(), np.log(grown / rows.batch), errors)
+        highest = float(used.max())
+        lowest = min([self._limit_bytes, *(self._peak_bytes(table.take(failed)) if failed else ())])
+        self._wall = (min(highest, self._limit_bytes), max(lowest, highest * 1.01) if failed else self._limit_bytes)
+
+    def probability_to_fit(self, table: Table) -> Array:
+        """Of each row. 0 for what needs no less than a trial that ran out."""
+        if not self._known:
+            return np.ones(len(table))
+        growth, doubt = self._process.predict(table.for_memory())
+        grown = np.exp(growth) * table.batch
+        peak = self._static_bytes + grown
+        doubt = np.maximum(doubt * grown / peak, 0.01)
+        low, high = self._wall
+        walls = np.linspace(low, high, _WALL_STEPS) if self._failures is not None else np.array([high])
+        chances = ndtr((np.log(walls)[None, :] - np.log(peak)[:, None]) / doubt[:, None]).mean(axis=1)
+        if self._failures is not None:
+            for at, size in zip(self._peak_bytes(self._failures), self._failures.batch, strict=True):
+                chances = np.where((table.batch >= size) & (peak >= 0.98 * at), 0.0, chances)
+        return np.asarray(chances)
+
+    @property
+    def least_probability(self) -> float:
+        """Below it a configuration is not worth the risk; the more trials have run out of memory, the higher."""
+        failures = 0 if self._failures is None else len(self._failures)
+        return _RISK[min(failures, len(_RISK) - 1)]
+
+    def _peak_bytes(self, table: Table) -> Array:
+        return np.asarray(self._static_bytes + np.exp(self._process.mean(table.for_memory())) * table.batch)
+
+
+def _static_bytes(batch: Array, used: Array) -> float:
+    """Intercept of a robust line through (batch, bytes): of the lowest usage seen at each batch size."""
+    lowest = {size: float(used[batch == size].min()) for size in sorted(set(batch.tolist()))}
+    least = min(lowest.values())
+    if len(lowest) == 1:
+        return _STATIC_SHARE * least
+    sizes = list(lowest)
+    slopes = [
+        (lowest[large] - lowest[small]) / (large - small)
+        for place, small in enumerate(sizes)
+        for large in sizes[place + 1 :]
+    ]
+    slope = max(float(np.median(slopes)), 0.0)
+    intercept = float(np.median([lowest[size] - slope * size for size in sizes]))
+    return min(max(intercept, 0.0), 0.98 * least) if math.isfinite(intercept) else _STATIC_SHARE * least

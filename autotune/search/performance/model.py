@@ -1,0 +1,148 @@
+"""The parts put together: throughput, memory and cost of any configuration, each with how far it may be off."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from autotune.config import TrainConfig
+from autotune.records import Facts
+from autotune.search.performance.costs import TrialCosts
+from autotune.search.performance.encoding import Encoding, Table
+from autotune.search.performance.loading import Loading, learn_loading
+from autotune.search.performance.memory import MemoryModel
+from autotune.search.performance.observation import Observation
+from autotune.search.performance.process import AdditiveProcess, Array, Scales
+from autotune.search.space import Space
+
+_SHARPNESS = 6.0
+"""Of the larger of computing and loading, as a norm: where both take equally long, a step takes 12 % longer than
+either, because they do not interlock perfectly."""
+_OF_THE_WHOLE = 0.01
+"""Standard deviation of what no part explains, in logarithms."""
+_OPTIMIZER_DOUBTS = {"fused_optimizer": 0.4, "num_threads": 0.3, "compile": 0.2}
+_OPTIMIZER_DOUBT = 0.1
+_SHORTEST_S = 1e-7
+_GUESS_ERROR = 0.05
+"""Of a trial in flight, taken to come out as predicted."""
+
+
+class Prediction(NamedTuple):
+    """ln(samples per second), and its standard deviation: of the configuration, not of one run of it."""
+
+    mean: Array
+    doubt: Array
+
+
+class PerformanceModel:
+    """Fitted anew for each question to all trials so far; the scales of its processes are kept between."""
+
+    def __init__(self, space: Space, facts: Facts) -> None:
+        self.encoding = Encoding(space, facts)
+        self._cores = facts.host.usable_cores
+        on_cpu = facts.device.kind == "cpu"
+        limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
+        self._compute = AdditiveProcess(self.encoding.alike, self.encoding.scales)
+        self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding.knobs))
+        self.memory = MemoryModel(self.encoding, float(limit))
+        self.loading = Loading()
+        self.costs = TrialCosts([])
+        self._table = self.encoding.table([])
+
+    def fit(self, trials: Sequence[tuple[TrainConfig, Observation]], pending: Sequence[TrainConfig] = ()) -> None:
+        """Needs at least one trial with a figure. `pending`: trials in flight, expected to come out as predicted."""
+        self.memory.fit(self.encoding.table([config for config, _ in trials]), [seen for _, seen in trials])
+        self.costs = TrialCosts(trials)
+        done = [(config, seen) for config, seen in trials if seen.has_figure]
+        self.loading = learn_loading(done, self._cores)
+        self._table = self.encoding.table([config for config, _ in done])
+        self._fit_parts(self._table, [seen for _, seen in done], None)
+        if pending:
+            self._fit_parts(self._table, [seen for _, seen in done], self.encoding.table(pending))
+
+    def predict(self, table: Table) -> Prediction:
+        parts = self._parts(table)
+        shares = parts.shares
+        variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
+        return Prediction(np.log(table.batch * table.accum / parts.step_s), np.sqrt(variance))
+
+    def step_s(self, table: Table) -> Array:
+        return self._parts(table).step_s
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of ln(throughput) between runs of one configuration, as far as the trials tell."""
+        return self._compute.noise
+
+    def skill(self) -> float:
+        """Share of the variance of the logarithm of compute time that each trial's prediction from all others explains;
+        1: all of it, 0 or less: a plain mean would do as well."""
+        rows = self._table.for_compute()
+        errors, _ = self._compute.leave_one_out()
+        measured = self._compute.values
+        spread = float(((measured - measured.mean()) ** 2).sum()) if len(rows.prior) else 0.0
+        return 1 - float((errors**2).sum()) / spread if spread else 1.0
+
+    def _fit_parts(self, table: Table, seen: Sequence[Observation], pending: Table | None) -> None:
+        micro_steps = table.accum
+        compute_s = np.array([one.compute_s for one in seen]) / micro_steps / table.batch
+        optimizer_s = np.array([one.optimizer_s for one in seen])
+        errors = np.array([one.relative_error for one in seen])
+        for process, rows_of, seconds in (
+            (self._compute, Table.for_compute, compute_s),
+            (self._optimizer, Table.for_optimizer, optimizer_s),
+        ):
+            rows, values, doubts = rows_of(table), np.log(np.maximum(seconds, _SHORTEST_S)), errors
+            if pending is not None:
+                guessed = rows_of(pending)
+                values = np.concatenate([values, process.mean(guessed)])
+                doubts = np.concatenate([doubts, np.full(len(pending), _GUESS_ERROR)])
+                rows = rows.followed_by(guessed)
+            process.fit(rows, values, doubts, pending=0 if pending is None else len(pending))
+
+    def _parts(self, table: Table) -> _Parts:
+        compute, compute_doubt = self._compute.predict(table.for_compute())
+        optimizer, optimizer_doubt = self._optimizer.predict(table.for_optimizer())
+        loading, loading_doubt = self.loading.predict(table.workers)
+        compute_s, loading_s = np.exp(compute) * table.batch, np.exp(loading) * table.batch
+        optimizer_s = np.exp(optimizer) / table.accum  # of one micro-batch's share
+        busy_s = compute_s + optimizer_s
+        together = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
+        larger_s = np.exp(np.logaddexp(*together) / _SHARPNESS)
+        of_busy = np.exp(together[0] - np.logaddexp(*together))
+        shared = table.workers > 0
+        period_s = np.where(shared, larger_s, busy_s + loading_s)
+        share_busy = np.where(shared, of_busy, busy_s / period_s)
+        shares = np.stack([share_busy * compute_s / busy_s, share_busy * optimizer_s / busy_s, 1 - share_busy])
+        return _Parts(period_s * table.accum, shares, np.stack([compute_doubt, optimizer_doubt, loading_doubt]))
+
+
+class _Parts(NamedTuple):
+    """Of compute, optimizer and loading, a row each."""
+
+    step_s: Array
+    shares: Array
+    """How much of a relative change of a part is one of the step's time."""
+    doubts: Array
+
+
+def _optimizer_scales(knobs: Sequence[str]) -> Scales:
+    return Scales(
+        level=2.0,
+        mains=tuple(_OPTIMIZER_DOUBTS.get(knob, _OPTIMIZER_DOUBT) for knob in knobs),
+        pairs=0.1,
+        knee=0.0,
+        curve=0.0,
+        curve_by_knob=0.0,
+        accumulation=0.0,
+        residual=0.05,
+        noise=0.1,
+    )
+
+
+def log_interval(mean: float, doubt: float) -> tuple[float, float, float]:
+    """A figure with its 95 % interval, from the mean and the standard deviation of its logarithm."""
+    return math.exp(mean), math.exp(mean - 1.96 * doubt), math.exp(mean + 1.96 * doubt)

@@ -1,0 +1,89 @@
+"""What one trial tells the performance model; kept as an attribute of the Optuna trial, and so in any storage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from autotune.records import StepPhase, TrialResult, TrialStatus
+from autotune.stats import relative_standard_error, throughput, undisturbed
+
+OBSERVATION = "observation"
+"""Name of the attribute."""
+_LARGEST_ERROR = 0.5
+"""Of a figure that one block alone carries, and whose spread nobody knows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """All times in seconds of one optimizer step, unless said otherwise; None where the trial came to no figure."""
+
+    status: str
+    wall_s: float
+    """From the request to the end of the process."""
+    overhead_s: float
+    """The part of it outside training steps."""
+    first_step_s: float | None = None
+    """With compilation, and everything else that happens once."""
+    samples_per_s: float | None = None
+    relative_error: float = _LARGEST_ERROR
+    """Standard error of `samples_per_s` over its value, inside this run."""
+    data_wait_s: float = 0.0
+    compute_s: float = 0.0
+    """Forward, backward, and the copies to the device."""
+    optimizer_s: float = 0.0
+    memory_bytes: int | None = None
+    """What a memory limit counts: reserved on an accelerator, resident on a CPU. Also of a trial that ran out of it."""
+
+    @property
+    def has_figure(self) -> bool:
+        return self.samples_per_s is not None
+
+    @property
+    def is_oom(self) -> bool:
+        return self.status == TrialStatus.OOM
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(**values)
+
+
+def observe(result: TrialResult) -> Observation:
+    """What `result` tells, over the blocks that nothing disturbed."""
+    outside_s = max(result.wall_s - result.training_s, 0.0)
+    first_step_s = result.warm_up.first_step_s if result.warm_up else None
+    memory = result.memory
+    used = None if memory is None else memory.reserved_bytes or memory.resident_bytes
+    plain = Observation(
+        status=str(result.status),
+        wall_s=result.wall_s,
+        overhead_s=outside_s,
+        first_step_s=first_step_s,
+        memory_bytes=used,
+    )
+    blocks = undisturbed(result.blocks)
+    if result.status not in (TrialStatus.OK, TrialStatus.PRUNED) or not blocks:
+        return plain
+    steps = sum(block.steps for block in blocks)
+
+    def per_step_s(*phases: StepPhase) -> float:
+        return math.fsum(block.phases.get(phase, 0.0) for block in blocks for phase in phases) / steps
+
+    step_s = math.fsum(block.seconds for block in blocks) / steps
+    parts_s: dict[str, Any] = {
+        "data_wait_s": per_step_s("data_wait"),
+        "compute_s": per_step_s("forward_backward", "copy"),
+        "optimizer_s": per_step_s("optimizer"),
+    }
+    whole_s = math.fsum(parts_s.values())
+    if whole_s <= 0:  # a backend that times no phases
+        parts_s, whole_s = parts_s | {"compute_s": step_s}, step_s
+    # Phases cover the host's clock or the device's, blocks the host's: what is modelled has to add up to the latter.
+    scaled: dict[str, Any] = {name: seconds * step_s / whole_s for name, seconds in parts_s.items()}
+    error = relative_standard_error(blocks)
+    figures: dict[str, Any] = {"samples_per_s": throughput(blocks), "relative_error": min(error, _LARGEST_ERROR)}
+    return replace(plain, **figures, **scaled)

@@ -1,0 +1,210 @@
+"""An additive Gaussian process over knobs: what each knob does, what pairs of them do together, a curve over the batch.
+
+Duvenaud, Nickisch & Rasmussen, "Additive Gaussian Processes" (NeurIPS 2011): functions of few inputs each, added up,
+need far fewer values than one function of all of them, and say what they have learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+
+Array = NDArray[np.float64]
+
+_JITTER = 1e-8
+_KNEES = (2.0, 8.0, 32.0, 128.0)
+"""Micro-batch sizes at which half the time of a step would not depend on the batch: of small models, and of large ones
+on wide devices."""
+_CURVE_LENGTH = 1.5
+"""Doublings of the batch over which the curve's deviation from its prior stays alike."""
+_TUNED_DOUBT = 0.7
+"""How far the scales may move from their priors: the standard deviation of their logarithms."""
+_FEWEST_TO_TUNE, _MOST_TO_TUNE = 6, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scales:
+    """Standard deviations, on the scale of logarithms, before anything has been measured."""
+
+    level: float = 2.0
+    """Of the whole: how fast this model on this machine is."""
+    mains: tuple[float, ...]
+    """Of each knob's own effect, around what its file expects."""
+    pairs: float = 0.12
+    """Of what two knobs do together beyond that."""
+    knee: float = 0.35
+    """Of the weight of each curve log(1 + knee ÷ b)."""
+    curve: float = 0.10
+    """Of a smooth deviation from those."""
+    curve_by_knob: float = 0.12
+    """Of how much that deviation differs between values of a knob."""
+    accumulation: float = 0.03
+    """Of what accumulation does to the time of a micro-batch."""
+    residual: float = 0.03
+    """Of what is a configuration's own."""
+    noise: float = 0.05
+    """Of fresh processes of one configuration, beyond what their blocks show."""
+
+
+class Rows(NamedTuple):
+    """Configurations as numbers, a row each."""
+
+    codes: NDArray[np.intp]
+    """(rows, knobs): the index of each knob's value."""
+    log2_batch: Array
+    log2_accum: Array
+    prior: Array
+    """What is expected before anything has been measured, up to the level."""
+
+    def followed_by(self, other: Rows) -> Rows:
+        return Rows(
+            np.concatenate([self.codes, other.codes]),
+            np.concatenate([self.log2_batch, other.log2_batch]),
+            np.concatenate([self.log2_accum, other.log2_accum]),
+            np.concatenate([self.prior, other.prior]),
+        )
+
+
+class Fitted(NamedTuple):
+    rows: Rows
+    values: Array
+    factor: tuple[Array, bool]
+    weights: Array
+    """K⁻¹ (y − prior)."""
+
+
+class AdditiveProcess:
+    """Gaussian process regression; `alike[k]` is the correlation matrix of the values of knob `k`."""
+
+    def __init__(self, alike: Sequence[Array], scales: Scales) -> None:
+        self._alike = list(alike)
+        self._scales = scales
+        self._factors = np.zeros(6)
+        """Logarithms of what the scales of the groups are multiplied by."""
+        self._tuned_at = 0
+        self._fitted: Fitted | None = None
+
+    @property
+    def noise(self) -> float:
+        return self._scales.noise * math.exp(self._factors[5])
+
+    @property
+    def values(self) -> Array:
+        """What it was fitted to."""
+        return self._require().values
+
+    def fit(self, rows: Rows, values: Array, errors: Array, *, pending: int = 0) -> None:
+        """Condition on `values` with standard errors `errors`; the last `pending` of them are guesses of our own, that
+        make their surroundings certain but teach nothing about the scales."""
+        groups = self._groups(rows, rows)
+        real = len(values) - pending
+        if real >= _FEWEST_TO_TUNE and real >= 1.25 * self._tuned_at:
+            some = np.linspace(0, real - 1, min(real, _MOST_TO_TUNE)).astype(int)
+            self._tune([group[np.ix_(some, some)] for group in groups], (values - rows.prior)[some], errors[some])
+            self._tuned_at = real
+        covariance = self._weighted(groups, self._factors)
+        covariance[np.diag_indices_from(covariance)] += errors**2 + self.noise**2 + _JITTER
+        factor = cho_factor(covariance, lower=True)
+        self._fitted = Fitted(rows, values, factor, cho_solve(factor, values - rows.prior))
+
+    def mean(self, rows: Rows) -> Array:
+        fitted = self._require()
+        return np.asarray(rows.prior + self._between(rows, fitted.rows) @ fitted.weights)
+
+    def predict(self, rows: Rows) -> tuple[Array, Array]:
+        """Mean and standard deviation of the noise-free value."""
+        fitted = self._require()
+        cross = self._between(rows, fitted.rows)
+        mean = rows.prior + cross @ fitted.weights
+        explained = np.einsum("ij,ji->i", cross, cho_solve(fitted.factor, cross.T))
+        variance = np.maximum(self._own_variance(rows) - explained, 1e-10)
+        return np.asarray(mean), np.sqrt(variance)
+
+    def leave_one_out(self) -> tuple[Array, Array]:
+        """Error of the prediction of each value from all others, and its standard deviation, noise included.
+
+        Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), equations 5.10 to 5.12.
+        """
+        fitted = self._require()
+        inverse_diagonal = np.diag(cho_solve(fitted.factor, np.eye(len(fitted.weights))))
+        return fitted.weights / inverse_diagonal, 1 / np.sqrt(inverse_diagonal)
+
+    def _require(self) -> Fitted:
+        if self._fitted is None:
+            raise ValueError("fit comes first")
+        return self._fitted
+
+    def _between(self, left: Rows, right: Rows) -> Array:
+        return self._weighted(self._groups(left, right), self._factors)
+
+    def _weighted(self, groups: Sequence[Array], factors: Array) -> Array:
+        scaled = np.exp(2 * factors[: len(groups) - 1])
+        whole = groups[0].copy()
+        for group, scale in zip(groups[1:], scaled, strict=True):
+            whole += scale * group
+        return whole
+
+    def _groups(self, left: Rows, right: Rows) -> list[Array]:
+        """Covariances of level, knobs, pairs, knees, curve, residual; what tuning scales is each group as a whole."""
+        scales = self._scales
+        shape = (len(left.log2_batch), len(right.log2_batch))
+        knobs, summed, squared, together = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.ones(shape)
+        for number, alike in enumerate(self._alike):
+            same = alike[np.ix_(left.codes[:, number], right.codes[:, number])]
+            knobs += scales.mains[number] ** 2 * same
+            summed += same
+            squared += same * same
+            together *= same
+        knees = np.zeros(shape)
+        for left_knee, right_knee in zip(_knee_curves(left.log2_batch), _knee_curves(right.log2_batch), strict=True):
+            knees += scales.knee**2 * np.outer(left_knee, right_knee)
+        apart = left.log2_batch[:, None] - right.log2_batch[None, :]
+        near = np.exp(-0.5 * (apart / _CURVE_LENGTH) ** 2)
+        accumulated = left.log2_accum[:, None] - right.log2_accum[None, :]
+        curve = scales.curve**2 * near + scales.accumulation**2 * np.exp(-0.5 * accumulated**2)
+        curve += scales.curve_by_knob**2 * near * summed / max(len(self._alike), 1)
+        residual = scales.residual**2 * together * (apart == 0)
+        # The sum over all pairs of knobs, from the square of the sum (Newton and Girard).
+        pairs = scales.pairs**2 * (summed**2 - squared) / 2 / max(len(self._alike) - 1, 1)
+        return [np.full(shape, scales.level**2), knobs, pairs, knees, curve, residual]
+
+    def _own_variance(self, rows: Rows) -> Array:
+        """Diagonal of the covariance of `rows` with themselves."""
+        scales, count = self._scales, len(self._alike)
+        knees = sum(curve**2 for curve in _knee_curves(rows.log2_batch))
+        every = np.ones(len(rows.log2_batch))
+        curve = scales.curve**2 + scales.accumulation**2 + scales.curve_by_knob**2 * count / max(count, 1)
+        groups = [
+            scales.level**2 * every,
+            math.fsum(scale**2 for scale in scales.mains) * every,
+            scales.pairs**2 * count * (count - 1) / 2 / max(count - 1, 1) * every,
+            scales.knee**2 * knees,
+            curve * every,
+            scales.residual**2 * every,
+        ]
+        return self._weighted([np.asarray(group) for group in groups], self._factors)
+
+    def _tune(self, groups: Sequence[Array], values: Array, errors: Array) -> None:
+        """Scale the groups and the noise to the most probable, given the values and a prior around 1 for each."""
+
+        def surprise(factors: Array) -> float:
+            covariance = self._weighted(groups, factors)
+            noise = self._scales.noise * math.exp(factors[5])
+            covariance[np.diag_indices_from(covariance)] += errors**2 + noise**2 + _JITTER
+            lower, _ = factor = cho_factor(covariance, lower=True)
+            fit = values @ cho_solve(factor, values) / 2 + np.log(np.diag(lower)).sum()
+            return float(fit + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
+
+        found = minimize(surprise, self._factors, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * 6, options={"maxiter": 15})
+        self._factors = found.x
+
+
+def _knee_curves(log2_batch: Array) -> list[Array]:
+    return [np.log1p(knee / np.exp2(log2_batch)) for knee in _KNEES]

@@ -1,0 +1,69 @@
+"""How Optuna is asked for a trial, and told what came of it: the same way in a study and in a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import optuna
+from optuna.trial import TrialState
+
+from autotune.config import TrainConfig
+from autotune.records import TrialResult
+from autotune.search.distinct import DistinctSampler
+from autotune.search.figures import has_figure
+from autotune.search.performance import OBSERVATION, observe
+from autotune.search.seeds import expert_seeds
+from autotune.search.space import Space
+from autotune.search.strategies import Learning, Strategy, StrategyContext
+from autotune.stats import throughput, undisturbed
+
+PREDICTED = "predicted"
+"""Attribute of a trial: what the strategy expected of it."""
+_FEASIBLE, _INFEASIBLE = -1.0, 1.0
+
+
+def sampler_of(strategy: Strategy, context: StrategyContext) -> DistinctSampler:
+    """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds unless it begins by itself,
+    and nothing twice."""
+    seeds = [] if strategy.begins_by_itself else expert_seeds(context.space)
+    planned = [context.space.baseline, *seeds]
+    return DistinctSampler(strategy.build(context), context.space, planned, context.seed)
+
+
+def ask(study: optuna.Study, sampler: DistinctSampler, space: Space) -> tuple[optuna.Trial, TrainConfig]:
+    """The next trial, and the configuration that it proposes."""
+    trial = study.ask(dict(space.distributions))
+    config = space.config_at(trial.params)
+    predicted = sampler.prediction(config)
+    if predicted is not None:
+        trial.set_user_attr(PREDICTED, predicted)
+    return trial, config
+
+
+def tell(
+    study: optuna.Study,
+    trial: optuna.Trial,
+    result: TrialResult,
+    *,
+    learning: Learning,
+    worst: float,
+    violations: Sequence[float] = (),
+) -> None:
+    """What `result` says about its configuration, in the terms in which the strategy learns from failures.
+
+    `worst`: the lowest throughput so far. `violations`: of the spec's constraints on measures, positive where one is
+    broken. A value that breaks one is told as it is, with the constraint: samplers rank it below all that break none.
+    """
+    trial.set_user_attr(OBSERVATION, observe(result).to_dict())
+    feasible = has_figure(result)
+    # Optuna reads constraints by position and wants them on all trials or none; a crash may have come after this.
+    if not trial.constraints:
+        trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
+        for number, violation in enumerate(violations):
+            trial.set_constraint(f"constraint_{number}", violation if feasible else _INFEASIBLE)
+    if feasible:
+        study.tell(trial.number, throughput(undisturbed(result.blocks)))
+    elif learning is Learning.WORST_VALUE:
+        study.tell(trial.number, worst)
+    else:
+        study.tell(trial.number, state=TrialState.PRUNED)
