@@ -95,25 +95,38 @@ def search(
 @_device_option
 def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None) -> None:
     """Check SPEC and show the space that would be searched on this machine. Trains nothing."""
+    from autotune.report import words
     from autotune.report.terminal import facts_view, space_view
-    from autotune.report.words import setting
     from autotune.search import look_around
-    from autotune.spec import load_spec
+    from autotune.spec import knob_values, load_spec
 
     loaded = load_spec(spec_path, overrides, device=device)
     facts, space = look_around(loaded, _VALIDATE_LIMIT_S)
+    constraints = loaded.spec.parsed_constraints()
     if as_json:
-        _print_json(
-            {"facts": facts.model_dump(mode="json"), **space.to_dict(), "dropped": [str(d) for d in space.dropped]}
-        )
+        of_measures = [constraint.text for constraint in constraints if not constraint.on_knobs]
+        extent = {"configurations": None if space.size == float("inf") else space.size}
+        document = {"facts": facts.model_dump(mode="json"), **space.to_dict(), **extent}
+        _print_json(document | {"measured_constraints": of_measures, "dropped": [str(d) for d in space.dropped]})
         return
-    baseline = space.baseline.to_dict()
+    baseline = knob_values(space.baseline)
     searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
-    rows = [(knob, ", ".join(map(setting, values)), setting(baseline[knob])) for knob, values in searched.items()]
+    rows = [
+        (knob, ", ".join(map(words.setting, values)), words.setting(baseline[knob]))
+        for knob, values in searched.items()
+    ]
+    size = words.configurations(space.size, space.points)
+    if space.allowed:
+        size += f" of {words.configurations(space.unconstrained.size, space.points)}"
+    lines = [
+        words.constraint(
+            constraint.text, before_trials=constraint.on_knobs, baseline_meets=constraint.violation(baseline) <= 0
+        )
+        for constraint in constraints
+    ]
     console = _stdout()
     console.print(facts_view(facts))
-    size = f"up to {space.points:,}" if space.size == float("inf") else f"{space.size:,}"
-    console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped]))
+    console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped], lines))
 
 
 @cli.command()

@@ -45,9 +45,7 @@ class TrainConfig:
     """Knobs that the spec itself defines (`search.custom`), with their values; by name."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, _CUSTOM, tuple(sorted(((name, value) for name, value in self.custom), key=itemgetter(0)))
-        )
+        object.__setattr__(self, _CUSTOM, tuple(sorted(self.custom, key=itemgetter(0))))
 
     @property
     def effective_batch_size(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -432,6 +433,35 @@ def test_validate_as_json(run: Run, spec: str, looked: None) -> None:
     assert document["baseline"]["micro_batch_size"] == 32
     assert "pin_memory: no accelerator" in document["dropped"]
     assert document["facts"]["device"]["name"] == "Test CPU"
+
+
+CONSTRAINED = (
+    *("--set", "search.micro_batch_size=[8, 16, 32, 64]"),
+    *("--set", "constraints=[micro_batch_size <= 16, peak_memory_bytes <= 20GiB]"),
+)
+
+
+def test_validate_shows_constraints_and_what_they_leave(run: Run, spec: str, looked: None) -> None:
+    knob = "search.custom={shape: {values: [tall, wide], arg: model.args.shape}}"
+    ended = run("validate", spec, *CONSTRAINED, "--set", knob)
+    assert (ended.code, ended.err) == (0, "")
+    text = " ".join(ended.out.split())
+    assert "shape tall, wide tall" in text
+    assert re.search(r"[\d,]+ of (up to )?[\d,]+ configurations", text)
+    assert "micro_batch_size <= 16: what violates it is never tried; the baseline violates it" in text
+    assert "peak_memory_bytes <= 20GiB: measured; what violates it is never emitted" in text
+
+
+def test_validate_as_json_tells_constraints_apart(run: Run, spec: str, looked: None) -> None:
+    document = json.loads(run("validate", spec, "--json", *CONSTRAINED).out)
+    assert document["constraints"] == ["micro_batch_size <= 16"]
+    assert document["measured_constraints"] == ["peak_memory_bytes <= 20GiB"]
+
+
+def test_constraints_that_leave_nothing_are_an_error_of_the_spec(run: Run, spec: str, looked: None) -> None:
+    ended = run("validate", spec, "--set", "constraints=[micro_batch_size > 9999]")
+    assert ended.code == 2
+    assert "micro_batch_size > 9999" in ended.err
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

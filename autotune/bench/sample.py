@@ -23,7 +23,8 @@ def stratified(space: Space, count: int, seed: int) -> list[TrainConfig]:
     for _ in range(_MOST_DRAWS):
         for row in sampler.random(count):
             point = {name: int(share * level) for name, share, level in zip(names, row, levels, strict=True)}
-            chosen.setdefault(space.config_at(point))
+            if space.allows(config := space.config_at(point)):
+                chosen.setdefault(config)
             if len(chosen) >= count:
                 return list(chosen)
     return list(chosen)

@@ -9,7 +9,7 @@ import optuna
 
 from autotune.config import TrainConfig
 from autotune.execution.replay import ReplayBackend
-from autotune.records import Facts, Purpose, Table, TrialRecord, TrialRequest, TrialStatus
+from autotune.records import Facts, Purpose, Table, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Space
 from autotune.search.figures import has_figure, samples_per_s
 from autotune.search.racing import hopeless_below, restart_spread
@@ -84,7 +84,7 @@ def _floor(records: list[TrialRecord]) -> float | None:
     return hopeless_below(fastest, restart_spread(records)) if fastest else None
 
 
-def _record(number: int, result: Any, facts: Facts, spent_s: float) -> TrialRecord:
+def _record(number: int, result: TrialResult, facts: Facts, spent_s: float) -> TrialRecord:
     return TrialRecord.model_construct(
         number=number,
         purpose=Purpose.SEARCH,

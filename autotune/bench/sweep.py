@@ -170,7 +170,7 @@ def _chosen(space: Space, plan: SweepPlan) -> list[TrainConfig]:
         raise SpecError(
             f"the space has more than {MOST_CONFIGURATIONS:,} configurations; narrow `search`, or give --sample 200"
         )
-    return list(space.configurations())
+    return space.configurations()
 
 
 def _resumed(path: Path, wanted: Table, space: Space) -> Table:

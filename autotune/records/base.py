@@ -21,4 +21,4 @@ def _with_custom_as_pairs(value: Any) -> Any:
 
 
 Config = Annotated[TrainConfig, BeforeValidator(_with_custom_as_pairs), PlainSerializer(TrainConfig.to_dict)]
-"""A configuration, written in every record as in `best.yaml`: custom knobs as a mapping, and only where there are any."""
+"""A configuration, written as in `best.yaml`: custom knobs as a mapping, and only where there are any."""

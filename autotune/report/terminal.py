@@ -251,7 +251,9 @@ def facts_view(facts: Facts) -> RenderableType:
     return Group(machine_view(facts.device, facts.host), Text(f"{model}\ndata        {samples} samples of {shape}"))
 
 
-def space_view(rows: Sequence[tuple[str, str, str]], size: str, dropped: Sequence[str]) -> RenderableType:
+def space_view(
+    rows: Sequence[tuple[str, str, str]], size: str, dropped: Sequence[str], constraints: Sequence[str] = ()
+) -> RenderableType:
     """`rows`: knob, values, the baseline's value."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("knob", "values", "baseline"):
@@ -259,7 +261,8 @@ def space_view(rows: Sequence[tuple[str, str, str]], size: str, dropped: Sequenc
     for row in rows:
         table.add_row(*map(Text, row))
     parts: list[RenderableType] = [Text(f"{size} configurations"), table]
-    return Group(*parts, *([_listing("not searched", dropped)] if dropped else []))
+    listings = {"not searched": dropped, "constraints": constraints}
+    return Group(*parts, *(_listing(heading, lines) for heading, lines in listings.items() if lines))
 
 
 def _listing(heading: str, lines: Sequence[str]) -> RenderableType:

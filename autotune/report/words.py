@@ -42,6 +42,17 @@ def changes(config: TrainConfig, baseline: TrainConfig) -> str:
     return ", ".join(f"{knob} {setting(own)}" for knob, (own, _) in different.items()) or "the baseline"
 
 
+def configurations(count: float, points: int) -> str:
+    """How many a space has: `1,440`, or `up to 2,000,000` where nobody counted."""
+    return f"up to {points:,}" if count == float("inf") else f"{count:,}"
+
+
+def constraint(text: str, *, before_trials: bool, baseline_meets: bool) -> str:
+    """When a constraint is looked at, and what that means for the baseline."""
+    when = "what violates it is never tried" if before_trials else "measured; what violates it is never emitted"
+    return f"{text}: {when}{'' if baseline_meets else '; the baseline violates it, and is measured all the same'}"
+
+
 def interval(ends: Sequence[float] | None) -> str:
     """`1.38 to 1.65`, or `unknown`."""
     return f"{ends[0]:.2f} to {ends[1]:.2f}" if ends else "unknown"

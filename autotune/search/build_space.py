@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
+from autotune.config import KnobValue, TrainConfig
 from autotune.errors import SpecError
 from autotune.knobs import KNOBS, Knob, KnobContext
 from autotune.records import Facts
@@ -25,6 +25,7 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     for knob in KNOBS:
         searched[knob.name], refused = _applicable(knob, context, baseline)
         dropped += refused
+    searched |= {name: tuple(knob.values) for name, knob in spec.search.custom.items()}
     accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples)
     searched["micro_batch_size"] = tuple(accum_by_micro)
     if isinstance(spec.training.effective_batch_size, int):
@@ -34,13 +35,18 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     accum_by_micro.setdefault(baseline.micro_batch_size, (baseline.grad_accum_steps,))
     dimensions = _dimensions(searched, baseline)
     varied = {dimension.knob for dimension in dimensions}
-    return Space(
+    space = Space(
         baseline=baseline,
         dimensions=dimensions,
-        held={name: searched[name][0] for name in KNOB_NAMES if name not in varied},
+        held={name: values[0] for name, values in searched.items() if name not in varied},
         accum_by_micro=accum_by_micro,
         dropped=tuple(dropped),
+        allowed=tuple(constraint for constraint in spec.parsed_constraints() if constraint.on_knobs),
     )
+    if space.is_baseline_alone:
+        given = "; ".join(constraint.text for constraint in space.allowed)
+        raise SpecError(f"constraints: nothing but the baseline meets them here; loosen one of: {given}")
+    return space
 
 
 def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tuple[tuple[KnobValue, ...], list[Dropped]]:
@@ -55,7 +61,7 @@ def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tupl
         dropped = [Dropped(knob=knob.name, value=None, reason=refused[0][1])]
     else:
         dropped = [Dropped(knob=knob.name, value=value, reason=reason) for value, reason in refused]
-    own = baseline.to_dict()[knob.name]
+    own = baseline.value(knob.name)
     return values or (own if own is not None else knob.untuned_value(context),), dropped
 
 
@@ -63,7 +69,7 @@ def _dimensions(searched: dict[str, tuple[KnobValue, ...]], baseline: TrainConfi
     """A dimension for each knob with a choice; the baseline's own value belongs to it, so that it is a point too."""
     dimensions = []
     for name, values in searched.items():
-        own = baseline.to_dict()[name]
+        own = baseline.value(name)
         outside = own not in values and not (name == "prefetch_factor" and own is None)
         ordered = _in_order((own, *values)) if outside else values
         if len(ordered) > 1:
@@ -74,7 +80,7 @@ def _dimensions(searched: dict[str, tuple[KnobValue, ...]], baseline: TrainConfi
 def _in_order(values: Iterable[KnobValue]) -> tuple[KnobValue, ...]:
     """Numbers by size; anything else as given, the baseline's value first."""
     listed = list(values)
-    numbers = [value for value in listed if type(value) is int]
+    numbers = [value for value in listed if isinstance(value, int | float) and not isinstance(value, bool)]
     return tuple(sorted(numbers)) if len(numbers) == len(listed) else tuple(listed)
 
 
@@ -106,9 +112,10 @@ def _batch_plan(
 
 def _baseline(context: KnobContext) -> TrainConfig:
     """The spec's baseline; what it is silent on is what an untuned PyTorch user gets."""
-    given = context.spec.baseline.model_dump(exclude_none=True)
+    given = context.spec.baseline.model_dump(exclude_none=True, exclude={"custom"})
     untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
-    config = TrainConfig.from_dict({**untuned, **given, **_baseline_batch(context)})
+    custom = context.spec.custom_baseline()
+    config = TrainConfig().with_values({**untuned, **given, **_baseline_batch(context), **custom})
     insisting = dataclasses.replace(context, insisting=True)
     for knob in KNOBS:
         refusal = knob.refusal(given[knob.name], insisting) if knob.name in given else None

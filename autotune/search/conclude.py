@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Facts, Phase, Purpose, TrialRequest, TrialResult, TrialStatus
+from autotune.records import Check, Facts, Phase, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.confirm import FEWEST_ROUNDS, Confirmation
 from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
-from autotune.search.gates import soak
+from autotune.search.gates import soak, violations
 from autotune.search.ledger import Ledger
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
@@ -37,13 +37,15 @@ class Conclusion:
         self._stability = stability
 
     def provisional(self) -> dict[str, Any] | None:
-        """The best so far, by its one run of the search; None before the baseline has a figure."""
-        fastest, baseline = self._ledger.measured()[:1], self._ledger.baseline()
-        if not fastest or baseline is None:
+        """The best so far that meets the constraints, by its one run of the search; None before the baseline has a
+        figure."""
+        baseline = self._ledger.baseline()
+        if baseline is None:
             return None
-        ours, theirs = measurement_of(fastest[0].result), measurement_of(baseline.result)
+        fastest = next(filter(self._may_stand, self._ledger.measured()), baseline)
+        ours, theirs = measurement_of(fastest.result), measurement_of(baseline.result)
         return best_document(
-            config=fastest[0].result.config,
+            config=fastest.result.config,
             measured=ours,
             baseline_config=baseline.result.config,
             baseline=theirs,
@@ -55,6 +57,10 @@ class Conclusion:
             verdict=UNCONFIRMED,
             **self._common(),
         )
+
+    def _may_stand(self, record: TrialRecord) -> bool:
+        meets = max(violations(record, self._stability.constraints), default=0.0) <= 0
+        return meets or record.purpose is Purpose.BASELINE
 
     def confirmed_so_far(self, confirmation: Confirmation) -> dict[str, Any] | None:
         """The leader of the rounds before its soak: what stands if the soak is interrupted."""

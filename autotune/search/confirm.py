@@ -17,11 +17,13 @@ from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, Tr
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.figures import confirming_request, is_ok, samples_per_s
+from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
 from autotune.search.plain import arithmetic
 from autotune.search.racing import restart_spread, still_racing
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, blames_precision
+from autotune.spec import Constraint
 from autotune.stats import TIE, Comparison, Estimate, compare, is_decided, location
 
 FINALISTS = 3
@@ -35,12 +37,20 @@ _START_UPS_PER_RUN = 3
 """As long as a run trains: three quarters of the time then go into training."""
 _PRECISE = 0.02
 """Half the width of the leader's throughput interval, relative: what is emitted should come true to a few per cent."""
+_CLEARLY = 0.05
+"""Beyond the limit of a constraint, relative: less may be noise of one short run, and the confirmation decides."""
 _MOST_FOR_SOAK = 0.5
 """Of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
 
 
-def choose_finalists(measured: Sequence[TrialRecord], baseline: TrainConfig) -> list[TrainConfig]:
-    """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower."""
+def choose_finalists(
+    measured: Sequence[TrialRecord], baseline: TrainConfig, constraints: Sequence[Constraint] = ()
+) -> list[TrainConfig]:
+    """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower.
+
+    None that its search trial has shown to be clearly outside the constraints.
+    """
+    measured = [record for record in measured if max(violations(record, constraints), default=0.0) <= _CLEARLY]
     others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
     if not others:  # let the best of them show that it is slower
         others = [record.result.config for record in measured if record.result.config != baseline][:1]
@@ -58,7 +68,7 @@ def _gave_up(record: TrialRecord) -> bool:
 def needed_s(ledger: Ledger, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
     """Seconds that the planned rounds, the stability tests and the soak would take, with the finalists of now."""
     costs = Costs(ledger)
-    finalists = choose_finalists(ledger.measured(), baseline)
+    finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
     duels_s = costs.rounds_s([baseline, *finalists[:1]], _DUEL_ROUNDS)
     tests_s = costs.tests_s(finalists[0], baseline, stability, soak_steps) if finalists else 0.0
     return costs.rounds_s([baseline, *finalists], _FULL_ROUNDS) + duels_s + tests_s
@@ -86,7 +96,7 @@ class Confirmation:
         self._soak_steps = soak_steps
         self._costs = Costs(ledger)
         self._random = random.Random(seed)
-        self._finalists = choose_finalists(ledger.measured(), baseline)
+        self._finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their stability tests, and the gates that refused them."""
         self._comparisons = max(len(self._finalists), 1)
@@ -110,6 +120,7 @@ class Confirmation:
                 return
             number += 1
             self._run_round(number, racing, limit_s)
+            self._drop_violators()
             self._test_leader(soak_s)
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
@@ -210,15 +221,32 @@ class Confirmation:
         if not refusing:
             return
         self.refused[tested] = refusing
+        self._choose_again()
+
+    def _drop_violators(self) -> None:
+        """Finalists outside a constraint by all their rounds; they cannot win, however fast."""
+        for config in list(self._finalists):
+            checks = self._stability.constraint_checks(config, self.runs(config))
+            violated = [check for check in checks if not check.holds]
+            if violated and self.rounds(config) >= _FULL_ROUNDS:
+                self.refused[config] = violated
+        if any(config in self.refused for config in self._finalists):
+            self._choose_again()
+
+    def _choose_again(self) -> None:
         fit = [record for record in self._ledger.measured() if not self._is_like_a_failed_one(record.result.config)]
-        self._finalists = choose_finalists(fit, self.baseline)
+        self._finalists = choose_finalists(fit, self.baseline, self._stability.constraints)
 
     def _is_like_a_failed_one(self, config: TrainConfig) -> bool:
-        return any(
-            arithmetic(config) == arithmetic(failed)
+        return config in self.refused or any(
+            (arithmetic(config) == arithmetic(failed) and not self._meets_gates(checks))
             or (config.amp_dtype == failed.amp_dtype != "none" and any(map(blames_precision, checks)))
             for failed, checks in self.refused.items()
         )
+
+    def _meets_gates(self, refusing: Sequence[Check]) -> bool:
+        """Whether only constraints refuse: another way to feed the same arithmetic may meet them."""
+        return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
         for config in self._random.sample(racing, len(racing)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -16,7 +16,8 @@ from autotune.search.space import Space
 
 
 class DistinctSampler(BaseSampler):
-    """Gives the inner sampler's proposal when it is new, else the nearest new one in steps between neighbouring values.
+    """Gives the inner sampler's proposal when it is new and allowed, else the nearest such one in steps between
+    neighbouring values.
 
     Several points can mean one configuration, and a Gaussian process likes to come back to its optimum: both would
     spend seconds of training on what is known.
@@ -39,8 +40,9 @@ class DistinctSampler(BaseSampler):
             if config not in tried:
                 return self._space.indices_of(config)
         proposal = self._proposal(study, trial)
-        point = next((point for point in self._around(proposal) if self._space.config_at(point) not in tried), None)
-        return point or proposal
+        around = self._around(self._space.nearest_allowed(proposal))
+        new = (point for point in around if self._is_new(self._space.config_at(point), tried))
+        return next(new, None) or self._fallback(proposal)
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
         """What the inner sampler expects of `config`, where it is one that predicts."""
@@ -60,6 +62,13 @@ class DistinctSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         self._inner.reseed_rng()
+
+    def _is_new(self, config: TrainConfig, tried: Collection[TrainConfig]) -> bool:
+        return config not in tried and self._space.allows(config)
+
+    def _fallback(self, proposal: dict[str, int]) -> dict[str, int]:
+        """Once all that is allowed has been tried."""
+        return proposal if self._space.allows(self._space.config_at(proposal)) else dict(self._space.baseline_indices)
 
     def _proposal(self, study: Study, trial: FrozenTrial) -> dict[str, int]:
         point = self._inner.sample_relative(study, trial, self._inner.infer_relative_search_space(study, trial))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Block, Measurement, StepPhase, TrialRecord, TrialRequest, TrialResult, TrialStatus
+from autotune.spec import MEASURES, knob_values
 from autotune.stats import Estimate, throughput, throughput_interval, undisturbed
 
 _WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
@@ -51,6 +53,17 @@ def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> M
         steps=steps,
         disturbed_blocks=sum(bool(block.disturbances) for result in results for block in result.blocks),
     )
+
+
+def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str, Any]:
+    """What constraints may ask of `config`: its knobs, and what these runs of it measured, by name.
+
+    The largest of first steps and of peaks: a limit has to hold in every run. Needs runs with timed blocks.
+    """
+    blocks = [block for result in results for block in undisturbed(result.blocks)]
+    measured = measurement_of_runs(results, Estimate(throughput(blocks), None)).model_dump(include=set(MEASURES))
+    first_steps = [result.warm_up.first_step_s for result in results if result.warm_up]
+    return {**knob_values(config), **measured, "first_step_s": max(first_steps, default=None)}
 
 
 def confirming_request(config: TrainConfig, seed: int, limit_s: float) -> TrialRequest:

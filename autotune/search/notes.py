@@ -71,7 +71,7 @@ def _on_refused(refused: dict[str, Any], baseline: TrainConfig) -> str:
     changes = TrainConfig.from_dict(refused["config"]).differences(baseline)
     settings = ", ".join(f"{knob} {own}" for knob, (own, _) in changes.items())
     faults = "; ".join(f"{check['name']}: {check['detail'] or check['value']}" for check in refused["checks"])
-    return f"Refused as unstable: {settings} ({faults})."
+    return f"Refused: {settings} ({faults})."
 
 
 def _on_check(check: dict[str, Any]) -> str | None:

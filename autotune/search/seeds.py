@@ -11,7 +11,7 @@ MOST_SEEDS = 6
 
 
 def expert_seeds(space: Space) -> list[TrainConfig]:
-    """At most six configurations, the most promising first, none twice, all inside the space.
+    """At most six configurations, the most promising first, none twice, all inside the space and allowed.
 
     All that should help at moderate values; the same at the baseline's own batch; without loader processes; without
     AMP, which loses on depth-wise convolutions; with the compiler on top; with as many loader processes as there are.
@@ -49,7 +49,7 @@ def _distinct(space: Space, ideas: list[dict[str, Any]]) -> list[TrainConfig]:
         changes = {knob: value for knob, value in idea.items() if value is not None}
         wish = space.complete(space.baseline.replace(**changes))
         config = space.config_at(space.indices_of(wish))
-        if config not in seen:
+        if config not in seen and space.allows(config):
             seen.add(config)
             seeds.append(config)
     return seeds[:MOST_SEEDS]

@@ -7,9 +7,10 @@ configuration.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,9 +18,12 @@ from optuna.distributions import IntDistribution
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.knobs import KNOBS
+from autotune.spec import Constraint, knob_values
 
 Indices = Mapping[str, int]
 _COUNTABLE = 5_000
+_MOST_LOOKED_AT = 50_000
+"""Points of the constrained dimensions: a second's work."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,11 @@ class Space:
     """Values of the knobs that are no dimension, for configurations in which they matter."""
     accum_by_micro: Mapping[int, tuple[int, ...]]
     dropped: tuple[Dropped, ...]
+    allowed: tuple[Constraint, ...] = ()
+    """Constraints on knobs: what violates one is no part of the space. The baseline always is, as it is what all others
+    are measured against."""
+    only: frozenset[TrainConfig] | None = None
+    """None but these, where a recorded table holds no others."""
 
     @cached_property
     def distributions(self) -> dict[str, IntDistribution]:
@@ -76,33 +85,88 @@ class Space:
     @property
     def points(self) -> int:
         """How many points there are; several may mean one configuration."""
-        return math.prod(len(dimension.values) for dimension in self.dimensions)
+        return _points(self.dimensions)
 
     @cached_property
     def size(self) -> float:
-        """How many configurations there are; infinite when more than any search could run."""
-        if self.points > _COUNTABLE:
+        """How many configurations there are, the baseline among them; infinite when more than any search could run."""
+        free = [dimension for dimension in self.dimensions if dimension not in self._constrained]
+        parts = self._allowed_parts
+        if self.only is not None:
+            return len({self.baseline, *self.only})
+        if parts is None or len(parts) * _points(free) > _COUNTABLE:
             return math.inf
-        return len(self.configurations())
+        points = ({**part, **rest} for part in parts for rest in _grid(free))
+        return len({self.baseline, *filter(self.allows, map(self.config_at, points))})
 
-    def configurations(self) -> dict[TrainConfig, dict[str, int]]:
-        """Every configuration, with the first point that means it. For spaces of a few thousand points."""
-        choices = [range(len(dimension.values)) for dimension in self.dimensions]
-        names = [dimension.knob for dimension in self.dimensions]
-        found: dict[TrainConfig, dict[str, int]] = {}
-        for point in itertools.product(*choices):
-            indices = dict(zip(names, point, strict=True))
-            found.setdefault(self.config_at(indices), indices)
-        return found
+    def configurations(self) -> list[TrainConfig]:
+        """Every configuration, the baseline first. For spaces of a few thousand points."""
+        found = dict.fromkeys([self.baseline])
+        found |= dict.fromkeys(filter(self.allows, map(self.config_at, _grid(self.dimensions))))
+        return list(found)
+
+    def restricted_to(self, configs: Collection[TrainConfig]) -> Space:
+        """The same space with none but `configs` allowed, and the baseline."""
+        return dataclasses.replace(self, only=frozenset(configs))
+
+    @cached_property
+    def unconstrained(self) -> Space:
+        return dataclasses.replace(self, allowed=()) if self.allowed else self
+
+    @property
+    def is_baseline_alone(self) -> bool:
+        """Whether the constraints leave nothing to compare with the baseline, where there would be something."""
+        return self.size == 1 < self.unconstrained.size
+
+    def allows(self, config: TrainConfig) -> bool:
+        """Whether `config` may be tried: it meets the constraints on knobs; of the baseline none is asked."""
+        if config == self.baseline:
+            return True
+        if self.only is not None and config not in self.only:
+            return False
+        values = knob_values(config)
+        return all(constraint.holds(values) for constraint in self.allowed)
+
+    def nearest_allowed(self, indices: Indices) -> dict[str, int]:
+        """`indices` with the fewest steps along the constrained dimensions that make it an allowed point."""
+        parts = [] if not self.allowed or self.allows(self.config_at(indices)) else self._allowed_parts or []
+        nearest = min(parts, key=lambda part: sum(abs(part[knob] - indices[knob]) for knob in part), default={})
+        return {**indices, **nearest}
+
+    @cached_property
+    def _constrained(self) -> tuple[Dimension, ...]:
+        """Those that decide whether a configuration is allowed, directly or through what `complete` makes of them."""
+        names = {name for constraint in self.allowed for name in constraint.names}
+        if names & {"effective_batch_size", "grad_accum_steps"}:
+            names |= {"micro_batch_size", "grad_accum_steps"}
+        if "prefetch_factor" in names:
+            names.add("num_workers")
+        return tuple(dimension for dimension in self.dimensions if dimension.knob in names)
+
+    @cached_property
+    def _allowed_parts(self) -> list[dict[str, int]] | None:
+        """The indices of the constrained dimensions with which a configuration is allowed; None: too many to look at.
+
+        The other dimensions do not matter for that, so that a few points tell of a space of millions.
+        """
+        if _points(self._constrained) > _MOST_LOOKED_AT:
+            return None
+        rest = {dimension.knob: 0 for dimension in self.dimensions}
+        return [part for part in _grid(self._constrained) if self._is_allowed_at({**rest, **part})]
+
+    def _is_allowed_at(self, point: Indices) -> bool:
+        values = knob_values(self._searched_at(point))
+        return all(constraint.holds(values) for constraint in self.allowed)
 
     def config_at(self, indices: Indices) -> TrainConfig:
         """The configuration that a point means."""
-        if dict(indices) == self.baseline_indices:
-            return self.baseline
+        return self.baseline if dict(indices) == self.baseline_indices else self._searched_at(indices)
+
+    def _searched_at(self, indices: Indices) -> TrainConfig:
         searched = {
             dimension.knob: dimension.nearest_searched(indices[dimension.knob]) for dimension in self.dimensions
         }
-        return self.complete(TrainConfig.from_dict({**self.held, **searched}))
+        return self.complete(TrainConfig().with_values({**self.held, **searched}))
 
     def complete(self, config: TrainConfig) -> TrainConfig:
         """`config` with the nearest accumulation count that meets the effective batch size, and with a value exactly
@@ -118,10 +182,10 @@ class Space:
 
     def indices_of(self, config: TrainConfig) -> dict[str, int]:
         """A point that means `config`; a value outside the space takes index 0."""
-        values = config.to_dict()
+        values = knob_values(config)
         return {
             dimension.knob: dimension.values.index(values[dimension.knob])
-            if values[dimension.knob] in dimension.values
+            if values.get(dimension.knob) in dimension.values
             else 0
             for dimension in self.dimensions
         }
@@ -133,8 +197,19 @@ class Space:
             "dimensions": {dimension.knob: list(dimension.values) for dimension in self.dimensions},
             "held": dict(self.held),
             "effective_batch": {str(micro): list(counts) for micro, counts in self.accum_by_micro.items()},
+            "constraints": [constraint.text for constraint in self.allowed],
         }
 
     def _usual(self, knob: str) -> KnobValue:
         searched = (dimension.searched[0] for dimension in self.dimensions if dimension.knob == knob)
         return next(searched, self.held.get(knob))
+
+
+def _points(dimensions: Sequence[Dimension]) -> int:
+    return math.prod(len(dimension.values) for dimension in dimensions)
+
+
+def _grid(dimensions: Sequence[Dimension]) -> Iterator[dict[str, int]]:
+    names = [dimension.knob for dimension in dimensions]
+    choices = [range(len(dimension.values)) for dimension in dimensions]
+    return (dict(zip(names, point, strict=True)) for point in itertools.product(*choices))

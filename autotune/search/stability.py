@@ -12,6 +12,7 @@ from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search import gates
 from autotune.search.budget import Budget
+from autotune.search.figures import figures_of
 from autotune.search.ledger import Ledger
 from autotune.search.plain import arithmetic, fed_like, reference_of, references_of
 from autotune.search.runner import TrialRunner
@@ -57,6 +58,8 @@ class Stability:
         self._budget = budget
         self._spec = spec
         self._facts = facts
+        self.constraints = spec.parsed_constraints()
+        """What the spec asks of every configuration, on knobs and on measures."""
         self._steps = spec.stability.soak_steps or USUAL_STEPS
         self._hung: set[tuple[TrainConfig, int]] = set()
 
@@ -142,7 +145,17 @@ class Stability:
         }:
             checks.append(gates.loss_per_sample(runs, baseline_runs, limits.loss_tolerance))
         checks += self._comparison(probe) if self.needs_reference(config) else self._learns(config, seen)
-        return checks
+        is_baseline = any(run.config == config for run in baseline_runs.values())
+        return checks + self.constraint_checks(config, runs, warns_only=is_baseline)
+
+    def constraint_checks(self, config: TrainConfig, runs: Runs, *, warns_only: bool = False) -> list[Check]:
+        """The spec's own constraints, by runs of the confirmation; `warns_only`: of the baseline."""
+        figures = figures_of(config, list(runs.values())) if runs and self.constraints else {}
+        return [
+            gates.constraint_check(constraint, figures, warns_only=warns_only)
+            for constraint in self.constraints
+            if figures
+        ]
 
     def _learns(self, config: TrainConfig, seen: Sequence[TrialResult]) -> list[Check]:
         """Plain arithmetic is what others are compared with; whether it learns shows in its longest run."""

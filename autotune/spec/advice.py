@@ -50,6 +50,9 @@ _KEYS: Mapping[str, str] = {
     "img_size": "image_size",
 }
 
+_SLIP = 0.85
+"""Likeness of a key to one of its own section from which it is that one misspelt, whatever other sections have."""
+
 
 def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | None:
     """The allowed value of `field` that `written` most likely stands for."""
@@ -62,6 +65,8 @@ def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | No
 
 def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
     """How to go on from the unknown key `written` of the section at the dotted path `section`."""
+    if slip := _nearest(written, allowed, cutoff=_SLIP):
+        return f"did you mean {slip}?"
     if places := places_of(written):
         return f"it belongs at {_either(places)}"
     known = _KEYS.get(written.lower())
@@ -72,9 +77,9 @@ def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
     return f"{section or 'the top level'} takes {', '.join(allowed)}"
 
 
-def _nearest(text: str, options: Sequence[str]) -> str | None:
+def _nearest(text: str, options: Sequence[str], cutoff: float = 0.6) -> str | None:
     lower = {option.lower().replace("-", "_"): option for option in options}
-    found = get_close_matches(text.lower().replace("-", "_"), lower, n=1, cutoff=0.6)
+    found = get_close_matches(text.lower().replace("-", "_"), lower, n=1, cutoff=cutoff)
     return lower[found[0]] if found else None
 
 

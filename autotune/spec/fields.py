@@ -40,7 +40,7 @@ class Section(BaseModel):
         return {} if value is None else value
 
 
-def located(path: tuple[str, ...], message: str) -> PydanticCustomError:
+def located(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
     """What a validator raises when not the whole section is wrong, but `path` inside it."""
     return PydanticCustomError("located", "{message}", {"message": message, "path": path})
 

@@ -14,10 +14,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from autotune.errors import SpecError
+from autotune.spec.arguments import argument_flaws
 from autotune.spec.document import Document, Flaw
+from autotune.spec.fields import Section
 from autotune.spec.files import data_folder_flaws, read_spec
-from autotune.spec.messages import flaws_of, given
-from autotune.spec.model import BaselineSpec, SearchSpec, Spec, TrainingSpec, disagreements
+from autotune.spec.messages import flaws_of, given, written
+from autotune.spec.model import (
+    BaselineSpec,
+    DataSpec,
+    ModelSpec,
+    SearchSpec,
+    Spec,
+    TrainingSpec,
+    constraint_flaws,
+    disagreements,
+)
 from autotune.spec.overrides import Override, OverrideError, apply_override, parse_override, shown
 from autotune.spec.places import Places, one_line
 
@@ -117,10 +128,32 @@ def _validated(values: dict[str, Any], folder: Path) -> tuple[Spec | None, list[
 
 def _disagreements(values: Mapping[str, Any]) -> list[Flaw]:
     """Those between sections, which pydantic looks at only once all the rest is right."""
+    training, baseline, search, model, data = (
+        _section(section, values.get(key))
+        for key, section in (
+            ("training", TrainingSpec),
+            ("baseline", BaselineSpec),
+            ("search", SearchSpec),
+            ("model", ModelSpec),
+            ("data", DataSpec),
+        )
+    )
+    flaws: list[tuple[tuple[str | int, ...], str]] = []
+    if isinstance(search, SearchSpec):
+        flaws += constraint_flaws(_lines(values.get("constraints")), search)
+        if isinstance(training, TrainingSpec) and isinstance(baseline, BaselineSpec):
+            flaws += disagreements(training, baseline, search)
+        if isinstance(training, TrainingSpec) and isinstance(model, ModelSpec) and isinstance(data, DataSpec):
+            flaws += argument_flaws(search.custom, model, data, training)
+    return [Flaw(written(path, values), message) for path, message in flaws]
+
+
+def _section(section: type[Section], values: object) -> Section | None:
     try:
-        training = TrainingSpec.model_validate(values.get("training"))
-        baseline = BaselineSpec.model_validate(values.get("baseline"))
-        search = SearchSpec.model_validate(values.get("search"))
+        return section.model_validate(values)
     except ValidationError:
-        return []
-    return [Flaw(path, message) for path, message in disagreements(training, baseline, search)]
+        return None
+
+
+def _lines(constraints: object) -> Sequence[object]:
+    return constraints if isinstance(constraints, list) else (constraints,)

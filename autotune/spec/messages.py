@@ -74,7 +74,7 @@ def _flaw(details: ErrorDetails, values: Any) -> Flaw:
         field = field_at(path)
         return Flaw(path, f"is missing{f': {_first_line(field.description)}' if field and field.description else ''}")
     if kind == "located":
-        return Flaw((*path, *context["path"]), context["message"])
+        return Flaw(written((*path, *context["path"]), values), context["message"])
     path = _written(path, values)
     if kind == "value_error":
         return Flaw(path, str(context["error"]))
@@ -88,6 +88,11 @@ def _first_line(text: str) -> str:
 def _untagged(loc: DocPath) -> DocPath:
     """Without pydantic's names of a union's branches."""
     return tuple(part for part in loc if not (isinstance(part, str) and part.startswith(FORM)))
+
+
+def written(path: DocPath, values: Any) -> DocPath:
+    """`path`, without the number of an item where no list was written."""
+    return _written(path, values) if path and isinstance(path[-1], int) else path
 
 
 def _written(path: DocPath, values: Any) -> DocPath:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    StrictStr,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
-from autotune.config import AmpDtype, CompileMode, Fp32Precision, MemoryFormat
+from autotune.config import AmpDtype, CompileMode, Fp32Precision, KnobValue, MemoryFormat
+from autotune.spec.arguments import argument_flaws, value_at
+from autotune.spec.constraints import Constraint, parse_constraint
+from autotune.spec.custom import CustomKnobs, CustomValues, custom_flaws
 from autotune.spec.domains import (
     Choices,
     EffectiveBatchRange,
@@ -49,6 +63,7 @@ __all__ = [
     "TimmDataSpec",
     "TrainingSpec",
     "allows_effective_batch",
+    "constraint_flaws",
     "disagreements",
 ]
 
@@ -68,6 +83,15 @@ class BaselineSpec(Section):
     fused_optimizer: bool | None = None
     activation_checkpointing: bool | None = None
     num_threads: PositiveInt | None = None
+    custom: CustomValues = Field(default_factory=dict)
+    """Values of the knobs under `search.custom`; of a silent one what the spec itself has at its `arg`, else the first
+    of its values."""
+
+    @model_serializer(mode="wrap")
+    def _keep_custom_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`null` is a value of a custom knob too, which `exclude_none` would drop."""
+        written = handler(self)
+        return _with_custom(written, dict(self.custom) if "custom" in written else {})
 
 
 class SearchSpec(Section):
@@ -97,11 +121,26 @@ class SearchSpec(Section):
     """Recompute activations in the backward pass: less memory, more time."""
     num_threads: PositiveDomain | None = None
     """Intra-op threads. CPU only."""
+    custom: CustomKnobs = Field(default_factory=dict)
+    """Knobs of your own: `NAME: {values: [a, b], arg: model.args.KEY}`."""
+
+    @model_serializer(mode="wrap")
+    def _silent_on_custom(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = handler(self)
+        return _with_custom(written, written.get("custom", {}))
 
     def values(self, knob: str) -> tuple[Any, ...] | None:
         """The values given for `knob`, in the order given; None when the spec is silent on it."""
+        if knob in self.custom:
+            return tuple(self.custom[knob].values)
         domain = getattr(self, knob)
         return domain.values() if isinstance(domain, IntRange) else domain
+
+
+def _with_custom(written: dict[str, Any], custom: dict[str, Any]) -> dict[str, Any]:
+    """A section as it is written down: without `custom` where there is none, as in specs that never heard of it."""
+    rest = {key: value for key, value in written.items() if key != "custom"}
+    return {**rest, "custom": custom} if custom else rest
 
 
 class StabilitySpec(Section):
@@ -130,6 +169,11 @@ class ExecutionSpec(Section):
     backend: Literal["local"] = "local"
 
 
+def _as_lines(value: object) -> object:
+    lines = () if value is None else value
+    return (lines,) if isinstance(lines, str) else tuple(lines) if isinstance(lines, list) else lines
+
+
 class Spec(Section):
     """What to tune: a model, its data and a wall-clock budget; everything else has a default."""
 
@@ -148,21 +192,62 @@ class Spec(Section):
     """Samples per second over whole optimizer steps, data loading included."""
     baseline: BaselineSpec = BaselineSpec()
     search: SearchSpec = SearchSpec()
+    constraints: Annotated[
+        tuple[StrictStr, ...],
+        BeforeValidator(_as_lines),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = ()
+    """What a configuration must meet: comparisons of knobs and measures, such as `peak_memory_bytes <= 20GiB`."""
     stability: StabilitySpec = StabilitySpec()
     strategy: StrategySpec = StrategySpec()
     execution: ExecutionSpec = ExecutionSpec()
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        for path, message in disagreements(self.training, self.baseline, self.search):
+        found: Iterator[tuple[tuple[str | int, ...], str]] = chain(
+            disagreements(self.training, self.baseline, self.search),
+            argument_flaws(self.search.custom, self.model, self.data, self.training),
+            constraint_flaws(self.constraints, self.search),
+        )
+        for path, message in found:
             raise located(path, message)
         return self
+
+    def parsed_constraints(self) -> tuple[Constraint, ...]:
+        words = _words_of(self.search)
+        return tuple(parse_constraint(text, words) for text in self.constraints)
+
+    def custom_baseline(self) -> dict[str, KnobValue]:
+        """The baseline's value of every custom knob: as given, else what stands at its argument, else its first."""
+        return {name: self._baseline_of(name) for name in self.search.custom}
+
+    def _baseline_of(self, name: str) -> KnobValue:
+        knob = self.search.custom[name]
+        first: KnobValue = knob.values[0]
+        own = self.baseline.custom.get(name, value_at(self, knob.path, first))
+        return next((value for value in knob.values if value == own), own)
+
+
+def constraint_flaws(constraints: Iterable[object], search: SearchSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """(path, message) of each constraint that cannot be read."""
+    words = _words_of(search)
+    for number, text in enumerate(constraints):
+        try:
+            if isinstance(text, str):
+                parse_constraint(text, words)
+        except ValueError as error:
+            yield ("constraints", number), str(error)
+
+
+def _words_of(search: SearchSpec) -> dict[str, tuple[Any, ...]]:
+    return {name: tuple(knob.values) for name, knob in search.custom.items()}
 
 
 def disagreements(
     training: TrainingSpec, baseline: BaselineSpec, search: SearchSpec
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What no section gets wrong alone, as (path, message): batch sizes that no point of the space can have."""
+    """What no section gets wrong alone, as (path, message): batch sizes that no point of the space can have,
+    and custom knobs of which one is not as the other says."""
     wanted = training.effective_batch_size
     target = str(wanted) if isinstance(wanted, int | str) else f"{wanted.min} to {wanted.max}"
     micro, accum = baseline.micro_batch_size, baseline.grad_accum_steps
@@ -179,3 +264,4 @@ def disagreements(
         yield ("training", "effective_batch_size"), clash
     if baseline.prefetch_factor is not None and not baseline.num_workers:
         yield ("baseline", "prefetch_factor"), "needs workers; give baseline.num_workers too, at least 1"
+    yield from custom_flaws(search.custom, baseline.custom)

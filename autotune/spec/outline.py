@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -22,10 +22,20 @@ def section_of(annotation: Any) -> type[BaseModel] | None:
 def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
     """The model of the mapping at `path`; None where the spec has no such section."""
     section: type[BaseModel] | None = Spec
+    named: type[BaseModel] | None = None
     for key in path:
+        if named is not None:  # a mapping whose keys the user chooses: each is a section
+            section, named = named, None
+            continue
         field = section.model_fields.get(str(key)) if section else None
         section = section_of(field.annotation) if field else None
+        if field and _is_mapping(field.annotation):
+            section, named = None, section
     return section
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return get_origin(annotation) is dict
 
 
 def field_at(path: Sequence[str | int]) -> FieldInfo | None:
@@ -43,4 +53,4 @@ def _paths(section: type[BaseModel], prefix: str) -> Iterator[str]:
         yield prefix + name
         inner = section_of(field.annotation)
         if inner and not issubclass(inner, IntRange | EffectiveBatchRange):
-            yield from _paths(inner, f"{prefix}{name}.")
+            yield from _paths(inner, f"{prefix}{name}.{'NAME.' * _is_mapping(field.annotation)}")

@@ -53,6 +53,12 @@ search:                               # a knob that is not named takes every val
   # fused_optimizer: [false, true]
   # activation_checkpointing: false
   # num_threads: [1, 2, 4]
+  # custom:                           # knobs of your own: any argument of the model, the data factory, the optimizer
+  #   foreach: {{values: [null, true, false], arg: training.optimizer.foreach}}
+
+# constraints:                        # what a configuration must meet; none by default
+#   - micro_batch_size * grad_accum_steps <= 1024   # knobs: what does not meet it is never tried
+#   - peak_memory_bytes <= 20GiB                    # measures: what does not meet it is never emitted
 
 stability:                            # what the winner must hold
   loss_tolerance: 0.05                # largest relative excess of its loss over the baseline's, at equal samples

@@ -71,7 +71,8 @@ class Job:
     def _run(self, prepared: Prepared, report: Reporter) -> None:
         device = resolve_device(prepared.spec.device)
         if self.request is None:
-            report("facts", gather_facts(prepared, device).model_dump(mode="json"))
+            as_baseline = prepared.with_custom(prepared.spec.custom_baseline())
+            report("facts", gather_facts(as_baseline, device).model_dump(mode="json"))
         else:
             scratch = Path(self.setting["scratch"])
             run_trial(prepared, TrialRequest.model_validate(self.request), device, report, scratch)

@@ -56,6 +56,7 @@ def _train(
     config = request.config
     make_current(device)
     apply_to_process(config, device)
+    prepared = prepared.with_custom(dict(config.custom))
     _seed_everything(request.seed)
     model = apply_to_model(prepared.model(), config, device)
     model.train()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
-from autotune.spec import Spec
+from autotune.config import KnobValue
+from autotune.errors import WorkloadError
+from autotune.spec import Spec, with_arguments
 from autotune.training import LossFn
 from autotune.workload.data import DataSource, prepare_data
 from autotune.workload.factory import make_importable
 from autotune.workload.loss import prepare_loss
 from autotune.workload.model import BuildModel, prepare_model
 from autotune.workload.optimizer import build_optimizer, find_optimizer
+from autotune.workload.problems import with_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,25 +33,63 @@ class Prepared:
     """
 
     spec: Spec
+    folder: Path
     optimizer_class: type[Optimizer]
     data: DataSource
     build_model: BuildModel
     loss: LossFn
+    custom: Mapping[str, KnobValue] = field(default_factory=dict)
+    """Values of the spec's own knobs that are in effect."""
+
+    def with_custom(self, custom: Mapping[str, KnobValue]) -> Prepared:
+        """The same workload with these values of `search.custom` as arguments; what they do not touch is shared.
+
+        For the process that builds it: preparing again may do there what must not be done before a fork.
+        """
+        if not custom:
+            return self
+        unknown = [name for name in custom if name not in self.spec.search.custom]
+        if unknown:
+            raise WorkloadError(f"search.custom: the spec has no knob {unknown[0]}")
+        prepared = replace(self, spec=with_arguments(self.spec, custom), custom=custom)
+        if prepared._knobs_of("model"):
+            with prepared._naming("model"):
+                prepared = replace(prepared, build_model=prepare_model(prepared.spec.model))
+        if prepared._knobs_of("data"):
+            with prepared._naming("data"):
+                prepared = replace(prepared, data=prepare_data(prepared.spec.data, self.folder))
+        if prepared._knobs_of("training"):
+            with prepared._naming("training"):
+                prepared = replace(prepared, optimizer_class=find_optimizer(prepared.spec.training.optimizer))
+        return prepared
 
     def dataset(self, unreadable_log: Path | None = None) -> Dataset[Any]:
         """The training data. Paths of images that cannot be decoded are appended to `unreadable_log`, a line each."""
-        return self.data.dataset(unreadable_log)
+        with self._naming("data"):
+            return self.data.dataset(unreadable_log)
 
     def model(self) -> nn.Module:
         """A new model on the CPU. May build the data set, to learn how many classes it has."""
-        return self.build_model(self.data.num_classes)
+        with self._naming("data"):
+            classes = self.data.num_classes
+        with self._naming("model"):
+            return self.build_model(classes)
 
     def loss_fn(self) -> LossFn:
         return self.loss
 
     def optimizer(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> Optimizer:
         """A new optimizer over `parameters`. `fused=False` leaves the implementation to PyTorch."""
-        return build_optimizer(self.spec.training.optimizer, parameters, fused=fused)
+        with self._naming("training"):
+            return build_optimizer(self.spec.training.optimizer, parameters, fused=fused)
+
+    def _naming(self, section: str) -> AbstractContextManager[None]:
+        return with_settings(self._knobs_of(section))
+
+    def _knobs_of(self, section: str) -> dict[str, KnobValue]:
+        """The custom knobs whose arguments are in `section`, with their values."""
+        knobs = self.spec.search.custom
+        return {name: value for name, value in self.custom.items() if knobs[name].path[0] == section}
 
 
 def prepare(spec: Spec, folder: Path) -> Prepared:
@@ -62,6 +104,7 @@ def prepare(spec: Spec, folder: Path) -> Prepared:
     build_model = prepare_model(spec.model)
     return Prepared(
         spec=spec,
+        folder=folder,
         optimizer_class=optimizer_class,
         data=prepare_data(spec.data, folder),
         build_model=build_model,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
+from autotune.config import KnobValue
 from autotune.errors import AutotuneError, WorkloadError
 
 
@@ -29,6 +31,18 @@ def blaming(part: str) -> Iterator[None]:
         if isinstance(error, AutotuneError) or _is_out_of_memory(error):
             raise
         raise WorkloadError(f"{part} raised {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def with_settings(values: Mapping[str, KnobValue]) -> Iterator[None]:
+    """Name the spec's own knobs, and the values that were tried, in what goes wrong where they are arguments."""
+    try:
+        yield
+    except WorkloadError as error:
+        if not values:
+            raise
+        settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in values.items())
+        raise WorkloadError(f"{error} (with search.custom: {settings})") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

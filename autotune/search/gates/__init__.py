@@ -1,9 +1,11 @@
 """The stability gates: each looks at runs of a configuration, and says what it saw and what the limit was.
 
 `passed` means that no instability was seen in the steps that were run; no gate can promise more. Each module holds
-those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`, `soak`.
+those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`, `soak`;
+`constraints` those that the spec itself states.
 """
 
+from autotune.search.gates.constraints import constraint_check, violations
 from autotune.search.gates.gradients import first_gradient_cosine, gradient_underflow
 from autotune.search.gates.losses import loss_against_reference, loss_per_sample, loss_rise, loss_spikes
 from autotune.search.gates.memory import (
@@ -18,6 +20,7 @@ from autotune.search.gates.soak import soak
 
 __all__ = [
     "allocator_retries",
+    "constraint_check",
     "finite_gradients",
     "finite_loss",
     "first_gradient_cosine",
@@ -34,4 +37,5 @@ __all__ = [
     "shm_headroom",
     "skipped_steps",
     "soak",
+    "violations",
 ]

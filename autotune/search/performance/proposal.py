@@ -19,7 +19,8 @@ _MOST_CANDIDATES = 2_000
 _BEST_TO_VARY = 3
 _COUNTABLE = 5_000
 import os
-_COST_WEIGHT = float(os.environ.get('CW', '0.5'))
+
+_COST_WEIGHT = float(os.environ.get("CW", "0.5"))
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Proposer:
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._random = Random(seed)
-        self._all = list(space.configurations()) if space.points <= _COUNTABLE else None
+        self._all = space.configurations() if space.points <= _COUNTABLE else None
 
     def propose(
         self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig], seconds_left: float
@@ -46,7 +47,9 @@ class Proposer:
         before = model.predict(model.encoding.table(tried)).mean
         best = float(before.max())
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
-        candidates = [config for config in self._candidates(leaders) if config not in taken]
+        candidates = [
+            config for config in self._candidates(leaders) if config not in taken and self._space.allows(config)
+        ]
         if not candidates:
             return None
         table = model.encoding.table(candidates)

@@ -1,0 +1,41 @@
+"""The spec's own constraints as gates: what a configuration must meet beside being fast and stable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from autotune.records import Check, TrialRecord
+from autotune.search.figures import figures_of, is_ok
+from autotune.spec import Constraint, knob_values
+
+
+def constraint_check(constraint: Constraint, figures: Mapping[str, Any], *, warns_only: bool = False) -> Check:
+    """Named as the user wrote it; value and limit are the two sides of one comparison of numbers, else the violation.
+
+    `figures`: knobs and measures by name. Where one is absent there is nothing to say against the configuration.
+    """
+    absent = sorted(name for name in constraint.names if figures.get(name) is None)
+    violation = constraint.violation(figures)
+    value, limit = constraint.sides(figures) or (violation, 0.0)
+    return Check(
+        name=constraint.text,
+        passed=violation <= 0,
+        value=value,
+        limit=limit,
+        detail=f"without {', '.join(absent)}" if absent else "",
+        warns_only=warns_only,
+        conclusive=not absent or violation > 0,
+    )
+
+
+def violations(record: TrialRecord, constraints: Sequence[Constraint]) -> list[float]:
+    """How far the trial is from meeting each constraint, by the figures of its one run; at most 0 where it does.
+
+    A trial that came to no figure is judged by its knobs: what it would have measured is absent.
+    """
+    if not constraints:
+        return []
+    result = record.result
+    figures = figures_of(result.config, [result]) if is_ok(record) else knob_values(result.config)
+    return [constraint.violation(figures) for constraint in constraints]
