@@ -26,4 +26,6 @@ def _expected(config: TrainConfig, _facts: Facts) -> Expectation:
     return Expectation(time=0.28, memory=-1.0) if config.activation_checkpointing else NO_CHANGE
 
 
-KNOB = Knob(name="activation_checkpointing", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.15)
+KNOB = Knob(
+    name="activation_checkpointing", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.15, memory_doubt=0.4
+)

@@ -26,4 +26,4 @@ def _expected(config: TrainConfig, facts: Facts) -> Expectation:
     return Expectation(time=-0.2 if facts.device.kind == "cpu" else -0.6, memory=-0.35)
 
 
-KNOB = Knob(name="amp_dtype", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.4)
+KNOB = Knob(name="amp_dtype", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.4, memory_doubt=0.2)

@@ -36,4 +36,4 @@ def _expected(config: TrainConfig, _facts: Facts) -> Expectation:
     return Expectation(time=-0.15 if config.compile == "default" else -0.2, memory=-0.1)
 
 
-KNOB = Knob(name="compile", domain=_domain, refusal=_refusal, expected=_expected)
+KNOB = Knob(name="compile", domain=_domain, refusal=_refusal, expected=_expected, memory_doubt=0.15)

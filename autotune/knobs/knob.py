@@ -74,6 +74,8 @@ class Knob:
     """What the knob's value in this configuration should do, where `auto` begins; other knobs may matter to it."""
     doubt: float = 0.2
     """Standard deviation of the expected time, in logarithms: 0.2 is give or take 20 %."""
+    memory_doubt: float = 0.02
+    """The same of the expected memory."""
 
     def untuned_value(self, context: KnobContext) -> KnobValue:
         return self.untuned(context) if self.untuned else _DEFAULTS[self.name]

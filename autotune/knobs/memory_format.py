@@ -29,4 +29,4 @@ def _expected(config: TrainConfig, facts: Facts) -> Expectation:
     return Expectation(time=-0.1 if facts.device.kind == "cpu" else 0.0)
 
 
-KNOB = Knob(name="memory_format", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.3)
+KNOB = Knob(name="memory_format", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.3, memory_doubt=0.1)

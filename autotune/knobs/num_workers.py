@@ -26,13 +26,14 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
 
 
 def _expected(config: TrainConfig, facts: Facts) -> Expectation:
-    """On a CPU, loader processes take cores from training where there are not enough for both. What loading itself
-    takes is a part of its own in the performance model."""
-    if not config.num_workers or facts.device.kind != "cpu":
-        return NO_CHANGE
+    """On a CPU, threads that have to share their cores with loader processes run at about half their speed, and all
+    others wait for them at the end of every operator. What loading itself takes is a part of its own in the performance
+    model."""
     threads = config.num_threads or facts.host.default_num_threads
-    too_many = max(threads + config.num_workers - facts.host.usable_cores, 0)
-    return Expectation(time=0.3 * math.log1p(too_many / facts.host.usable_cores))
+    sharing = threads + config.num_workers > facts.host.usable_cores
+    if not config.num_workers or facts.device.kind != "cpu" or threads == 1 or not sharing:
+        return NO_CHANGE
+    return Expectation(time=math.log(2))
 
 
-KNOB = Knob(name="num_workers", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.1)
+KNOB = Knob(name="num_workers", domain=_domain, refusal=_refusal, expected=_expected, doubt=0.2)

@@ -53,9 +53,13 @@ class Constraint:
 
 
 def knob_values(config: TrainConfig) -> dict[str, Any]:
-    """What a constraint may ask of a configuration: every knob, custom ones too, and the effective batch size."""
+    """What a constraint may ask of a configuration: every knob, custom ones too, and the effective batch size.
+
+    A user's null is a value like any other, `none`; only of a knob without effect is there nothing to compare.
+    """
     built_in = {name: config.value(name) for name in KNOB_NAMES}
-    return {**built_in, **dict(config.custom), EFFECTIVE_BATCH_SIZE: config.effective_batch_size}
+    custom = {name: "none" if value is None else value for name, value in config.custom}
+    return {**built_in, **custom, EFFECTIVE_BATCH_SIZE: config.effective_batch_size}
 
 
 def parse_constraint(text: str, custom: Collection[str] = ()) -> Constraint:

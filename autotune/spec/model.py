@@ -159,8 +159,26 @@ class StabilitySpec(Section):
 class StrategySpec(Section):
     """How the search proposes configurations; the names are Optuna's."""
 
-    name: Literal["auto", "tpe", "gp", "random", "grid"] = "auto"
+    name: Literal["auto", "tpe", "gp", "qmc", "random", "grid", "factory"] = "auto"
     seed: Seed = 0
+    factory: FactoryPath | None = None
+    """`package.module:callable` that returns an Optuna sampler, such as `optuna.samplers:CmaEsSampler`."""
+    args: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the sampler, beside its seed: `{n_startup_trials: 4}` of tpe."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _factory_needs_no_name(cls, value: Any) -> Any:
+        is_own = isinstance(value, dict) and value.get("factory") is not None
+        return {"name": "factory", **value} if is_own else value
+
+    @model_validator(mode="after")
+    def _name_and_factory_agree(self) -> Self:
+        if self.factory is not None and self.name != "factory":
+            raise located(("name",), f"leave it out beside a factory, or leave the factory out; it is {self.name}")
+        if self.factory is None and self.name == "factory":
+            raise located(("name",), "needs strategy.factory: package.module:callable that returns an Optuna sampler")
+        return self
 
 
 class ExecutionSpec(Section):

@@ -66,7 +66,7 @@ stability:                            # what the winner must hold
   max_skipped_steps: 0.05             # share of optimizer steps that fp16's GradScaler may skip
   soak_steps: 100                     # optimizer steps without a fault, in one go
 
-strategy: {{name: auto, seed: 0}}       # tpe, gp, random, grid
+strategy: {{name: auto, seed: 0}}       # tpe, gp, qmc, random, grid; args: {{…}}; or a factory of your own
 execution: {{backend: local}}
 """
 

@@ -15,7 +15,7 @@ from autotune.knobs import KNOBS, Knob, KnobContext
 from autotune.records import Facts
 from autotune.search.build_space import build_space
 from autotune.search.space import Space
-from autotune.search.strategies import STRATEGIES, Strategy
+from autotune.search.strategies import STRATEGIES, Strategy, StrategyContext
 from autotune.spec import Spec, parse_spec
 from autotune.spec.model import BaselineSpec, SearchSpec, StrategySpec
 
@@ -246,8 +246,13 @@ def small_space() -> Space:
     return build_space(spec(search=search), cpu_facts())
 
 
+def sampler(strategy: Strategy, space: Space, seed: int = 0) -> BaseSampler:
+    own = "optuna.samplers:TPESampler" if strategy.name == "factory" else None
+    return strategy.build(StrategyContext(space=space, facts=cpu_facts(), seed=seed, factory=own))
+
+
 def proposals(strategy: Strategy, space: Space, count: int, seed: int = 0) -> list[dict[str, Any]]:
-    study = optuna.create_study(sampler=strategy.build(space, seed), direction="maximize")
+    study = optuna.create_study(sampler=sampler(strategy, space, seed), direction="maximize")
     asked = []
     for number in range(count):
         trial = study.ask(dict(space.distributions))
@@ -263,7 +268,7 @@ def test_the_spec_names_all_strategies_and_no_others() -> None:
 @every_strategy
 def test_a_strategy_is_found_under_its_name(strategy: Strategy) -> None:
     assert STRATEGIES[strategy.name] is strategy
-    assert isinstance(strategy.build(small_space(), 0), BaseSampler)
+    assert isinstance(sampler(strategy, small_space()), BaseSampler)
 
 
 @every_strategy
@@ -286,6 +291,51 @@ def test_a_strategy_that_cannot_take_a_huge_space_says_so_before_any_trial(strat
     assert space.size == float("inf")
     if strategy.name == "grid":
         with pytest.raises(SpecError, match=r"strategy\.name.*grid"):
-            strategy.build(space, 0)
+            sampler(strategy, space)
     else:
         assert proposals(strategy, space, count=1)
+
+
+@pytest.mark.parametrize("name", ["auto", "gp", "qmc", "random", "tpe"])
+def test_an_argument_that_a_sampler_does_not_have_is_named(name: str) -> None:
+    context = StrategyContext(space=small_space(), facts=cpu_facts(), seed=0, args={"n_startup_trails": 3})
+    with pytest.raises(SpecError, match=r"strategy\.args\.n_startup_trails.*no such argument"):
+        STRATEGIES[name].build(context)
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        ("optuna.samplers:Nothing", "AttributeError"),
+        ("no_such_module:build", "ModuleNotFoundError"),
+        ("builtins:dict", "dict is no sampler"),
+        ("fractions:Fraction", "returned a Fraction, not an Optuna sampler"),
+        ("math:pi", "is not callable"),
+    ],
+)
+def test_a_factory_that_gives_no_sampler_says_why(factory: str, message: str) -> None:
+    context = StrategyContext(space=small_space(), facts=cpu_facts(), seed=0, factory=factory)
+    with pytest.raises(SpecError, match=message):
+        STRATEGIES["factory"].build(context)
+
+
+def test_an_argument_reaches_the_sampler_and_the_seed_too() -> None:
+    context = StrategyContext(
+        space=small_space(),
+        facts=cpu_facts(),
+        seed=5,
+        factory="optuna.samplers:TPESampler",
+        args={"n_startup_trials": 3},
+    )
+    assert STRATEGIES["factory"].build(context)._n_startup_trials == 3
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+@pytest.mark.parametrize("machine", FACTS)
+def test_what_a_knob_is_expected_to_do_is_finite_and_nothing_where_nothing_is_changed(knob: Knob, machine: str) -> None:
+    facts = FACTS[machine]
+    untuned = TrainConfig(num_threads=facts.host.default_num_threads if facts.device.kind == "cpu" else None)
+    assert knob.expected(untuned, facts) == (0.0, 0.0, 0.0)
+    for value in knob.domain(contexts()[machine]):
+        assert all(abs(change) < 3 for change in knob.expected(untuned.replace(**{knob.name: value}), facts))
+    assert knob.doubt > 0
