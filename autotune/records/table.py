@@ -72,9 +72,13 @@ class RecordedRun(Record):
     failure: str = ""
     started: str
     """UTC, ISO 8601."""
+    again: bool = False
+    """Whether it took the place of one that was disturbed most of its time; it stays, whatever disturbed it."""
 
     @classmethod
-    def of(cls, result: TrialResult, *, repeat: int, samples_per_s: float | None, started: str) -> RecordedRun:
+    def of(
+        cls, result: TrialResult, *, repeat: int, samples_per_s: float | None, started: str, again: bool = False
+    ) -> RecordedRun:
         return cls(
             config=result.config,
             repeat=repeat,
@@ -88,6 +92,7 @@ class RecordedRun(Record):
             memory=result.memory,
             failure=result.failure.reason if result.failure else "",
             started=started,
+            again=again,
         )
 
     @property
@@ -115,6 +120,9 @@ class Table(Record):
     """Configurations that were to be measured, of the `size` that the space has."""
     size: int | None
     """None: more than anybody counted."""
+    sample: int | None = None
+    """How many configurations were asked for, and the seed of their choice and order; None: all."""
+    seed: int = 0
     repeats: int
     """Processes for each configuration; one that fails is not run again."""
     runs: tuple[RecordedRun, ...]

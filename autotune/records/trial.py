@@ -215,6 +215,14 @@ class Purpose(StrEnum):
     VERIFY = "verify"
 
 
+class Predicted(Record):
+    """What the strategy expected of a trial, with its 95 % interval for one run."""
+
+    samples_per_s: float
+    low: float
+    high: float
+
+
 class TrialRecord(Record):
     """`trials/NNNN.json`: one trial, and where it stands in the study."""
 
@@ -224,6 +232,8 @@ class TrialRecord(Record):
     """Which interleaved round of the confirmation it belongs to."""
     optuna_trial: int | None = None
     """Number of the Optuna trial; None for runs that only confirm."""
+    predicted: Predicted | None = None
+    """None where the strategy predicts nothing."""
     elapsed_s: float
     """Budget spent when it ended."""
     cut_short: bool = False

@@ -124,7 +124,7 @@ def _row(standing: Standing, baseline: Standing) -> tuple[str, ...]:
 
 def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> RenderableType:
     """The result in words that a person acts on."""
-    parts: list[RenderableType] = [_headline(result.best), _settings_table(result.best), _costs(result.best)]
+    parts: list[RenderableType] = [best_view(result.best)]
     if result.dropped:
         parts.append(_listing("not searched", result.dropped))
     if result.notes:
@@ -136,7 +136,7 @@ def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> Rend
 
 def best_view(document: dict[str, Any]) -> RenderableType:
     """The heart of a study from its `best.yaml` alone."""
-    return Group(_headline(document), _settings_table(document), _costs(document))
+    return Group(_headline(document), _settings_table(document), _costs(document), *_strategy(document))
 
 
 def _headline(document: dict[str, Any]) -> Text:
@@ -176,6 +176,19 @@ def _costs(document: dict[str, Any]) -> Text:
         f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm and to test in "
         f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {effort['training_s']:.0f} s of them training"
     )
+
+
+def _strategy(document: dict[str, Any]) -> list[RenderableType]:
+    """What the strategy predicted, how well, and what it believes; nothing where it predicts nothing."""
+    section = document["search"].get("strategy", {})
+    parts: list[RenderableType] = []
+    if section.get("predictions"):
+        parts.append(Text(words.predictions(section)))
+    if section.get("gave_up"):
+        parts.append(Text(f"{section['name']} gave its model up: {section['gave_up']}; GPSampler went on"))
+    if section.get("beliefs"):
+        parts.append(_listing("its model believes, of the best so far", section["beliefs"]))
+    return parts
 
 
 def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) -> Text:

@@ -29,6 +29,21 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
 
 
+def predictions(section: Mapping[str, Any]) -> str:
+    """How well a strategy predicted: `auto predicted 1,390 ± 40, measured 1,412; …`."""
+    own = section.get("emitted")
+    told = ""
+    if own:
+        expected = own["predicted"]
+        half = rate((expected["high"] - expected["low"]) / 2)
+        told = f" {rate(expected['samples_per_s'])} ± {half}, measured {rate(own['measured_samples_per_s'])};"
+    trials = "1 trial" if section["predictions"] == 1 else f"{section['predictions']} trials"
+    return (
+        f"{section['name']} predicted{told} over {trials} it was off by {100 * section['median_error']:.1f} % "
+        f"(median), {100 * section['within_interval']:.0f} % came out inside the interval"
+    )
+
+
 def setting(value: KnobValue) -> str:
     """A knob's value as YAML writes it."""
     if value is None:

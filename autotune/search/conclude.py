@@ -184,6 +184,7 @@ class Conclusion:
     def _common(self) -> dict[str, Any]:
         return {
             "study": self._spec.name,
+            "strategy": self._spec.strategy.name,
             "ledger": self._ledger,
             "budget": self._budget,
             "facts": self._facts,

@@ -26,7 +26,7 @@ class DistinctSampler(BaseSampler):
     def __init__(self, inner: BaseSampler, space: Space, planned: Sequence[TrainConfig], seed: int) -> None:
         self._inner = inner
         self._space = space
-        self._planned = planned
+        self.planned = planned
         self._random = random.Random(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -36,10 +36,12 @@ class DistinctSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         tried = tried_configs(study, self._space)
-        for config in self._planned:
+        for config in self.planned:
             if config not in tried:
                 return self._space.indices_of(config)
         proposal = self._proposal(study, trial)
+        if self._space.only is not None:
+            return self._nearest_listed(proposal, self._space.only - tried)
         around = self._around(self._space.nearest_allowed(proposal))
         new = (point for point in around if self._is_new(self._space.config_at(point), tried))
         return next(new, None) or self._fallback(proposal)
@@ -48,6 +50,16 @@ class DistinctSampler(BaseSampler):
         """What the inner sampler expects of `config`, where it is one that predicts."""
         predict = getattr(self._inner, "prediction", None)
         return predict(config) if predict else None
+
+    def beliefs(self, study: Study) -> list[str]:
+        """What the inner sampler has learnt from `study`, in words, where it is one that can say."""
+        say = getattr(self._inner, "beliefs", None)
+        return say(study) if say else []
+
+    @property
+    def gave_up(self) -> str | None:
+        """Why the inner sampler no longer proposes by itself."""
+        return getattr(self._inner, "gave_up", None)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -62,6 +74,16 @@ class DistinctSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         self._inner.reseed_rng()
+
+    def _nearest_listed(self, proposal: dict[str, int], listed: Collection[TrainConfig]) -> dict[str, int]:
+        """The nearest of `listed`, which a walk over the points between would take long to come upon."""
+        points = [self._space.indices_of(config) for config in sorted(listed, key=TrainConfig.canonical_json)]
+        self._random.shuffle(points)
+
+        def steps(point: dict[str, int]) -> int:
+            return sum(abs(index - proposal[name]) for name, index in point.items())
+
+        return min(points, key=steps, default=proposal)
 
     def _is_new(self, config: TrainConfig, tried: Collection[TrainConfig]) -> bool:
         return config not in tried and self._space.allows(config)

@@ -11,6 +11,7 @@ from autotune.records import Check, Facts, Measurement, TrialRecord
 from autotune.search.budget import Budget
 from autotune.search.figures import bottleneck
 from autotune.search.ledger import Ledger
+from autotune.search.predictions import strategy_section
 from autotune.stats import Comparison
 
 FORMAT = 1
@@ -32,6 +33,7 @@ def best_document(
     budget: Budget,
     facts: Facts,
     spec_sha256: str,
+    strategy: str,
 ) -> dict[str, Any]:
     """`best.yaml` as a plain document; keys are stable, units stand in the names."""
     interval = speedup.ratio.interval
@@ -56,7 +58,7 @@ def best_document(
                 for other, failed in refused.items()
             ],
         },
-        "search": _effort(ledger.records, budget),
+        "search": _effort(ledger.records, budget) | {"strategy": strategy_section(strategy, config, ledger)},
         "environment": environment_of(facts),
         "spec_sha256": spec_sha256,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration
@@ -33,7 +33,7 @@ class Exploration:
         runner: TrialRunner,
         budget: Budget,
         baseline: TrainConfig,
-        seeds: list[TrainConfig],
+        seeds: Sequence[TrainConfig],
         seed: int,
         stability: Stability,
         soak_steps: int,
@@ -94,18 +94,18 @@ class Exploration:
         deadline_s: float,
         patience_s: float | None = None,
     ) -> TrialRecord:
-        fastest_before = self._ledger.measured()[:1]
+        fastest_before = self._ledger.eligible()[:1]
         floor = None if purpose is Purpose.BASELINE else self._floor()
         request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor)
         record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number, patience_s=patience_s)
         self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._stability, self._soak_steps))
-        if self._ledger.measured()[:1] != fastest_before:
+        if self._ledger.eligible()[:1] != fastest_before:
             self._on_better()
         return record
 
     def _floor(self) -> float | None:
         """What a trial must reach to go on: it stops itself once it can no longer win."""
-        fastest = self._ledger.measured()[:1]
+        fastest = self._ledger.eligible()[:1]
         alike = [record for record in self._ledger.records if record.purpose in _MEASURING]
         return hopeless_below(fastest[0], restart_spread(alike)) if fastest else None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,16 @@ from optuna.trial import TrialState
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, StudyMismatch
-from autotune.records import Purpose, TrialRecord
+from autotune.records import Predicted, Purpose, TrialRecord
 from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.gates import violations
 from autotune.search.identity import differences
+from autotune.search.performance import PREDICTED
 from autotune.search.space import Space
 from autotune.search.strategies import Learning
 from autotune.search.telling import ask, tell
+from autotune.spec import Constraint
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
@@ -46,8 +49,9 @@ class Ledger:
         learning: Learning,
         identity: dict[str, Any],
         origin: Path,
+        constraints: Sequence[Constraint] = (),
     ) -> None:
-        """Opens or creates the study; `origin` is the spec's own folder.
+        """Opens or creates the study; `origin` is the spec's own folder, `constraints`: the spec's, on measures.
 
         Raises StudyMismatch when the folder holds one of another identity.
         """
@@ -55,6 +59,8 @@ class Ledger:
         self._space = space
         self._sampler = sampler
         self._learning = learning
+        self._constraints = constraints
+        self._predicted: tuple[int, dict[str, float]] | None = None
         self.records = folder.read_trials()
         self._storage, self._study = _open_study(folder, sampler)
         self._check_identity(identity)
@@ -90,6 +96,8 @@ class Ledger:
             trial, config = ask(self._study, self._sampler, self._space)
             for knob, value in config.to_dict().items():
                 trial.set_user_attr(knob, value)
+            expected = trial.user_attrs.get(PREDICTED)
+            self._predicted = (trial.number, expected) if expected else None
         return trial.number, config
 
     def file(self, record: TrialRecord) -> None:
@@ -100,6 +108,20 @@ class Ledger:
         with _speaking_of(self._folder.database):
             self._tell(record)
 
+    def predicted(self, optuna_trial: int | None) -> Predicted | None:
+        """What the strategy expected of the trial that it proposed last."""
+        if optuna_trial is None or self._predicted is None or self._predicted[0] != optuna_trial:
+            return None
+        return Predicted.model_validate(self._predicted[1])
+
+    @property
+    def strategy(self) -> DistinctSampler:
+        return self._sampler
+
+    def beliefs(self) -> list[str]:
+        """What the strategy has learnt so far, a sentence each."""
+        return self._sampler.beliefs(self._study)
+
     def withdraw(self, optuna_trial: int) -> None:
         """Close an asked trial that came to no result through no doing of its configuration."""
         with _speaking_of(self._folder.database):
@@ -109,6 +131,13 @@ class Ledger:
         """Search trials that came to a figure, the fastest first."""
         done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
         return sorted(done, key=samples_per_s, reverse=True)
+
+    def eligible(self) -> list[TrialRecord]:
+        """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
+        return [record for record in self.measured() if self._meets_constraints(record)]
+
+    def _meets_constraints(self, record: TrialRecord) -> bool:
+        return max(violations(record, self._constraints), default=0.0) <= 0
 
     def baseline(self) -> TrialRecord | None:
         """The baseline's own trial, once it came to a figure."""
@@ -132,7 +161,14 @@ class Ledger:
         trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
         trial.set_user_attr("status", str(record.result.status))
         trial.set_user_attr("record", record.number)
-        tell(self._study, trial, record.result, learning=self._learning, worst=self._worst_value())
+        tell(
+            self._study,
+            trial,
+            record.result,
+            learning=self._learning,
+            worst=self._worst_value(),
+            violations=violations(record, self._constraints),
+        )
 
     def _worst_value(self) -> float:
         return min(map(samples_per_s, self.measured()), default=0.0)

@@ -22,7 +22,6 @@ from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
 from autotune.search.runner import OnProgress, TrialRunner
-from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.strategies import STRATEGIES, StrategyContext
@@ -133,11 +132,21 @@ class _Study:
             facts=facts,
             seed=spec.strategy.seed,
             seconds_left=lambda: budget.search_remaining_s,
+            factory=spec.strategy.factory,
+            args=spec.strategy.args,
             folder=loaded.folder,
         )
         sampler = sampler_of(strategy, context)
         identity = study_identity(spec_json, space, facts)
-        ledger = Ledger(folder, space, sampler, strategy.learns_failures_as, identity, loaded.folder)
+        ledger = Ledger(
+            folder,
+            space,
+            sampler,
+            strategy.learns_failures_as,
+            identity,
+            loaded.folder,
+            [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
+        )
         budget.carry_over(ledger.elapsed_s)
         runner = TrialRunner(spec.name, backend, ledger, budget, facts, on_progress)
         stability = Stability(ledger=ledger, runner=runner, budget=budget, spec=spec, facts=facts)
@@ -182,7 +191,7 @@ class _Study:
             runner=self.runner,
             budget=self.budget,
             baseline=self.space.baseline,
-            seeds=expert_seeds(self.space),
+            seeds=self.ledger.strategy.planned,
             seed=seed,
             stability=self.stability,
             soak_steps=spec.stability.soak_steps,

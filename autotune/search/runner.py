@@ -22,6 +22,7 @@ from autotune.records import (
 from autotune.search.budget import Budget
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
+from autotune.search.predictions import in_words
 from autotune.stats import throughput
 
 OnProgress = Callable[[Progress], None]
@@ -77,6 +78,7 @@ class TrialRunner:
             purpose=purpose,
             round=round_number,
             optuna_trial=optuna_trial,
+            predicted=self._ledger.predicted(optuna_trial),
             elapsed_s=self._budget.elapsed_s,
             cut_short=result.status is TrialStatus.TIMEOUT and patience_s is not None and deadline_s < patience_s,
             started=started,
@@ -100,7 +102,7 @@ class TrialRunner:
                 budget_s=self._budget.total_s,
                 elapsed_s=self._budget.elapsed_s,
                 baseline=standing(baseline) if baseline else None,
-                leaders=tuple(standing(record) for record in self._ledger.measured()[:_LEADERS]),
+                leaders=tuple(standing(record) for record in self._ledger.eligible()[:_LEADERS]),
                 running=running,
                 by_status=by_status,
                 message=message,
@@ -121,5 +123,7 @@ def _outcome(record: TrialRecord) -> str:
     result = record.result
     if is_ok(record):
         stopped = ", stopped: it can no longer win" if result.status is TrialStatus.PRUNED else ""
-        return f"trial {record.number}: {samples_per_s(record):,.0f} samples/s{stopped}"
+        expected = record.predicted
+        beside = f", predicted {in_words(expected)}" if expected else ""
+        return f"trial {record.number}: {samples_per_s(record):,.0f} samples/s{beside}{stopped}"
     return f"trial {record.number}: {result.status}: {result.failure.reason if result.failure else 'no timed block'}"

@@ -182,7 +182,7 @@ class Space:
 
     def indices_of(self, config: TrainConfig) -> dict[str, int]:
         """A point that means `config`; a value outside the space takes index 0."""
-        values = knob_values(config)
+        values = {**config.to_dict(), **dict(config.custom)}
         return {
             dimension.knob: dimension.values.index(values[dimension.knob])
             if values.get(dimension.knob) in dimension.values

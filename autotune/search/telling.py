@@ -11,22 +11,22 @@ from autotune.config import TrainConfig
 from autotune.records import TrialResult
 from autotune.search.distinct import DistinctSampler
 from autotune.search.figures import has_figure
-from autotune.search.performance import OBSERVATION, observe
+from autotune.search.performance import OBSERVATION, PREDICTED, observe
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.strategies import Learning, Strategy, StrategyContext
 from autotune.stats import throughput, undisturbed
 
-PREDICTED = "predicted"
-"""Attribute of a trial: what the strategy expected of it."""
 _FEASIBLE, _INFEASIBLE = -1.0, 1.0
 
 
-def sampler_of(strategy: Strategy, context: StrategyContext) -> DistinctSampler:
-    """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds unless it begins by itself,
-    and nothing twice."""
-    seeds = [] if strategy.begins_by_itself else expert_seeds(context.space)
-    planned = [context.space.baseline, *seeds]
+def sampler_of(strategy: Strategy, context: StrategyContext, *, seeded: bool | None = None) -> DistinctSampler:
+    """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds, and nothing twice.
+
+    `seeded`: whether the expert's seeds are proposed; silent: unless the strategy begins by itself.
+    """
+    seeded = not strategy.begins_by_itself if seeded is None else seeded
+    planned = [context.space.baseline, *(expert_seeds(context.space) if seeded else ())]
     return DistinctSampler(strategy.build(context), context.space, planned, context.seed)
 
 
@@ -56,11 +56,12 @@ def tell(
     """
     trial.set_user_attr(OBSERVATION, observe(result).to_dict())
     feasible = has_figure(result)
-    # Optuna reads constraints by position and wants them on all trials or none; a crash may have come after this.
-    if not trial.constraints:
-        trial.set_constraint("stable", _FEASIBLE if feasible else _INFEASIBLE)
-        for number, violation in enumerate(violations):
-            trial.set_constraint(f"constraint_{number}", violation if feasible else _INFEASIBLE)
+    # Optuna reads constraints by position and wants the same ones on all trials; a crash may have come in between.
+    values = {"stable": _FEASIBLE if feasible else _INFEASIBLE}
+    values |= {f"constraint_{n}": violation if feasible else _INFEASIBLE for n, violation in enumerate(violations)}
+    for name, value in values.items():
+        if name not in trial.constraints:
+            trial.set_constraint(name, value)
     if feasible:
         study.tell(trial.number, throughput(undisturbed(result.blocks)))
     elif learning is Learning.WORST_VALUE:

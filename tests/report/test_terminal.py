@@ -374,3 +374,58 @@ def test_changes_from_the_baseline() -> None:
 def test_speed_ups_in_words() -> None:
     assert words.speedup(document()) == "2.90× (95 % interval 2.85 to 2.95)"
     assert words.speedup(document(speedup={"ratio": 1.504, "ci95": None})) == "1.50× (not yet confirmed)"
+
+
+def test_a_result_says_what_was_predicted_and_believed() -> None:
+    section = {
+        "name": "auto",
+        "predictions": 14,
+        "median_error": 0.031,
+        "within_interval": 0.93,
+        "emitted": {
+            "predicted": {"samples_per_s": 1390.0, "low": 1350.0, "high": 1430.0},
+            "measured_samples_per_s": 1412.0,
+        },
+        "beliefs": ["amp_dtype bf16: with none 0.62× (0.58 to 0.66)"],
+    }
+    told = document()
+    shown = " ".join(drawn(best_view(told | {"search": told["search"] | {"strategy": section}})).split())
+    assert "predicted 1,390 ± 40, measured 1,412" in shown
+    assert "over 14 trials it was off by 3.1 % (median), 93 % came out inside the interval" in shown
+    assert "with none 0.62× (0.58 to 0.66)" in shown
+
+
+def test_a_strategy_that_gave_up_says_why() -> None:
+    section = {"name": "auto", "predictions": 0, "gave_up": "it explains 12 % of what sets the trials apart"}
+    told = document()
+    shown = drawn(best_view(told | {"search": told["search"] | {"strategy": section}}))
+    assert "auto gave its model up: it explains 12 %" in shown
+
+
+def test_strategies_against_a_table_are_a_row_each() -> None:
+    figures = {
+        "seconds_to_2pct": {"median": 9.4, "p90": None, "reached": 0.86},
+        "trials_to_2pct": {"median": 5, "p90": None, "reached": 0.86},
+        "found_over_best": {"median": 1.0, "p10": 0.991},
+        "oom_trials": {"median": 0.5, "max": 2},
+        "score": 0.81,
+    }
+    shown = drawn(terminal.replay_view([{"table": "vit", "strategies": {"auto": figures, "gp": figures}}]))
+    first, second = shown.splitlines()[1:3]
+    assert first.split() == [
+        "vit",
+        "auto",
+        "86",
+        "%",
+        "9",
+        "–",
+        "5",
+        "1.000",
+        "0.991",
+        "0.5,",
+        "at",
+        "most",
+        "2",
+        "0.81",
+    ]
+    assert second.split()[0] == "gp"

@@ -15,14 +15,14 @@ from support.facts import cpu_facts
 from support.simulation import good_sense
 
 from autotune.config import TrainConfig
-from autotune.errors import NoStableConfiguration, StudyMismatch, WorkloadError
+from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, WorkloadError
 from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted
 from autotune.search.figures import samples_per_s
 from autotune.stats import location
 from autotune.store import StudyFolder
 
-STRATEGY_NAMES = ["auto", "gp", "tpe", "random", "grid"]
+STRATEGY_NAMES = ["auto", "gp", "tpe", "qmc", "random", "grid"]
 SMALL_SPACE = {
     "micro_batch_size": [16, 32, 64],
     "num_workers": [0, 2],
@@ -402,3 +402,46 @@ def _reopen(storage: Any, trial: optuna.trial.FrozenTrial) -> None:
             {"id": trial._trial_id},
         )
         connection.execute(sqlalchemy.text("DELETE FROM trial_values WHERE trial_id = :id"), {"id": trial._trial_id})
+
+
+def test_a_prediction_stands_beside_each_trial_and_in_the_result(bench: Bench) -> None:
+    result = bench.search(bench.backend(), strategy={"name": "auto"}, search=SMALL_SPACE)
+    records = bench.folder.read_trials()
+    told = [record for record in records if record.predicted is not None]
+    assert told
+    assert all(record.purpose is Purpose.SEARCH for record in told)
+    assert all(record.predicted.low < record.predicted.high for record in told if record.predicted)
+    section = result.best["search"]["strategy"]
+    assert section["name"] == "auto"
+    assert section["predictions"] == len(told)
+    assert 0 <= section["within_interval"] <= 1
+    assert any("amp_dtype" in belief for belief in section["beliefs"])
+    emitted = section["emitted"]
+    assert emitted["predicted"]["low"] < emitted["predicted"]["samples_per_s"] < emitted["predicted"]["high"]
+
+
+def test_the_users_own_sampler_searches(bench: Bench) -> None:
+    own = {"factory": "optuna.samplers:TPESampler", "args": {"n_startup_trials": 2}}
+    result = bench.search(bench.backend(), strategy=own, search=SMALL_SPACE)
+    assert result.best["search"]["strategy"] == {"name": "factory", "predictions": 0}
+
+
+def test_an_argument_that_the_sampler_lacks_ends_the_study_before_any_trial(bench: Bench) -> None:
+    backend = bench.backend()
+    with pytest.raises(SpecError, match=r"strategy\.args\.n_startup_trails.*did you mean n_startup_trials"):
+        bench.search(backend, strategy={"name": "tpe", "args": {"n_startup_trails": 2}}, search=SMALL_SPACE)
+    assert backend.requests == []
+    assert backend.closed
+
+
+def test_a_constraint_on_a_measure_is_told_and_kept(bench: Bench) -> None:
+    """The fastest fits no more: what is emitted stays below the limit, and Optuna knows which trials did not."""
+    import optuna
+
+    limit = "peak_memory_bytes <= 20MiB"
+    result = bench.search(bench.backend(), strategy={"name": "auto"}, search=SMALL_SPACE, constraints=[limit])
+    assert result.best["config"]["micro_batch_size"] == 16
+    study = optuna.load_study(study_name="autotune", storage=f"sqlite:///{bench.folder.database}")
+    told = [trial for trial in study.trials if trial.constraints]
+    assert {len(trial.constraints) for trial in told} == {2}
+    assert {trial.constraints["constraint_0"] > 0 for trial in told} == {True, False}

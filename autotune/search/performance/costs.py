@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autotune.config import TrainConfig
+from autotune.records import TrialStatus
 from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import Array
 
@@ -29,7 +30,7 @@ class TrialCosts:
         timed = [seen.wall_s - seen.overhead_s - (seen.first_step_s or 0.0) for _, seen in done]
         self._timed_s = max(statistics.median(timed or [_USUAL_TIMED_S]), 0.1)
         self._compile_s = {
-            mode: _compile_s(usual_s, [seen.first_step_s for config, seen in done if config.compile == mode])
+            mode: _compile_s(usual_s, [_compiling_s(seen) for config, seen in trials if config.compile == mode])
             for mode, usual_s in _COMPILE_S.items()
         }
 
@@ -37,6 +38,13 @@ class TrialCosts:
         """`step_s`: the predicted seconds of one optimizer step of each."""
         compiling = np.array([self._compile_s[config.compile] for config in configs])
         return np.asarray(self._overhead_s + compiling + step_s + np.maximum(self._timed_s, _FEWEST_STEPS * step_s))
+
+
+def _compiling_s(seen: Observation) -> float | None:
+    """Of a trial that was killed before its first step: at least as long as it had."""
+    if seen.status == TrialStatus.TIMEOUT and seen.first_step_s is None:
+        return seen.wall_s
+    return seen.first_step_s
 
 
 def _compile_s(usual_s: float, seen: Sequence[float | None]) -> float:

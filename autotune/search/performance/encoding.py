@@ -17,8 +17,7 @@ _APART = ("micro_batch_size", "grad_accum_steps", "prefetch_factor")
 """Knobs that are no part of a cell: what they do is written down, not learnt."""
 _DOUBT_OF_CUSTOM = 0.3
 """About a knob that only its user knows."""
-_KNEE = {"cpu": 4.0}
-_KNEE_OF_ACCELERATORS = 16.0
+_KNEE = 16.0
 """Micro-batch size at which half of a step's time does not depend on the batch, as first guess."""
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
@@ -30,19 +29,19 @@ class Encoding:
         self._facts = facts
         self._cell = [dimension for dimension in space.dimensions if dimension.knob not in _APART]
         self._codes = [{value: code for code, value in enumerate(dimension.values)} for dimension in self._cell]
-        self._knee = _KNEE.get(facts.device.kind, _KNEE_OF_ACCELERATORS)
         self._cache: dict[TrainConfig, tuple[tuple[int, ...], tuple[float, ...]]] = {}
         self.knobs = [dimension.knob for dimension in self._cell]
         self.alike = [_alike(dimension) for dimension in self._cell]
         known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
         self.scales = Scales(mains=tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known))
+        self.memory_doubts = tuple(knob.memory_doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
 
-    def table(self, configs: Sequence[TrainConfig]) -> Table:
+    def encode(self, configs: Sequence[TrainConfig]) -> Encoded:
         """All that is needed to predict `configs`, a row each."""
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
         numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 6)
-        return Table(codes, numbers)
+        return Encoded(codes, numbers)
 
     def _row(self, config: TrainConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
         row = self._cache.get(config)
@@ -54,7 +53,7 @@ class Encoding:
                 float(batch),
                 float(config.grad_accum_steps),
                 float(config.num_workers),
-                math.fsum(each.time for each in expected) + math.log1p(self._knee / batch),
+                math.fsum(each.time for each in expected) + math.log1p(_KNEE / batch),
                 math.fsum(each.optimizer for each in expected),
                 math.fsum(each.memory for each in expected),
             )
@@ -62,7 +61,7 @@ class Encoding:
         return row
 
 
-class Table:
+class Encoded:
     """Encoded configurations."""
 
     def __init__(self, codes: np.ndarray, numbers: Array) -> None:
@@ -73,8 +72,8 @@ class Table:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def take(self, index: Sequence[int] | np.ndarray) -> Table:
-        return Table(self._codes[index], self._numbers[index])
+    def take(self, index: Sequence[int] | np.ndarray) -> Encoded:
+        return Encoded(self._codes[index], self._numbers[index])
 
     def for_compute(self) -> Rows:
         """Of the logarithm of compute seconds per sample."""
@@ -84,17 +83,25 @@ class Table:
         """Of the logarithm of the optimizer's seconds per step; what the batch is does not matter to it."""
         return Rows(self._codes, np.zeros(len(self)), np.zeros(len(self)), self._optimizer)
 
+    def for_limit(self) -> Rows:
+        """Of how far a constraint on measures is violated; nothing is expected of that."""
+        return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), np.zeros(len(self)))
+
     def for_memory(self) -> Rows:
         """Of the logarithm of the bytes that each sample of a micro-batch adds; accumulation adds none."""
         return Rows(self._codes, np.log2(self.batch), np.zeros(len(self)), self._memory)
 
 
 def _alike(dimension: Dimension) -> Array:
-    """How far values of a knob behave alike: numbers do the more, the nearer they are; anything else not at all."""
+    """How far values of a knob behave alike: numbers do the more, the nearer they are; anything else not at all.
+
+    Counts, as our own numeric knobs are, are near when their ratio is; of a user's numbers only the order is known.
+    """
     numbers = [_number(value) for value in dimension.values]
     if any(number is None for number in numbers):
         return np.eye(len(dimension.values))
-    places = np.log2(1 + np.abs(np.array(numbers, dtype=float)))
+    values = np.array(numbers, dtype=float)
+    places = np.log2(1 + values) if dimension.knob in _BY_NAME else np.argsort(np.argsort(values)).astype(float)
     return np.asarray(np.exp(-0.5 * (places[:, None] - places[None, :]) ** 2))
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
 from autotune.search.performance.observation import Observation
@@ -29,6 +30,12 @@ class Loading:
     sharing: float = _OVERHEAD
     sharing_doubt: float = _OVERHEAD_DOUBT
     cores: int = 1
+    overlaps: bool = False
+    """Whether the training process itself loads while the device computes, as it does with an accelerator."""
+
+    def hidden(self, workers: Array) -> NDArray[np.bool_]:
+        """Whether loading takes place while the step before is computed, so that only the longer of the two counts."""
+        return (workers > 0) | self.overlaps
 
     def predict(self, workers: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of ln(seconds per sample), for so many loader processes."""
@@ -38,17 +45,24 @@ class Loading:
         return mean, np.sqrt(self.alone_doubt**2 + np.where(shared, self.sharing_doubt**2, 0.0))
 
 
-def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int) -> Loading:
+def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int, *, overlaps: bool) -> Loading:
     """From trials with a figure.
 
-    A trial without loader processes tells the time directly. One with them tells it where steps wait for data; where
-    they do not, it tells what it cannot exceed: a faster step would learn nothing from more of them.
+    Where loading takes turns with computing, a trial tells its time directly. Where it is hidden behind computing, a
+    trial tells it if steps wait for data; if they do not, it tells what it cannot exceed: a faster step would learn
+    nothing from more processes.
     """
-    alone = [
-        math.log(max(seen.data_wait_s, 1e-9) / config.effective_batch_size)
-        for config, seen in trials
-        if not config.num_workers
-    ]
+    if overlaps:
+        single = [_shared(config, seen, cores) for config, seen in trials if not config.num_workers]
+        alone = [pace for pace, waits in single if waits]
+        most = min((pace for pace, waits in single if not waits), default=math.inf)
+    else:
+        alone = [
+            math.log(max(seen.data_wait_s, 1e-9) / config.effective_batch_size)
+            for config, seen in trials
+            if not config.num_workers
+        ]
+        most = math.inf
     shared = [_shared(config, seen, cores) for config, seen in trials if config.num_workers]
     bound = [pace for pace, waits in shared if waits]
     ceiling = min((pace for pace, waits in shared if not waits), default=math.inf)
@@ -56,17 +70,17 @@ def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int) -> 
         centre, doubt = _posterior(_UNKNOWN_LN_S, _UNKNOWN_DOUBT, alone, _RUN_TO_RUN)
     else:  # from what they share, as if sharing cost what it usually does
         centre, doubt = _posterior(
-            min(_UNKNOWN_LN_S, ceiling - _OVERHEAD), _UNKNOWN_DOUBT, [pace - _OVERHEAD for pace in bound], 0.4
+            min(_UNKNOWN_LN_S, ceiling - _OVERHEAD, most), _UNKNOWN_DOUBT, [pace - _OVERHEAD for pace in bound], 0.4
         )
     usual = min(_OVERHEAD, ceiling - centre)
     sharing, sharing_doubt = _posterior(usual, _OVERHEAD_DOUBT, [pace - centre for pace in bound], 2 * _RUN_TO_RUN)
-    return Loading(centre, doubt, sharing, sharing_doubt, cores)
+    return Loading(centre, doubt, sharing, sharing_doubt, cores, overlaps)
 
 
 def _shared(config: TrainConfig, seen: Observation, cores: int) -> tuple[float, bool]:
     """ln(seconds per sample that all loader processes together would take if split evenly), and whether steps wait."""
     step_s = seen.data_wait_s + seen.compute_s + seen.optimizer_s
-    pace = math.log(step_s / config.effective_batch_size) + math.log(min(config.num_workers, cores))
+    pace = math.log(step_s / config.effective_batch_size) + math.log(min(max(config.num_workers, 1), cores))
     return pace, seen.data_wait_s > _WAITING * step_s
 
 

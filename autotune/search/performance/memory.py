@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.special import ndtr
 
-from autotune.search.performance.encoding import Encoding, Table
+from autotune.search.performance.encoding import Encoded, Encoding
 from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import AdditiveProcess, Array, Scales
 
@@ -15,12 +15,12 @@ _STATIC_SHARE = 0.6
 """Of the memory of a single trial, taken not to grow with the batch, until two trials tell."""
 _USABLE = 0.95
 """Of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
-_DOUBT = 0.25
-"""Of what a knob does to the memory, in logarithms, around what its file expects."""
 _NOISE = 0.03
 _LARGEST_ERROR = 0.6
+_NO_LESS = 0.98
+"""Of the predicted peak of a trial that ran out: what needs as much will run out too."""
 _WALL_STEPS = 9
-_RISK = (0.5, 0.8, 0.95)
+_RISK = (0.4, 0.6, 0.85)
 """Least probability to fit of a trial that may be proposed, after 0, 1, 2 and more trials that ran out."""
 
 
@@ -28,10 +28,9 @@ class MemoryModel:
     """Learns from the peaks of trials that fitted, and from those that did not that the wall is below theirs."""
 
     def __init__(self, encoding: Encoding, limit_bytes: float) -> None:
-        knobs = len(encoding.alike)
         scales = Scales(
-            mains=(_DOUBT,) * knobs,
-            pairs=0.05,
+            mains=encoding.memory_doubts,
+            pairs=0.02,
             knee=0.02,
             curve=0.03,
             curve_by_knob=0.02,
@@ -43,10 +42,10 @@ class MemoryModel:
         self._limit_bytes = limit_bytes * _USABLE
         self._static_bytes = 0.0
         self._wall: tuple[float, float] = (0.0, 0.0)
-        self._failures: Table | None = None
+        self._failures: Encoded | None = None
         self._known = False
 
-    def fit(self, table: Table, seen: list[Observation]) -> None:
+    def fit(self, table: Encoded, seen: list[Observation]) -> None:
         """`table`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
         fitted = [n for n, one in enumerate(seen) if one.has_figure and one.memory_bytes]
         failed = [n for n, one in enumerate(seen) if one.is_oom]
@@ -63,12 +62,12 @@ class MemoryModel:
         self._process.fit(rows.for_memory(), np.log(grown / rows.batch), errors)
         highest = float(used.max())
         lowest = min([self._limit_bytes, *(self._peak_bytes(table.take(failed)) if failed else ())])
-        self._wall = (min(highest, self._limit_bytes), max(lowest, highest * 1.01) if failed else self._limit_bytes)
+        self._wall = (min(highest, lowest), max(lowest, 1.01 * highest))
 
-    def probability_to_fit(self, table: Table) -> Array:
+    def probability_to_fit(self, table: Encoded) -> Array:
         """Of each row. 0 for what needs no less than a trial that ran out."""
         if not self._known:
-            return np.ones(len(table))
+            return self._below_failures(table)
         growth, doubt = self._process.predict(table.for_memory())
         grown = np.exp(growth) * table.batch
         peak = self._static_bytes + grown
@@ -77,9 +76,16 @@ class MemoryModel:
         walls = np.linspace(low, high, _WALL_STEPS) if self._failures is not None else np.array([high])
         chances = ndtr((np.log(walls)[None, :] - np.log(peak)[:, None]) / doubt[:, None]).mean(axis=1)
         if self._failures is not None:
-            for at, size in zip(self._peak_bytes(self._failures), self._failures.batch, strict=True):
-                chances = np.where((table.batch >= size) & (peak >= 0.98 * at), 0.0, chances)
+            failures = zip(self._peak_bytes(self._failures), self._failures.batch, self._failures.workers, strict=True)
+            for at, size, workers in failures:  # loader processes use up the host's memory, not the device's
+                no_less = (table.batch >= size) & (peak >= _NO_LESS * at) & (table.workers >= workers)
+                chances = np.where(no_less, 0.0, chances)
         return np.asarray(chances)
+
+    def _below_failures(self, table: Encoded) -> Array:
+        """Where no trial has told its memory: all that is smaller than what ran out of it."""
+        smallest = math.inf if self._failures is None else float(self._failures.batch.min())
+        return np.where(table.batch < smallest, 1.0, 0.0)
 
     @property
     def least_probability(self) -> float:
@@ -87,7 +93,12 @@ class MemoryModel:
         failures = 0 if self._failures is None else len(self._failures)
         return _RISK[min(failures, len(_RISK) - 1)]
 
-    def _peak_bytes(self, table: Table) -> Array:
+    @property
+    def wall_bytes(self) -> tuple[float, float] | None:
+        """Between which figures memory ends; None as long as nothing has run out of it."""
+        return self._wall if self._failures is not None and self._known else None
+
+    def _peak_bytes(self, table: Encoded) -> Array:
         return np.asarray(self._static_bytes + np.exp(self._process.mean(table.for_memory())) * table.batch)
 
 

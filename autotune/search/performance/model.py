@@ -11,7 +11,8 @@ import numpy as np
 from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance.costs import TrialCosts
-from autotune.search.performance.encoding import Encoding, Table
+from autotune.search.performance.encoding import Encoded, Encoding
+from autotune.search.performance.limits import LimitModel
 from autotune.search.performance.loading import Loading, learn_loading
 from autotune.search.performance.memory import MemoryModel
 from autotune.search.performance.observation import Observation
@@ -26,6 +27,8 @@ _OF_THE_WHOLE = 0.01
 _OPTIMIZER_DOUBTS = {"fused_optimizer": 0.4, "num_threads": 0.3, "compile": 0.2}
 _OPTIMIZER_DOUBT = 0.1
 _SHORTEST_S = 1e-7
+_NO_SPREAD = 2.0
+"""Times the noise: trials that differ by less in their compute time are not told apart by it."""
 _GUESS_ERROR = 0.05
 """Of a trial in flight, taken to come out as predicted."""
 
@@ -35,6 +38,8 @@ class Prediction(NamedTuple):
 
     mean: Array
     doubt: Array
+    step_s: Array
+    """Seconds of one optimizer step."""
 
 
 class PerformanceModel:
@@ -44,33 +49,61 @@ class PerformanceModel:
         self.encoding = Encoding(space, facts)
         self._cores = facts.host.usable_cores
         on_cpu = facts.device.kind == "cpu"
+        self._overlaps = not on_cpu
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
         self._compute = AdditiveProcess(self.encoding.alike, self.encoding.scales)
         self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding.knobs))
         self.memory = MemoryModel(self.encoding, float(limit))
+        self.limits = LimitModel(self.encoding)
+        self.breakdowns = LimitModel(self.encoding, expected=-1.0, knob_doubt=0.8, batch_doubt=0.4)
         self.loading = Loading()
         self.costs = TrialCosts([])
-        self._table = self.encoding.table([])
+        self._table = self.encoding.encode([])
 
-    def fit(self, trials: Sequence[tuple[TrainConfig, Observation]], pending: Sequence[TrainConfig] = ()) -> None:
-        """Needs at least one trial with a figure. `pending`: trials in flight, expected to come out as predicted."""
-        self.memory.fit(self.encoding.table([config for config, _ in trials]), [seen for _, seen in trials])
+    def fit(
+        self,
+        trials: Sequence[tuple[TrainConfig, Observation]],
+        pending: Sequence[TrainConfig] = (),
+        violations: Sequence[Sequence[float]] = (),
+    ) -> None:
+        """Needs at least one trial with a figure.
+
+        `pending`: trials in flight, expected to come out as predicted. `violations`: of the constraints on measures,
+        for each of `trials`, as far as it has a figure.
+        """
+        self.memory.fit(self.encoding.encode([config for config, _ in trials]), [seen for _, seen in trials])
         self.costs = TrialCosts(trials)
+        self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
-        self.loading = learn_loading(done, self._cores)
-        self._table = self.encoding.table([config for config, _ in done])
+        self.loading = learn_loading(done, self._cores, overlaps=self._overlaps)
+        self._table = self.encoding.encode([config for config, _ in done])
         self._fit_parts(self._table, [seen for _, seen in done], None)
+        known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
+        if known and known[0]:
+            self.limits.fit(self._table, known)
         if pending:
-            self._fit_parts(self._table, [seen for _, seen in done], self.encoding.table(pending))
+            self._fit_parts(self._table, [seen for _, seen in done], self.encoding.encode(pending))
 
-    def predict(self, table: Table) -> Prediction:
+    def predict(self, table: Encoded) -> Prediction:
         parts = self._parts(table)
         shares = parts.shares
         variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
-        return Prediction(np.log(table.batch * table.accum / parts.step_s), np.sqrt(variance))
+        return Prediction(np.log(table.batch * table.accum / parts.step_s), np.sqrt(variance), parts.step_s)
 
-    def step_s(self, table: Table) -> Array:
-        return self._parts(table).step_s
+    def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
+        """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out."""
+        table = self.encoding.encode([one, other])
+        prediction, shares = self.predict(table), self._parts(table).shares
+        variance = _OF_THE_WHOLE**2
+        for part, process, rows in (
+            (0, self._compute, table.for_compute()),
+            (1, self._optimizer, table.for_optimizer()),
+        ):
+            weights = np.array([shares[part, 0], -shares[part, 1]])
+            variance += float(weights @ process.covariance(rows) @ weights)
+        _, doubts = self.loading.predict(table.workers)
+        variance += float(np.square((shares[2, 0] - shares[2, 1]) * doubts.max()))
+        return float(prediction.mean[0] - prediction.mean[1]), math.sqrt(max(variance, 0.0))
 
     @property
     def noise(self) -> float:
@@ -79,21 +112,31 @@ class PerformanceModel:
 
     def skill(self) -> float:
         """Share of the variance of the logarithm of compute time that each trial's prediction from all others explains;
-        1: all of it, 0 or less: a plain mean would do as well."""
-        rows = self._table.for_compute()
-        errors, _ = self._compute.leave_one_out()
-        measured = self._compute.values
-        spread = float(((measured - measured.mean()) ** 2).sum()) if len(rows.prior) else 0.0
-        return 1 - float((errors**2).sum()) / spread if spread else 1.0
+        1: all of it, or there is none but noise; 0 or less: a plain mean would do as well. Of finished trials."""
+        count = len(self._table)
+        errors, measured = self._compute.leave_one_out()[0][:count], self._compute.values[:count]
+        spread = float(((measured - measured.mean()) ** 2).mean())
+        return 1.0 if spread < (_NO_SPREAD * self.noise) ** 2 else 1 - float((errors**2).mean()) / spread
 
-    def _fit_parts(self, table: Table, seen: Sequence[Observation], pending: Table | None) -> None:
+    def probability_to_work(self, table: Encoded) -> Array:
+        """That a trial comes to a figure that meets the constraints; whether its memory suffices is asked apart."""
+        return self.breakdowns.probability_to_meet(table) * self.limits.probability_to_meet(table)
+
+    def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
+        """From trials that crashed, diverged, hung or raised, and from those that did not."""
+        if all(seen.has_figure for _, seen in trials):
+            return
+        outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
+        self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
+
+    def _fit_parts(self, table: Encoded, seen: Sequence[Observation], pending: Encoded | None) -> None:
         micro_steps = table.accum
         compute_s = np.array([one.compute_s for one in seen]) / micro_steps / table.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
         errors = np.array([one.relative_error for one in seen])
         for process, rows_of, seconds in (
-            (self._compute, Table.for_compute, compute_s),
-            (self._optimizer, Table.for_optimizer, optimizer_s),
+            (self._compute, Encoded.for_compute, compute_s),
+            (self._optimizer, Encoded.for_optimizer, optimizer_s),
         ):
             rows, values, doubts = rows_of(table), np.log(np.maximum(seconds, _SHORTEST_S)), errors
             if pending is not None:
@@ -103,7 +146,7 @@ class PerformanceModel:
                 rows = rows.followed_by(guessed)
             process.fit(rows, values, doubts, pending=0 if pending is None else len(pending))
 
-    def _parts(self, table: Table) -> _Parts:
+    def _parts(self, table: Encoded) -> _Parts:
         compute, compute_doubt = self._compute.predict(table.for_compute())
         optimizer, optimizer_doubt = self._optimizer.predict(table.for_optimizer())
         loading, loading_doubt = self.loading.predict(table.workers)
@@ -113,7 +156,7 @@ class PerformanceModel:
         together = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
         larger_s = np.exp(np.logaddexp(*together) / _SHARPNESS)
         of_busy = np.exp(together[0] - np.logaddexp(*together))
-        shared = table.workers > 0
+        shared = self.loading.hidden(table.workers)
         period_s = np.where(shared, larger_s, busy_s + loading_s)
         share_busy = np.where(shared, of_busy, busy_s / period_s)
         shares = np.stack([share_busy * compute_s / busy_s, share_busy * optimizer_s / busy_s, 1 - share_busy])

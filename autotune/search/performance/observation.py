@@ -11,6 +11,8 @@ from autotune.stats import relative_standard_error, throughput, undisturbed
 
 OBSERVATION = "observation"
 """Name of the attribute."""
+PREDICTED = "predicted"
+"""Name of the attribute with what was expected of a trial: samples per second, and the ends of their 95 % interval."""
 _LARGEST_ERROR = 0.5
 """Of a figure that one block alone carries, and whose spread nobody knows."""
 

@@ -39,7 +39,7 @@ class Scales:
     """Of each knob's own effect, around what its file expects."""
     pairs: float = 0.12
     """Of what two knobs do together beyond that."""
-    knee: float = 0.35
+    knee: float = 0.2
     """Of the weight of each curve log(1 + knee ÷ b)."""
     curve: float = 0.10
     """Of a smooth deviation from those."""
@@ -126,6 +126,12 @@ class AdditiveProcess:
         explained = np.einsum("ij,ji->i", cross, cho_solve(fitted.factor, cross.T))
         variance = np.maximum(self._own_variance(rows) - explained, 1e-10)
         return np.asarray(mean), np.sqrt(variance)
+
+    def covariance(self, rows: Rows) -> Array:
+        """Of the noise-free values of `rows` with one another, after all that it was fitted to."""
+        fitted = self._require()
+        cross = self._between(rows, fitted.rows)
+        return np.asarray(self._between(rows, rows) - cross @ cho_solve(fitted.factor, cross.T))
 
     def leave_one_out(self) -> tuple[Array, Array]:
         """Error of the prediction of each value from all others, and its standard deviation, noise included.

@@ -15,12 +15,17 @@ from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.process import Array
 from autotune.search.space import Space
 
-_MOST_CANDIDATES = 2_000
+_MOST_CANDIDATES = 1_500
 _BEST_TO_VARY = 3
+_PAIRS_TO_VARY = 100
 _COUNTABLE = 5_000
-import os
-
-_COST_WEIGHT = float(os.environ.get("CW", "0.5"))
+"""Points of a space that is looked at as a whole, and random ones of a larger one."""
+_LEAST_TO_WORK = 0.2
+"""Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same, and
+its neighbour too."""
+_COST_WEIGHT = 0.5
+"""Of a trial's seconds against its promise, both as logarithms. At 1 the search would begin with many cheap trials that
+promise little each; what it finds is used for days, and seconds that are left over are of no use."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,25 @@ class Proposal:
 
 
 class Proposer:
-    """Looks over a space for the next trial: over all of it where it is small, else over a random part and the
+    """Looks over a space for the next trial: over all of it where it is small, else over a random part of it and the
     surroundings of the best."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
         self._random = Random(seed)
-        self._all = space.configurations() if space.points <= _COUNTABLE else None
+        if space.only is not None:
+            self._pool = sorted(space.only, key=TrainConfig.canonical_json)
+        elif space.points <= _COUNTABLE:
+            self._pool = space.configurations()
+        else:
+            self._pool = [self._anywhere() for _ in range(_COUNTABLE)]
 
     def propose(
         self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig], seconds_left: float
     ) -> Proposal | None:
-        """`tried`: those with a figure, in any order; `taken`: those that must not come again. None when nothing is
-        left that fits into the memory and the time."""
-        before = model.predict(model.encoding.table(tried)).mean
+        """`tried`: those with a figure that meet the constraints; `taken`: those that must not come again. None when
+        nothing is left that fits into the memory; where nothing fits into the time, the shortest."""
+        before = model.predict(model.encoding.encode(tried)).mean
         best = float(before.max())
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
         candidates = [
@@ -52,38 +62,43 @@ class Proposer:
         ]
         if not candidates:
             return None
-        table = model.encoding.table(candidates)
-        chances = model.memory.probability_to_fit(table)
-        step_s = model.step_s(table)
+        table = model.encoding.encode(candidates)
+        fits = model.memory.probability_to_fit(table)
+        works = model.probability_to_work(table)
+        mean, doubt, step_s = model.predict(table)
         seconds = model.costs.seconds(candidates, step_s)
-        allowed = (chances >= model.memory.least_probability) & (seconds <= seconds_left)
+        allowed = fits >= model.memory.least_probability
         if not allowed.any():
             return None
-        mean, doubt = model.predict(table)
+        likely = allowed & (works >= _LEAST_TO_WORK)
+        allowed = likely if likely.any() else allowed
+        in_time = allowed & (seconds <= seconds_left)
+        if in_time.any():
+            allowed = in_time
+        else:
+            allowed &= seconds <= seconds[allowed].min()
         gain = log_expected_improvement(mean - best, doubt)
-        score = np.where(allowed, gain + np.log(np.maximum(chances, 1e-9)) - _COST_WEIGHT * np.log(seconds), -math.inf)
+        left = np.maximum(1 - seconds / max(seconds_left, 1e-3), 0.01)  # what a long trial leaves for others to find
+        worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - _COST_WEIGHT * np.log(seconds)
+        score = np.where(allowed, worth, -math.inf)
         place = int(np.argmax(score))
         return Proposal(candidates[place], float(np.exp(gain[place])))
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
-        everything = self._all
-        if everything is not None and len(everything) <= _MOST_CANDIDATES:
-            return everything
+        if len(self._pool) <= _MOST_CANDIDATES:
+            return self._pool
         found = dict.fromkeys(config for leader in leaders for config in self._around(leader))
-        if everything is not None:
-            found |= dict.fromkeys(self._random.sample(everything, _MOST_CANDIDATES))
-        else:
-            found |= dict.fromkeys(self._space.config_at(self._point()) for _ in range(_MOST_CANDIDATES))
-        return list(found)
+        return list(found | dict.fromkeys(self._random.sample(self._pool, _MOST_CANDIDATES)))
 
-    def _point(self) -> dict[str, int]:
-        return {
+    def _anywhere(self) -> TrainConfig:
+        point = {
             name: self._random.randint(distribution.low, distribution.high)
             for name, distribution in self._space.distributions.items()
         }
+        return self._space.config_at(point)
 
     def _around(self, config: TrainConfig) -> Iterator[TrainConfig]:
-        """All that differ in one knob or in two."""
+        """All that differ in the value of one knob, and some that differ in two."""
         here = self._space.indices_of(config)
         single = [
             {name: index}
@@ -91,11 +106,11 @@ class Proposer:
             for index in range(distribution.low, distribution.high + 1)
             if index != here[name]
         ]
-        for number, change in enumerate(single):
+        for change in single:
             yield self._space.config_at({**here, **change})
-            for other in single[number + 1 :]:
-                if other.keys() != change.keys():
-                    yield self._space.config_at({**here, **change, **other})
+        for _ in range(_PAIRS_TO_VARY if single else 0):
+            one, other = self._random.choice(single), self._random.choice(single)
+            yield self._space.config_at({**here, **one, **other})
 
 
 def log_expected_improvement(gain: Array, doubt: Array) -> Array:

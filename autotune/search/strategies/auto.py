@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from optuna import Study
@@ -20,7 +20,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import TrainConfig
 from autotune.records import Facts
-from autotune.search.performance import OBSERVATION, Observation, PerformanceModel
+from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel
+from autotune.search.performance.beliefs import beliefs
 from autotune.search.performance.model import log_interval
 from autotune.search.performance.proposal import Proposer
 from autotune.search.space import Space
@@ -30,10 +31,17 @@ from autotune.search.strategies.strategy import Learning, Strategy, StrategyCont
 
 log = logging.getLogger(__name__)
 
-_PREDICTED = "predicted"
-"""Attribute of a trial, as `telling` sets it: what the model expected."""
 _LARGEST_SURPRISE = 3.0
 """Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
+
+
+class _Learnt(NamedTuple):
+    space: Space
+    model: PerformanceModel
+    best: TrainConfig
+    tried: list[TrainConfig]
+    """With a figure, and within the constraints as far as any are."""
+    taken: set[TrainConfig]
 
 
 class AutoSampler(BaseSampler):
@@ -51,8 +59,8 @@ class AutoSampler(BaseSampler):
         *,
         seed: int = 0,
         seconds_left: Callable[[], float] = lambda: math.inf,
-        distrust_after: int = 8,
-        least_skill: float = 0.3,
+        distrust_after: int = 12,
+        least_skill: float = 0.1,
     ) -> None:
         """`distrust_after`: trials before the model may be given up. `least_skill`: share of the variance between
         trials that it has to explain by then."""
@@ -63,23 +71,29 @@ class AutoSampler(BaseSampler):
         self._least_skill = least_skill
         self._model = PerformanceModel(space, facts) if space and facts else None
         self._proposer = Proposer(space, seed) if space else None
-        self._fitted_to: tuple[int, ...] = ()
+        self._fitted = False
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
 
     @property
     def model(self) -> PerformanceModel | None:
         """As fitted for the last proposal; None before the first trial with a figure."""
-        return self._model if self._fitted_to else None
+        return self._model if self._fitted else None
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
         """What the model now expects of a run of `config`, with its 95 % interval; None while there is none."""
         model = self.model
         if model is None:
             return None
-        mean, doubt = model.predict(model.encoding.table([config]))
-        value, low, high = log_interval(float(mean[0]), math.hypot(float(doubt[0]), model.noise))
+        expected = model.predict(model.encoding.encode([config]))
+        doubt = math.hypot(float(expected.doubt[0]), model.noise)
+        value, low, high = log_interval(float(expected.mean[0]), doubt)
         return {"samples_per_s": value, "low": low, "high": high}
+
+    def beliefs(self, study: Study) -> list[str]:
+        """What the model has learnt from all trials of `study`, a sentence each."""
+        learnt = self._learn(study.get_trials(deepcopy=False))
+        return beliefs(learnt.model, learnt.space, learnt.best) if learnt else []
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._space is not None and self._is_about(self._space, study):
@@ -89,11 +103,12 @@ class AutoSampler(BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        point = self._from_model(study, trial) if self._space and search_space == self._space.distributions else None
-        if point is not None:
-            return point
-        inferred = self._fallback.infer_relative_search_space(study, trial)
-        return self._fallback.sample_relative(study, trial, inferred or search_space)
+        if self._space is not None and search_space == self._space.distributions:
+            point = self._from_model(study, trial)
+            if point is not None:
+                return point
+            search_space = self._fallback.infer_relative_search_space(study, trial)
+        return self._fallback.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -114,34 +129,36 @@ class AutoSampler(BaseSampler):
         return all(trial.params.keys() <= space.distributions.keys() for trial in trials)
 
     def _from_model(self, study: Study, trial: FrozenTrial) -> dict[str, int] | None:
-        space, model, proposer = self._space, self._model, self._proposer
-        if space is None or model is None or proposer is None:
+        learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
+        if learnt is None or self._proposer is None or self.gave_up is not None:
             return None
-        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        seen = [
-            (space.config_at(other.params), Observation.from_dict(other.user_attrs[OBSERVATION]), other)
-            for other in trials
-            if OBSERVATION in other.user_attrs and other.params.keys() == space.distributions.keys()
-        ]
-        figures = [config for config, observation, _ in seen if observation.has_figure]
+        proposal = self._proposer.propose(learnt.model, learnt.tried, learnt.taken, self._seconds_left())
+        return learnt.space.indices_of(proposal.config) if proposal else None
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> _Learnt | None:
+        """Fit the model to `trials`, and see whether it holds; None where there is no figure to fit it to."""
+        space, model = self._space, self._model
+        if space is None or model is None:
+            return None
+        ours = [trial for trial in trials if trial.params.keys() == space.distributions.keys()]
+        told = [trial for trial in ours if OBSERVATION in trial.user_attrs]
+        configs = [space.config_at(trial.params) for trial in told]
+        seen = [Observation.from_dict(trial.user_attrs[OBSERVATION]) for trial in told]
+        figures = [place for place, one in enumerate(seen) if one.has_figure]
         if not figures:
             return None
-        pending = [
-            space.config_at(other.params)
-            for other in trials
-            if other.state is TrialState.RUNNING and other.params.keys() == space.distributions.keys()
-        ]
-        model.fit([(config, observation) for config, observation, _ in seen], pending)
-        self._fitted_to = tuple(other.number for _, _, other in seen)
+        pending = [space.config_at(trial.params) for trial in ours if trial.state is TrialState.RUNNING]
+        violations = [_violations(trial) for trial in told]
+        model.fit(list(zip(configs, seen, strict=True)), pending, violations)
+        self._fitted = True
         if self.gave_up is None:
-            self.gave_up = self._fault(model, [(observation, other) for _, observation, other in seen])
+            self.gave_up = self._fault(model, list(zip(seen, told, strict=True)))
             if self.gave_up:
                 log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
-        if self.gave_up is not None:
-            return None
-        taken = {config for config, _, _ in seen} | set(pending)
-        proposal = proposer.propose(model, figures, taken, self._seconds_left())
-        return space.indices_of(proposal.config) if proposal else None
+        eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
+        tried = [configs[place] for place in eligible or figures]
+        best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
+        return _Learnt(space, model, best, tried, {*configs, *pending})
 
     def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:
         """What speaks against the model, once there are trials enough to say so."""
@@ -158,9 +175,14 @@ class AutoSampler(BaseSampler):
         return None
 
 
+def _violations(trial: FrozenTrial) -> list[float]:
+    """Of the constraints on measures, always in the same order, whatever order the storage gives them in."""
+    return [violation for name, violation in sorted(trial.constraints.items()) if name != "stable"]
+
+
 def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:
     """How many of its own standard deviations a prediction was off by."""
-    predicted = trial.user_attrs.get(_PREDICTED)
+    predicted = trial.user_attrs.get(PREDICTED)
     if not predicted or observation.samples_per_s is None:
         return None
     doubt = math.log(predicted["high"] / predicted["low"]) / (2 * 1.96)
@@ -168,7 +190,7 @@ def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:
 
 
 def build(context: StrategyContext) -> BaseSampler:
-    def auto(*, distrust_after: int = 8, least_skill: float = 0.3) -> BaseSampler:
+    def auto(*, distrust_after: int = 12, least_skill: float = 0.1) -> BaseSampler:
         return AutoSampler(
             context.space,
             context.facts,
@@ -187,5 +209,4 @@ STRATEGY = Strategy(
     build=build,
     learns_failures_as=Learning.WORST_VALUE,
     begins_by_itself=True,
-    warm_up=gp.warm_up,
 )

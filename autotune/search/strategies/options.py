@@ -17,7 +17,10 @@ def build_with(make: Callable[..., BaseSampler], args: Mapping[str, Any], **ours
 
     Raises SpecError for an argument that `make` does not have, or does not take in this form.
     """
-    known = inspect.signature(make).parameters
+    try:
+        known = inspect.signature(make).parameters
+    except ValueError as error:  # of some built-in types nobody knows
+        raise SpecError(f"strategy.factory: {make.__name__} is no sampler: {error}") from error
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     for name in args:
         if name not in known and not open_ended:

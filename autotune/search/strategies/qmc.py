@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, QMCSampler
 
 from autotune.search.strategies.options import build_with
@@ -10,7 +13,9 @@ from autotune.search.strategies.strategy import Learning, Strategy, StrategyCont
 
 def build(context: StrategyContext) -> BaseSampler:
     ours = {"seed": context.seed, "scramble": True, "warn_independent_sampling": False}
-    return build_with(QMCSampler, context.args, **ours)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # who asks for it by name has chosen it
+        return build_with(QMCSampler, context.args, **ours)
 
 
 STRATEGY = Strategy(name="qmc", build=build, learns_failures_as=Learning.PRUNED)
