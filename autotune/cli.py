@@ -276,7 +276,7 @@ def sweep(
 
 @cli.command()
 @click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--strategy", default="auto,gp,tpe,random", show_default=True, help="Which to compare.")
+@click.option("--strategy", default="auto,gp,tpe,random", show_default=True, help="To compare; NAME-seeds: unseeded.")
 @click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Searches of each.")
 @click.option("--budget", default="5m", show_default=True, help="Trial seconds of each search, at the recorded costs.")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
@@ -302,7 +302,7 @@ def replay(
     budget_s = _seconds("--budget", budget)
     if plot is not None and plot.suffix not in FORMATS:
         raise SpecError(f"--plot: give a file that ends in {', '.join(FORMATS)}")
-    names = [name.strip() for name in strategy.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in strategy.split(",") if name.strip()))
     plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs)
     outcomes = []
     with _stderr().status("") as status:

@@ -20,6 +20,7 @@ from support.simulation import Clock, SimulatedBackend
 
 import autotune
 from autotune import cli, execution, search
+from autotune.bench import sweep
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
@@ -27,6 +28,7 @@ from autotune.search.build_space import build_space
 from autotune.search.space import Space
 from autotune.spec import LoadedSpec, json_schema, load_spec
 from autotune.store import StudyFolder
+from autotune.tables import read_table
 
 SPEC = {
     "model": {"timm": "resnet18"},
@@ -149,7 +151,7 @@ except SystemExit as end:
 def test_help_names_every_command(run: Run) -> None:
     ended = run("--help")
     assert ended.code == 0
-    for command in ("search", "init", "validate", "schema", "doctor", "show"):
+    for command in ("search", "init", "validate", "schema", "doctor", "show", "sweep", "replay"):
         assert f"\n  {command} " in ended.out
 
 
@@ -551,3 +553,84 @@ def test_show_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
     ended = run("show", "mine")
     assert (ended.code, ended.out) == (2, "")
     assert "studies/mine has no result yet" in ended.err
+
+
+@pytest.fixture
+def swept(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> SimulatedBackend:
+    """`autotune sweep` measures on a simulated machine."""
+    real = sweep.sweep
+
+    def on_the_backend(*arguments: Any, **options: Any) -> Path:
+        return real(*arguments, start_backend=backend, **options)
+
+    monkeypatch.setattr(sweep, "sweep", on_the_backend)
+    return backend
+
+
+TABLE = "studies/recorded/test-cpu-4-cores-mine.json.gz"
+
+
+def test_sweep_prints_the_path_of_its_table_and_its_progress_on_stderr(
+    run: Run, spec: str, tmp_path: Path, swept: SimulatedBackend
+) -> None:
+    ended = run("sweep", spec, "--trial", "2s")
+    assert (ended.code, ended.out) == (0, f"{TABLE}\n")
+    table = read_table(tmp_path / TABLE)
+    assert table.trial_s == 2.0
+    assert table.command == f"autotune sweep {spec} --trial 2s"
+    lines = ended.err.splitlines()
+    assert len(lines) == len(table.runs) == 4
+    assert lines[-1].startswith("4/4  0s left  ")
+
+
+def test_sweep_quietly_and_as_json(run: Run, spec: str, swept: SimulatedBackend) -> None:
+    assert run("sweep", spec, "--quiet") == Ended(0, f"{TABLE}\n", "")
+    ended = run("sweep", spec, "--json", "--out", "mine.json.gz")
+    assert json.loads(ended.out) == {"table": "mine.json.gz"}
+
+
+def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swept: SimulatedBackend) -> None:
+    swept.interrupt_at = 3
+    ended = run("sweep", spec)
+    assert (ended.code, ended.out) == (130, "")
+    assert "the same command goes on" in ended.err
+    swept.interrupt_at = None
+    assert run("sweep", spec).code == 0
+    assert len(swept.requests) == 3 + 2
+
+
+def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Path, swept: SimulatedBackend) -> None:
+    run("sweep", spec)
+    ended = run("replay", TABLE, "--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--plot", "found.svg")
+    assert ended.code == 0
+    assert [line.split()[0] for line in ended.out.splitlines()[1:3]] == ["mine", "random"]
+    assert "score" in ended.out
+    assert "</svg>" in (tmp_path / "found.svg").read_text()
+
+
+def test_replay_as_json(run: Run, spec: str, swept: SimulatedBackend) -> None:
+    run("sweep", spec)
+    options = ("--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--json")
+    document = json.loads(run("replay", TABLE, *options).out)
+    assert set(document["strategies"]) == {"auto", "random"}
+    assert document["strategies"]["auto"]["seconds_to_2pct"].keys() == {"median", "p90", "reached"}
+    assert document["strategies"]["auto"]["oom_trials"] == {"median": 0, "max": 0}
+    two = json.loads(run("replay", TABLE, TABLE, *options).out)
+    assert [table["table"] for table in two["tables"]] == ["mine", "mine"]
+    assert two["tables"][1].keys() == document.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.json.gz"], "no table at nowhere.json.gz"),
+        (["mine.yaml"], "cannot read mine.yaml"),
+        (["nowhere.json.gz", "--strategy", "magic"], "no strategy 'magic'"),
+        (["nowhere.json.gz", "--budget", "soon"], "--budget: "),
+        (["nowhere.json.gz", "--plot", "found.gif"], "--plot: give a file that ends in"),
+    ],
+)
+def test_a_wrong_replay_is_2_and_says_what_to_do(run: Run, spec: str, arguments: list[str], message: str) -> None:
+    ended = run("replay", *arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.err

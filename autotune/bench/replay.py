@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ import optuna
 
 from autotune.bench import scores
 from autotune.bench.scores import Run
-from autotune.bench.session import Bench, run_search
+from autotune.bench.session import Bench, record_of, run_search
 from autotune.errors import SpecError
-from autotune.records import Table, TrialStatus
+from autotune.execution.replay import played
+from autotune.records import RecordedRun, Table, TrialStatus
 from autotune.search import build_space
+from autotune.search.gates import violations
 from autotune.search.strategies import STRATEGIES
-from autotune.spec import parse_spec
+from autotune.spec import Constraint, parse_spec
 from autotune.tables import read_table
 
 OnDone = Callable[[int, int], None]
@@ -69,10 +70,7 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
 
     Raises SpecError for a table that cannot be read or holds too little, and for unknown strategies.
     """
-    known = sorted(STRATEGIES.keys() - {"factory"})
-    unknown = [name for name in plan.strategies if name not in known]
-    if unknown:
-        raise SpecError(f"--strategy: no strategy '{unknown[0]}'; there are {', '.join(known)}")
+    _check_names(plan.strategies)
     table = read_table(path)
     bench = bench_of(table, str(path))
     jobs = [(name, seed) for name in plan.strategies for seed in range(plan.seeds)]
@@ -94,18 +92,38 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
     )
 
 
+def _check_names(names: Sequence[str]) -> None:
+    known = sorted(STRATEGIES.keys() - {"factory"})
+    possible = {name + suffix for name in known for suffix in ("", "+seeds", "-seeds")}
+    for name in names:
+        if name not in possible:
+            raise SpecError(
+                f"--strategy: no strategy '{name}'; there are {', '.join(known)}; gp-seeds is gp without the expert's "
+                "seeds, auto+seeds is auto with them"
+            )
+    if not names:
+        raise SpecError(f"--strategy: name at least one of {', '.join(known)}")
+
+
 def bench_of(table: Table, name: str) -> Bench:
     """The table with its space and the truth about it. Raises SpecError for one that lacks its baseline."""
+    spec = parse_spec(table.spec, ".")
+    constraints = [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs]
     truth = {}
     recorded = table.by_config()
     for config, runs in recorded.items():
         speeds = [run.samples_per_s for run in runs if run.status is TrialStatus.OK and run.samples_per_s]
-        if speeds and len(speeds) == len(runs):
+        if speeds and len(speeds) == len(runs) and not any(_breaks(run, table, constraints) for run in runs):
             truth[config] = statistics.fmean(speeds)
-    space = build_space(parse_spec(table.spec, "."), table.facts).restricted_to(recorded)
+    space = build_space(spec, table.facts).restricted_to(recorded)
     if len(truth) < _FEWEST_CONFIGURATIONS or space.baseline not in truth:
         raise SpecError(f"{name} holds too little: its baseline and two other configurations at the least; sweep on")
-    return Bench(table, space, truth)
+    return Bench(table, space, truth, constraints)
+
+
+def _breaks(run: RecordedRun, table: Table, constraints: Sequence[Constraint]) -> bool:
+    record = record_of(0, played(run), table.facts, 0.0)
+    return max(violations(record, constraints), default=0.0) > 0
 
 
 _bench: Bench | None = None
@@ -125,7 +143,5 @@ def _search(job: tuple[str, int]) -> Run:
     strategy, seed = job
     if _bench is None:
         raise RuntimeError("_prepare comes first")
-    began_s = time.perf_counter()
     steps = run_search(_bench, strategy, seed=seed, budget_s=_budget_s)
-    ask_s = (time.perf_counter() - began_s) / len(steps)
-    return scores.run_of(_bench, steps, strategy=strategy, seed=seed, budget_s=_budget_s, ask_s=ask_s)
+    return scores.run_of(_bench, steps, strategy=strategy, seed=seed, budget_s=_budget_s)

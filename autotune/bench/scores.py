@@ -16,15 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.bench.session import Bench, Step
+from autotune.bench.session import FINALISTS, Bench, Step
 from autotune.records import TrialStatus
 
 CLOSE = 0.02
-FINALISTS = 3
-"""A study confirms the three fastest, and emits the best of them: that is what a search has found."""
 _MOMENTS = 200
 _LEAST_GAP = 0.005
-"""Of the optimum: where random search itself is as near as this, the share of the way left means nothing."""
+"""Of the optimum: where random search itself is as near as this, nothing is left to win."""
 
 Array = NDArray[np.float64]
 
@@ -45,7 +43,7 @@ class Run:
     trials: int
     oom_trials: int
     ask_s: float
-    """Mean seconds between a trial's end and the next one's configuration."""
+    """Mean real seconds that choosing a configuration took."""
 
 
 def moments(budget_s: float) -> Array:
@@ -53,7 +51,7 @@ def moments(budget_s: float) -> Array:
     return np.linspace(0, budget_s, _MOMENTS + 1)[1:]
 
 
-def run_of(bench: Bench, steps: Sequence[Step], *, strategy: str, seed: int, budget_s: float, ask_s: float) -> Run:
+def run_of(bench: Bench, steps: Sequence[Step], *, strategy: str, seed: int, budget_s: float) -> Run:
     """The scores' view of `steps`; what ended after the budget does not count."""
     inside = [step for step in steps if step.ended_at_s <= budget_s]
     measured: list[tuple[float, float]] = []
@@ -78,23 +76,30 @@ def run_of(bench: Bench, steps: Sequence[Step], *, strategy: str, seed: int, bud
         trials_to_close=trials_to_close,
         trials=len(inside),
         oom_trials=sum(step.status is TrialStatus.OOM for step in inside),
-        ask_s=ask_s,
+        ask_s=statistics.fmean(step.ask_s for step in steps),
     )
 
 
 def expected_random(bench: Bench, budget_s: float) -> Array:
     """found ÷ best that random search without replacement would have reached by each moment, in expectation, at the
     mean cost of a trial; after the baseline, which every search measures first."""
-    costs = [statistics.fmean(run.wall_s for run in runs) for runs in bench.table.by_config().values()]
-    baseline = bench.truth.get(bench.space.baseline, 0.0)
-    values = np.array([max(bench.truth.get(config, 0.0), baseline) for config in bench.table.by_config()])
-    draws = np.clip((moments(budget_s) / statistics.fmean(costs)).astype(int), 1, len(values))
-    return np.array([_expected_largest(values, int(count)) for count in draws]) / bench.best
+    recorded = bench.table.by_config()
+    costs = {config: statistics.fmean(run.wall_s for run in runs) for config, runs in recorded.items()}
+    baseline = bench.space.baseline
+    floor = bench.truth[baseline]
+    others = np.array([max(bench.truth.get(config, 0.0), floor) for config in recorded if config != baseline])
+    mean_s = statistics.fmean(costs.values())
+    left_s = moments(budget_s) - costs[baseline]
+    draws = np.clip(left_s / mean_s, 0, len(others)).astype(int)
+    found = np.array([_expected_largest(others, int(count)) if count else bench.truth[baseline] for count in draws])
+    return np.where(left_s < 0, 0.0, found) / bench.best
 
 
 def performance(found: Array, random: Array) -> Array:
-    """Share of the way from `random` to the optimum that `found` has gone, at each moment."""
-    return (found - random) / np.maximum(1 - random, _LEAST_GAP)
+    """Share of the way from `random` to the optimum that `found` has gone, at each moment until random search itself is
+    as good as there."""
+    open_ = 1 - random > _LEAST_GAP
+    return (found[open_] - random[open_]) / (1 - random[open_])
 
 
 def summary(runs: Sequence[Run], random: Array) -> dict[str, Any]:

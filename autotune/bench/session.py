@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import optuna
 
@@ -11,11 +15,15 @@ from autotune.config import TrainConfig
 from autotune.execution.replay import ReplayBackend
 from autotune.records import Facts, Purpose, Table, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Space
-from autotune.search.figures import has_figure, samples_per_s
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.gates import violations
 from autotune.search.racing import hopeless_below, restart_spread
-from autotune.search.strategies import STRATEGIES, StrategyContext
+from autotune.search.strategies import STRATEGIES, Strategy, StrategyContext
 from autotune.search.telling import ask, sampler_of, tell
-from autotune.stats import throughput, undisturbed
+from autotune.spec import Constraint
+
+FINALISTS = 3
+"""A study confirms the three fastest, and emits the best of them: that is what a search has found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +35,9 @@ class Step:
     ended_at_s: float
     """Trial seconds since the search began, those of earlier trials included."""
     samples_per_s: float | None
+    """None where it came to no figure, or to one that breaks a constraint."""
+    ask_s: float = field(compare=False)
+    """What choosing the configuration took, in real seconds."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,42 @@ class Bench:
     table: Table
     space: Space
     truth: Mapping[TrainConfig, float]
-    """Samples per second over all recorded runs; configurations that fail are not in it."""
+    """Samples per second over all recorded runs; configurations that fail, or break a constraint, are not in it."""
+    constraints: Sequence[Constraint] = ()
+    """On measures."""
+
+    @cached_property
+    def best_config(self) -> TrainConfig:
+        return max(self.truth, key=lambda config: self.truth[config])
+
+    def meets_constraints(self, record: TrialRecord) -> bool:
+        return max(violations(record, self.constraints), default=0.0) <= 0
 
     @property
     def best(self) -> float:
-        return max(self.truth.values())
+        return self.truth[self.best_config]
 
 
-def run_search(bench: Bench, strategy_name: str, *, seed: int, budget_s: float) -> list[Step]:
-    """Trials until `budget_s` of trial seconds are spent or the table is used up. The last may end past the budget."""
+class Contender(NamedTuple):
+    """A strategy as it is compared."""
+
+    strategy: Strategy
+    seeded: bool | None
+    """With or without the expert's seeds; None: as in a study."""
+
+    @classmethod
+    def named(cls, name: str) -> Contender:
+        """`gp`; `gp-seeds` leaves the expert's seeds out, `auto+seeds` begins with them. Raises KeyError."""
+        for suffix, seeded in (("+seeds", True), ("-seeds", False)):
+            if name.endswith(suffix):
+                return cls(STRATEGIES[name.removesuffix(suffix)], seeded)
+        return cls(STRATEGIES[name], None)
+
+
+def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[Step]:
+    """Of the contender of that name: trials until `budget_s` of trial seconds are spent or the table is used up. The
+    last may end past the budget.
+    """
     spent_s = 0.0
 
     def advance(seconds: float) -> None:
@@ -52,39 +90,50 @@ def run_search(bench: Bench, strategy_name: str, *, seed: int, budget_s: float) 
         spent_s += seconds
 
     backend = ReplayBackend(bench.table, advance, seed)
-    strategy = STRATEGIES[strategy_name]
+    strategy, seeded = Contender.named(name)
     context = StrategyContext(
         space=bench.space,
         facts=bench.table.facts,
         seed=seed,
         seconds_left=lambda: budget_s - spent_s,
     )
-    sampler = sampler_of(strategy, context)
+    sampler = sampler_of(strategy, context, seeded=seeded)
     study = optuna.create_study(sampler=sampler, direction="maximize")
     steps: list[Step] = []
     records: list[TrialRecord] = []
-    while spent_s < budget_s and len(steps) < len(bench.table.by_config()):
+    while spent_s < budget_s and len(steps) < bench.space.size:
+        began_s = time.perf_counter()
         trial, config = ask(study, sampler, bench.space)
+        ask_s = time.perf_counter() - began_s
         request = TrialRequest(
-            config=config, seed=seed, time_limit_s=bench.table.trial_s, hopeless_below=_floor(records)
+            config=config, seed=seed, time_limit_s=bench.table.trial_s, hopeless_below=_floor(bench, records)
         )
-        result = backend.run(request, deadline_s=float("inf"))
-        worst = min((samples_per_s(record) for record in records), default=0.0)
-        tell(study, trial, result, learning=strategy.learns_failures_as, worst=worst)
-        if has_figure(result):
-            records.append(_record(len(records), result, bench.table.facts, spent_s))
-        speed = throughput(undisturbed(result.blocks)) if has_figure(result) else None
-        steps.append(Step(config=config, status=result.status, ended_at_s=spent_s, samples_per_s=speed))
+        record = record_of(len(steps), backend.run(request, deadline_s=math.inf), bench.table.facts, spent_s)
+        worst = min(map(samples_per_s, records), default=0.0)
+        broken = violations(record, bench.constraints)
+        tell(study, trial, record.result, learning=strategy.learns_failures_as, worst=worst, violations=broken)
+        if is_ok(record):
+            records.append(record)
+        steps.append(
+            Step(
+                config=config,
+                status=record.result.status,
+                ended_at_s=spent_s,
+                samples_per_s=samples_per_s(record) if is_ok(record) and bench.meets_constraints(record) else None,
+                ask_s=ask_s,
+            )
+        )
     return steps
 
 
-def _floor(records: list[TrialRecord]) -> float | None:
+def _floor(bench: Bench, records: list[TrialRecord]) -> float | None:
     """As in a study: what a trial must reach to go on."""
-    fastest = max(records, key=samples_per_s, default=None)
+    fastest = max(filter(bench.meets_constraints, records), key=samples_per_s, default=None)
     return hopeless_below(fastest, restart_spread(records)) if fastest else None
 
 
-def _record(number: int, result: TrialResult, facts: Facts, spent_s: float) -> TrialRecord:
+def record_of(number: int, result: TrialResult, facts: Facts, spent_s: float) -> TrialRecord:
+    """A trial's record, as a study would keep it."""
     return TrialRecord.model_construct(
         number=number,
         purpose=Purpose.SEARCH,

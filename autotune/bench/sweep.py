@@ -89,6 +89,8 @@ def sweep(
             trial_s=plan.trial_s,
             planned=len(configs),
             size=None if space.size == float("inf") else int(space.size),
+            sample=plan.sample,
+            seed=plan.seed,
             repeats=plan.repeats,
             runs=(),
         )
@@ -112,14 +114,15 @@ class _Recorder:
         self._saved_at_s = time.monotonic()
 
     def run(self, configs: list[TrainConfig]) -> None:
-        began_s, done_before = time.monotonic(), len(self._runs)
+        began_s, measured = time.monotonic(), 0
         try:
-            for config, repeat in self._missing(configs):
-                self._runs.append(self._measure(config, repeat))
+            for config, repeat, again in self._missing(configs):
+                self._runs.append(self._measure(config, repeat, again=again))
+                measured += 1
                 if time.monotonic() - self._saved_at_s > _SAVE_EVERY_S:
                     self._save()
                 planned = max(self._planned(configs), len(self._runs))
-                pace_s = (time.monotonic() - began_s) / (len(self._runs) - done_before)
+                pace_s = (time.monotonic() - began_s) / measured
                 self._on_run(
                     SweepProgress(
                         done=len(self._runs),
@@ -131,16 +134,16 @@ class _Recorder:
         finally:
             self._save()
 
-    def _missing(self, configs: list[TrainConfig]) -> Iterator[tuple[TrainConfig, int]]:
-        """Pass by pass; then once more what was disturbed most of the time."""
+    def _missing(self, configs: list[TrainConfig]) -> Iterator[tuple[TrainConfig, int, bool]]:
+        """Pass by pass; then once again what was disturbed most of the time."""
         recorded = {(run.config, run.repeat) for run in self._runs}
         for repeat in range(self._plan.repeats):
             for config in random.Random(f"{self._plan.seed}-{repeat}").sample(configs, len(configs)):
                 if (config, repeat) not in recorded and not self._has_failed(config):
-                    yield config, repeat
-        for run in [run for run in self._runs if run.disturbed_share > _SPOILED]:
+                    yield config, repeat, False
+        for run in [run for run in self._runs if run.disturbed_share > _SPOILED and not run.again]:
             self._runs.remove(run)
-            yield run.config, run.repeat
+            yield run.config, run.repeat, True
 
     def _has_failed(self, config: TrainConfig) -> bool:
         return any(run.config == config and run.status is not TrialStatus.OK for run in self._runs)
@@ -149,14 +152,15 @@ class _Recorder:
         failed = sum(run.status is not TrialStatus.OK for run in self._runs)
         return len(configs) * self._plan.repeats - failed * (self._plan.repeats - 1)
 
-    def _measure(self, config: TrainConfig, repeat: int) -> RecordedRun:
+    def _measure(self, config: TrainConfig, repeat: int, *, again: bool) -> RecordedRun:
         trial_s = self._plan.trial_s
         request = TrialRequest(config=config, seed=self._plan.seed + repeat, time_limit_s=trial_s)
         deadline_s = _PATIENCE_S + _TIMES_THE_TRIAL * trial_s
         deadline_s += _COMPILE_ALLOWANCE_S if config.compile != "none" else 0.0
         started = _now()
         result = self._backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
-        return RecordedRun.of(result, repeat=repeat, samples_per_s=_samples_per_s(result), started=started)
+        speed = _samples_per_s(result)
+        return RecordedRun.of(result, repeat=repeat, samples_per_s=speed, started=started, again=again)
 
     def _save(self) -> None:
         write_table(self._path, self._table.model_copy(update={"runs": tuple(self._runs)}))
@@ -178,7 +182,8 @@ def _resumed(path: Path, wanted: Table, space: Space) -> Table:
     found = read_table(path)
     before = study_identity(found.spec, build_space(parse_spec(found.spec, "."), found.facts), found.facts)
     now = study_identity(wanted.spec, space, wanted.facts)
-    before["trial_s"], now["trial_s"] = found.trial_s, wanted.trial_s
+    for plan, table in ((before, found), (now, wanted)):
+        plan["plan"] = {"trial_s": table.trial_s, "sample": table.sample, "seed": table.seed}
     changed = differences(before, now)
     if changed:
         raise StudyMismatch(

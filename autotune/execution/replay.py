@@ -75,6 +75,12 @@ class ReplayBackend:
             raise EnvironmentFailure(f"the table holds no run of {config.canonical_json()}") from error
 
 
+def played(run: RecordedRun) -> TrialResult:
+    """The recorded run itself, nothing drawn again."""
+    request = TrialRequest(config=run.config, seed=run.seed, time_limit_s=0.0)
+    return _result(run, request, tuple(row.block() for row in run.blocks), run.status, run.wall_s)
+
+
 def _until_hopeless(blocks: tuple[Block, ...], floor: float | None) -> tuple[Block, ...]:
     if floor is None:
         return blocks

@@ -34,11 +34,14 @@ class Truth:
     optimizer_s: float
     memory_bytes: float
     compile_s: float = 0.0
+    overlaps: bool = False
+    """Whether the device computes while the training process loads."""
 
     def step_s(self, config: TrainConfig) -> float:
         busy_s = self.compute_s + self.optimizer_s / config.grad_accum_steps
         if not config.num_workers:
-            return config.grad_accum_steps * (busy_s + self.loading_s)
+            alone_s = max(busy_s, self.loading_s) if self.overlaps else busy_s + self.loading_s
+            return config.grad_accum_steps * alone_s
         return config.grad_accum_steps * max(busy_s, 1.05 * self.loading_s / config.num_workers)
 
 
@@ -98,6 +101,7 @@ def gpu(config: TrainConfig) -> Truth:
         optimizer_s=0.004 if config.fused_optimizer else 0.009,
         memory_bytes=memory,
         compile_s=35.0 if config.compile == "default" else 0.0,
+        overlaps=True,
     )
 
 
