@@ -21,7 +21,7 @@ class LimitModel:
     def __init__(
         self, encoding: Encoding, *, expected: float = 0.0, knob_doubt: float = 0.3, batch_doubt: float = 0.8
     ) -> None:
-        """`expected`: the violation of what nothing is known about; the doubts: how far knobs, and the batch, move it."""
+        """`expected`: the violation of what nothing is known about; the doubts: how far knobs and the batch move it."""
         self._encoding = encoding
         self._expected = expected
         self._knob_doubt, self._batch_doubt = knob_doubt, batch_doubt

@@ -21,8 +21,8 @@ _PAIRS_TO_VARY = 100
 _COUNTABLE = 5_000
 """Points of a space that is looked at as a whole, and random ones of a larger one."""
 _LEAST_TO_WORK = 0.2
-"""Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same, and
-its neighbour too."""
+"""Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
+and its neighbour too."""
 _COST_WEIGHT = 0.5
 """Of a trial's seconds against its promise, both as logarithms. At 1 the search would begin with many cheap trials that
 promise little each; what it finds is used for days, and seconds that are left over are of no use."""
