@@ -168,10 +168,6 @@ def _changed(truth: Truth, **parts: float) -> Truth:
     return Truth(**{**truth.__dict__, **parts})
 
 
-def gpu_world_facts() -> Facts:
-    return cuda_facts()
-
-
 def record(
     name: str,
     spec: dict[str, Any],

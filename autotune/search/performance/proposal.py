@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from random import Random
 
 import numpy as np
@@ -28,13 +27,6 @@ _COST_WEIGHT = 0.5
 promise little each; what it finds is used for days, and seconds that are left over are of no use."""
 
 
-@dataclass(frozen=True)
-class Proposal:
-    config: TrainConfig
-    improvement: float
-    """Expected gain of ln(throughput) over the best so far."""
-
-
 class Proposer:
     """Looks over a space for the next trial: over all of it where it is small, else over a random part of it and the
     surroundings of the best."""
@@ -51,7 +43,7 @@ class Proposer:
 
     def propose(
         self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig], seconds_left: float
-    ) -> Proposal | None:
+    ) -> TrainConfig | None:
         """`tried`: those with a figure that meet the constraints; `taken`: those that must not come again. None when
         nothing is left that fits into the memory; where nothing fits into the time, the shortest."""
         before = model.predict(model.encoding.encode(tried)).mean
@@ -81,8 +73,7 @@ class Proposer:
         left = np.maximum(1 - seconds / max(seconds_left, 1e-3), 0.01)  # what a long trial leaves for others to find
         worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - _COST_WEIGHT * np.log(seconds)
         score = np.where(allowed, worth, -math.inf)
-        place = int(np.argmax(score))
-        return Proposal(candidates[place], float(np.exp(gain[place])))
+        return candidates[int(np.argmax(score))]
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
         if len(self._pool) <= _MOST_CANDIDATES:

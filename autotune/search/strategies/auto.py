@@ -132,8 +132,8 @@ class AutoSampler(BaseSampler):
         learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
         if learnt is None or self._proposer is None or self.gave_up is not None:
             return None
-        proposal = self._proposer.propose(learnt.model, learnt.tried, learnt.taken, self._seconds_left())
-        return learnt.space.indices_of(proposal.config) if proposal else None
+        config = self._proposer.propose(learnt.model, learnt.tried, learnt.taken, self._seconds_left())
+        return learnt.space.indices_of(config) if config else None
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> _Learnt | None:
         """Fit the model to `trials`, and see whether it holds; None where there is no figure to fit it to."""
