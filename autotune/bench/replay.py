@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,11 +75,12 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
     bench = bench_of(table, str(path))
     jobs = [(name, seed) for name in plan.strategies for seed in range(plan.seeds)]
     runs: dict[str, list[Run]] = {name: [] for name in plan.strategies}
-    # Not forked: whoever calls may have started threads, of OpenMP for one.
-    with ProcessPoolExecutor(
-        plan.jobs, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=(path, plan.budget_s)
-    ) as pool:
-        for done, run in enumerate(pool.map(_search, jobs), start=1):
+    # Not forked: whoever calls may have started threads, of OpenMP for one. Ctrl-C ends the processes where they are.
+    context = multiprocessing.get_context("spawn")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when they import NumPy: one core for each process
+        os.environ.setdefault(name, "1")
+    with context.Pool(plan.jobs, initializer=_prepare, initargs=(path, plan.budget_s)) as pool:
+        for done, run in enumerate(pool.imap(_search, jobs), start=1):
             runs[run.strategy].append(run)
             on_done(done, len(jobs))
     return Outcome(
@@ -131,9 +132,9 @@ _budget_s = 0.0
 
 
 def _prepare(path: Path, budget_s: float) -> None:
-    """Once in each process: read the table, and keep the linear algebra of GPSampler to one thread."""
+    """Once in each process: read the table."""
     global _bench, _budget_s
-    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; whoever started us ends us
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("autotune").setLevel(logging.ERROR)
     _bench, _budget_s = bench_of(read_table(path), str(path)), budget_s
