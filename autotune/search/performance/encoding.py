@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.knobs import KNOBS, Knob
 from autotune.records import Facts
-from autotune.search.performance.process import Array, Rows, Scales
+from autotune.search.performance.process import Array, Rows
 from autotune.search.space import Dimension, Space
 
 _APART = ("micro_batch_size", "grad_accum_steps", "prefetch_factor")
@@ -33,7 +34,8 @@ class Encoding:
         self.knobs = [dimension.knob for dimension in self._cell]
         self.alike = [_alike(dimension) for dimension in self._cell]
         known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
-        self.scales = Scales(mains=tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known))
+        self._custom = [place for place, knob in enumerate(known) if knob is None]
+        self.doubts = tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
         self.memory_doubts = tuple(knob.memory_doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
 
     def encode(self, configs: Sequence[TrainConfig]) -> Encoded:
@@ -41,12 +43,12 @@ class Encoding:
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
         numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 6)
-        return Encoded(codes, numbers)
+        return Encoded(codes, numbers, self._custom)
 
     def _row(self, config: TrainConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
         row = self._cache.get(config)
         if row is None:
-            codes = tuple(table.get(config.value(name), 0) for name, table in zip(self.knobs, self._codes, strict=True))
+            codes = tuple(code.get(config.value(name), 0) for name, code in zip(self.knobs, self._codes, strict=True))
             expected = [knob.expected(config, self._facts) for knob in KNOBS]
             batch = config.micro_batch_size
             numbers = (
@@ -64,16 +66,31 @@ class Encoding:
 class Encoded:
     """Encoded configurations."""
 
-    def __init__(self, codes: np.ndarray, numbers: Array) -> None:
+    def __init__(self, codes: np.ndarray, numbers: Array, custom: Sequence[int]) -> None:
+        """`custom`: which columns of `codes` are a user's own knobs."""
         self._codes = codes
         self._numbers = numbers
+        self._custom = custom
         self.batch, self.accum, self.workers, self._time, self._optimizer, self._memory = numbers.T
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def take(self, index: Sequence[int] | np.ndarray) -> Encoded:
-        return Encoded(self._codes[index], self._numbers[index])
+        return Encoded(self._codes[index], self._numbers[index], self._custom)
+
+    def each(self) -> Iterator[Encoded]:
+        """Every row, alone."""
+        return (self.take([row]) for row in range(len(self)))
+
+    def asks_for_no_less(self, than: Encoded) -> NDArray[np.bool_]:
+        """Of each row, next to the only one of `than`: whether no knob is known to save it memory.
+
+        What a user's own knobs save nobody knows. Loader processes use up the host's memory, not the device's.
+        """
+        alike = (self._codes[:, self._custom] == than._codes[:, self._custom]).all(axis=1)
+        more = (self.batch >= than.batch) & (self.workers >= than.workers) & (self._memory >= than._memory)
+        return np.asarray(more & alike)
 
     def for_compute(self) -> Rows:
         """Of the logarithm of compute seconds per sample."""

@@ -27,19 +27,19 @@ class LimitModel:
         self._knob_doubt, self._batch_doubt = knob_doubt, batch_doubt
         self._processes: list[AdditiveProcess] = []
 
-    def fit(self, table: Encoded, violations: Sequence[Sequence[float]]) -> None:
+    def fit(self, encoded: Encoded, violations: Sequence[Sequence[float]]) -> None:
         """`violations`: for each row those of every constraint, all in the same order."""
         columns = np.clip(np.array(violations, dtype=float).T, -_LARGEST, _LARGEST) - self._expected
         while len(self._processes) < len(columns):
             self._processes.append(AdditiveProcess(self._encoding.alike, self._scales()))
         for process, column in zip(self._processes, columns, strict=False):
-            process.fit(table.for_limit(), column, np.full(len(column), _ERROR))
+            process.fit(encoded.for_limit(), column, np.full(len(column), _ERROR))
 
-    def probability_to_meet(self, table: Encoded) -> Array:
+    def probability_to_meet(self, encoded: Encoded) -> Array:
         """All of them; 1 where there are none."""
-        chances = np.ones(len(table))
+        chances = np.ones(len(encoded))
         for process in self._processes:
-            mean, doubt = process.predict(table.for_limit())
+            mean, doubt = process.predict(encoded.for_limit())
             chances *= ndtr(-(mean + self._expected) / doubt)
         return chances
 
@@ -49,7 +49,6 @@ class LimitModel:
             level=1.0,
             mains=(self._knob_doubt,) * knobs,
             pairs=0.1,
-            knee=0.0,
             curve=self._batch_doubt,
             curve_by_knob=0.3,
             accumulation=0.5,

@@ -34,7 +34,6 @@ class MemoryModel:
             knee=0.02,
             curve=0.03,
             curve_by_knob=0.02,
-            accumulation=0.0,
             residual=0.02,
             noise=_NOISE,
         )
@@ -45,15 +44,15 @@ class MemoryModel:
         self._failures: Encoded | None = None
         self._known = False
 
-    def fit(self, table: Encoded, seen: list[Observation]) -> None:
-        """`table`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
+    def fit(self, encoded: Encoded, seen: list[Observation]) -> None:
+        """`encoded`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
         fitted = [n for n, one in enumerate(seen) if one.has_figure and one.memory_bytes]
         failed = [n for n, one in enumerate(seen) if one.is_oom]
-        self._failures = table.take(failed) if failed else None
+        self._failures = encoded.take(failed) if failed else None
         self._known = bool(fitted)
         if not fitted:
             return
-        rows, used = table.take(fitted), np.array([float(seen[n].memory_bytes or 0) for n in fitted])
+        rows, used = encoded.take(fitted), np.array([float(seen[n].memory_bytes or 0) for n in fitted])
         self._static_bytes = _static_bytes(rows.batch, used)
         grown = np.maximum(used - self._static_bytes, 0.01 * used)
         errors = np.minimum(_NOISE * used / grown, _LARGEST_ERROR)
@@ -61,31 +60,30 @@ class MemoryModel:
             errors = np.full(len(used), _LARGEST_ERROR)
         self._process.fit(rows.for_memory(), np.log(grown / rows.batch), errors)
         highest = float(used.max())
-        lowest = min([self._limit_bytes, *(self._peak_bytes(table.take(failed)) if failed else ())])
+        lowest = min([self._limit_bytes, *(self._peak_bytes(encoded.take(failed)) if failed else ())])
         self._wall = (min(highest, lowest), max(lowest, 1.01 * highest))
 
-    def probability_to_fit(self, table: Encoded) -> Array:
+    def probability_to_fit(self, encoded: Encoded) -> Array:
         """Of each row. 0 for what needs no less than a trial that ran out."""
         if not self._known:
-            return self._below_failures(table)
-        growth, doubt = self._process.predict(table.for_memory())
-        grown = np.exp(growth) * table.batch
+            return self._below_failures(encoded)
+        growth, doubt = self._process.predict(encoded.for_memory())
+        grown = np.exp(growth) * encoded.batch
         peak = self._static_bytes + grown
         doubt = np.maximum(doubt * grown / peak, 0.01)
         low, high = self._wall
         walls = np.linspace(low, high, _WALL_STEPS) if self._failures is not None else np.array([high])
         chances = ndtr((np.log(walls)[None, :] - np.log(peak)[:, None]) / doubt[:, None]).mean(axis=1)
-        if self._failures is not None:
-            failures = zip(self._peak_bytes(self._failures), self._failures.batch, self._failures.workers, strict=True)
-            for at, size, workers in failures:  # loader processes use up the host's memory, not the device's
-                no_less = (table.batch >= size) & (peak >= _NO_LESS * at) & (table.workers >= workers)
-                chances = np.where(no_less, 0.0, chances)
+        for failed in self._failures.each() if self._failures is not None else ():
+            needs = peak >= _NO_LESS * self._peak_bytes(failed)
+            larger = (encoded.batch >= failed.batch) & (encoded.workers >= failed.workers)
+            chances = np.where(encoded.asks_for_no_less(failed) | (larger & needs), 0.0, chances)
         return np.asarray(chances)
 
-    def _below_failures(self, table: Encoded) -> Array:
+    def _below_failures(self, encoded: Encoded) -> Array:
         """Where no trial has told its memory: all that is smaller than what ran out of it."""
         smallest = math.inf if self._failures is None else float(self._failures.batch.min())
-        return np.where(table.batch < smallest, 1.0, 0.0)
+        return np.where(encoded.batch < smallest, 1.0, 0.0)
 
     @property
     def least_probability(self) -> float:
@@ -98,8 +96,8 @@ class MemoryModel:
         """Between which figures memory ends; None as long as nothing has run out of it."""
         return self._wall if self._failures is not None and self._known else None
 
-    def _peak_bytes(self, table: Encoded) -> Array:
-        return np.asarray(self._static_bytes + np.exp(self._process.mean(table.for_memory())) * table.batch)
+    def _peak_bytes(self, encoded: Encoded) -> Array:
+        return np.asarray(self._static_bytes + np.exp(self._process.mean(encoded.for_memory())) * encoded.batch)
 
 
 def _static_bytes(batch: Array, used: Array) -> float:

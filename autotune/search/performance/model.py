@@ -51,14 +51,14 @@ class PerformanceModel:
         on_cpu = facts.device.kind == "cpu"
         self._overlaps = not on_cpu
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
-        self._compute = AdditiveProcess(self.encoding.alike, self.encoding.scales)
-        self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding.knobs))
+        self._compute = AdditiveProcess(self.encoding.alike, _compute_scales(self.encoding))
+        self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding))
         self.memory = MemoryModel(self.encoding, float(limit))
         self.limits = LimitModel(self.encoding)
         self.breakdowns = LimitModel(self.encoding, expected=-1.0, knob_doubt=0.8, batch_doubt=0.4)
         self.loading = Loading()
         self.costs = TrialCosts([])
-        self._table = self.encoding.encode([])
+        self._finished = self.encoding.encode([])
 
     def fit(
         self,
@@ -76,32 +76,32 @@ class PerformanceModel:
         self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
         self.loading = learn_loading(done, self._cores, overlaps=self._overlaps)
-        self._table = self.encoding.encode([config for config, _ in done])
-        self._fit_parts(self._table, [seen for _, seen in done], None)
+        self._finished = self.encoding.encode([config for config, _ in done])
+        self._fit_parts(self._finished, [seen for _, seen in done], None)
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
         if known and known[0]:
-            self.limits.fit(self._table, known)
+            self.limits.fit(self._finished, known)
         if pending:
-            self._fit_parts(self._table, [seen for _, seen in done], self.encoding.encode(pending))
+            self._fit_parts(self._finished, [seen for _, seen in done], self.encoding.encode(pending))
 
-    def predict(self, table: Encoded) -> Prediction:
-        parts = self._parts(table)
+    def predict(self, encoded: Encoded) -> Prediction:
+        parts = self._parts(encoded)
         shares = parts.shares
         variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
-        return Prediction(np.log(table.batch * table.accum / parts.step_s), np.sqrt(variance), parts.step_s)
+        return Prediction(np.log(encoded.batch * encoded.accum / parts.step_s), np.sqrt(variance), parts.step_s)
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out."""
-        table = self.encoding.encode([one, other])
-        prediction, shares = self.predict(table), self._parts(table).shares
+        encoded = self.encoding.encode([one, other])
+        prediction, shares = self.predict(encoded), self._parts(encoded).shares
         variance = _OF_THE_WHOLE**2
         for part, process, rows in (
-            (0, self._compute, table.for_compute()),
-            (1, self._optimizer, table.for_optimizer()),
+            (0, self._compute, encoded.for_compute()),
+            (1, self._optimizer, encoded.for_optimizer()),
         ):
             weights = np.array([shares[part, 0], -shares[part, 1]])
             variance += float(weights @ process.covariance(rows) @ weights)
-        _, doubts = self.loading.predict(table.workers)
+        _, doubts = self.loading.predict(encoded.workers)
         variance += float(np.square((shares[2, 0] - shares[2, 1]) * doubts.max()))
         return float(prediction.mean[0] - prediction.mean[1]), math.sqrt(max(variance, 0.0))
 
@@ -113,14 +113,14 @@ class PerformanceModel:
     def skill(self) -> float:
         """Share of the variance of the logarithm of compute time that each trial's prediction from all others explains;
         1: all of it, or there is none but noise; 0 or less: a plain mean would do as well. Of finished trials."""
-        count = len(self._table)
+        count = len(self._finished)
         errors, measured = self._compute.leave_one_out()[0][:count], self._compute.values[:count]
         spread = float(((measured - measured.mean()) ** 2).mean())
         return 1.0 if spread < (_NO_SPREAD * self.noise) ** 2 else 1 - float((errors**2).mean()) / spread
 
-    def probability_to_work(self, table: Encoded) -> Array:
+    def probability_to_work(self, encoded: Encoded) -> Array:
         """That a trial comes to a figure that meets the constraints; whether its memory suffices is asked apart."""
-        return self.breakdowns.probability_to_meet(table) * self.limits.probability_to_meet(table)
+        return self.breakdowns.probability_to_meet(encoded) * self.limits.probability_to_meet(encoded)
 
     def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """From trials that crashed, diverged, hung or raised, and from those that did not."""
@@ -129,16 +129,16 @@ class PerformanceModel:
         outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
         self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
 
-    def _fit_parts(self, table: Encoded, seen: Sequence[Observation], pending: Encoded | None) -> None:
-        micro_steps = table.accum
-        compute_s = np.array([one.compute_s for one in seen]) / micro_steps / table.batch
+    def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation], pending: Encoded | None) -> None:
+        micro_steps = encoded.accum
+        compute_s = np.array([one.compute_s for one in seen]) / micro_steps / encoded.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
         errors = np.array([one.relative_error for one in seen])
         for process, rows_of, seconds in (
             (self._compute, Encoded.for_compute, compute_s),
             (self._optimizer, Encoded.for_optimizer, optimizer_s),
         ):
-            rows, values, doubts = rows_of(table), np.log(np.maximum(seconds, _SHORTEST_S)), errors
+            rows, values, doubts = rows_of(encoded), np.log(np.maximum(seconds, _SHORTEST_S)), errors
             if pending is not None:
                 guessed = rows_of(pending)
                 values = np.concatenate([values, process.mean(guessed)])
@@ -146,21 +146,21 @@ class PerformanceModel:
                 rows = rows.followed_by(guessed)
             process.fit(rows, values, doubts, pending=0 if pending is None else len(pending))
 
-    def _parts(self, table: Encoded) -> _Parts:
-        compute, compute_doubt = self._compute.predict(table.for_compute())
-        optimizer, optimizer_doubt = self._optimizer.predict(table.for_optimizer())
-        loading, loading_doubt = self.loading.predict(table.workers)
-        compute_s, loading_s = np.exp(compute) * table.batch, np.exp(loading) * table.batch
-        optimizer_s = np.exp(optimizer) / table.accum  # of one micro-batch's share
+    def _parts(self, encoded: Encoded) -> _Parts:
+        compute, compute_doubt = self._compute.predict(encoded.for_compute())
+        optimizer, optimizer_doubt = self._optimizer.predict(encoded.for_optimizer())
+        loading, loading_doubt = self.loading.predict(encoded.workers)
+        compute_s, loading_s = np.exp(compute) * encoded.batch, np.exp(loading) * encoded.batch
+        optimizer_s = np.exp(optimizer) / encoded.accum  # of one micro-batch's share
         busy_s = compute_s + optimizer_s
         together = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
         larger_s = np.exp(np.logaddexp(*together) / _SHARPNESS)
         of_busy = np.exp(together[0] - np.logaddexp(*together))
-        shared = self.loading.hidden(table.workers)
+        shared = self.loading.hidden(encoded.workers)
         period_s = np.where(shared, larger_s, busy_s + loading_s)
         share_busy = np.where(shared, of_busy, busy_s / period_s)
         shares = np.stack([share_busy * compute_s / busy_s, share_busy * optimizer_s / busy_s, 1 - share_busy])
-        return _Parts(period_s * table.accum, shares, np.stack([compute_doubt, optimizer_doubt, loading_doubt]))
+        return _Parts(period_s * encoded.accum, shares, np.stack([compute_doubt, optimizer_doubt, loading_doubt]))
 
 
 class _Parts(NamedTuple):
@@ -172,18 +172,22 @@ class _Parts(NamedTuple):
     doubts: Array
 
 
-def _optimizer_scales(knobs: Sequence[str]) -> Scales:
+def _compute_scales(encoding: Encoding) -> Scales:
     return Scales(
-        level=2.0,
-        mains=tuple(_OPTIMIZER_DOUBTS.get(knob, _OPTIMIZER_DOUBT) for knob in knobs),
-        pairs=0.1,
-        knee=0.0,
-        curve=0.0,
-        curve_by_knob=0.0,
-        accumulation=0.0,
-        residual=0.05,
-        noise=0.1,
+        mains=encoding.doubts,
+        pairs=0.12,
+        knee=0.2,
+        curve=0.10,
+        curve_by_knob=0.12,
+        accumulation=0.03,
+        residual=0.03,
+        noise=0.05,
     )
+
+
+def _optimizer_scales(encoding: Encoding) -> Scales:
+    mains = tuple(_OPTIMIZER_DOUBTS.get(knob, _OPTIMIZER_DOUBT) for knob in encoding.knobs)
+    return Scales(mains=mains, pairs=0.1, residual=0.05, noise=0.1)
 
 
 def log_interval(mean: float, doubt: float) -> tuple[float, float, float]:

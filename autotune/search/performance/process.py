@@ -31,25 +31,25 @@ _FEWEST_TO_TUNE, _MOST_TO_TUNE = 6, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
-    """Standard deviations, on the scale of logarithms, before anything has been measured."""
+    """Standard deviations, on the scale of logarithms, before anything has been measured; 0: no such effect."""
 
     level: float = 2.0
     """Of the whole: how fast this model on this machine is."""
     mains: tuple[float, ...]
     """Of each knob's own effect, around what its file expects."""
-    pairs: float = 0.12
+    pairs: float
     """Of what two knobs do together beyond that."""
-    knee: float = 0.2
+    knee: float = 0.0
     """Of the weight of each curve log(1 + knee ÷ b)."""
-    curve: float = 0.10
+    curve: float = 0.0
     """Of a smooth deviation from those."""
-    curve_by_knob: float = 0.12
+    curve_by_knob: float = 0.0
     """Of how much that deviation differs between values of a knob."""
-    accumulation: float = 0.03
+    accumulation: float = 0.0
     """Of what accumulation does to the time of a micro-batch."""
-    residual: float = 0.03
+    residual: float
     """Of what is a configuration's own."""
-    noise: float = 0.05
+    noise: float
     """Of fresh processes of one configuration, beyond what their blocks show."""
 
 

@@ -54,10 +54,10 @@ class Proposer:
         ]
         if not candidates:
             return None
-        table = model.encoding.encode(candidates)
-        fits = model.memory.probability_to_fit(table)
-        works = model.probability_to_work(table)
-        mean, doubt, step_s = model.predict(table)
+        encoded = model.encoding.encode(candidates)
+        fits = model.memory.probability_to_fit(encoded)
+        works = model.probability_to_work(encoded)
+        mean, doubt, step_s = model.predict(encoded)
         seconds = model.costs.seconds(candidates, step_s)
         allowed = fits >= model.memory.least_probability
         if not allowed.any():

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales
 
 IDENTITY = [np.eye(2), np.eye(3)]
-SCALES = Scales(mains=(0.3, 0.3))
+SCALES = Scales(
+    mains=(0.3, 0.3),
+    pairs=0.12,
+    knee=0.2,
+    curve=0.1,
+    curve_by_knob=0.12,
+    accumulation=0.03,
+    residual=0.03,
+    noise=0.05,
+)
 
 
 def rows(codes: list[tuple[int, int]], batch: list[float], accum: list[float] | None = None) -> Rows:
@@ -89,7 +100,7 @@ def test_guesses_about_trials_in_flight_make_certain_and_change_nothing() -> Non
 
 
 def test_without_any_knob_it_is_a_curve_over_the_batch() -> None:
-    process = AdditiveProcess([], Scales(mains=()))
+    process = AdditiveProcess([], replace(SCALES, mains=()))
     at = Rows(np.zeros((3, 0), dtype=np.intp), np.log2([8.0, 32.0, 128.0]), np.zeros(3), np.zeros(3))
     process.fit(at, np.log(1 + 8 / np.array([8.0, 32.0, 128.0])), np.full(3, 0.01))
     between = Rows(np.zeros((1, 0), dtype=np.intp), np.log2([16.0]), np.zeros(1), np.zeros(1))
@@ -98,4 +109,4 @@ def test_without_any_knob_it_is_a_curve_over_the_batch() -> None:
 
 def test_asking_before_fitting_says_so() -> None:
     with pytest.raises(ValueError, match="fit comes first"):
-        AdditiveProcess([], Scales(mains=())).predict(rows([], []))
+        AdditiveProcess([], replace(SCALES, mains=())).predict(rows([], []))
