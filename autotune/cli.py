@@ -295,7 +295,7 @@ def replay(
 ) -> None:
     """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise."""
     from autotune.bench.plot import FORMATS, write_plot
-    from autotune.bench.replay import Plan
+    from autotune.bench.replay import Plan, check
     from autotune.bench.replay import replay as run_replay
     from autotune.report.terminal import replay_view
 
@@ -304,6 +304,7 @@ def replay(
         raise SpecError(f"--plot: give a file that ends in {', '.join(FORMATS)}")
     names = list(dict.fromkeys(name.strip() for name in strategy.split(",") if name.strip()))
     plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs)
+    check(tables, plan)
     outcomes = []
     with _stderr().status("") as status:
         for path in tables:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -42,5 +43,5 @@ def read_table(path: Path) -> Table:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise SpecError(f"{path} is no table that this version reads: {where}: {first['msg']}") from error
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SpecError(f"cannot read {path}: {error}; give a table that `autotune sweep` has written") from error

@@ -65,6 +65,13 @@ class Outcome:
         }
 
 
+def check(paths: Sequence[Path], plan: Plan) -> None:
+    """Raises what `replay` would raise, before the first search."""
+    _check_names(plan.strategies)
+    for path in paths:
+        bench_of(read_table(path), str(path))
+
+
 def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: None) -> Outcome:
     """Run the searches of `plan` on the table at `path`.
 
@@ -117,8 +124,10 @@ def bench_of(table: Table, name: str) -> Bench:
         if speeds and len(speeds) == len(runs) and not any(_breaks(run, table, constraints) for run in runs):
             truth[config] = statistics.fmean(speeds)
     space = build_space(spec, table.facts).restricted_to(recorded)
-    if len(truth) < _FEWEST_CONFIGURATIONS or space.baseline not in truth:
-        raise SpecError(f"{name} holds too little: its baseline and two other configurations at the least; sweep on")
+    measured = any(run.status is TrialStatus.OK for run in recorded.get(space.baseline, ()))
+    if len(truth) < _FEWEST_CONFIGURATIONS or not measured:
+        needed = f"a figure of its baseline, and {_FEWEST_CONFIGURATIONS} configurations that meet its constraints"
+        raise SpecError(f"{name} holds too little; a replay needs {needed}")
     return Bench(table, space, truth, constraints)
 
 

@@ -38,7 +38,7 @@ class Run:
     found_over_best: float
     """At the end of the budget."""
     seconds_to_close: float
-    """Trial seconds until what it has found is within 2 % of the best; infinite: never inside the budget."""
+    """Trial seconds until what it has found is within 2 % of the best, and stays so; infinite: not in the budget."""
     trials_to_close: float
     trials: int
     oom_trials: int
@@ -54,17 +54,22 @@ def moments(budget_s: float) -> Array:
 def run_of(bench: Bench, steps: Sequence[Step], *, strategy: str, seed: int, budget_s: float) -> Run:
     """The scores' view of `steps`; what ended after the budget does not count."""
     inside = [step for step in steps if step.ended_at_s <= budget_s]
+    stands = 0.0
     measured: list[tuple[float, float]] = []
     times, shares = [0.0], [0.0]
     seconds_to_close = trials_to_close = math.inf
     for number, step in enumerate(inside, start=1):
-        if step.samples_per_s is not None:
-            measured.append((step.samples_per_s, bench.truth.get(step.config, 0.0)))
+        if step.config == bench.space.baseline:
+            stands = bench.worth(step.config)
+        elif step.samples_per_s is not None:
+            measured.append((step.samples_per_s, bench.worth(step.config)))
             measured = sorted(measured, reverse=True)[:FINALISTS]
-        share = max((truth for _, truth in measured), default=0.0) / bench.best
+        share = max(stands, *(worth for _, worth in measured), 0.0) / bench.best
         times.append(step.ended_at_s)
         shares.append(share)
-        if share >= 1 - CLOSE and math.isinf(seconds_to_close):
+        if share < 1 - CLOSE:  # also of one that luckier configurations have driven out of the finalists
+            seconds_to_close = trials_to_close = math.inf
+        elif math.isinf(seconds_to_close):
             seconds_to_close, trials_to_close = step.ended_at_s, float(number)
     places = np.searchsorted(times, moments(budget_s), side="right") - 1
     return Run(
@@ -86,12 +91,12 @@ def expected_random(bench: Bench, budget_s: float) -> Array:
     recorded = bench.table.by_config()
     costs = {config: statistics.fmean(run.wall_s for run in runs) for config, runs in recorded.items()}
     baseline = bench.space.baseline
-    floor = bench.truth[baseline]
-    others = np.array([max(bench.truth.get(config, 0.0), floor) for config in recorded if config != baseline])
+    floor = bench.worth(baseline)
+    others = np.array([max(bench.worth(config), floor) for config in recorded if config != baseline])
     mean_s = statistics.fmean(costs.values())
     left_s = moments(budget_s) - costs[baseline]
     draws = np.clip(left_s / mean_s, 0, len(others)).astype(int)
-    found = np.array([_expected_largest(others, int(count)) if count else bench.truth[baseline] for count in draws])
+    found = np.array([_expected_largest(others, int(count)) if count else floor for count in draws])
     return np.where(left_s < 0, 0.0, found) / bench.best
 
 
@@ -111,11 +116,17 @@ def summary(runs: Sequence[Run], random: Array) -> dict[str, Any]:
         "trials_to_2pct": _until([run.trials_to_close for run in runs]),
         "found_over_best": {"median": float(np.median(at_end)), "p10": float(np.quantile(at_end, 0.1))},
         "oom_trials": {"median": float(np.median(ooms)), "max": max(ooms)},
-        "score": float(np.mean([performance(run.found, random).mean() for run in runs])),
+        "score": _score(runs, random),
         "trials": {"median": float(np.median([run.trials for run in runs]))},
         "ask_ms": {"median": 1000 * float(np.median([run.ask_s for run in runs]))},
         "seeds": len(runs),
     }
+
+
+def _score(runs: Sequence[Run], random: Array) -> float | None:
+    """None where random search is as good as there is from the first moment: nothing is left to win."""
+    gained = [performance(run.found, random) for run in runs]
+    return float(np.mean(gained)) if gained and gained[0].size else None
 
 
 def _until(values: Sequence[float]) -> dict[str, float | None]:

@@ -15,6 +15,7 @@ from autotune.config import TrainConfig
 from autotune.execution.replay import ReplayBackend
 from autotune.records import Facts, Purpose, Table, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Space
+from autotune.search.budget import patience_s
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.racing import hopeless_below, restart_spread
@@ -54,6 +55,10 @@ class Bench:
     @cached_property
     def best_config(self) -> TrainConfig:
         return max(self.truth, key=lambda config: self.truth[config])
+
+    def worth(self, config: TrainConfig) -> float:
+        """Samples per second; 0 for what could not be emitted."""
+        return self.truth.get(config, 0.0)
 
     def meets_constraints(self, record: TrialRecord) -> bool:
         return max(violations(record, self.constraints), default=0.0) <= 0
@@ -108,7 +113,8 @@ def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[S
         request = TrialRequest(
             config=config, seed=seed, time_limit_s=bench.table.trial_s, hopeless_below=_floor(bench, records)
         )
-        record = record_of(len(steps), backend.run(request, deadline_s=math.inf), bench.table.facts, spent_s)
+        result = backend.run(request, deadline_s=_deadline_s(bench, steps, config))
+        record = record_of(len(steps), result, bench.table.facts, spent_s)
         worst = min(map(samples_per_s, records), default=0.0)
         broken = violations(record, bench.constraints)
         tell(study, trial, record.result, learning=strategy.learns_failures_as, worst=worst, violations=broken)
@@ -124,6 +130,13 @@ def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[S
             )
         )
     return steps
+
+
+def _deadline_s(bench: Bench, steps: Sequence[Step], config: TrainConfig) -> float:
+    """As in a study: when a trial is killed, by how long the baseline took, the first one."""
+    if not steps:
+        return math.inf
+    return patience_s(bench.table.trial_s, baseline_wall_s=steps[0].ended_at_s, compiles=config.compile != "none")
 
 
 def _floor(bench: Bench, records: list[TrialRecord]) -> float | None:

@@ -112,24 +112,24 @@ class _Recorder:
         self._on_run = on_run
         self._runs = list(table.runs)
         self._saved_at_s = time.monotonic()
+        self._done_before = len(self._runs)
+        self._repeating = 0
+        """Disturbed runs that are still to be repeated."""
 
     def run(self, configs: list[TrainConfig]) -> None:
         began_s, measured = time.monotonic(), 0
         try:
             for config, repeat, again in self._missing(configs):
-                self._runs.append(self._measure(config, repeat, again=again))
+                self._keep(self._measure(config, repeat, again=again))
                 measured += 1
+                self._repeating -= again
                 if time.monotonic() - self._saved_at_s > _SAVE_EVERY_S:
                     self._save()
-                planned = max(self._planned(configs), len(self._runs))
+                left = max(self._planned(configs) - len(self._runs), 0) + self._repeating
                 pace_s = (time.monotonic() - began_s) / measured
+                done = self._done_before + measured
                 self._on_run(
-                    SweepProgress(
-                        done=len(self._runs),
-                        planned=planned,
-                        run=self._runs[-1],
-                        remaining_s=pace_s * (planned - len(self._runs)),
-                    )
+                    SweepProgress(done=done, planned=done + left, run=self._runs[-1], remaining_s=pace_s * left)
                 )
         finally:
             self._save()
@@ -141,9 +141,18 @@ class _Recorder:
             for config in random.Random(f"{self._plan.seed}-{repeat}").sample(configs, len(configs)):
                 if (config, repeat) not in recorded and not self._has_failed(config):
                     yield config, repeat, False
-        for run in [run for run in self._runs if run.disturbed_share > _SPOILED and not run.again]:
-            self._runs.remove(run)
+        spoiled = [run for run in self._runs if run.disturbed_share > _SPOILED and not run.again]
+        self._repeating = len(spoiled)
+        for run in spoiled:
             yield run.config, run.repeat, True
+
+    def _keep(self, run: RecordedRun) -> None:
+        """Add `run`; one that repeats a disturbed run takes its place, if it came to a figure."""
+        before = next((old for old in self._runs if (old.config, old.repeat) == (run.config, run.repeat)), None)
+        if before is not None:
+            self._runs.remove(before)
+            run = run if run.status is TrialStatus.OK else before.model_copy(update={"again": True})
+        self._runs.append(run)
 
     def _has_failed(self, config: TrainConfig) -> bool:
         return any(run.config == config and run.status is not TrialStatus.OK for run in self._runs)
@@ -172,7 +181,7 @@ def _chosen(space: Space, plan: SweepPlan) -> list[TrainConfig]:
         return stratified(space, plan.sample, plan.seed)
     if space.size > MOST_CONFIGURATIONS:
         raise SpecError(
-            f"the space has more than {MOST_CONFIGURATIONS:,} configurations; narrow `search`, or give --sample 200"
+            f"the space has more than {MOST_CONFIGURATIONS:,} points; narrow `search`, or give --sample 200"
         )
     return space.configurations()
 
@@ -192,7 +201,7 @@ def _resumed(path: Path, wanted: Table, space: Space) -> Table:
             + "\nGo on with what it was begun with, or give another file with --out"
         )
     kept = {"name": found.name, "created": found.created, "runs": found.runs}
-    return wanted.model_copy(update=kept)
+    return wanted.model_copy(update=kept | {"repeats": max(found.repeats, wanted.repeats)})
 
 
 def _samples_per_s(result: TrialResult) -> float | None:

@@ -18,9 +18,7 @@ from autotune.records import (
     TrialResult,
     TrialStatus,
 )
-from autotune.stats import throughput_interval
-
-_FEWEST_BLOCKS = 3
+from autotune.stats import throughput_interval, undisturbed
 
 
 class ReplayBackend:
@@ -62,7 +60,7 @@ class ReplayBackend:
         if not run.blocks:
             return _result(run, request, (), run.status, run.wall_s)
         blocks = tuple(row.block() for row in self._random.choices(run.blocks, k=len(run.blocks)))
-        kept = _until_hopeless(blocks, request.hopeless_below)
+        kept = _until_hopeless(blocks, request)
         status = run.status if len(kept) == len(blocks) else TrialStatus.PRUNED
         recorded_s = sum(row.seconds for row in run.blocks)
         wall_s = run.wall_s + sum(block.seconds for block in kept) - recorded_s
@@ -81,12 +79,12 @@ def played(run: RecordedRun) -> TrialResult:
     return _result(run, request, tuple(row.block() for row in run.blocks), run.status, run.wall_s)
 
 
-def _until_hopeless(blocks: tuple[Block, ...], floor: float | None) -> tuple[Block, ...]:
-    if floor is None:
+def _until_hopeless(blocks: tuple[Block, ...], request: TrialRequest) -> tuple[Block, ...]:
+    if request.hopeless_below is None:
         return blocks
-    for count in range(_FEWEST_BLOCKS, len(blocks)):
-        interval = throughput_interval(blocks[:count])
-        if interval is not None and interval.high < floor:
+    for count in range(request.min_blocks, len(blocks)):
+        interval = throughput_interval(undisturbed(blocks[:count]))
+        if interval is not None and interval.high < request.hopeless_below:
             return blocks[:count]
     return blocks
 

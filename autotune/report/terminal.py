@@ -219,7 +219,7 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
                 f"{found['median']:.3f}",
                 f"{found['p10']:.3f}",
                 f"{ooms['median']:g}, at most {ooms['max']}",
-                f"{figures['score']:.2f}",
+                "–" if figures["score"] is None else f"{figures['score']:.2f}",
             )
             name = ""
     legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"

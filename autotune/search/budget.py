@@ -67,8 +67,7 @@ class Budget:
         return max(min(self.total_s * (1 - CONFIRM_SHARE) / 2, self.remaining_s), 0.0)
 
     def patience_s(self, baseline_wall_s: float, *, compiles: bool) -> float:
-        """How long a search trial may take: as long as the baseline, with much to spare, and time to compile."""
-        return 2 * baseline_wall_s + 3 * self.trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)
+        return patience_s(self.trial_s, baseline_wall_s=baseline_wall_s, compiles=compiles)
 
     def trial_deadline_s(self, patience_s: float) -> float:
         """When a search trial is killed: with its patience, or soon after the search's end.
@@ -76,3 +75,8 @@ class Budget:
         One that began in time may run a little into the confirmation: better than to lose it in its last block.
         """
         return max(min(patience_s, self.search_remaining_s + self.trial_s, self.remaining_s), 0.0)
+
+
+def patience_s(trial_s: float, *, baseline_wall_s: float, compiles: bool) -> float:
+    """How long a search trial of `trial_s` may take: as long as the baseline, with much to spare, and compile."""
+    return 2 * baseline_wall_s + 3 * trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)

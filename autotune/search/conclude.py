@@ -42,7 +42,7 @@ class Conclusion:
         baseline = self._ledger.baseline()
         if baseline is None:
             return None
-        fastest = next(filter(self._may_stand, self._ledger.measured()), baseline)
+        fastest = next(filter(self._meets_constraints, self._ledger.measured()), baseline)
         ours, theirs = measurement_of(fastest.result), measurement_of(baseline.result)
         return best_document(
             config=fastest.result.config,
@@ -58,20 +58,20 @@ class Conclusion:
             **self._common(),
         )
 
-    def _may_stand(self, record: TrialRecord) -> bool:
-        meets = max(violations(record, self._stability.constraints), default=0.0) <= 0
-        return meets or record.purpose is Purpose.BASELINE
+    def _meets_constraints(self, record: TrialRecord) -> bool:
+        return max(violations(record, self._stability.constraints), default=0.0) <= 0
 
     def confirmed_so_far(self, confirmation: Confirmation) -> dict[str, Any] | None:
         """The leader of the rounds before its soak: what stands if the soak is interrupted."""
         config = confirmation.leader()
-        if config is None or confirmation.speedup(config).outcome is not Outcome.FASTER:
+        if config is None or not self._is_worthwhile(confirmation, config):
             return None
         checks = [*self._checks(confirmation, config), soak(None, self._spec.stability.soak_steps)]
         return self._document(confirmation, config, confirmation.speedup(config), checks)
 
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
-        """The best that is faster beyond doubt and passes every gate and the soak; else the baseline.
+        """The best that is faster beyond doubt and passes every gate and the soak; else the baseline. Where the
+        baseline does not meet the spec's own constraints, the best that passes and does, however slow.
 
         None before two rounds: one says nothing about the spread.
         """
@@ -81,7 +81,7 @@ class Conclusion:
         closest: tuple[TrainConfig, Comparison] | None = None
         while (config := self._next_best(confirmation)) is not None:
             speedup = confirmation.speedup(config)
-            if speedup.outcome is Outcome.FASTER:
+            if self._is_worthwhile(confirmation, config):
                 last = self._soak(runner, config)
                 if all(check.holds for check in last) or self._ran_out():
                     return self._document(confirmation, config, speedup, [*self._checks(confirmation, config), *last])
@@ -101,12 +101,15 @@ class Conclusion:
             return config
         steps = self._spec.stability.soak_steps
         needed_s = Costs(self._ledger).tests_s(config, confirmation.baseline, self._stability, steps)
-        if confirmation.speedup(config).outcome is Outcome.FASTER and needed_s <= self._budget.remaining_s:
+        if self._is_worthwhile(confirmation, config) and needed_s <= self._budget.remaining_s:
             self._stability.test(config)
         if self._stability.is_tested(config):
             return self._next_best(confirmation) if config != confirmation.leader() else config
         second = confirmation.leader(tested=True)
-        return second if second and confirmation.speedup(second).outcome is Outcome.FASTER else config
+        return second if second and self._is_worthwhile(confirmation, second) else config
+
+    def _is_worthwhile(self, confirmation: Confirmation, config: TrainConfig) -> bool:
+        return confirmation.speedup(config).outcome is Outcome.FASTER or not confirmation.baseline_may_stand
 
     def _checks(self, confirmation: Confirmation, config: TrainConfig) -> list[Check]:
         missing = self._stability.missing(config)
@@ -168,7 +171,7 @@ class Conclusion:
         self, confirmation: Confirmation, config: TrainConfig, speedup: Comparison, checks: list[Check]
     ) -> dict[str, Any]:
         baseline = confirmation.baseline
-        certain = speedup.outcome is Outcome.FASTER or config == baseline
+        certain = config == baseline or self._is_worthwhile(confirmation, config)
         return best_document(
             config=config,
             measured=measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config)),

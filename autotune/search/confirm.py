@@ -99,7 +99,8 @@ class Confirmation:
         self._finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their stability tests, and the gates that refused them."""
-        self._comparisons = max(len(self._finalists), 1)
+        self._been_finalists = set(self._finalists)
+        self._rejected: set[TrainConfig] = set()
         self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
         self._looked_at = 0
         """Records that `_by_config` was made from: it is asked for hundreds of times a round."""
@@ -145,8 +146,14 @@ class Confirmation:
         return min(passing, key=preference, default=None)
 
     def reject(self, config: TrainConfig) -> None:
-        """`config` is out, for a fault that the rounds did not show; the next becomes the leader."""
+        """`config` is out, for a fault that no gate names; the next becomes the leader."""
+        self._rejected.add(config)
         self._finalists.remove(config)
+
+    @property
+    def baseline_may_stand(self) -> bool:
+        """Whether the baseline meets the spec's own constraints; else the best that does is emitted, faster or not."""
+        return all(check.holds for check in self._stability.constraint_checks(self.baseline, self.runs(self.baseline)))
 
     def checks(self, config: TrainConfig) -> list[Check]:
         """The gates of the runs so far. Those of the baseline ask whether the training is sound as it stands."""
@@ -164,6 +171,11 @@ class Confirmation:
         """Over the baseline. The interval holds for all finalists at once: the one that is emitted was chosen after the
         fact. Needs one common round."""
         return compare(self._log_ratios(config, self.baseline), comparisons=self._comparisons)
+
+    @property
+    def _comparisons(self) -> int:
+        """How many configurations the one that is emitted was chosen from."""
+        return max(len(self._been_finalists), 1)
 
     def throughput(self, config: TrainConfig) -> Estimate:
         """Over the rounds, a trimmed mean on the scale of logarithms. Needs one round."""
@@ -208,7 +220,8 @@ class Confirmation:
         if leader is None or self.rounds(leader) < _FULL_ROUNDS or self._stability.is_tested(leader):
             return
         tests_s = self._costs.tests_s(leader, self.baseline, self._stability, soak_steps=0)
-        if self.speedup(leader).ratio.value <= TIE or self._budget.remaining_s < tests_s + soak_s:
+        is_slow = self.speedup(leader).ratio.value <= TIE and self.baseline_may_stand
+        if is_slow or self._budget.remaining_s < tests_s + soak_s:
             return
         self._runner.phase = Phase.TESTING
         self._stability.test(leader)
@@ -234,8 +247,12 @@ class Confirmation:
             self._choose_again()
 
     def _choose_again(self) -> None:
-        fit = [record for record in self._ledger.measured() if not self._is_like_a_failed_one(record.result.config)]
+        fit = [record for record in self._ledger.measured() if not self._is_out(record.result.config)]
         self._finalists = choose_finalists(fit, self.baseline, self._stability.constraints)
+        self._been_finalists.update(self._finalists)
+
+    def _is_out(self, config: TrainConfig) -> bool:
+        return config in self._rejected or self._is_like_a_failed_one(config)
 
     def _is_like_a_failed_one(self, config: TrainConfig) -> bool:
         return config in self.refused or any(

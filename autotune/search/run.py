@@ -17,6 +17,7 @@ from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
 from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
+from autotune.search.distinct import DistinctSampler
 from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
@@ -69,9 +70,10 @@ def search(
         try:
             facts = _look_around(loaded, backend, budget)
             space = build_space(loaded.spec, facts)
+            sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
-            study = _Study.open(loaded, folder, backend, budget, facts, space, spec_json, on_progress)
+            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, on_progress)
             folder.write_spec(spec_json)
             return study.run()
         finally:
@@ -83,13 +85,32 @@ def search(
 
 
 def look_around(loaded: LoadedSpec, deadline_s: float) -> tuple[Facts, Space]:
-    """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing."""
+    """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing.
+
+    Raises SpecError for a strategy that cannot be built as well.
+    """
     backend = LocalBackend(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
     try:
         facts = backend.facts(deadline_s)
     finally:
         backend.close()
-    return facts, build_space(loaded.spec, facts)
+    space = build_space(loaded.spec, facts)
+    _sampler(loaded, facts, space, Budget(loaded.spec.budget, time.monotonic))
+    return facts, space
+
+
+def _sampler(loaded: LoadedSpec, facts: Facts, space: Space, budget: Budget) -> DistinctSampler:
+    asked = loaded.spec.strategy
+    context = StrategyContext(
+        space=space,
+        facts=facts,
+        seed=asked.seed,
+        seconds_left=lambda: budget.search_remaining_s,
+        factory=asked.factory,
+        args=asked.args,
+        folder=loaded.folder,
+    )
+    return sampler_of(STRATEGIES[asked.name], context)
 
 
 def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
@@ -122,27 +143,17 @@ class _Study:
         budget: Budget,
         facts: Facts,
         space: Space,
+        sampler: DistinctSampler,
         spec_json: dict[str, Any],
         on_progress: OnProgress,
     ) -> _Study:
         spec = loaded.spec
-        strategy = STRATEGIES[spec.strategy.name]
-        context = StrategyContext(
-            space=space,
-            facts=facts,
-            seed=spec.strategy.seed,
-            seconds_left=lambda: budget.search_remaining_s,
-            factory=spec.strategy.factory,
-            args=spec.strategy.args,
-            folder=loaded.folder,
-        )
-        sampler = sampler_of(strategy, context)
         identity = study_identity(spec_json, space, facts)
         ledger = Ledger(
             folder,
             space,
             sampler,
-            strategy.learns_failures_as,
+            STRATEGIES[spec.strategy.name].learns_failures_as,
             identity,
             loaded.folder,
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],

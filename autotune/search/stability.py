@@ -145,17 +145,12 @@ class Stability:
         }:
             checks.append(gates.loss_per_sample(runs, baseline_runs, limits.loss_tolerance))
         checks += self._comparison(probe) if self.needs_reference(config) else self._learns(config, seen)
-        is_baseline = any(run.config == config for run in baseline_runs.values())
-        return checks + self.constraint_checks(config, runs, warns_only=is_baseline)
+        return checks + self.constraint_checks(config, runs)
 
-    def constraint_checks(self, config: TrainConfig, runs: Runs, *, warns_only: bool = False) -> list[Check]:
-        """The spec's own constraints, by runs of the confirmation; `warns_only`: of the baseline."""
+    def constraint_checks(self, config: TrainConfig, runs: Runs) -> list[Check]:
+        """The spec's own constraints, by runs of the confirmation."""
         figures = figures_of(config, list(runs.values())) if runs and self.constraints else {}
-        return [
-            gates.constraint_check(constraint, figures, warns_only=warns_only)
-            for constraint in self.constraints
-            if figures
-        ]
+        return [gates.constraint_check(constraint, figures) for constraint in self.constraints if figures]
 
     def _learns(self, config: TrainConfig, seen: Sequence[TrialResult]) -> list[Check]:
         """Plain arithmetic is what others are compared with; whether it learns shows in its longest run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,6 +112,8 @@ def custom_flaws(knobs: Mapping[str, CustomKnob], baseline: Mapping[str, Any]) -
 def _why_no_name(name: str) -> str | None:
     if not (name.isascii() and name.isidentifier()):
         return "a knob's name has letters, digits and _ only, and begins with no digit: constraints use it"
+    if keyword.iskeyword(name):
+        return f"{name} is a word of Python's grammar, which constraints are read with; choose another name"
     if name not in RESERVED:
         return None
     kind = "a knob" if name in KNOB_NAMES else "a measure" if name in MEASURES else "a word of constraints"

@@ -162,7 +162,7 @@ class StrategySpec(Section):
     name: Literal["auto", "tpe", "gp", "qmc", "random", "grid", "factory"] = "auto"
     seed: Seed = 0
     factory: FactoryPath | None = None
-    """`package.module:callable` that returns an Optuna sampler, such as `optuna.samplers:CmaEsSampler`."""
+    """`package.module:callable` that returns an Optuna sampler, such as `optuna.samplers:BruteForceSampler`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the sampler, beside its seed: `{n_startup_trials: 4}` of tpe."""
 

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import re
-import resource
 import shutil
 from pathlib import Path
 
@@ -16,12 +15,11 @@ import torch
 
 import autotune
 from autotune.records import DeviceFacts, Facts, HostFacts
+from autotune.trial.host_memory import usable_bytes
 from autotune.workload import Prepared, workload_facts
 
 _FIRST_WITH_TRITON = (7, 0)
 _SHM = Path("/dev/shm")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Of the container; the kernel's own control group file (version 2), which says `max` where there is none."""
 _NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
 
 
@@ -45,7 +43,7 @@ def device_facts(device: torch.device) -> DeviceFacts:
     elif device.type == "mps":
         name, memory, dtypes = "Apple GPU", torch.mps.recommended_max_memory(), ("fp16",)
     else:
-        name, memory = _cpu_name(), usable_memory_bytes()
+        name, memory = _cpu_name(), usable_bytes()
         dtypes = ("bf16",) if _cpu_flags() & _NATIVE_BF16_FLAGS else ()
     return DeviceFacts(
         kind=device.type,
@@ -72,7 +70,7 @@ def host_facts(device: torch.device) -> HostFacts:
         physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
         usable_cores=usable_cores(),
         default_num_threads=torch.get_num_threads(),
-        memory_bytes=usable_memory_bytes(),
+        memory_bytes=usable_bytes(),
         shm_bytes=shutil.disk_usage(_SHM).total if _SHM.exists() else None,
         versions=versions,
     )
@@ -81,17 +79,6 @@ def host_facts(device: torch.device) -> HostFacts:
 def usable_cores() -> int:
     """CPU cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def usable_memory_bytes() -> int:
-    """Host memory that this process may come to use: the machine's, or less under a container's or a shell's limit."""
-    limits = [psutil.virtual_memory().total]
-    data, _hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if data != resource.RLIM_INFINITY:
-        limits.append(data)
-    if _CGROUP_LIMIT.exists() and (text := _CGROUP_LIMIT.read_text().strip()).isdecimal():
-        limits.append(int(text))
-    return min(limits)
 
 
 def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -> str | None:

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from autotune.records import Disturbance, MachineState
+from autotune.trial.host_memory import available_bytes
 from autotune.trial.nvml import GpuReading, GpuSensors
 
 _SHM = Path("/dev/shm")
@@ -90,7 +91,7 @@ class MachineWatch:
         return MachineState(
             outside_load=outside_load,
             own_load=own_load,
-            available_memory_bytes=psutil.virtual_memory().available,
+            available_memory_bytes=available_bytes(self._process),
             shm_free_bytes=shutil.disk_usage(_SHM).free if _SHM.exists() else None,
             resident_bytes=self._process.memory_info().rss,
             device_allocated_bytes=allocated,

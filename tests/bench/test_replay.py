@@ -9,6 +9,7 @@ from support import worlds
 
 from autotune.bench.plot import write_plot
 from autotune.bench.replay import Plan, bench_of, replay
+from autotune.bench.scores import expected_random, run_of
 from autotune.bench.session import Bench, run_search
 from autotune.errors import SpecError
 from autotune.search.strategies import STRATEGIES
@@ -73,6 +74,17 @@ def test_constraints_on_measures_hold_in_a_replay(bench: Bench) -> None:
     assert constrained.best < bench.best
     steps = run_search(constrained, "auto", seed=0, budget_s=40.0)
     assert all(step.samples_per_s is None for step in steps if step.config not in constrained.truth)
+
+
+def test_a_baseline_outside_the_constraints_is_worth_nothing_and_searched_from(bench: Bench) -> None:
+    spec = {**bench.table.spec, "constraints": ["samples_per_s >= 200"]}
+    constrained = bench_of(bench.table.model_copy(update={"spec": spec}), "cpu")
+    assert constrained.worth(constrained.space.baseline) == 0.0
+    steps = run_search(constrained, "auto", seed=0, budget_s=40.0)
+    run = run_of(constrained, steps, strategy="auto", seed=0, budget_s=40.0)
+    assert run.found[0] == 0.0
+    assert run.found_over_best > 0.9
+    assert expected_random(constrained, 40.0)[0] == 0.0
 
 
 def test_the_truth_is_the_mean_over_all_runs(bench: Bench) -> None:

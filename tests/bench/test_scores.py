@@ -53,6 +53,21 @@ def test_what_was_found_counts_from_when_its_trial_ended(bench: Bench) -> None:
     assert run.found_over_best == 1.0
 
 
+def test_what_luckier_ones_have_driven_out_does_not_count(bench: Bench) -> None:
+    """A search confirms its three fastest: the best is no longer one of them."""
+    best, *_, fourth, third, second, worst = ranked(bench)
+    lucky = [step(bench, config, 3.0 + n, seen=10 * bench.best) for n, config in enumerate((second, third, fourth))]
+    run = run_of(bench, [step(bench, worst, 1.0), step(bench, best, 2.0), *lucky])
+    assert math.isinf(run.seconds_to_close)
+    assert run.found_over_best < 0.98
+
+
+def test_where_nothing_is_left_to_win_there_is_no_score(bench: Bench) -> None:
+    best = ranked(bench)[0]
+    run = run_of(bench, [step(bench, best, 0.01)])
+    assert scores.summary([run], np.ones_like(run.found))["score"] is None
+
+
 def test_what_ends_after_the_budget_does_not_count(bench: Bench) -> None:
     best, *_, worst = ranked(bench)
     run = run_of(bench, [step(bench, worst, 2.0), step(bench, best, 10.5)])

@@ -186,6 +186,17 @@ def test_what_was_disturbed_is_run_once_more_and_then_kept(sweeps: Sweeps, monke
     assert sweeps.ran == 0
 
 
+def test_an_interrupt_amid_the_repeats_loses_no_run(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RecordedRun, "disturbed_share", 0.9)
+    with pytest.raises(KeyboardInterrupt):
+        sweeps.run(interrupt_at=CONFIGURATIONS + 3)
+    assert sweeps.progress[-1].remaining_s > 0
+    assert sweeps.progress[-1].done < sweeps.progress[-1].planned == 2 * CONFIGURATIONS
+    table = sweeps.run()
+    assert sweeps.ran == CONFIGURATIONS - 2
+    assert len(table.runs) == len(table.by_config()) == CONFIGURATIONS
+
+
 def test_another_sample_is_another_table(sweeps: Sweeps) -> None:
     sweeps.run(sample=6)
     with pytest.raises(StudyMismatch, match=r"plan\.sample"):

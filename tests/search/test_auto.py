@@ -37,11 +37,9 @@ def auto(seed: int = 0, **options: Any) -> AutoSampler:
 class TestOptunasOwnSuite(BasicSamplerTestCase, RelativeSamplerTestCase):
     """Over parameters that are no knobs it has to be as good a citizen as any sampler."""
 
-    @pytest.fixture(params=["with a space", "without"])
-    def sampler(self, request: pytest.FixtureRequest) -> Callable[[], BaseSampler]:
-        space = SPACE if request.param == "with a space" else None
-        facts = cpu_facts() if space else None
-        return lambda: AutoSampler(space, facts, GPSampler(seed=0, n_startup_trials=0), seed=0)
+    @pytest.fixture
+    def sampler(self) -> Callable[[], BaseSampler]:
+        return lambda: AutoSampler(SPACE, cpu_facts(), GPSampler(seed=0, n_startup_trials=0), seed=0)
 
 
 def step(
@@ -146,6 +144,15 @@ def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixt
     assert all(trial.params.keys() == SPACE.distributions.keys() for trial in study.trials)
 
 
+def test_given_up_it_still_keeps_away_from_what_ran_out_of_memory() -> None:
+    sampler = auto()
+    sampler.gave_up = "for the test"
+    study = begun(sampler)
+    for _ in range(40):
+        step(study)
+    assert sum(trial.constraints["stable"] > 0 for trial in study.trials) <= 3
+
+
 def test_a_model_that_holds_is_not_given_up() -> None:
     sampler = auto()
     study = begun(sampler)
@@ -190,7 +197,7 @@ def test_a_constraint_on_a_measure_steers_it() -> None:
     study = optuna.create_study(sampler=auto(), direction="maximize")
     study.enqueue_trial(SPACE.indices_of(SPACE.baseline))
     used = [constrained_step() for _ in range(16)]
-    assert sum(memory > limit for memory in used[8:]) <= 4
+    assert sum(memory > limit for memory in used[8:]) <= 2
 
 
 @pytest.mark.parametrize("trials", [200])
@@ -207,7 +214,7 @@ def test_asking_stays_fast(trials: int) -> None:
         trial = study.ask(dict(SPACE.distributions))
         asked_s.append(time.perf_counter() - began_s)
         study.tell(trial, state=TrialState.FAIL)
-    assert statistics.median(asked_s) < 0.5
+    assert statistics.median(asked_s) < 0.15
 
 
 def test_a_study_keeps_what_was_predicted_with_each_trial() -> None:

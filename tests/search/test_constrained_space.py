@@ -191,10 +191,27 @@ def test_what_only_the_confirmation_shows_to_violate_is_refused_by_name(bench: B
     assert all(entry["config"]["amp_dtype"] == "bf16" for entry in refused)
 
 
-def test_a_baseline_outside_the_constraints_only_warns(bench: Bench) -> None:
-    result = bench.search(bench.backend(lambda _config: 100.0), constraints=["first_step_s < 0s"])
-    best = result.best
+def test_a_baseline_that_nothing_else_betters_is_not_stable_outside_the_constraints(bench: Bench) -> None:
+    best = bench.search(bench.backend(lambda _config: 100.0), constraints=["first_step_s < 0s"]).best
     assert best["config"] == best["baseline"]["config"]
+    assert best["stability"]["verdict"] == "unconfirmed"
     check = next(check for check in best["stability"]["checks"] if check["name"] == "first_step_s < 0s")
-    assert check["warns_only"]
     assert not check["passed"]
+
+
+def test_where_the_baseline_violates_the_fastest_that_does_not_is_emitted_though_it_is_slower(bench: Bench) -> None:
+    """Only micro-batches of 16 start in time, and they train at nine tenths of the baseline's speed."""
+
+    def training(request: Any, result: Any) -> Any:
+        first_step_s = 1.0 if request.config.micro_batch_size <= 16 else 5.0
+        return result.model_copy(update={"warm_up": result.warm_up.model_copy(update={"first_step_s": first_step_s})})
+
+    def speed(config: TrainConfig) -> float:
+        return 90.0 if config.micro_batch_size <= 16 else 100.0
+
+    result = bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="10m")
+    best = result.best
+    assert TrainConfig.from_dict(best["config"]).micro_batch_size <= 16
+    assert best["stability"]["verdict"] == "stable"
+    assert best["speedup"]["ratio"] == pytest.approx(0.9, abs=0.03)
+    assert "does not meet the spec's constraints" in result.notes[0]

@@ -7,15 +7,16 @@ from typing import Any
 
 from autotune.records import Check, TrialRecord
 from autotune.search.figures import figures_of, is_ok
-from autotune.spec import Constraint, knob_values
+from autotune.spec import MEASURES, Constraint, knob_values
 
 
-def constraint_check(constraint: Constraint, figures: Mapping[str, Any], *, warns_only: bool = False) -> Check:
+def constraint_check(constraint: Constraint, figures: Mapping[str, Any]) -> Check:
     """Named as the user wrote it; value and limit are the two sides of one comparison of numbers, else the violation.
 
-    `figures`: knobs and measures by name. Where one is absent there is nothing to say against the configuration.
+    `figures`: knobs and measures by name. Where a measure is absent there is nothing to say against the configuration;
+    a knob is absent where it does not apply.
     """
-    absent = sorted(name for name in constraint.names if figures.get(name) is None)
+    absent = sorted(name for name in constraint.names & MEASURES if figures.get(name) is None)
     violation = constraint.violation(figures)
     value, limit = constraint.sides(figures) or (violation, 0.0)
     return Check(
@@ -24,7 +25,6 @@ def constraint_check(constraint: Constraint, figures: Mapping[str, Any], *, warn
         value=value,
         limit=limit,
         detail=f"without {', '.join(absent)}" if absent else "",
-        warns_only=warns_only,
         conclusive=not absent or violation > 0,
     )
 

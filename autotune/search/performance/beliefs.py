@@ -69,7 +69,8 @@ def _memory(model: PerformanceModel) -> Iterator[str]:
     wall = model.memory.wall_bytes
     if wall is not None:
         low, high = wall
-        yield f"memory ends between {low / _MIB:,.0f} MiB, which fitted, and {high / _MIB:,.0f} MiB, which did not"
+        fitted, failed = f"{low / _MIB:,.0f} MiB, which fitted", f"about {high / _MIB:,.0f} MiB, which did not"
+        yield f"memory ends between {fitted}, and {failed}"
 
 
 def _shown(value: KnobValue) -> str:

@@ -18,6 +18,8 @@ _APART = ("micro_batch_size", "grad_accum_steps", "prefetch_factor")
 """Knobs that are no part of a cell: what they do is written down, not learnt."""
 _DOUBT_OF_CUSTOM = 0.3
 """About a knob that only its user knows."""
+_NEXT_TO_NOTHING = 0.02
+"""Doubt about a knob's effect on memory, up to which it is taken to have none."""
 _KNEE = 16.0
 """Micro-batch size at which half of a step's time does not depend on the batch, as first guess."""
 _BY_NAME = {knob.name: knob for knob in KNOBS}
@@ -34,16 +36,16 @@ class Encoding:
         self.knobs = [dimension.knob for dimension in self._cell]
         self.alike = [_alike(dimension) for dimension in self._cell]
         known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
-        self._custom = [place for place, knob in enumerate(known) if knob is None]
-        self.doubts = tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
         self.memory_doubts = tuple(knob.memory_doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
+        self._weighty = [place for place, doubt in enumerate(self.memory_doubts) if doubt > _NEXT_TO_NOTHING]
+        self.doubts = tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
 
     def encode(self, configs: Sequence[TrainConfig]) -> Encoded:
         """All that is needed to predict `configs`, a row each."""
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
         numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 6)
-        return Encoded(codes, numbers, self._custom)
+        return Encoded(codes, numbers, self._weighty)
 
     def _row(self, config: TrainConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
         row = self._cache.get(config)
@@ -66,31 +68,30 @@ class Encoding:
 class Encoded:
     """Encoded configurations."""
 
-    def __init__(self, codes: np.ndarray, numbers: Array, custom: Sequence[int]) -> None:
-        """`custom`: which columns of `codes` are a user's own knobs."""
+    def __init__(self, codes: np.ndarray, numbers: Array, weighty: Sequence[int]) -> None:
+        """`weighty`: which columns of `codes` are knobs that memory may depend on."""
         self._codes = codes
         self._numbers = numbers
-        self._custom = custom
+        self._weighty = weighty
         self.batch, self.accum, self.workers, self._time, self._optimizer, self._memory = numbers.T
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def take(self, index: Sequence[int] | np.ndarray) -> Encoded:
-        return Encoded(self._codes[index], self._numbers[index], self._custom)
+        return Encoded(self._codes[index], self._numbers[index], self._weighty)
 
     def each(self) -> Iterator[Encoded]:
         """Every row, alone."""
         return (self.take([row]) for row in range(len(self)))
 
     def asks_for_no_less(self, than: Encoded) -> NDArray[np.bool_]:
-        """Of each row, next to the only one of `than`: whether no knob is known to save it memory.
+        """Of each row, next to the only one of `than`: no smaller, and alike in all that memory depends on.
 
-        What a user's own knobs save nobody knows. Loader processes use up the host's memory, not the device's.
+        Loader processes use up the host's memory, not the device's.
         """
-        alike = (self._codes[:, self._custom] == than._codes[:, self._custom]).all(axis=1)
-        more = (self.batch >= than.batch) & (self.workers >= than.workers) & (self._memory >= than._memory)
-        return np.asarray(more & alike)
+        alike = (self._codes[:, self._weighty] == than._codes[:, self._weighty]).all(axis=1)
+        return np.asarray(alike & (self.batch >= than.batch) & (self.workers >= than.workers))
 
     def for_compute(self) -> Rows:
         """Of the logarithm of compute seconds per sample."""

@@ -19,7 +19,7 @@ class LimitModel:
     """Learns from the violations of finished trials; at most 0 where a constraint is met."""
 
     def __init__(
-        self, encoding: Encoding, *, expected: float = 0.0, knob_doubt: float = 0.3, batch_doubt: float = 0.8
+        self, encoding: Encoding, *, expected: float = 0.0, knob_doubt: float = 0.3, batch_doubt: float = 0.5
     ) -> None:
         """`expected`: the violation of what nothing is known about; the doubts: how far knobs and the batch move it."""
         self._encoding = encoding
@@ -49,6 +49,7 @@ class LimitModel:
             level=1.0,
             mains=(self._knob_doubt,) * knobs,
             pairs=0.1,
+            trend=0.4,
             curve=self._batch_doubt,
             curve_by_knob=0.3,
             accumulation=0.5,

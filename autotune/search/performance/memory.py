@@ -42,6 +42,7 @@ class MemoryModel:
         self._static_bytes = 0.0
         self._wall: tuple[float, float] = (0.0, 0.0)
         self._failures: Encoded | None = None
+        self._highest = 0.0
         self._known = False
 
     def fit(self, encoded: Encoded, seen: list[Observation]) -> None:
@@ -59,7 +60,7 @@ class MemoryModel:
         if len(set(rows.batch)) == 1:  # nothing tells what is static from what grows
             errors = np.full(len(used), _LARGEST_ERROR)
         self._process.fit(rows.for_memory(), np.log(grown / rows.batch), errors)
-        highest = float(used.max())
+        highest = self._highest = float(used.max())
         lowest = min([self._limit_bytes, *(self._peak_bytes(encoded.take(failed)) if failed else ())])
         self._wall = (min(highest, lowest), max(lowest, 1.01 * highest))
 
@@ -93,8 +94,10 @@ class MemoryModel:
 
     @property
     def wall_bytes(self) -> tuple[float, float] | None:
-        """Between which figures memory ends; None as long as nothing has run out of it."""
-        return self._wall if self._failures is not None and self._known else None
+        """What fitted at most, and what is predicted of the least that did not; None as long as nothing has run out, or
+        where the two cross, because memory is not all that a trial's own figures show."""
+        low, high = self._wall
+        return self._wall if self._failures is not None and self._known and low == self._highest < high else None
 
     def _peak_bytes(self, encoded: Encoded) -> Array:
         return np.asarray(self._static_bytes + np.exp(self._process.mean(encoded.for_memory())) * encoded.batch)

@@ -101,8 +101,7 @@ class PerformanceModel:
         ):
             weights = np.array([shares[part, 0], -shares[part, 1]])
             variance += float(weights @ process.covariance(rows) @ weights)
-        _, doubts = self.loading.predict(encoded.workers)
-        variance += float(np.square((shares[2, 0] - shares[2, 1]) * doubts.max()))
+        variance += self.loading.variance_between(encoded.workers, shares[2])
         return float(prediction.mean[0] - prediction.mean[1]), math.sqrt(max(variance, 0.0))
 
     @property
@@ -114,7 +113,7 @@ class PerformanceModel:
         """Share of the variance of the logarithm of compute time that each trial's prediction from all others explains;
         1: all of it, or there is none but noise; 0 or less: a plain mean would do as well. Of finished trials."""
         count = len(self._finished)
-        errors, measured = self._compute.leave_one_out()[0][:count], self._compute.values[:count]
+        errors, measured = self._compute.leave_one_out()[:count], self._compute.values[:count]
         spread = float(((measured - measured.mean()) ** 2).mean())
         return 1.0 if spread < (_NO_SPREAD * self.noise) ** 2 else 1 - float((errors**2).mean()) / spread
 

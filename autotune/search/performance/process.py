@@ -22,6 +22,8 @@ _JITTER = 1e-8
 _KNEES = (2.0, 8.0, 32.0, 128.0)
 """Micro-batch sizes at which half the time of a step would not depend on the batch: of small models, and of large ones
 on wide devices."""
+_MIDDLE = 4.0
+"""Logarithm of the batch size at which a trend says nothing."""
 _CURVE_LENGTH = 1.5
 """Doublings of the batch over which the curve's deviation from its prior stays alike."""
 _TUNED_DOUBT = 0.7
@@ -41,6 +43,8 @@ class Scales:
     """Of what two knobs do together beyond that."""
     knee: float = 0.0
     """Of the weight of each curve log(1 + knee ÷ b)."""
+    trend: float = 0.0
+    """Of a change with every doubling of the batch, the same all along."""
     curve: float = 0.0
     """Of a smooth deviation from those."""
     curve_by_knob: float = 0.0
@@ -133,14 +137,14 @@ class AdditiveProcess:
         cross = self._between(rows, fitted.rows)
         return np.asarray(self._between(rows, rows) - cross @ cho_solve(fitted.factor, cross.T))
 
-    def leave_one_out(self) -> tuple[Array, Array]:
-        """Error of the prediction of each value from all others, and its standard deviation, noise included.
+    def leave_one_out(self) -> Array:
+        """Error of the prediction of each value from all others.
 
         Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), equations 5.10 to 5.12.
         """
         fitted = self._require()
         inverse_diagonal = np.diag(cho_solve(fitted.factor, np.eye(len(fitted.weights))))
-        return fitted.weights / inverse_diagonal, 1 / np.sqrt(inverse_diagonal)
+        return np.asarray(fitted.weights / inverse_diagonal)
 
     def _require(self) -> Fitted:
         if self._fitted is None:
@@ -176,6 +180,7 @@ class AdditiveProcess:
         accumulated = left.log2_accum[:, None] - right.log2_accum[None, :]
         curve = scales.curve**2 * near + scales.accumulation**2 * np.exp(-0.5 * accumulated**2)
         curve += scales.curve_by_knob**2 * near * summed / max(len(self._alike), 1)
+        curve += scales.trend**2 * np.outer(left.log2_batch - _MIDDLE, right.log2_batch - _MIDDLE)
         residual = scales.residual**2 * together * (apart == 0)
         # The sum over all pairs of knobs, from the square of the sum (Newton and Girard).
         pairs = scales.pairs**2 * (summed**2 - squared) / 2 / max(len(self._alike) - 1, 1)
@@ -187,12 +192,13 @@ class AdditiveProcess:
         knees = sum(curve**2 for curve in _knee_curves(rows.log2_batch))
         every = np.ones(len(rows.log2_batch))
         curve = scales.curve**2 + scales.accumulation**2 + scales.curve_by_knob**2 * count / max(count, 1)
+        trend = scales.trend**2 * (rows.log2_batch - _MIDDLE) ** 2
         groups = [
             scales.level**2 * every,
             math.fsum(scale**2 for scale in scales.mains) * every,
             scales.pairs**2 * count * (count - 1) / 2 / max(count - 1, 1) * every,
             scales.knee**2 * knees,
-            curve * every,
+            curve * every + trend,
             scales.residual**2 * every,
         ]
         return self._weighted([np.asarray(group) for group in groups], self._factors)

@@ -18,8 +18,8 @@ _MOST_CANDIDATES = 1_500
 _BEST_TO_VARY = 3
 _PAIRS_TO_VARY = 100
 _COUNTABLE = 5_000
-"""Points of a space that is looked at as a whole, and random ones of a larger one."""
-_LEAST_TO_WORK = 0.2
+"""Points of a space that are all in the pool; of a larger space as many random ones."""
+_LEAST_TO_WORK = 0.35
 """Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
 _COST_WEIGHT = 0.5
@@ -45,7 +45,8 @@ class Proposer:
         self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig], seconds_left: float
     ) -> TrainConfig | None:
         """`tried`: those with a figure that meet the constraints; `taken`: those that must not come again. None when
-        nothing is left that fits into the memory; where nothing fits into the time, the shortest."""
+        nothing is left. Where nothing is likely to fit into the memory, the likeliest; where nothing fits into the
+        time, the shortest."""
         before = model.predict(model.encoding.encode(tried)).mean
         best = float(before.max())
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
@@ -59,9 +60,7 @@ class Proposer:
         works = model.probability_to_work(encoded)
         mean, doubt, step_s = model.predict(encoded)
         seconds = model.costs.seconds(candidates, step_s)
-        allowed = fits >= model.memory.least_probability
-        if not allowed.any():
-            return None
+        allowed = fits >= min(model.memory.least_probability, float(fits.max()))
         likely = allowed & (works >= _LEAST_TO_WORK)
         allowed = likely if likely.any() else allowed
         in_time = allowed & (seconds <= seconds_left)
@@ -74,6 +73,24 @@ class Proposer:
         worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - _COST_WEIGHT * np.log(seconds)
         score = np.where(allowed, worth, -math.inf)
         return candidates[int(np.argmax(score))]
+
+    def nearest_that_fits(
+        self, model: PerformanceModel, point: dict[str, int], taken: set[TrainConfig]
+    ) -> dict[str, int]:
+        """`point`, or where it is likely to run out of memory the nearest new one that is not, in steps between
+        neighbouring values; `point` itself where there is none."""
+        wanted = self._space.config_at(point)
+        others = [config for config in self._pool if config not in taken and self._space.allows(config)]
+        chances = model.memory.probability_to_fit(model.encoding.encode([wanted, *others]))
+        likely = chances >= model.memory.least_probability
+        if likely[0] or not likely.any():
+            return point
+
+        def steps(config: TrainConfig) -> int:
+            return sum(abs(index - point[name]) for name, index in self._space.indices_of(config).items())
+
+        nearest = min((config for config, fits in zip(others, likely[1:], strict=True) if fits), key=steps)
+        return self._space.indices_of(nearest)
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
         if len(self._pool) <= _MOST_CANDIDATES:

@@ -1,8 +1,8 @@
 """The default: a performance model that knows how training behaves, asked for the best use of the next seconds.
 
 After each trial the model of `search/performance` is fitted to all trials so far; the next is the configuration of the
-largest expected improvement for each second that it would cost. Where the model turns out to predict badly, Optuna's
-Gaussian process takes over, from the same trials.
+largest expected improvement, weighed against the seconds that it would cost. Where the model turns out to predict
+badly, Optuna's Gaussian process takes over, from the same trials.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
+from threadpoolctl import ThreadpoolController
 
 from autotune.config import TrainConfig
 from autotune.records import Facts
@@ -36,8 +37,6 @@ _LARGEST_SURPRISE = 3.0
 
 
 class _Learnt(NamedTuple):
-    space: Space
-    model: PerformanceModel
     best: TrainConfig
     tried: list[TrainConfig]
     """With a figure, and within the constraints as far as any are."""
@@ -53,8 +52,8 @@ class AutoSampler(BaseSampler):
 
     def __init__(
         self,
-        space: Space | None,
-        facts: Facts | None,
+        space: Space,
+        facts: Facts,
         fallback: BaseSampler,
         *,
         seed: int = 0,
@@ -69,8 +68,9 @@ class AutoSampler(BaseSampler):
         self._seconds_left = seconds_left
         self._distrust_after = distrust_after
         self._least_skill = least_skill
-        self._model = PerformanceModel(space, facts) if space and facts else None
-        self._proposer = Proposer(space, seed) if space else None
+        self._model = PerformanceModel(space, facts)
+        self._proposer = Proposer(space, seed)
+        self._threads = ThreadpoolController()
         self._fitted = False
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
@@ -93,22 +93,27 @@ class AutoSampler(BaseSampler):
     def beliefs(self, study: Study) -> list[str]:
         """What the model has learnt from all trials of `study`, a sentence each."""
         learnt = self._learn(study.get_trials(deepcopy=False))
-        return beliefs(learnt.model, learnt.space, learnt.best) if learnt else []
+        return beliefs(self._model, self._space, learnt.best) if learnt else []
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        if self._space is not None and self._is_about(self._space, study):
+        if self._is_about(study):
             return dict(self._space.distributions)
         return self._fallback.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        if self._space is not None and search_space == self._space.distributions:
-            point = self._from_model(study, trial)
-            if point is not None:
-                return point
-            search_space = self._fallback.infer_relative_search_space(study, trial)
-        return self._fallback.sample_relative(study, trial, search_space)
+        if search_space != self._space.distributions:
+            return self._fallback.sample_relative(study, trial, search_space)
+        # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
+        with self._threads.limit(limits=1):
+            learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
+            if learnt is not None and self.gave_up is None:
+                config = self._proposer.propose(self._model, learnt.tried, learnt.taken, self._seconds_left())
+                if config is not None:
+                    return self._space.indices_of(config)
+        point = self._fallback.sample_relative(study, trial, self._fallback.infer_relative_search_space(study, trial))
+        return self._proposer.nearest_that_fits(self._model, point, learnt.taken) if learnt and point else point
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -124,22 +129,13 @@ class AutoSampler(BaseSampler):
     def reseed_rng(self) -> None:
         self._fallback.reseed_rng()
 
-    def _is_about(self, space: Space, study: Study) -> bool:
+    def _is_about(self, study: Study) -> bool:
         trials = study.get_trials(deepcopy=False)
-        return all(trial.params.keys() <= space.distributions.keys() for trial in trials)
-
-    def _from_model(self, study: Study, trial: FrozenTrial) -> dict[str, int] | None:
-        learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
-        if learnt is None or self._proposer is None or self.gave_up is not None:
-            return None
-        config = self._proposer.propose(learnt.model, learnt.tried, learnt.taken, self._seconds_left())
-        return learnt.space.indices_of(config) if config else None
+        return all(trial.params.keys() <= self._space.distributions.keys() for trial in trials)
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> _Learnt | None:
         """Fit the model to `trials`, and see whether it holds; None where there is no figure to fit it to."""
         space, model = self._space, self._model
-        if space is None or model is None:
-            return None
         ours = [trial for trial in trials if trial.params.keys() == space.distributions.keys()]
         told = [trial for trial in ours if OBSERVATION in trial.user_attrs]
         configs = [space.config_at(trial.params) for trial in told]
@@ -158,7 +154,7 @@ class AutoSampler(BaseSampler):
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
         best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
-        return _Learnt(space, model, best, tried, {*configs, *pending})
+        return _Learnt(best, tried, {*configs, *pending})
 
     def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:
         """What speaks against the model, once there are trials enough to say so."""
@@ -191,6 +187,9 @@ def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:
 
 def build(context: StrategyContext) -> BaseSampler:
     def auto(*, distrust_after: int = 12, least_skill: float = 0.1) -> BaseSampler:
+        for name, value in (("distrust_after", distrust_after), ("least_skill", least_skill)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name} is a number, not {value!r}")
         return AutoSampler(
             context.space,
             context.facts,

@@ -34,6 +34,8 @@ class _Lowest(BaseSampler):
 
 
 def build(context: StrategyContext) -> BaseSampler:
+    for name in context.args:
+        raise SpecError(f"strategy.args.{name}: a grid takes no arguments")
     if context.space.size == float("inf"):
         raise SpecError("strategy.name: the space is too large for a grid; narrow `search`, or choose auto")
     return _Lowest()

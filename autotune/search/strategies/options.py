@@ -17,18 +17,19 @@ def build_with(make: Callable[..., BaseSampler], args: Mapping[str, Any], **ours
 
     Raises SpecError for an argument that `make` does not have, or does not take in this form.
     """
+    name_of_it = getattr(make, "__name__", repr(make))
     try:
         known = inspect.signature(make).parameters
     except ValueError as error:  # of some built-in types nobody knows
-        raise SpecError(f"strategy.factory: {make.__name__} is no sampler: {error}") from error
+        raise SpecError(f"strategy.factory: {name_of_it} is no sampler: {error}") from error
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     for name in args:
         if name not in known and not open_ended:
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
-            raise SpecError(f"strategy.args.{name}: {make.__name__} has no such argument; {hint}")
+            raise SpecError(f"strategy.args.{name}: {name_of_it} has no such argument; {hint}")
     fitting = {name: value for name, value in ours.items() if name in known}
     try:
         return make(**{**fitting, **args})
     except (TypeError, ValueError) as error:
-        raise SpecError(f"strategy.args: {make.__name__}: {error}") from error
+        raise SpecError(f"strategy.args: {name_of_it}: {error}") from error

@@ -48,10 +48,9 @@ def test_a_check_is_named_as_the_user_wrote_it_and_states_both_sides() -> None:
     assert not check.holds
 
 
-def test_of_the_baseline_it_only_warns() -> None:
-    constraint = parse_constraint("impl != 'a'", ["impl"])
-    check = constraint_check(constraint, figures_of(CONFIG, [measured()]), warns_only=True)
-    assert (check.passed, check.holds, check.value, check.limit) == (False, True, 1.0, 0.0)
+def test_a_knob_that_does_not_apply_leaves_nothing_open() -> None:
+    check = constraint_check(parse_constraint("prefetch_factor == none"), figures_of(CONFIG, [measured()]))
+    assert (check.passed, check.conclusive, check.detail) == (True, True, "")
 
 
 def test_what_nobody_counted_is_inconclusive() -> None:
