@@ -22,6 +22,7 @@ from typing import IO, Any
 
 import yaml
 
+from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, StudyMismatch
 from autotune.records import TrialRecord
 from autotune.spec import dump_yaml
@@ -52,7 +53,7 @@ class StudyFolder:
 
     @property
     def best(self) -> Path:
-        return self.path / "best.yaml"
+        return self.path / FILE_NAME
 
     @property
     def log(self) -> Path:

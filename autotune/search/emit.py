@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from autotune.config import TrainConfig
+from autotune.emitted import FORMAT
 from autotune.records import Check, Facts, Measurement, TrialRecord
 from autotune.search.budget import Budget
 from autotune.search.figures import bottleneck
@@ -14,7 +15,6 @@ from autotune.search.ledger import Ledger
 from autotune.search.predictions import strategy_section
 from autotune.stats import Comparison
 
-FORMAT = 1
 STABLE, UNCONFIRMED = "stable", "unconfirmed"
 
 

@@ -1,0 +1,109 @@
+"""What a study has emitted, read from its `best.yaml`: the configuration, and what it was measured to be worth.
+
+Light, because training code reads it: YAML and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from autotune.config import TrainConfig
+from autotune.errors import SpecError
+
+FILE_NAME = "best.yaml"
+FORMAT = 1
+STUDIES = Path("studies")
+"""Where studies land that are given no folder."""
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What confirming runs of one configuration showed."""
+
+    config: TrainConfig
+    samples_per_s: float
+    samples_per_s_ci95: Interval | None
+    """None where too few runs were made to say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emitted:
+    """A study's result."""
+
+    study: str
+    best: Measured
+    baseline: Measured
+    speedup: float
+    """Throughput of the best over the baseline's."""
+    speedup_ci95: Interval | None
+    verdict: str
+    """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before the checks."""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    """Device, processor and versions of what it was measured on."""
+    path: Path | None = None
+    """The file it was read from."""
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.best.config
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], path: Path | None = None) -> Self:
+        """Raises SpecError for one of another format, or that lacks what every result has."""
+        if document.get("format") != FORMAT:
+            raise SpecError(f"{path or FILE_NAME}: format {document.get('format')}; this version reads format {FORMAT}")
+        try:
+            return cls(
+                study=document["study"],
+                best=_measured({**document["measured"], "config": document["config"]}),
+                baseline=_measured(document["baseline"]),
+                speedup=float(document["speedup"]["ratio"]),
+                speedup_ci95=_interval(document["speedup"].get("ci95")),
+                verdict=document["stability"]["verdict"],
+                environment=document["environment"],
+                path=path,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SpecError(f"{path or FILE_NAME} is damaged: {type(error).__name__}: {error}") from error
+
+
+def read_emitted(path_or_study: str | Path) -> Emitted:
+    """The result in a file such as `best.yaml`, in a study's folder, or of a study under `studies/`, by its name.
+
+    Raises SpecError where there is none, or none that can be read.
+    """
+    import yaml
+
+    path = _find(Path(path_or_study).expanduser())
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SpecError(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise SpecError(f"{path} is no result of a search: it holds a {type(document).__name__}, not a mapping")
+    return Emitted.from_document(document, path)
+
+
+def _find(path: Path) -> Path:
+    for candidate in (path, path / FILE_NAME, STUDIES / path / FILE_NAME):
+        if candidate.is_file():
+            return candidate
+    known = sorted(found.parent.name for found in STUDIES.glob(f"*/{FILE_NAME}"))
+    hint = f"results here: {', '.join(known)}" if known else "run `autotune search SPEC` first"
+    raise SpecError(f"no result at {path}; {hint}")
+
+
+def _measured(values: Mapping[str, Any]) -> Measured:
+    return Measured(
+        config=TrainConfig.from_dict(values["config"]),
+        samples_per_s=float(values["samples_per_s"]),
+        samples_per_s_ci95=_interval(values.get("samples_per_s_ci95")),
+    )
+
+
+def _interval(ends: Any) -> Interval | None:
+    return (float(ends[0]), float(ends[1])) if ends else None
