@@ -41,7 +41,7 @@ class Emitted:
     """Throughput of the best over the baseline's."""
     speedup_ci95: Interval | None
     verdict: str
-    """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before the checks."""
+    """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Device, processor and versions of what it was measured on."""
     path: Path | None = None

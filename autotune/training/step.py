@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from autotune.training.batch import batch_size, move_batch
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.observer import StepObserver, Unobserved
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast
+from autotune.training.together import Together
 from autotune.training.window import Window, read_loss
 
 LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
@@ -41,7 +42,8 @@ class TrainStep:
     """Forward, backward and, once a window of `grad_accum_steps` micro-batches is full, the optimizer's step.
 
     `model` must be on `device` already (`apply_to_model`). Batches are moved here, without blocking when the loader
-    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device.
+    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device. A model inside
+    DistributedDataParallel averages its gradients once a window; then all processes must make the same calls.
 
     Raises SettingHasNoEffect when autocast or the GradScaler would switch itself off, or when `config.fused_optimizer`
     meets an optimizer that was not built with `fused=True`.
@@ -68,6 +70,7 @@ class TrainStep:
         self._clip_grad_norm = clip_grad_norm
         self._scaler = make_grad_scaler(config.amp_dtype, device)
         self._observer = observer or Unobserved()
+        self._together = Together(model, device)
         self._window: Window | None = None
         self.loss_scale: float | None = None
         """The GradScaler's scale after the last optimizer step; None without a scaler, and before the first step."""
@@ -86,12 +89,14 @@ class TrainStep:
             # Not right after the optimizer's step: with the activations gone too, the C library would give the memory
             # back to the system, and every page of it would fault anew (5 % of a ResNet-18's step on two cores).
             self._optimizer.zero_grad(set_to_none=True)
-        with autocast_context(self._config.amp_dtype, self._device):
-            loss = read_loss(self._loss_fn(self._model, batch), samples)
-        if self._window is None:
-            self._window = Window(loss, self._config.grad_accum_steps)
-        share = self._window.add(loss, samples)
-        (share if self._scaler is None else self._scaler.scale(share)).backward()  # type: ignore[no-untyped-call]
+        before = 0 if self._window is None else self._window.micro_batches
+        with self._together.pass_(last=before + 1 == self._config.grad_accum_steps):
+            with autocast_context(self._config.amp_dtype, self._device):
+                loss = read_loss(self._loss_fn(self._model, batch), samples)
+            if self._window is None:
+                self._window = Window.opened_by(loss, self._config.grad_accum_steps, self._together.average)
+            share = self._window.add(loss, samples)
+            (share if self._scaler is None else self._scaler.scale(share)).backward()  # type: ignore[no-untyped-call]
         self._observer.mark("forward_backward")
         if self._window.micro_batches < self._config.grad_accum_steps:
             return StepOutput(loss=loss.mean(), samples=samples, window_closed=False, optimizer_stepped=False)
@@ -101,13 +106,46 @@ class TrainStep:
         """Step on a window that the epoch's end left short, as the mean over what is in it; None when none is open."""
         return None if self._window is None else self._close(self._window)
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that a checkpoint needs beside the model's and the optimizer's own: the loss scale, and of an unfinished
+        window its sums and gradients. Tensors, numbers and containers of these, as `torch.load` accepts by default."""
+        gradients = None if self._window is None else [_copy(parameter.grad) for parameter in self._parameters()]
+        return {
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            "window": None if self._window is None else dict(vars(self._window)),
+            "gradients": gradients,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called; load the model and the optimizer first.
+
+        Raises ValueError for a state of another precision, or of another number of parameters.
+        """
+        gradients, parameters = state["gradients"], self._parameters()
+        if (state["scaler"] is None) != (self._scaler is None):
+            raise ValueError(f"the checkpoint was written with another amp_dtype than {self._config.amp_dtype}")
+        if gradients is not None and len(gradients) != len(parameters):
+            raise ValueError(
+                f"the checkpoint holds {len(gradients)} gradients, the optimizer {len(parameters)} parameters"
+            )
+        if self._scaler is not None:
+            self._scaler.load_state_dict(state["scaler"])
+            self.loss_scale = self._scaler.get_scale()
+        self._window = None if state["window"] is None else Window(**_on(self._device, state["window"]))
+        for parameter, gradient in zip(parameters, gradients or (), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device, copy=True)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
     def _close(self, window: Window) -> StepOutput:
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [parameter for parameter in self._parameters() if parameter.grad is not None]
+        self._together.average_gradients(parameters)
         if self._scaler is not None:
             self._scaler.unscale_(self._optimizer)
-        correction = window.correction()
+        correction = window.correction(self._together.average)
         if correction is not None:
-            torch._foreach_mul_([p.grad for p in parameters], correction)
+            torch._foreach_mul_([p.grad for p in parameters], correction)  # type: ignore[misc, arg-type]
         self._observer.look_at_gradients(parameters)
         if self._clip_grad_norm is not None:
             clip_grad_norm_(parameters, self._clip_grad_norm)
@@ -115,7 +153,7 @@ class TrainStep:
         self._window = None
         self._observer.mark("optimizer")
         return StepOutput(
-            loss=window.mean_loss(), samples=window.samples, window_closed=True, optimizer_stepped=stepped
+            loss=window.mean_loss(correction), samples=window.samples, window_closed=True, optimizer_stepped=stepped
         )
 
     def _update(self) -> bool:
@@ -128,6 +166,14 @@ class TrainStep:
         self._scaler.update()
         self.loss_scale = self._scaler.get_scale()
         return self.loss_scale >= before
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.detach().clone()
+
+
+def _on(device: torch.device, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def _require_fused(optimizer: Optimizer, config: TrainConfig) -> None:

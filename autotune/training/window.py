@@ -5,18 +5,24 @@ A window is the micro-batches of one optimizer step. With n_i samples and mean l
 window ends, so each micro-batch is divided by the nominal weight, n_1 × (micro-batches per step), and what was
 accumulated is corrected once at the end, only where the true weight differs. A loss function that returns
 `(summed_loss, count)` takes part with its own count (tokens, boxes, …) in place of n_i.
+
+Processes that train together average their gradients. Where losses come with counts, which differ from process to
+process, all divide by the same average of them: the gradient is that of the mean over all that all of them counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 Weight = float | Tensor
 """Samples, or what else the loss is a mean over. A tensor stays on its device: looking at its value would wait."""
+Average = Callable[[Weight], Weight]
+"""Of a weight over all processes that train together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +32,8 @@ class MicroLoss:
     value: Tensor
     scale: float
     weight: Weight
+    counted: bool = False
+    """Whether the loss function said itself what it is a mean over."""
 
     def mean(self) -> Tensor:
         """Detached mean loss, 0-d, in fp32 or better."""
@@ -39,7 +47,7 @@ def read_loss(result: Any, samples: int) -> MicroLoss:
     """
     if isinstance(result, tuple) and len(result) == 2:
         summed, count = result
-        return MicroLoss(value=_scalar(summed), scale=1.0, weight=_weight(count))
+        return MicroLoss(value=_scalar(summed), scale=1.0, weight=_weight(count), counted=True)
     weight = float(samples)
     return MicroLoss(value=_scalar(result), scale=weight, weight=weight)
 
@@ -71,38 +79,55 @@ def _positive(weight: Weight) -> Weight:
 
 def _times(value: Tensor, factor: Weight) -> Tensor:
     """The product, without launching a kernel to multiply by 1."""
-    return value if not isinstance(factor, Tensor) and factor == 1 else value * factor
+    if isinstance(factor, Tensor):
+        return value * factor.to(value.dtype)
+    return value if factor == 1 else value * factor
 
 
+@dataclass(kw_only=True)
 class Window:
     """The running sums of one optimizer step."""
 
-    def __init__(self, first: MicroLoss, grad_accum_steps: int) -> None:
-        self._nominal_weight: Weight = _positive(first.weight) * grad_accum_steps
-        self._weight: Weight = 0.0
-        self._loss: Tensor | None = None
-        self.samples = 0
-        self.micro_batches = 0
+    nominal_weight: Weight
+    """What each micro-batch is divided by."""
+    counted: bool
+    weight: Weight = 0.0
+    loss: Tensor | None = None
+    """Σ of the shares."""
+    samples: int = 0
+    micro_batches: int = 0
+
+    @classmethod
+    def opened_by(cls, first: MicroLoss, grad_accum_steps: int, average: Average | None = None) -> Self:
+        """For the micro-batch that comes first; it is still to be added. `average`: where processes train together."""
+        weight = _averaged(_positive(first.weight), average if first.counted else None)
+        return cls(nominal_weight=weight * grad_accum_steps, counted=first.counted)
 
     def add(self, loss: MicroLoss, samples: int) -> Tensor:
         """Count one micro-batch in. Returns its share of the window's loss, to be differentiated."""
-        share = _times(loss.value, loss.scale / self._nominal_weight)
-        self._loss = _detached(share) if self._loss is None else self._loss + share.detach()
-        self._weight = self._weight + loss.weight
+        share = _times(loss.value, loss.scale / self.nominal_weight)
+        self.loss = _detached(share) if self.loss is None else self.loss + share.detach()
+        self.weight = self.weight + loss.weight
         self.samples += samples
         self.micro_batches += 1
         return share
 
-    def correction(self) -> Weight | None:
+    def correction(self, average: Average | None = None) -> Weight | None:
         """What the accumulated gradients must be multiplied by; None when the window came out as expected."""
-        weight = _positive(self._weight)
-        if not isinstance(weight, Tensor) and weight == self._nominal_weight:
+        weight = _averaged(_positive(self.weight), average if self.counted else None)
+        if not isinstance(weight, Tensor) and weight == self.nominal_weight:
             return None
-        return self._nominal_weight / weight
+        return self.nominal_weight / weight
 
-    def mean_loss(self) -> Tensor:
-        """Detached mean loss over the window so far, 0-d. Needs at least one micro-batch."""
-        if self._loss is None:
+    def mean_loss(self, correction: Weight | None) -> Tensor:
+        """Detached mean loss over the window so far, 0-d, of this process's part; `correction`: as it said itself.
+
+        Needs at least one micro-batch.
+        """
+        if self.loss is None:
             raise ValueError("no micro-batch has been added to this window")
-        correction = self.correction()
-        return self._loss if correction is None else self._loss * correction
+        return self.loss if correction is None else _times(self.loss, correction)
+
+
+def _averaged(weight: Weight, average: Average | None) -> Weight:
+    return weight if average is None else average(weight)
