@@ -11,6 +11,7 @@ from autotune.training.apply import (
     fused_optimizer_refusal,
 )
 from autotune.training.batch import batch_size, move_batch
+from autotune.training.device import device_name
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.loader import build_dataloader, loader_kwargs
 from autotune.training.observer import StepMark, StepObserver
@@ -30,6 +31,7 @@ __all__ = [
     "autocast_context",
     "batch_size",
     "build_dataloader",
+    "device_name",
     "fused_optimizer_refusal",
     "loader_kwargs",
     "make_grad_scaler",

@@ -14,7 +14,9 @@ import psutil
 import torch
 
 import autotune
+from autotune.host import cpu_name, cpuinfo
 from autotune.records import DeviceFacts, Facts, HostFacts
+from autotune.training import device_name
 from autotune.trial.host_memory import usable_bytes
 from autotune.workload import Prepared, workload_facts
 
@@ -31,24 +33,23 @@ def gather_facts(prepared: Prepared, device: torch.device) -> Facts:
 def device_facts(device: torch.device) -> DeviceFacts:
     capability: tuple[int, int] | None = None
     if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        name, memory = properties.name, properties.total_memory
+        memory = torch.cuda.get_device_properties(device).total_memory
         capability = torch.cuda.get_device_capability(device)
         dtypes: tuple[str, ...] = (
             ("bf16", "fp16") if torch.cuda.is_bf16_supported(including_emulation=False) else ("fp16",)
         )
     elif device.type == "xpu":
-        name, memory = torch.xpu.get_device_name(device), torch.xpu.get_device_properties(device).total_memory
+        memory = torch.xpu.get_device_properties(device).total_memory
         dtypes = ("bf16", "fp16")
     elif device.type == "mps":
-        name, memory, dtypes = "Apple GPU", torch.mps.recommended_max_memory(), ("fp16",)
+        memory, dtypes = torch.mps.recommended_max_memory(), ("fp16",)
     else:
-        name, memory = _cpu_name(), usable_bytes()
+        memory = usable_bytes()
         dtypes = ("bf16",) if _cpu_flags() & _NATIVE_BF16_FLAGS else ()
     return DeviceFacts(
         kind=device.type,
         index=device.index,
-        name=name,
+        name=device_name(device),
         total_memory_bytes=memory,
         compute_capability=capability,
         amp_dtypes=dtypes,
@@ -66,7 +67,7 @@ def host_facts(device: torch.device) -> HostFacts:
         versions["driver"] = _driver_version()
         versions["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return HostFacts(
-        cpu=_cpu_name(),
+        cpu=cpu_name(),
         physical_cores=psutil.cpu_count(logical=False) or os.cpu_count() or 1,
         usable_cores=usable_cores(),
         default_num_threads=torch.get_num_threads(),
@@ -101,15 +102,5 @@ def _driver_version() -> str:
     return found.group() if found else "unknown"
 
 
-def _cpu_name() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _cpu_flags() -> frozenset[str]:
-    return frozenset((_cpuinfo("flags") or _cpuinfo("Features") or "").split())
-
-
-def _cpuinfo(key: str) -> str | None:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+    return frozenset((cpuinfo("flags") or cpuinfo("Features") or "").split())

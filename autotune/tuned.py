@@ -1,0 +1,238 @@
+"""`autotune.load`: the configuration that a study has emitted, put to work in a training script.
+
+    tuned = autotune.load("studies/quickstart")
+    optimizer = tuned.optimizer(torch.optim.SGD, model.parameters(), lr=0.02)
+    step = tuned.train_step(model, optimizer, loss_fn)
+    for batch in tuned.dataloader(dataset):
+        out = step(batch)
+
+All of it is the code that the study's own trials ran through. PyTorch is imported by the first method that needs it.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib.metadata
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.emitted import Emitted, Interval, read_emitted
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.utils.data import DataLoader, Dataset
+
+    from autotune.training import LossFn, TrainStep
+
+_Optimizer = TypeVar("_Optimizer", bound="Optimizer")
+
+
+class MeasuredElsewhere(UserWarning):
+    """What was measured on another device, or with another PyTorch, need not be fast or stable here."""
+
+
+def load(path_or_study: str | Path, *, device: str | torch.device | None = None) -> TunedConfig:
+    """The result of a study: of its `best.yaml`, its folder, or its name under `studies/`.
+
+    `device`: to train on, such as `cuda:1`; silent: the kind that was measured, where there is one. Warns
+    MeasuredElsewhere when PyTorch, and later when the device, differs from what was measured. Raises SpecError where
+    there is no result, or none that this version can read.
+    """
+    tuned = TunedConfig(read_emitted(path_or_study), device=device)
+    tuned.warn_of_another_torch()
+    return tuned
+
+
+class TunedConfig:
+    """A configuration and what it was measured to be worth."""
+
+    def __init__(self, emitted: Emitted, *, device: str | torch.device | None = None) -> None:
+        self.emitted = emitted
+        """All that the study says about it."""
+        self._asked_device = device
+        self._applied: WeakSet[nn.Module] = WeakSet()
+
+    @property
+    def config(self) -> TrainConfig:
+        """Every setting with its value: `tuned.config.num_workers`."""
+        return self.emitted.config
+
+    @property
+    def custom(self) -> Mapping[str, KnobValue]:
+        """The spec's own knobs, for the factories whose arguments they are."""
+        return dict(self.config.custom)
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples per forward and backward pass, on one device."""
+        return self.config.micro_batch_size
+
+    @property
+    def grad_accum_steps(self) -> int:
+        """Micro-batches per optimizer step."""
+        return self.config.grad_accum_steps
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Samples per optimizer step, on one device."""
+        return self.config.effective_batch_size
+
+    @property
+    def samples_per_s(self) -> float:
+        """As confirmed by the study."""
+        return self.emitted.best.samples_per_s
+
+    @property
+    def speedup(self) -> float:
+        """Over the study's baseline."""
+        return self.emitted.speedup
+
+    @property
+    def verdict(self) -> str:
+        """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that."""
+        return self.emitted.verdict
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where to train. Warns MeasuredElsewhere where it is none like that which was measured."""
+        import torch
+
+        found = torch.device(self._asked_device or self._usual_device())
+        if found.type == "cuda" and found.index is None:
+            found = torch.device("cuda", torch.cuda.current_device())
+        self._warn_of_another_device(found)
+        return found
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Threads and fp32 precision for the process, then place, lay out and compile `model`, in place.
+
+        Call it before the first operator runs. Its parameters stay the same objects. Raises SettingHasNoEffect for what
+        the model or this device cannot do.
+        """
+        from autotune.training import apply_to_model, apply_to_process
+
+        apply_to_process(self.config, self.device)
+        self._applied.add(model)
+        return apply_to_model(model, self.config, self.device)
+
+    def optimizer(self, make: Callable[..., _Optimizer], parameters: Any, **arguments: Any) -> _Optimizer:
+        """`make(parameters, **arguments)`, with `fused=True` where that was measured."""
+        return make(parameters, **({"fused": True} if self.config.fused_optimizer else {}), **arguments)
+
+    def dataloader(
+        self,
+        dataset: Dataset[Any],
+        *,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        seed: int | None = None,
+        **overrides: Any,
+    ) -> DataLoader[Any]:
+        """Micro-batches of `dataset`, loaded as measured; `overrides` are arguments of the DataLoader, and win.
+
+        `drop_last` leaves out a shorter last batch: it makes torch.compile compile again, and BatchNorm see a handful
+        of samples. `seed` fixes the order of the samples. Raises SettingHasNoEffect for pinning without an accelerator,
+        ValueError for a data set smaller than one batch.
+        """
+        from autotune.training import build_dataloader
+
+        return build_dataloader(
+            dataset, self.config, device=self.device, shuffle=shuffle, drop_last=drop_last, seed=seed, **overrides
+        )
+
+    def train_step(
+        self, model: nn.Module, optimizer: Optimizer, loss_fn: LossFn, *, clip_grad_norm: float | None = None
+    ) -> TrainStep:
+        """A callable that trains on one micro-batch: autocast, loss scaling, accumulation, clipping, the update.
+
+        A model that has not been through `apply` goes through it now; one that has may be inside
+        DistributedDataParallel. `loss_fn(model, batch)` returns a scalar mean loss, or `(summed_loss, count)` where
+        micro-batches weigh differently. Raises SettingHasNoEffect when fp16 or autocast would switch itself off here,
+        or when the optimizer is not `fused` though that was measured.
+        """
+        from autotune.training import TrainStep
+
+        inner = getattr(model, "module", model)
+        if inner not in self._applied:
+            self.apply(inner)
+        return TrainStep(model, optimizer, loss_fn, self.config, device=self.device, clip_grad_norm=clip_grad_norm)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """For forward passes outside the step, such as validation."""
+        from autotune.training import autocast_context
+
+        return autocast_context(self.config.amp_dtype, self.device)
+
+    def warn_of_another_torch(self) -> None:
+        """Warn MeasuredElsewhere when another PyTorch is installed than was measured with."""
+        measured, here = str(self.emitted.environment.get("torch", "")), importlib.metadata.version("torch")
+        if measured and _release(measured) != _release(here):
+            self._warn(f"PyTorch {measured}, and this is {here}")
+
+    def _warn_of_another_device(self, device: torch.device) -> None:
+        from autotune.training import device_name
+
+        here = device_name(device)
+        measured = str(self.emitted.environment.get("device", here))
+        if here != measured:
+            self._warn(f"{measured}, and this is {here}")
+
+    def _warn(self, what: str) -> None:
+        message = f"study {self.emitted.study} was measured on {what}: other settings may be faster here, and these "
+        warnings.warn(message + "may not be stable; search again on this machine", MeasuredElsewhere, stacklevel=4)
+
+    def _usual_device(self) -> str:
+        import torch
+
+        kind = str(self.emitted.environment.get("device_kind", "cpu"))
+        if kind == "cpu":
+            return kind
+        return kind if getattr(torch, kind).is_available() else "cpu"
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in _settings(self.config).items())
+        return f"TunedConfig({self.emitted.study!r}: {self._worth()}; {settings})"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        before = _settings(self.emitted.baseline.config)
+        rows = [_row(name, before.get(name), value) for name, value in _settings(self.config).items()]
+        title = f"<p><b>{html.escape(self.emitted.study)}</b>: {html.escape(self._worth())}</p>"
+        return f"{title}<table><tr><th>setting</th><th>baseline</th><th>tuned</th></tr>{''.join(rows)}</table>"
+
+    def _worth(self) -> str:
+        interval = _shown_interval(self.emitted.speedup_ci95)
+        return f"{self.samples_per_s:,.0f} samples/s, {self.speedup:.2f}× the baseline{interval}, {self.verdict}"
+
+
+def _settings(config: TrainConfig) -> dict[str, KnobValue]:
+    """Built-in knobs and custom ones alike."""
+    return {name: value for name, value in config.to_dict().items() if name != "custom"} | dict(config.custom)
+
+
+def _row(name: str, before: KnobValue, now: KnobValue) -> str:
+    """Of the table for notebooks; what differs from the baseline is bold."""
+    new = html.escape(_shown(now))
+    cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _shown_interval(interval: Interval | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
+
+
+def _shown(value: KnobValue) -> str:
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _release(version: str) -> str:
+    """Without the build, such as `+cu132`, that the installed package may not state."""
+    return version.partition("+")[0]
