@@ -10,19 +10,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autotune.api import search, tune
+    from autotune.records import SearchResult
+    from autotune.spec import Spec
     from autotune.tuned import MeasuredElsewhere, TunedConfig, load
 
 __version__ = "0.1.0"
-__all__ = ["MeasuredElsewhere", "TunedConfig", "load"]
+__all__ = ["MeasuredElsewhere", "SearchResult", "Spec", "TunedConfig", "load", "search", "tune"]
 
-_WHERE = {"MeasuredElsewhere": "tuned", "TunedConfig": "tuned", "load": "tuned"}
+_WHERE = {
+    "MeasuredElsewhere": "tuned",
+    "SearchResult": "records",
+    "Spec": "spec",
+    "TunedConfig": "tuned",
+    "load": "tuned",
+    "tune": "api",
+}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "search":  # the package of that name is callable
+        return importlib.import_module("autotune.search")
     if name not in _WHERE:
         raise AttributeError(f"module 'autotune' has no attribute '{name}'")
     return getattr(importlib.import_module(f"autotune.{_WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})
+    return sorted({*globals(), *__all__})

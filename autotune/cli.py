@@ -68,7 +68,7 @@ def search(
     The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
     """
     from autotune.report.terminal import Screen
-    from autotune.search import Interrupted
+    from autotune.search import Interrupted, Listener
     from autotune.search import search as run_search
     from autotune.spec import load_spec
     from autotune.store import StudyFolder
@@ -78,7 +78,7 @@ def search(
     console = _stderr()
     try:
         with Screen(console, quiet=quiet or as_json) as screen:
-            result = run_search(loaded, folder, fresh=fresh, began_s=_BEGAN_S, on_progress=screen)
+            result = run_search(loaded, folder, fresh=fresh, began_s=_BEGAN_S, listener=Listener(on_progress=screen))
     except Interrupted as interruption:
         if interruption.result is not None:
             _show_result(interruption.result, folder, as_json=as_json)

@@ -100,10 +100,10 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
     real = search.search
 
     def on_the_backend(
-        loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool, began_s: float, on_progress: Any
+        loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool, began_s: float, listener: Any
     ) -> SearchResult:
         assert began_s == cli._BEGAN_S
-        return real(loaded, folder, fresh=fresh, on_progress=on_progress, start_backend=backend, clock=backend._clock)
+        return real(loaded, folder, fresh=fresh, listener=listener, start_backend=backend, clock=backend._clock)
 
     real_verify = search.verify
 

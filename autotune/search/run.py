@@ -22,7 +22,7 @@ from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
-from autotune.search.runner import OnProgress, TrialRunner
+from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.strategies import STRATEGIES, StrategyContext
@@ -33,6 +33,7 @@ from autotune.store import StudyFolder
 log = logging.getLogger(__name__)
 
 _WARMING_LIMIT_S = 10.0
+NOBODY = Listener()
 
 
 class Interrupted(Exception):
@@ -49,7 +50,7 @@ def search(
     *,
     fresh: bool = False,
     began_s: float | None = None,
-    on_progress: OnProgress = lambda _progress: None,
+    listener: Listener = NOBODY,
     start_backend: StartBackend = LocalBackend,
     clock: Clock = time.monotonic,
 ) -> SearchResult:
@@ -73,7 +74,7 @@ def search(
             sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
-            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, on_progress)
+            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener)
             folder.write_spec(spec_json)
             return study.run()
         finally:
@@ -145,7 +146,7 @@ class _Study:
         space: Space,
         sampler: DistinctSampler,
         spec_json: dict[str, Any],
-        on_progress: OnProgress,
+        listener: Listener,
     ) -> _Study:
         spec = loaded.spec
         identity = study_identity(spec_json, space, facts)
@@ -159,7 +160,7 @@ class _Study:
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
         )
         budget.carry_over(ledger.elapsed_s)
-        runner = TrialRunner(spec.name, backend, ledger, budget, facts, on_progress)
+        runner = TrialRunner(spec.name, backend, ledger, budget, facts, listener)
         stability = Stability(ledger=ledger, runner=runner, budget=budget, spec=spec, facts=facts)
         return cls(
             loaded=loaded,

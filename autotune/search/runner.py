@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from autotune.execution import Backend
@@ -26,21 +27,31 @@ from autotune.search.predictions import in_words
 from autotune.stats import throughput
 
 OnProgress = Callable[[Progress], None]
+OnTrial = Callable[[TrialRecord], None]
 _LEADERS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listener:
+    """Whoever watches a study. An exception of theirs ends it, with what was measured kept."""
+
+    on_progress: OnProgress = lambda _progress: None
+    on_trial: OnTrial = lambda _record: None
+    """Called with the record of every run that has ended, those that confirm and test included."""
 
 
 class TrialRunner:
     """The one place where a trial's process, its record and the progress on the screen meet."""
 
     def __init__(
-        self, study: str, backend: Backend, ledger: Ledger, budget: Budget, facts: Facts, on_progress: OnProgress
+        self, study: str, backend: Backend, ledger: Ledger, budget: Budget, facts: Facts, listener: Listener
     ) -> None:
         self._study = study
         self._backend = backend
         self._ledger = ledger
         self._budget = budget
         self._facts = facts
-        self._on_progress = on_progress
+        self._listener = listener
         self.phase = Phase.PREPARING
 
     def run(
@@ -87,6 +98,7 @@ class TrialRunner:
         )
         self._ledger.file(record)
         self.publish(None, message=_outcome(record))
+        self._listener.on_trial(record)
         return record
 
     def publish(self, running: Running | None, *, message: str = "") -> None:
@@ -95,7 +107,7 @@ class TrialRunner:
         by_status: dict[str, int] = {}
         for record in self._ledger.records:
             by_status[record.result.status] = by_status.get(record.result.status, 0) + 1
-        self._on_progress(
+        self._listener.on_progress(
             Progress(
                 study=self._study,
                 phase=self.phase,

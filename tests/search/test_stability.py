@@ -19,7 +19,7 @@ from autotune.search.budget import Budget
 from autotune.search.build_space import build_space
 from autotune.search.ledger import Ledger
 from autotune.search.plain import reference_of
-from autotune.search.runner import TrialRunner
+from autotune.search.runner import Listener, TrialRunner
 from autotune.search.stability import REFERENCE_SEEDS, USUAL_STEPS, Stability
 from autotune.search.strategies import Learning
 
@@ -67,7 +67,7 @@ class Desk:
         self.backend = self._bench.backend(behaviour, facts=facts, training=as_told)
         self._ledger = Ledger(self._bench.folder, space, RandomSampler(), Learning.PRUNED, {}, loaded.folder)
         self.budget = Budget(loaded.spec.budget, self._bench.clock)
-        runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, lambda _progress: None)
+        runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, Listener())
         self._stability = Stability(
             ledger=self.ledger, runner=runner, budget=self.budget, spec=loaded.spec, facts=facts
         )

@@ -1,0 +1,162 @@
+"""The command line from Python: `search` for a spec, `tune` for callables.
+
+Trials run in processes of their own, so both work in a notebook and beside a running event loop; they block until the
+study is done, as `autotune search` does. What they write is a study folder like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from autotune.emitted import STUDIES
+from autotune.errors import SpecError
+from autotune.records import SearchResult
+from autotune.search import Listener
+from autotune.search import search as run_search
+from autotune.search.runner import OnProgress, OnTrial
+from autotune.spec import LoadedSpec, Spec, load_spec, parse_spec, spec_sha256, study_name
+from autotune.store import StudyFolder, write_atomically
+
+_IGNORE: Callable[[Any], None] = lambda _seen: None  # noqa: E731 - a default that says what it does
+
+
+def search(
+    spec: str | Path | Spec | Mapping[str, Any],
+    *,
+    budget: str | None = None,
+    device: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    progress: OnProgress = _IGNORE,
+    on_trial: OnTrial = _IGNORE,
+) -> SearchResult:
+    """Run, or resume, the study of `spec`, and write its folder: `out`, or `studies/NAME`.
+
+    `spec`: a YAML file, a `Spec`, or the values of one. Relative paths and factories of the latter two start from the
+    current folder. `budget`, `device`: in place of the spec's. `progress` is called with a snapshot whenever something
+    changes, `on_trial` with the record of every run that has ended; an exception of theirs ends the search, which the
+    same call resumes. `fresh`: keep an earlier study aside and begin anew.
+
+    Raises SpecError with all problems of the spec, WorkloadError, StudyMismatch, NoStableConfiguration,
+    EnvironmentFailure; `autotune.search.Interrupted` on Ctrl-C, after the best so far has been written.
+    """
+    began_s = time.monotonic()
+    loaded = _loaded(spec, budget, device)
+    folder = StudyFolder(Path(out) if out is not None else STUDIES / loaded.spec.name)
+    listener = Listener(on_progress=progress, on_trial=on_trial)
+    return run_search(loaded, folder, fresh=fresh, began_s=began_s, listener=listener)
+
+
+def tune(
+    model_fn: Callable[[], Any],
+    dataset: Any,
+    loss_fn: Callable[[Any, Any], Any],
+    *,
+    budget: str = "2m",
+    name: str | None = None,
+    training: Mapping[str, Any] | None = None,
+    baseline: Mapping[str, Any] | None = None,
+    search: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    out: str | Path | None = None,
+    fresh: bool = False,
+    progress: OnProgress = _IGNORE,
+    on_trial: OnTrial = _IGNORE,
+) -> SearchResult:
+    """Find the fastest stable way to train `model_fn()` on `dataset` with `loss_fn(model, batch)`, without a spec.
+
+    Trials run in processes of their own, which import what is tuned: `model_fn` and `loss_fn` are functions or classes
+    at the top level of a module; a script calls this under `if __name__ == "__main__":`. `dataset` is such a function
+    too, or a data set that can be pickled. `training`, `baseline` and `search` are those sections of a spec: the
+    optimizer, the starting point, what to vary. All else as in `autotune.search`. Raises SpecError for callables that
+    another process could not import.
+    """
+    named = {"model_fn": _Named("model_fn", model_fn), "loss_fn": _Named("loss_fn", loss_fn)}
+    folder = Path(out) if out is not None else STUDIES / study_name(name or named["model_fn"].qualname)
+    if callable(dataset) and not hasattr(dataset, "__getitem__"):
+        named["dataset"] = _Named("dataset", dataset)
+        data: dict[str, Any] = {"factory": named["dataset"].path}
+    else:
+        data = {"factory": "autotune.workload.pickled:load", "args": _pickled(dataset, folder)}
+    spec = {
+        "name": folder.name,
+        "model": {"factory": named["model_fn"].path},
+        "data": data,
+        "training": {**(training or {}), "loss": named["loss_fn"].path},
+        "baseline": dict(baseline or {}),
+        "search": dict(search or {}),
+        "budget": budget,
+    }
+    root = _common_root(named.values())
+    loaded = _from_values(spec | ({"device": device} if device else {}), root)
+    listener = Listener(on_progress=progress, on_trial=on_trial)
+    return run_search(loaded, StudyFolder(folder), fresh=fresh, began_s=time.monotonic(), listener=listener)
+
+
+def _loaded(spec: str | Path | Spec | Mapping[str, Any], budget: str | None, device: str | None) -> LoadedSpec:
+    if isinstance(spec, str | Path):
+        return load_spec(spec, budget=budget, device=device)
+    values = spec.model_dump(mode="json", exclude_none=True) if isinstance(spec, Spec) else dict(spec)
+    options = {"budget": budget, "device": device}
+    return _from_values(values | {key: value for key, value in options.items() if value is not None}, Path.cwd())
+
+
+def _from_values(values: Mapping[str, Any], folder: Path) -> LoadedSpec:
+    spec = parse_spec(values, folder)
+    return LoadedSpec(spec, folder, spec_sha256(spec))
+
+
+class _Named:
+    """A callable by the name under which another process can import it."""
+
+    def __init__(self, argument: str, found: Any) -> None:
+        self.qualname: str = getattr(found, "__qualname__", "")
+        module = sys.modules.get(getattr(found, "__module__", None) or "")
+        if module is None or not self.qualname or "<" in self.qualname:
+            raise SpecError(f"{argument}: {found!r} has no name at the top level of a module; trials import it by one")
+        self.module_name, self.root = _importable(argument, module)
+        self.path = f"{self.module_name}:{self.qualname}"
+
+
+def _importable(argument: str, module: ModuleType) -> tuple[str, Path | None]:
+    """The module's name, and the folder to import it from; None where any process finds it."""
+    file = getattr(module, "__file__", None)
+    if file is None:
+        where = "this session" if module.__name__ == "__main__" else module.__name__
+        raise SpecError(f"{argument}: {where} has no file that a trial's process could import; move it into a module")
+    path = Path(file).resolve()
+    if module.__name__ == "__main__":
+        return path.stem, path.parent
+    depth = module.__name__.count(".") + (path.name == "__init__.py")
+    root = path.parents[depth]
+    installed = any(part in ("site-packages", "dist-packages") for part in root.parts)
+    return module.__name__, None if installed else root
+
+
+def _common_root(named: Any) -> Path:
+    roots = {each.root for each in named} - {None}
+    if len(roots) > 1:
+        places = ", ".join(sorted(map(str, roots)))
+        raise SpecError(
+            f"model_fn, dataset and loss_fn lie in different folders ({places}); put them beside each other"
+        )
+    return next(iter(roots), Path.cwd())
+
+
+def _pickled(dataset: Any, folder: Path) -> dict[str, str]:
+    """Write `dataset` where trials find it; the hash tells a resumed study whether it is still the same."""
+    try:
+        content = pickle.dumps(dataset)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise SpecError(f"dataset: {error}; give a function that builds it, at the top level of a module") from error
+    path = (folder.parent / f"{folder.name}.dataset.pkl").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+    return {"path": str(path), "sha256": hashlib.sha256(content).hexdigest()}

@@ -1,0 +1,191 @@
+"""`autotune.search` and `autotune.tune`: the command line's engine, from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from support.facts import cpu_facts
+from support.simulation import Clock, SimulatedBackend
+from torch.utils.data import TensorDataset
+
+import autotune
+from autotune import api
+from autotune.errors import SpecError
+from autotune.records import Progress, Purpose, TrialRecord
+
+SPEC: dict[str, Any] = {
+    "name": "mine",
+    "model": {"timm": "resnet18"},
+    "data": {"synthetic": {"image_size": 64}},
+    "training": {"effective_batch_size": 128},
+    "budget": "5m",
+    "stability": {"soak_steps": 20},
+    "strategy": {"name": "random"},
+}
+
+
+@pytest.fixture
+def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedBackend:
+    """Studies on a machine in numbers, in a folder of their own."""
+    backend = SimulatedBackend(Clock(), cpu_facts())
+    real = api.run_search
+
+    def run(loaded: Any, folder: Any, *, began_s: float, **options: Any) -> Any:
+        return real(loaded, folder, start_backend=backend, clock=backend._clock, **options)
+
+    monkeypatch.setattr(api, "run_search", run)
+    monkeypatch.chdir(tmp_path)
+    return backend
+
+
+def from_file(spec: dict[str, Any]) -> Path:
+    path = Path("mine.yaml")
+    path.write_text(yaml.safe_dump(spec))
+    return path
+
+
+@pytest.mark.parametrize("given", [from_file, dict, autotune.Spec.model_validate], ids=["file", "values", "models"])
+def test_a_spec_in_any_form(simulated: SimulatedBackend, given: Callable[[dict[str, Any]], Any]) -> None:
+    result = autotune.search(given(SPEC))
+    assert result.folder == "studies/mine"
+    assert autotune.load(result.folder).speedup > 1
+    assert isinstance(result, autotune.SearchResult)
+
+
+def test_the_budget_and_the_place_are_the_callers(simulated: SimulatedBackend) -> None:
+    result = autotune.search(SPEC, budget="3m", out="elsewhere")
+    assert result.folder == "elsewhere"
+    assert result.best["search"]["budget_s"] == 180
+
+
+def test_callbacks_see_every_run(simulated: SimulatedBackend) -> None:
+    records: list[TrialRecord] = []
+    snapshots: list[Progress] = []
+    autotune.search(SPEC, progress=snapshots.append, on_trial=records.append)
+    assert [record.number for record in records] == list(range(len(simulated.requests)))
+    assert {Purpose.BASELINE, Purpose.SEARCH, Purpose.CONFIRM} <= {record.purpose for record in records}
+    assert len(snapshots) > len(records)
+
+
+def test_an_exception_in_a_callback_ends_the_search_and_the_same_call_goes_on(simulated: SimulatedBackend) -> None:
+    def stop(record: TrialRecord) -> None:
+        if record.number == 4:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        autotune.search(SPEC, on_trial=stop)
+    before = len(simulated.requests)
+    first: list[int] = []
+    autotune.search(SPEC, on_trial=lambda record: first.append(record.number))
+    assert first[0] == before == 5
+
+
+def test_it_works_beside_a_running_event_loop(simulated: SimulatedBackend) -> None:
+    async def cell() -> Any:
+        return autotune.search(SPEC)
+
+    assert asyncio.run(cell()).best["study"] == "mine"
+
+
+def test_a_wrong_spec_says_where(simulated: SimulatedBackend) -> None:
+    with pytest.raises(SpecError, match=r"budget"):
+        autotune.search(SPEC | {"budget": "soon"})
+
+
+def build() -> torch.nn.Module:
+    return torch.nn.Linear(4, 2)
+
+
+def data() -> TensorDataset:
+    return TensorDataset(torch.zeros(8, 4), torch.zeros(8, dtype=torch.long))
+
+
+def loss(model: Any, batch: Any) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_tune_names_what_its_trials_import(simulated: SimulatedBackend) -> None:
+    result = autotune.tune(build, data, loss, budget="4m", training={"effective_batch_size": 128})
+    spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
+    assert result.folder == "studies/build"
+    assert spec["model"]["factory"] == "test_api:build"
+    assert spec["data"]["factory"] == "test_api:data"
+    assert spec["training"]["loss"] == "test_api:loss"
+
+
+def test_tune_takes_a_data_set_itself(simulated: SimulatedBackend) -> None:
+    from autotune.workload.pickled import load
+
+    result = autotune.tune(build, data(), loss, name="mine")
+    spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
+    assert len(load(**spec["data"]["args"])) == 8
+    with pytest.raises(ValueError, match="has changed since"):
+        load(**(spec["data"]["args"] | {"sha256": "0"}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((lambda: None, data, loss), r"model_fn: .*lambda.* has no name at the top level"),
+        ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* has no name"),
+        ((build, (n for n in range(3)), loss), r"dataset: .*generator"),
+        ((build, data, torch.nn.functional.cross_entropy), None),
+    ],
+)
+def test_what_another_process_cannot_import_is_refused(
+    simulated: SimulatedBackend, arguments: tuple[Any, ...], message: str | None
+) -> None:
+    if message is None:  # an installed function is found from anywhere
+        autotune.tune(*arguments)
+        return
+    with pytest.raises(SpecError, match=message):
+        autotune.tune(*arguments)
+
+
+SCRIPT = """
+import json
+import autotune
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 4))
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    targets = torch.randint(0, 4, (512,))
+    data = TensorDataset(torch.randn(512, 3, 8, 8) + targets[:, None, None, None], targets)
+    result = autotune.tune(
+        build, data, loss, budget="25s",
+        training={"effective_batch_size": 32}, baseline={"micro_batch_size": 4},
+        search={"micro_batch_size": [4, 32], "num_workers": 0, "compile": "none", "num_threads": 1},
+    )
+    tuned = autotune.load(result.folder)
+    print(json.dumps({"micro": tuned.micro_batch_size, "speedup": tuned.speedup}))
+"""
+
+
+@pytest.mark.slow
+def test_a_script_tunes_its_own_functions(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["micro"] in (4, 32)
+    assert found["speedup"] >= 1
+    assert (tmp_path / "studies" / "build" / "best.yaml").exists()
