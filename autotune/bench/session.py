@@ -20,7 +20,7 @@ from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.strategies import STRATEGIES, Strategy, StrategyContext
-from autotune.search.telling import ask, sampler_of, tell
+from autotune.search.telling import OnlyRisksLeft, ask, sampler_of, tell
 from autotune.spec import Constraint
 
 FINALISTS = 3
@@ -108,7 +108,10 @@ def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[S
     records: list[TrialRecord] = []
     while spent_s < budget_s and len(steps) < bench.space.size:
         began_s = time.perf_counter()
-        trial, config = ask(study, sampler, bench.space)
+        try:
+            trial, config = ask(study, sampler, bench.space)
+        except OnlyRisksLeft:
+            break
         ask_s = time.perf_counter() - began_s
         request = TrialRequest(
             config=config, seed=seed, time_limit_s=bench.table.trial_s, hopeless_below=_floor(bench, records)

@@ -61,6 +61,11 @@ class DistinctSampler(BaseSampler):
         """Why the inner sampler no longer proposes by itself."""
         return getattr(self._inner, "gave_up", None)
 
+    @property
+    def only_risks_left(self) -> bool:
+        """Whether the inner sampler, asked last, has found all that is left likely to fail."""
+        return bool(getattr(self._inner, "only_risks_left", False))
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:

@@ -15,6 +15,7 @@ from autotune.search.ledger import Ledger
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
+from autotune.search.telling import OnlyRisksLeft
 from autotune.spec.durations import format_duration
 
 _MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
@@ -59,7 +60,10 @@ class Exploration:
         self._require_learning()
         start_up_s = self._start_up_s()
         while self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S and not self._ledger.exhausted:
-            number, config = self._ledger.ask()
+            try:
+                number, config = self._ledger.ask()
+            except OnlyRisksLeft:
+                return
             purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
             limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
             patience_s = self._budget.patience_s(self._baseline_wall_s(), compiles=config.compile != "none")

@@ -91,7 +91,7 @@ class Ledger:
         return len(tried_configs(self._study, self._space)) >= self._space.size
 
     def ask(self) -> tuple[int, TrainConfig]:
-        """The next Optuna trial, and the configuration that it proposes."""
+        """The next Optuna trial, and the configuration that it proposes. Raises OnlyRisksLeft."""
         with _speaking_of(self._folder.database):
             trial, config = ask(self._study, self._sampler, self._space)
             for knob, value in config.to_dict().items():

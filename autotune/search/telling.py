@@ -20,6 +20,10 @@ from autotune.stats import throughput, undisturbed
 _FEASIBLE, _INFEASIBLE = -1.0, 1.0
 
 
+class OnlyRisksLeft(Exception):
+    """All that has not been tried is likely to run out of memory: time is better spent on confirming what was."""
+
+
 def sampler_of(strategy: Strategy, context: StrategyContext, *, seeded: bool | None = None) -> DistinctSampler:
     """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds, and nothing twice.
 
@@ -31,8 +35,11 @@ def sampler_of(strategy: Strategy, context: StrategyContext, *, seeded: bool | N
 
 
 def ask(study: optuna.Study, sampler: DistinctSampler, space: Space) -> tuple[optuna.Trial, TrainConfig]:
-    """The next trial, and the configuration that it proposes."""
+    """The next trial, and the configuration that it proposes. Raises OnlyRisksLeft."""
     trial = study.ask(dict(space.distributions))
+    if sampler.only_risks_left:
+        study.tell(trial, state=TrialState.FAIL)
+        raise OnlyRisksLeft
     config = space.config_at(trial.params)
     predicted = sampler.prediction(config)
     if predicted is not None:

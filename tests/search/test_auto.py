@@ -25,7 +25,7 @@ from autotune.search.performance import OBSERVATION, PREDICTED, Observation
 from autotune.search.space import Space
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.strategies.auto import AutoSampler
-from autotune.search.telling import ask, sampler_of
+from autotune.search.telling import OnlyRisksLeft, ask, sampler_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -133,7 +133,7 @@ def test_what_breaks_down_is_not_tried_again_and_again(status: str) -> None:
 
 def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     world = worlds.with_interactions(worlds.cpu, 2.0)
-    sampler = auto(least_skill=0.5)
+    sampler = auto(least_skill=0.5, distrust_after=12)
     study = begun(sampler, world=world)
     with caplog.at_level("INFO"):
         for _ in range(14):
@@ -142,6 +142,28 @@ def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixt
     assert "%" in sampler.gave_up
     assert "GPSampler goes on" in caplog.text
     assert all(trial.params.keys() == SPACE.distributions.keys() for trial in study.trials)
+
+
+def test_where_only_risks_are_left_there_is_nothing_to_ask_for() -> None:
+    """Everything that fits has been measured; what does not has shown itself twice."""
+    strategy = STRATEGIES["auto"]
+    sampler = sampler_of(strategy, StrategyContext(space=SPACE, facts=cpu_facts(), seed=0))
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    tried, failed = set(), 0
+    with pytest.raises(OnlyRisksLeft):
+        while True:
+            trial, config = ask(study, sampler, SPACE)
+            fits = worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB
+            seen = observed(config) if fits else Observation(status="oom", wall_s=1.0, overhead_s=1.0)
+            trial.set_user_attr(OBSERVATION, seen.to_dict())
+            trial.set_constraint("stable", -1.0 if fits else 1.0)
+            study.tell(trial, seen.samples_per_s if fits else 1.0)
+            tried.add(config)
+            failed += not fits
+    fitting = {config for config in SPACE.configurations() if worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB}
+    assert len(fitting - tried) < 0.1 * len(fitting)
+    assert failed <= 2
+    assert study.trials[-1].state is TrialState.FAIL
 
 
 def test_given_up_it_still_keeps_away_from_what_ran_out_of_memory() -> None:

@@ -87,6 +87,11 @@ class MemoryModel:
         return np.where(encoded.batch < smallest, 1.0, 0.0)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether a trial has run out of it."""
+        return self._failures is not None
+
+    @property
     def least_probability(self) -> float:
         """Below it a configuration is not worth the risk; the more trials have run out of memory, the higher."""
         failures = 0 if self._failures is None else len(self._failures)

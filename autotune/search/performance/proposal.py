@@ -74,13 +74,20 @@ class Proposer:
         score = np.where(allowed, worth, -math.inf)
         return candidates[int(np.argmax(score))]
 
+    def only_risks_left(self, model: PerformanceModel, taken: set[TrainConfig]) -> bool:
+        """Whether all that is not `taken` is likely to run out of memory; of a large space, of a part of it."""
+        left = self._left(taken)
+        if not left or not model.memory.has_ended:
+            return False
+        return bool(model.memory.probability_to_fit(model.encoding.encode(left)).max() < model.memory.least_probability)
+
     def nearest_that_fits(
         self, model: PerformanceModel, point: dict[str, int], taken: set[TrainConfig]
     ) -> dict[str, int]:
         """`point`, or where it is likely to run out of memory the nearest new one that is not, in steps between
         neighbouring values; `point` itself where there is none."""
         wanted = self._space.config_at(point)
-        others = [config for config in self._pool if config not in taken and self._space.allows(config)]
+        others = self._left(taken)
         chances = model.memory.probability_to_fit(model.encoding.encode([wanted, *others]))
         likely = chances >= model.memory.least_probability
         if likely[0] or not likely.any():
@@ -91,6 +98,9 @@ class Proposer:
 
         nearest = min((config for config, fits in zip(others, likely[1:], strict=True) if fits), key=steps)
         return self._space.indices_of(nearest)
+
+    def _left(self, taken: set[TrainConfig]) -> list[TrainConfig]:
+        return [config for config in self._pool if config not in taken and self._space.allows(config)]
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
         if len(self._pool) <= _MOST_CANDIDATES:

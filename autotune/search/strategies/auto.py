@@ -58,7 +58,7 @@ class AutoSampler(BaseSampler):
         *,
         seed: int = 0,
         seconds_left: Callable[[], float] = lambda: math.inf,
-        distrust_after: int = 12,
+        distrust_after: int = 25,
         least_skill: float = 0.1,
     ) -> None:
         """`distrust_after`: trials before the model may be given up. `least_skill`: share of the variance between
@@ -74,6 +74,8 @@ class AutoSampler(BaseSampler):
         self._fitted = False
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
+        self.only_risks_left = False
+        """Whether all that is left to propose is likely to run out of memory."""
 
     @property
     def model(self) -> PerformanceModel | None:
@@ -108,6 +110,8 @@ class AutoSampler(BaseSampler):
         # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
         with self._threads.limit(limits=1):
             learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
+            if learnt is not None:
+                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.taken)
             if learnt is not None and self.gave_up is None:
                 config = self._proposer.propose(self._model, learnt.tried, learnt.taken, self._seconds_left())
                 if config is not None:
@@ -186,7 +190,7 @@ def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:
 
 
 def build(context: StrategyContext) -> BaseSampler:
-    def auto(*, distrust_after: int = 12, least_skill: float = 0.1) -> BaseSampler:
+    def auto(*, distrust_after: int = 25, least_skill: float = 0.1) -> BaseSampler:
         for name, value in (("distrust_after", distrust_after), ("least_skill", least_skill)):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError(f"{name} is a number, not {value!r}")
