@@ -13,7 +13,7 @@ from autotune.errors import EnvironmentFailure, SpecError
 from autotune.execution import LocalBackend, StartBackend
 from autotune.records import Facts, Verification
 from autotune.search.budget import Clock
-from autotune.search.duel import Duel
+from autotune.search.duel import Duel, Trials
 from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
@@ -47,21 +47,18 @@ def verify(
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run its search again")
-    spec_json = _read_spec(folder)
+    spec_json = read_resolved_spec(folder)
     folder.open()
     try:
         backend = start_backend(spec_json, read_origin(folder))
         try:
             facts = backend.facts(ends_s - clock())
-            duel = Duel(
-                TrainConfig.from_dict(document["config"]),
-                TrainConfig.from_dict(document["baseline"]["config"]),
-                folder=folder,
-                backend=backend,
-                facts=facts,
-                clock=clock,
-                ends_s=ends_s,
-            )
+            emitted = TrainConfig.from_dict(document["config"])
+            baseline = TrainConfig.from_dict(document["baseline"]["config"])
+            trials = Trials(folder, backend, facts)
+            ours = trials.of(emitted, "the emitted configuration")
+            theirs = None if emitted == baseline else trials.of(baseline, "the baseline")
+            duel = Duel(ours, theirs, clock=clock, ends_s=ends_s)
             duel.run(parse_spec(spec_json, folder.path).training.seed, lambda: on_message(_standing(duel)))
         finally:
             backend.close()
@@ -125,7 +122,8 @@ def _standing(duel: Duel) -> str:
     return f"round {duel.rounds}: {comparison.ratio.value:.2f}× the baseline{within}"
 
 
-def _read_spec(folder: StudyFolder) -> dict[str, Any]:
+def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
+    """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
     try:
         loaded = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
