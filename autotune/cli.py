@@ -28,6 +28,8 @@ _BEGAN_S = time.monotonic()
 """The budget bounds the whole command, imports included."""
 _STUDIES = Path("studies")
 _VALIDATE_LIMIT_S = 300.0
+_WIDTH_OF_A_FILE = 160
+"""Characters of a line that no terminal breaks."""
 INTERRUPTED = 130
 PROMISE_BROKEN = 1
 
@@ -363,7 +365,7 @@ def _stderr() -> Console:
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, emoji=False)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 
 
 def _print_json(document: Any) -> None:
