@@ -36,8 +36,12 @@ class TrialCosts:
 
     def seconds(self, configs: Sequence[TrainConfig], step_s: Array) -> Array:
         """`step_s`: the predicted seconds of one optimizer step of each."""
-        compiling = np.array([self._compile_s[config.compile] for config in configs])
-        return np.asarray(self._overhead_s + compiling + step_s + np.maximum(self._timed_s, _FEWEST_STEPS * step_s))
+        timed = np.maximum(self._timed_s, _FEWEST_STEPS * step_s)
+        return np.asarray(self._overhead_s + self.compiling_s(configs) + step_s + timed)
+
+    def compiling_s(self, configs: Sequence[TrainConfig]) -> Array:
+        """The part of `seconds` that goes into compilation."""
+        return np.array([self._compile_s[config.compile] for config in configs])
 
 
 def _compiling_s(seen: Observation) -> float | None:

@@ -16,11 +16,14 @@ _STATIC_SHARE = 0.6
 _USABLE = 0.95
 """Of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
 _NOISE = 0.03
-_LARGEST_ERROR = 0.6
+_LARGEST_ERROR = 1.5
+"""Of the logarithm of what a sample adds, where the noise of the whole is larger than all that the batch adds."""
+_UNTOLD_ERROR = 0.6
+"""The same where all trials had one batch size, and nothing tells what is static."""
 _NO_LESS = 0.98
 """Of the predicted peak of a trial that ran out: what needs as much will run out too."""
 _WALL_STEPS = 9
-_RISK = (0.4, 0.6, 0.85)
+_RISK = (0.4, 0.6, 0.95)
 """Least probability to fit of a trial that may be proposed, after 0, 1, 2 and more trials that ran out."""
 
 
@@ -57,8 +60,8 @@ class MemoryModel:
         self._static_bytes = _static_bytes(rows.batch, used)
         grown = np.maximum(used - self._static_bytes, 0.01 * used)
         errors = np.minimum(_NOISE * used / grown, _LARGEST_ERROR)
-        if len(set(rows.batch)) == 1:  # nothing tells what is static from what grows
-            errors = np.full(len(used), _LARGEST_ERROR)
+        if len(set(rows.batch)) == 1:
+            errors = np.full(len(used), _UNTOLD_ERROR)
         self._process.fit(rows.for_memory(), np.log(grown / rows.batch), errors)
         highest = self._highest = float(used.max())
         lowest = min([self._limit_bytes, *(self._peak_bytes(encoded.take(failed)) if failed else ())])

@@ -22,9 +22,10 @@ _COUNTABLE = 5_000
 _LEAST_TO_WORK = 0.35
 """Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
-_COST_WEIGHT = 0.5
-"""Of a trial's seconds against its promise, both as logarithms. At 1 the search would begin with many cheap trials that
-promise little each; what it finds is used for days, and seconds that are left over are of no use."""
+_COMPILING_WEIGHT = 0.5
+"""Of what compilation makes a trial dearer, as a logarithm; of all other seconds it is 1: improvement per second. At 1
+everything eager would be tried first, however little it promises; but one compiled trial tells of its whole cell, and
+what is found is used for days."""
 
 
 class Proposer:
@@ -70,7 +71,9 @@ class Proposer:
             allowed &= seconds <= seconds[allowed].min()
         gain = log_expected_improvement(mean - best, doubt)
         left = np.maximum(1 - seconds / max(seconds_left, 1e-3), 0.01)  # what a long trial leaves for others to find
-        worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - _COST_WEIGHT * np.log(seconds)
+        eager_s = seconds - model.costs.compiling_s(candidates)
+        cost = np.log(eager_s) + _COMPILING_WEIGHT * np.log(seconds / eager_s)
+        worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - cost
         score = np.where(allowed, worth, -math.inf)
         return candidates[int(np.argmax(score))]
 
