@@ -28,6 +28,7 @@ _BEGAN_S = time.monotonic()
 """The budget bounds the whole command, imports included."""
 _STUDIES = Path("studies")
 _VALIDATE_LIMIT_S = 300.0
+_FORMATS = "yaml, json, torch, timm, transformers, accelerate, lightning, deepspeed."
 _WIDTH_OF_A_FILE = 160
 """Characters of a line that no terminal breaks."""
 INTERRUPTED = 130
@@ -190,14 +191,15 @@ def show(study: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("study", metavar="STUDY")
 @click.option("--budget", default="1m", show_default=True, help="Time for it: 30s, 1m, 10m.")
+@click.option("--export", "target", help="Measure what is exported to this target against the study's trials: torch.")
 @_json_option
 @click.option("--quiet", is_flag=True, help="Show the answer only.")
-def verify(study: str, budget: str, as_json: bool, quiet: bool) -> None:
+def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bool) -> None:
     """Measure the configuration that STUDY emitted against its baseline again, in fresh processes.
 
     Ends with 0 when the promise holds, with 1 when it does not, or when the budget is too short to say.
     """
-    from autotune.report.terminal import verification_view
+    from autotune.report.terminal import export_verification_view, verification_view
     from autotune.search import verify as run_verify
     from autotune.store import find_study
 
@@ -208,13 +210,49 @@ def verify(study: str, budget: str, as_json: bool, quiet: bool) -> None:
         if not (quiet or as_json):
             console.print(message)
 
-    found = run_verify(find_study(study, _STUDIES), budget_s=budget_s, began_s=_BEGAN_S, on_message=say)
-    if as_json:
-        _print_json(found.model_dump(mode="json"))
+    folder = find_study(study, _STUDIES)
+    if target is None:
+        found = run_verify(folder, budget_s=budget_s, began_s=_BEGAN_S, on_message=say)
+        view, holds, document = verification_view(found), found.holds, found.model_dump(mode="json")
     else:
-        _stdout().print(verification_view(found))
-    if not found.holds:
+        from autotune.bench.exported import verify_export
+
+        kept = verify_export(folder, target, budget_s=budget_s, began_s=_BEGAN_S, on_message=say)
+        view, holds, document = export_verification_view(kept), kept.holds, kept.model_dump(mode="json")
+    if as_json:
+        _print_json(document)
+    else:
+        _stdout().print(view)
+    if not holds:
         raise click.exceptions.Exit(PROMISE_BROKEN)
+
+
+@cli.command()
+@click.argument("study", metavar="STUDY")
+@click.option("--to", "target", required=True, metavar="FORMAT", help=_FORMATS)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; silent: exports/ in the study's, or this one.")
+@_json_option
+def export(study: str, target: str, out: Path | None, as_json: bool) -> None:
+    """Write the configuration of STUDY, a folder, a name or a best.yaml, in the words of another tool.
+
+    Prints the paths of what was written on stdout, and on stderr what the target leaves to you.
+    """
+    from autotune.export import TARGETS, read_source
+    from autotune.export import export as render
+    from autotune.export.write import write
+
+    if target not in TARGETS:
+        raise SpecError(f"--to: no target '{target}'; there are {', '.join(sorted(TARGETS))}")
+    source = read_source(study)
+    made = render(source, target)
+    paths = write(made, source, out)
+    if as_json:
+        _print_json({"target": target, "files": list(map(str, paths)), "notes": list(made.notes)})
+        return
+    for note in made.notes:
+        _stderr().print(f"note: {note}", soft_wrap=True)
+    for path in paths:
+        click.echo(path)
 
 
 @cli.command()

@@ -169,6 +169,17 @@ def _read_record(path: Path) -> TrialRecord:
         ) from error
 
 
+def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
+    """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
+    try:
+        loaded = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise EnvironmentFailure(
+            f"cannot read {folder.spec}: {error}; run the same search, which writes it again"
+        ) from error
+    return dict(loaded)
+
+
 def find_study(name: str, studies: Path) -> StudyFolder:
     """The study that a user means by a folder, or by its name under `studies`. Raises StudyMismatch for none."""
     for path in (Path(name), studies / name):

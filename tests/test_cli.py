@@ -151,7 +151,7 @@ except SystemExit as end:
 def test_help_names_every_command(run: Run) -> None:
     ended = run("--help")
     assert ended.code == 0
-    for command in ("search", "init", "validate", "schema", "doctor", "show", "sweep", "replay"):
+    for command in ("search", "init", "validate", "schema", "doctor", "show", "export", "verify", "sweep", "replay"):
         assert f"\n  {command} " in ended.out
 
 
@@ -634,3 +634,41 @@ def test_a_wrong_replay_is_2_and_says_what_to_do(run: Run, spec: str, arguments:
     ended = run("replay", *arguments)
     assert (ended.code, ended.out) == (2, "")
     assert message in ended.err
+
+
+def test_export_writes_into_the_study_and_says_what_is_left(
+    run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path
+) -> None:
+    run("search", spec)
+    done = run("export", "mine", "--to", "lightning")
+    path = tmp_path / "studies" / "mine" / "exports" / "lightning_arguments.py"
+    assert done.code == 0
+    assert done.out.strip() == str(path.relative_to(tmp_path))
+    assert path.exists()
+    assert "note: lightning does not set" in done.err
+
+
+def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path) -> None:
+    run("search", spec)
+    done = run("export", "studies/mine/best.yaml", "--to", "accelerate", "--out", "here", "--json")
+    said = json.loads(done.out)
+    assert said["files"] == ["here/accelerate_config.yaml", "here/accelerator.py"]
+    assert all((tmp_path / file).exists() for file in said["files"])
+    assert said["notes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "mine", "--to", "onnx"], "no target 'onnx'; there are accelerate, deepspeed, json"),
+        (["export", "his", "--to", "yaml"], "no result at his; results here: mine"),
+        (["verify", "mine", "--export", "timm"], "only torch runs by itself"),
+    ],
+)
+def test_what_cannot_be_exported_is_2_and_says_why(
+    run: Run, spec: str, simulated: SimulatedBackend, arguments: list[str], message: str
+) -> None:
+    run("search", spec)
+    done = run(*arguments)
+    assert done.code == 2
+    assert message in done.err

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
-from autotune.records.study import Check, Measurement, Phase, Progress, Running, SearchResult, Standing, Verification
+from autotune.records.study import (
+    Check,
+    ExportVerification,
+    Measurement,
+    Phase,
+    Progress,
+    Running,
+    SearchResult,
+    Standing,
+    Verification,
+)
 from autotune.records.table import BlockRow, RecordedRun, Table
 from autotune.records.trial import (
     Block,
@@ -32,6 +42,7 @@ __all__ = [
     "Check",
     "DeviceFacts",
     "Disturbance",
+    "ExportVerification",
     "Facts",
     "Failure",
     "FirstGradient",

@@ -47,6 +47,8 @@ class WorkloadFacts(Record):
     """Why the model cannot checkpoint its activations; None when it can."""
     fused_optimizer_refusal: str | None
     batch_norm: bool
+    data_folder: str | None = None
+    """Where the image files lie; None where there are none."""
 
 
 class Facts(Record):

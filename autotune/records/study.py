@@ -118,6 +118,23 @@ class Verification(Record):
     """One line for each figure of the environment that is not what it was."""
 
 
+class ExportVerification(Record):
+    """What an exported script is worth beside the trials of the configuration that it was exported from."""
+
+    study: str
+    holds: bool
+    reason: str
+    """Why it holds or does not, in words."""
+    promised_samples_per_s: float
+    """By the study, when it was searched."""
+    samples_per_s: float | None
+    """Of the script, now; None where no round came to its end."""
+    ratio: float | None
+    """Throughput of the script over that of the trials that ran in turns with it."""
+    ratio_ci95: tuple[float, float] | None
+    rounds: int
+
+
 class SearchResult(Record):
     """What a search came to. `best` is the document of `best.yaml`."""
 

@@ -18,7 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.config import TrainConfig
-from autotune.records import DeviceFacts, Facts, HostFacts, Progress, RecordedRun, SearchResult, Standing, Verification
+from autotune.records import (
+    DeviceFacts,
+    ExportVerification,
+    Facts,
+    HostFacts,
+    Progress,
+    RecordedRun,
+    SearchResult,
+    Standing,
+    Verification,
+)
 from autotune.report import words
 from autotune.spec.durations import format_duration
 
@@ -240,6 +250,17 @@ def verification_view(found: Verification) -> RenderableType:
     title = Text(f"{found.study}: {head}: {found.reason}", style="bold green" if found.holds else "bold yellow")
     changes = [_listing("changed since", found.environment_changes)] if found.environment_changes else []
     return Group(title, table, *changes)
+
+
+def export_verification_view(found: ExportVerification) -> RenderableType:
+    """Whether an exported script keeps the promise, and the figures."""
+    title = Text(f"{found.study}: {found.reason}", style="bold green" if found.holds else "bold yellow")
+    lines = [title, Text(f"promised {words.rate(found.promised_samples_per_s)} samples/s by the search")]
+    if found.ratio is not None and found.samples_per_s is not None:
+        within = words.interval(found.ratio_ci95)
+        now = f"now {words.rate(found.samples_per_s)} samples/s, {found.ratio:.3f} of the trials' in turns with it"
+        lines.append(Text(f"{now} ({within}, {found.rounds} rounds)"))
+    return Group(*lines)
 
 
 def machine_view(device: DeviceFacts, host: HostFacts) -> RenderableType:

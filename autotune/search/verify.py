@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import yaml
-
 from autotune.config import TrainConfig
-from autotune.errors import EnvironmentFailure, SpecError
+from autotune.errors import SpecError
 from autotune.execution import LocalBackend, StartBackend
 from autotune.records import Facts, Verification
 from autotune.search.budget import Clock
@@ -19,7 +17,7 @@ from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
 from autotune.spec import parse_spec
 from autotune.stats import TIE, Comparison, Estimate, Outcome
-from autotune.store import StudyFolder
+from autotune.store import StudyFolder, read_resolved_spec
 
 DEFAULT_BUDGET_S = 60.0
 _FEWEST_ROUNDS = 2
@@ -120,17 +118,6 @@ def _standing(duel: Duel) -> str:
     ends = comparison.ratio.interval
     within = f" ({ends.low:.2f} to {ends.high:.2f})" if ends else ""
     return f"round {duel.rounds}: {comparison.ratio.value:.2f}× the baseline{within}"
-
-
-def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
-    """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
-    try:
-        loaded = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EnvironmentFailure(
-            f"cannot read {folder.spec}: {error}; run the same search, which writes it again"
-        ) from error
-    return dict(loaded)
 
 
 def _ends(estimate: Estimate) -> tuple[float, float] | None:

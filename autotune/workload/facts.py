@@ -30,8 +30,14 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
         input_shape=_input_shape(dataset),
         activation_checkpointing_refusal=activation_checkpointing_refusal(model),
         fused_optimizer_refusal=fused_optimizer_refusal(prepared.optimizer_class, device),
+        data_folder=_data_folder(prepared),
         batch_norm=any(isinstance(module, _BatchNorm) for module in model.modules()),
     )
+
+
+def _data_folder(prepared: Prepared) -> str | None:
+    index = getattr(prepared.data, "index", None)  # not by its class: importing that takes a second
+    return str(index.root) if index is not None else None
 
 
 def _input_shape(dataset: Dataset[Any]) -> tuple[int, ...] | None:

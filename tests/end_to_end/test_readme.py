@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from torch import nn
+from test_emitted import DOCUMENT
 
 from autotune.config import TrainConfig
+from autotune.export import export, read_source
+from autotune.export.write import write
 
 README = Path(__file__).parents[2] / "README.md"
+SNIPPETS = dict(
+    zip(
+        ("plain PyTorch", "timm", "transformers", "lightning"),
+        re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL),
+        strict=True,
+    )
+)
 
 
-def test_the_training_loop_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_a_snippet_of_the_readme_trains(name: str, tmp_path: Path) -> None:
+    if name in ("transformers", "lightning"):
+        pytest.importorskip(name)
     study = tmp_path / "studies" / "quickstart"
     study.mkdir(parents=True)
-    config = TrainConfig(micro_batch_size=4, grad_accum_steps=2, amp_dtype="bf16", memory_format="channels_last")
-    (study / "best.yaml").write_text(yaml.safe_dump({"config": config.to_dict()}))
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
-    before = [parameter.detach().clone() for parameter in model.parameters()]
-    names = {
-        "model": model,
-        "dataset": [(torch.randn(3, 8, 8), number % 2) for number in range(20)],
-        "loss_fn": lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
-    }
-    exec(compile(code, str(README), "exec"), names)
-    assert all(not torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+    config = TrainConfig(micro_batch_size=8, grad_accum_steps=2, amp_dtype="bf16", memory_format="channels_last")
+    (study / "best.yaml").write_text(yaml.safe_dump(DOCUMENT | {"config": config.to_dict()}))
+    if name in ("transformers", "lightning"):
+        source = read_source(study)
+        write(export(source, name), source, tmp_path)
+    (tmp_path / "snippet.py").write_text(SNIPPETS[name])
+    done = subprocess.run(
+        [sys.executable, "snippet.py"], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,144 @@
+"""Whether an exported script trains as fast as the study's own trials: both again and again, in fresh processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from autotune.config import TrainConfig
+from autotune.errors import SpecError
+from autotune.execution import LocalBackend, StartBackend
+from autotune.export import export, read_source
+from autotune.export.write import write
+from autotune.records import ExportVerification
+from autotune.search.budget import Clock
+from autotune.search.duel import DoesNotRun, Duel, Measure, Trials
+from autotune.search.ledger import read_origin
+from autotune.spec import parse_spec
+from autotune.stats import Comparison, Outcome
+from autotune.store import StudyFolder, read_resolved_spec
+
+RUNNABLE = ("torch",)
+"""Targets whose export trains by itself, ends with its throughput as JSON, and takes `--seconds` and `--seed`."""
+_RESERVE_S = 1.0
+_FEWEST_ROUNDS = 2
+_WORTH_A_LOOK = 0.97
+"""Of a trial's throughput: an export whose whole interval lies below it loses something."""
+
+
+def verify_export(
+    folder: StudyFolder,
+    target: str,
+    *,
+    budget_s: float,
+    began_s: float | None = None,
+    on_message: Callable[[str], None] = lambda _message: None,
+    start_backend: StartBackend = LocalBackend,
+    clock: Clock = time.monotonic,
+) -> ExportVerification:
+    """Alternate runs of the script that is exported to `target` and trials of the same configuration, until the answer
+    is clear or the budget is spent.
+
+    Raises SpecError for a target whose export is no script, or where the study has no result yet; WorkloadError,
+    StudyMismatch, EnvironmentFailure.
+    """
+    ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
+    document = folder.read_best()
+    if document is None:
+        raise SpecError(f"{folder.path} has no result yet; run its search again")
+    if target not in RUNNABLE:
+        raise SpecError(f"--export: only {', '.join(RUNNABLE)} runs by itself; what {target} is given is part of yours")
+    source = read_source(folder.path)
+    (script,) = write(export(source, target), source, None)
+    spec_json = read_resolved_spec(folder)
+    folder.open()
+    try:
+        origin = read_origin(folder)
+        backend = start_backend(spec_json, origin)
+        try:
+            facts = backend.facts(ends_s - clock())
+            trial = Trials(folder, backend, facts).of(TrainConfig.from_dict(document["config"]), "the configuration")
+            duel = Duel(script_run(script, origin), trial, clock=clock, ends_s=ends_s)
+            duel.run(parse_spec(spec_json, origin).training.seed, lambda: on_message(_standing(duel)))
+        finally:
+            backend.close()
+    finally:
+        folder.close()
+    return _verification(document["study"], document["measured"]["samples_per_s"], duel)
+
+
+def script_run(script: Path, folder: Path) -> Measure:
+    """Runs of `script`, whose last line is a JSON object with `samples_per_s`; modules in `folder` are importable."""
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+    def measure(seed: int, limit_s: float, deadline_s: float) -> float:
+        command = [sys.executable, str(script), "--seconds", f"{limit_s:.2f}", "--seed", str(seed)]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            output, errors = process.communicate(timeout=deadline_s)
+        except subprocess.TimeoutExpired:
+            raise DoesNotRun(f"{script} took longer than the {deadline_s:.0f} s that were left") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        return _read(script, process.returncode, output, errors)
+
+    return measure
+
+
+def _read(script: Path, code: int, output: str, errors: str) -> float:
+    if code:
+        last = (errors.strip().splitlines() or ["no message"])[-1]
+        raise DoesNotRun(f"{script} ended with exit code {code}: {last}")
+    try:
+        return float(json.loads(output.strip().splitlines()[-1])["samples_per_s"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        raise DoesNotRun(f"{script} does not end with its samples_per_s as JSON; export it again") from None
+
+
+def judge(comparison: Comparison | None, rounds: int) -> tuple[bool, str]:
+    """Whether the export trains as fast as the trials, and why."""
+    if comparison is None or rounds < _FEWEST_ROUNDS:
+        return False, "the budget was too short for two rounds; give a larger --budget"
+    interval = comparison.ratio.interval
+    if interval is not None and interval.high < _WORTH_A_LOOK:
+        return False, "it is slower than the trials that were measured"
+    if comparison.outcome is Outcome.AMBIGUOUS and (interval is None or interval.low < _WORTH_A_LOOK):
+        return False, "the rounds cannot tell whether it is as fast as the trials; give a larger --budget"
+    return True, "it trains as fast as the trials that were measured"
+
+
+def _verification(study: str, promised: float, duel: Duel) -> ExportVerification:
+    comparison, rate = duel.comparison(), duel.samples_per_s()
+    holds, reason = (False, duel.failure) if duel.failure else judge(comparison, duel.rounds)
+    interval = comparison.ratio.interval if comparison else None
+    return ExportVerification(
+        study=study,
+        holds=holds,
+        reason=reason,
+        promised_samples_per_s=promised,
+        samples_per_s=rate.value if rate else None,
+        ratio=comparison.ratio.value if comparison else None,
+        ratio_ci95=(interval.low, interval.high) if interval else None,
+        rounds=duel.rounds,
+    )
+
+
+def _standing(duel: Duel) -> str:
+    comparison = duel.comparison()
+    if comparison is None:
+        return ""
+    ends = comparison.ratio.interval
+    within = f" ({ends.low:.3f} to {ends.high:.3f})" if ends else ""
+    return f"round {duel.rounds}: {comparison.ratio.value:.3f} of a trial's throughput{within}"

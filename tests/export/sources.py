@@ -1,0 +1,52 @@
+"""Results to export, without a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.emitted import Emitted, Measured
+from autotune.export import Source
+from autotune.spec import parse_spec
+
+SPEC: dict[str, Any] = {
+    "name": "mine",
+    "model": {"timm": "resnet18", "args": {"num_classes": 4}},
+    "data": {"synthetic": {"image_size": 32, "samples": 64, "classes": 4}},
+    "training": {"optimizer": {"name": "adamw", "lr": 0.001}, "clip_grad_norm": 1.0},
+    "search": {"custom": {"rate": {"values": [0.0, 0.25], "arg": "model.args.drop_rate"}}},
+    "budget": "2m",
+}
+TUNED = TrainConfig(
+    micro_batch_size=8,
+    grad_accum_steps=2,
+    amp_dtype="bf16",
+    num_workers=2,
+    prefetch_factor=4,
+    memory_format="channels_last",
+    compile="default",
+    fused_optimizer=True,
+    activation_checkpointing=True,
+    num_threads=1,
+    custom=(("rate", 0.25),),
+)
+"""Every knob that a CPU has differs from PyTorch's default."""
+ON_CUDA = TUNED.replace(
+    amp_dtype="fp16", pin_memory=True, fp32_precision="tf32", num_threads=None, compile="max-autotune"
+)
+
+
+def source(
+    config: TrainConfig = TUNED, *, kind: str = "cpu", verdict: str = "stable", baseline: int = 16, **sections: Any
+) -> Source:
+    emitted = Emitted(
+        study="mine",
+        best=Measured(config=config, samples_per_s=208.0, samples_per_s_ci95=(190.0, 230.0)),
+        baseline=Measured(config=TrainConfig(micro_batch_size=baseline), samples_per_s=100.0, samples_per_s_ci95=None),
+        speedup=2.08,
+        speedup_ci95=(1.9, 2.3),
+        verdict=verdict,
+        environment={"device": "a device", "device_kind": kind, "torch": "2.15.0"},
+    )
+    return Source(emitted=emitted, spec=parse_spec(SPEC | sections, "."), folder=Path.cwd())
