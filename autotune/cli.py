@@ -247,10 +247,11 @@ def export(study: str, target: str, out: Path | None, as_json: bool) -> None:
     made = render(source, target)
     paths = write(made, source, out)
     if as_json:
-        _print_json({"target": target, "files": list(map(str, paths)), "notes": list(made.notes)})
+        said = {"about": list(made.about), "notes": list(made.notes)}
+        _print_json({"target": target, "files": list(map(str, paths)), **said})
         return
-    for note in made.notes:
-        _stderr().print(f"note: {note}", soft_wrap=True)
+    for line in (*made.about, *(f"note: {note}" for note in made.notes)):
+        click.echo(line, err=True)
     for path in paths:
         click.echo(path)
 

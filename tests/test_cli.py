@@ -646,6 +646,7 @@ def test_export_writes_into_the_study_and_says_what_is_left(
     assert done.out.strip() == str(path.relative_to(tmp_path))
     assert path.exists()
     assert "note: lightning does not set" in done.err
+    assert "Effective batch size" in done.err
 
 
 def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path) -> None:

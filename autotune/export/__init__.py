@@ -7,7 +7,7 @@ import pkgutil
 from pathlib import Path
 
 from autotune.emitted import read_emitted
-from autotune.export.notes import notes
+from autotune.export.notes import header, notes
 from autotune.export.target import Export, Source, Target
 from autotune.search.ledger import read_origin
 from autotune.spec import parse_spec
@@ -27,7 +27,8 @@ TARGETS: dict[str, Target] = _discover()
 def export(source: Source, to: str) -> Export:
     """Render `source` for the target named `to`. Raises SpecError where the target needs more than is known."""
     target = TARGETS[to]
-    return Export(target=to, files=target.render(source), notes=tuple(notes(source, target)))
+    about, left = tuple(header(source)), tuple(notes(source, target))
+    return Export(target=to, files=target.render(source), about=about, notes=left)
 
 
 def read_source(path_or_study: str | Path) -> Source:

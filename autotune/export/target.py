@@ -63,5 +63,7 @@ class Export:
 
     target: str
     files: Mapping[str, str]
+    about: tuple[str, ...]
+    """Study, figures, effective batch size and what it asks of the learning rate, a line each."""
     notes: tuple[str, ...]
     """What the target cannot express, and what its user should know, a sentence each."""

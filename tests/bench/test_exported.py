@@ -40,7 +40,7 @@ def verified(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Verify:
     def verify(factor: float, budget_s: float = 60.0) -> ExportVerification:
         result = bench.search(bench.backend(noise=0.002))
         text = SCRIPT % (factor * result.best["measured"]["samples_per_s"])
-        made = Export(target="torch", files={"train.py": text}, notes=())
+        made = Export(target="torch", files={"train.py": text}, about=(), notes=())
         monkeypatch.setattr(exported, "export", lambda _source, _target: made)
         backend = bench.backend(noise=0.002)
         return verify_export(bench.folder, "torch", budget_s=budget_s, start_backend=backend, clock=bench.clock)

@@ -163,13 +163,24 @@ def test_fabric_trains_two_steps() -> None:
 DEEPSPEED_KEYS = {
     *("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping", "torch_autocast")
 }
-"""Of deepspeed/runtime/constants.py in DeepSpeed 0.19.8, which imports no further without building its operators."""
+"""Of deepspeed/runtime/constants.py in DeepSpeed 0.19.8."""
 
 
 def test_deepspeeds_keys_are_its_own() -> None:
     values = json.loads(export(source(), "deepspeed").files["ds_config.json"])
     assert values.keys() <= DEEPSPEED_KEYS
     assert values["torch_autocast"].keys() <= {"enabled", "dtype", "lower_precision_safe_modules"}
+
+
+@pytest.mark.slow
+def test_deepspeeds_own_class_takes_them() -> None:
+    """Its package builds against an installed torch, so that no extra of ours brings it."""
+    deepspeed = pytest.importorskip("deepspeed.runtime.config", exc_type=ImportError)
+    taken = deepspeed.DeepSpeedConfig(json.loads(export(source(), "deepspeed").files["ds_config.json"]))
+    assert (taken.train_micro_batch_size_per_gpu, taken.gradient_accumulation_steps) == (8, 2)
+    assert taken.train_batch_size == 16
+    assert taken.torch_autocast_enabled
+    assert taken.torch_autocast_dtype == torch.bfloat16
 
 
 @pytest.mark.slow
