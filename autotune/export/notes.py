@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from autotune.config import KnobValue, TrainConfig
-from autotune.emitted import Emitted, Interval
+import json
+from collections.abc import Callable, Iterator
+
+from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
+from autotune.emitted import Interval
 from autotune.export.target import Source, Target
 
-_BY_HAND = {
-    "micro_batch_size": "DataLoader(batch_size={})",
-    "grad_accum_steps": "accumulate the gradients of {} micro-batches for each optimizer step",
-    "amp_dtype": "run the forward pass under torch.autocast with {}",
-    "pin_memory": "DataLoader(pin_memory={}), and copy batches with non_blocking=True",
-    "num_workers": "DataLoader(num_workers={}, persistent_workers=True)",
-    "prefetch_factor": "DataLoader(prefetch_factor={})",
-    "memory_format": "model.to(memory_format=torch.{}), and the images of every batch too",
-    "compile": "model.compile(), in mode {}",
-    "fp32_precision": "set torch.backends.cuda.matmul.fp32_precision and that of cudnn.conv to {}",
-    "fused_optimizer": "build the optimizer with fused={}",
-    "activation_checkpointing": "call model.set_grad_checkpointing() or gradient_checkpointing_enable() ({})",
-    "num_threads": "call torch.set_num_threads({}) before the first operator",
-}
-_ADAPTIVE = ("adam", "rmsprop", "adagrad", "adadelta", "adafactor")
+_STABLE = "stable"
+_UNTUNED = TrainConfig().to_dict()
 
 
-def header(source: Source) -> list[str]:
-    """For the top of a file: study, figures, effective batch; a line each."""
-    emitted = source.emitted
-    environment = emitted.environment
-    rate = f"{emitted.best.samples_per_s:,.0f} samples/s{_between(emitted.best.samples_per_s_ci95, '{:,.0f}')}"
-    gain = f"{emitted.speedup:.2f} times the baseline's{_between(emitted.speedup_ci95, '{:.2f}')}"
-    return [
-        f"Exported by autotune from study {emitted.study}; verdict: {emitted.verdict}.",
-        f"Measured: {rate}, {gain},",
-        f"on {environment.get('device', 'an unknown device')} with PyTorch {environment.get('torch', '?')}.",
-        _effective_batch(source),
-    ]
+def promise(source: Source) -> tuple[str, ...]:
+    """Study, figures, effective batch size: a sentence each."""
+    emitted, config = source.emitted, source.config
+    version = emitted.environment.get("autotune")
+    tool = f"autotune {version}" if version else "autotune"
+    gain = f"{emitted.speedup:.2f} times the baseline's {_rate(emitted.baseline.samples_per_s)}"
+    if config == emitted.baseline.config:
+        gain = "by the baseline itself: nothing was faster beyond doubt"
+    elif emitted.speedup_ci95:
+        gain += f" ({_between(emitted.speedup_ci95, '.2f')})"
+    measured = f"{_rate(emitted.best.samples_per_s)} samples/s"
+    if emitted.best.samples_per_s_ci95:
+        measured += f" (95 % interval {_between(emitted.best.samples_per_s_ci95, ',.4g')})"
+    device = emitted.environment.get("device", "an unknown device")
+    return (
+        f"Exported by {tool} from study {emitted.study}; verdict: {emitted.verdict}.",
+        f"Measured: {measured}, {gain}, on {device} with PyTorch {emitted.environment.get('torch', 'unknown')}.",
+        f"Effective batch size: {config.effective_batch_size}, that is {config.micro_batch_size} × "
+        f"{config.grad_accum_steps}, on one device; on several it grows with their number.",
+    )
 
 
-def notes(source: Source, target: Target) -> list[str]:
-    """What a user of the export has to know or to do."""
-    found = []
-    if source.emitted.verdict != "stable":
-        found.append("UNCONFIRMED: the search's budget ended before the checks did; search on before you rely on it.")
-    found += [
-        f"{target.name} does not set {knob}: {_by_hand(knob, value)}."
-        for knob, value in settings(source.config).items()
-        if knob not in target.expresses and value != _DEFAULTS.get(knob, _NO_DEFAULT)
-    ]
-    return [*found, *target.advice(source)]
+def notes(source: Source, target: Target) -> tuple[str, ...]:
+    """What to know or to do, the most important first."""
+    found = [_on_verdict(source), _on_learning_rate(source), *_left_over(source, target), *target.remarks(source)]
+    return tuple(note for note in found if note)
 
 
 def settings(config: TrainConfig) -> dict[str, KnobValue]:
@@ -55,44 +46,76 @@ def settings(config: TrainConfig) -> dict[str, KnobValue]:
     return {name: value for name, value in config.to_dict().items() if name != "custom"} | dict(config.custom)
 
 
-def comment(lines: list[str]) -> str:
-    """As comments of Python, shell and YAML."""
-    return "".join(f"# {line}\n" for line in lines)
+def _on_verdict(source: Source) -> str | None:
+    if source.emitted.verdict == _STABLE:
+        return None
+    return (
+        f"{source.emitted.verdict.upper()}: the budget ended before the checks of this configuration did. Run the same "
+        "search with a larger --budget before you rely on it."
+    )
 
 
-_NO_DEFAULT = object()
-_DEFAULTS: dict[str, object] = {**TrainConfig().to_dict(), "micro_batch_size": _NO_DEFAULT}
-
-
-def _by_hand(knob: str, value: KnobValue) -> str:
-    return _BY_HAND.get(knob, f"{knob} is your own; give your code {{}}").format(value)
-
-
-def _effective_batch(source: Source) -> str:
-    config, baseline = source.config, source.emitted.baseline.config
-    ours, theirs = config.effective_batch_size, baseline.effective_batch_size
-    size = f"Effective batch size {ours}: {config.micro_batch_size} × {config.grad_accum_steps} on each device"
+def _on_learning_rate(source: Source) -> str | None:
+    ours, theirs = source.config.effective_batch_size, source.emitted.baseline.config.effective_batch_size
     if ours == theirs:
-        return f"{size}, as before: the learning rate stays."
-    return f"{size}, instead of {theirs}: {_learning_rate(source, ours / theirs)}."
+        return None
+    factor = ours / theirs
+    given = f" The study trained with lr {source.spec.training.optimizer.lr:g} in both." if source.spec else ""
+    return (
+        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
+        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{given}"
+    )
 
 
-def _learning_rate(source: Source, factor: float) -> str:
-    linear, root = f"{factor:g} (linear rule)", f"{factor**0.5:.2g} (square root rule)"
-    if source.spec is None:
-        return f"scale the learning rate of SGD by {linear}, of Adam by {root}"
-    name = source.spec.training.optimizer.name.lower()
-    return f"scale the learning rate by {root if name.startswith(_ADAPTIVE) else linear}"
+def _left_over(source: Source, target: Target) -> Iterator[str]:
+    """A sentence on each knob that differs from PyTorch's default and is not in the files."""
+    exceptions, config = target.exceptions(source), source.config
+    for knob in KNOB_NAMES:
+        value = getattr(config, knob)
+        if knob in exceptions:
+            yield exceptions[knob]
+        elif knob not in target.expresses and value != _UNTUNED[knob]:
+            yield f"{target.name} does not set {knob}: {_BY_HAND[knob](value)}."
+    for knob, value in config.custom:
+        if knob not in target.customs(source):
+            yield f"{target.name} does not set {knob}: {_custom_by_hand(source, knob, value)}."
 
 
-def _between(interval: Interval | None, form: str) -> str:
-    return "" if interval is None else f" ({form.format(interval[0])} to {form.format(interval[1])})"
+def _custom_by_hand(source: Source, knob: str, value: KnobValue) -> str:
+    own = source.spec.search.custom.get(knob) if source.spec else None
+    place = f"{own.arg}, a knob of the study's own," if own else "a knob of the study's own, it"
+    return f"{place} is {json.dumps(value)}"
 
 
-def worth(emitted: Emitted) -> dict[str, object]:
-    """The figures, for targets that are plain data."""
-    return {
-        "samples_per_s": emitted.best.samples_per_s,
-        "speedup": emitted.speedup,
-        "verdict": emitted.verdict,
-    }
+_BY_HAND: dict[str, Callable[[KnobValue], str]] = {
+    "micro_batch_size": lambda value: f"DataLoader(batch_size={value})",
+    "grad_accum_steps": lambda value: f"step the optimizer once in {value} micro-batches, each loss divided by {value}",
+    "amp_dtype": lambda value: (
+        "run forward pass and loss inside torch.autocast(device, torch."
+        + ("float16), and backward on what a torch.amp.GradScaler has scaled" if value == "fp16" else "bfloat16)")
+    ),
+    "pin_memory": lambda _value: "DataLoader(pin_memory=True), and copy batches with non_blocking=True",
+    "num_workers": lambda value: f"DataLoader(num_workers={value}, persistent_workers=True)",
+    "prefetch_factor": lambda value: f"DataLoader(prefetch_factor={value})",
+    "memory_format": lambda value: (
+        f"model.to(memory_format=torch.{value}), and images.contiguous(memory_format=torch.{value}) of every batch"
+    ),
+    "compile": lambda value: f"model.compile({'' if value == 'default' else f'mode={json.dumps(value)}'})",
+    "fp32_precision": lambda value: (
+        f"set fp32_precision of torch.backends.cuda.matmul and of torch.backends.cudnn.conv to {json.dumps(value)}"
+    ),
+    "fused_optimizer": lambda _value: "build the optimizer with fused=True",
+    "activation_checkpointing": lambda _value: (
+        "call model.set_grad_checkpointing() (timm) or model.gradient_checkpointing_enable() (transformers)"
+    ),
+    "num_threads": lambda value: f"call torch.set_num_threads({value}) before the first operator",
+}
+"""How to do in plain PyTorch what a target does not."""
+
+
+def _rate(samples_per_s: float) -> str:
+    return f"{samples_per_s:,.0f}" if samples_per_s >= 100 else f"{samples_per_s:.3g}"
+
+
+def _between(interval: Interval, form: str) -> str:
+    return f"{interval[0]:{form}} to {interval[1]:{form}}"

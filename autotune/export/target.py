@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from autotune.config import TrainConfig
@@ -12,35 +12,54 @@ from autotune.errors import SpecError
 from autotune.spec import Spec
 
 
-def _no_advice(_source: Source) -> Sequence[str]:
-    return ()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A study's result, with what the study folder says about the workload."""
+    """A study's result, with what its folder says about the workload."""
 
     emitted: Emitted
     spec: Spec | None = None
-    """None for a result without its study folder."""
+    """As the trials of this configuration had it, the values of custom knobs at their arguments; None for a lone
+    `best.yaml`."""
     folder: Path | None = None
     """The spec's own, from which its factories are imported."""
     data_folder: str | None = None
-    """Where the study's image files lie; None where it had none."""
+    """Where the study's image files lie; None where it had none, or where that is unknown."""
 
     @property
     def config(self) -> TrainConfig:
         return self.emitted.config
 
     @property
+    def device_kind(self) -> str:
+        """Type of the device that was measured, as torch calls it."""
+        return str(self.emitted.environment.get("device_kind", "cpu"))
+
+    @property
     def on_cpu(self) -> bool:
-        return str(self.emitted.environment.get("device_kind", "cpu")) == "cpu"
+        return self.device_kind == "cpu"
+
+    @property
+    def torch_release(self) -> tuple[int, int] | None:
+        """Of the PyTorch that was measured, (major, minor); None where it is not known."""
+        version = str(self.emitted.environment.get("torch", "")).split(".")
+        return (int(version[0]), int(version[1])) if len(version) > 1 and all(map(str.isdigit, version[:2])) else None
 
     def require_spec(self, target: str) -> Spec:
         """Raises SpecError where only a lone `best.yaml` is known."""
         if self.spec is None:
-            raise SpecError(f"--to {target} needs model and data of the study; give its folder, not best.yaml alone")
+            raise SpecError(
+                f"--to {target} needs the study's model and data, which best.yaml does not name; give the study's "
+                "folder, spec.yaml included, instead of a copy of its best.yaml"
+            )
         return self.spec
+
+
+def _nothing(_source: Source) -> dict[str, str]:
+    return {}
+
+
+def _none(_source: Source) -> tuple[str, ...]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +71,24 @@ class Target:
     render: Callable[[Source], Mapping[str, str]]
     """File name → text. May raise SpecError."""
     expresses: frozenset[str]
-    """Knobs that the files set; of all others the notes speak, where they differ from PyTorch's default."""
-    advice: Callable[[Source], Sequence[str]] = field(default=_no_advice)
-    """Further notes, a sentence each."""
+    """Built-in knobs that the files set. Of the others the notes speak where they differ from PyTorch's default."""
+    exceptions: Callable[[Source], Mapping[str, str]] = _nothing
+    """Knob → a sentence that names it, in place of "does not set": values that the target cannot express although it
+    has the knob, and knobs that it sets by itself."""
+    customs: Callable[[Source], Collection[str]] = _none
+    """Names of the spec's own knobs that the files set."""
+    remarks: Callable[[Source], Sequence[str]] = _none
+    """What else a user of the files should know, a sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What was written for one target."""
+    """What one target makes of a result."""
 
     target: str
     files: Mapping[str, str]
+    """File name → text, the most important first."""
     about: tuple[str, ...]
-    """Study, figures, effective batch size and what it asks of the learning rate, a line each."""
+    """Where the settings come from and what they were measured to be worth, a sentence each."""
     notes: tuple[str, ...]
-    """What the target cannot express, and what its user should know, a sentence each."""
+    """What to know or to do before relying on the files, a sentence each."""

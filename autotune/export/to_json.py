@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 
-from autotune.config import KNOB_NAMES
-from autotune.export.notes import header, settings, worth
+from autotune.export.document import ALL_KNOBS, document, every_custom
 from autotune.export.target import Source, Target
 
 
 def _render(source: Source) -> dict[str, str]:
-    values = {**settings(source.config), "effective_batch_size": source.config.effective_batch_size}
-    document = {"config": values, "measured": worth(source.emitted), "about": header(source)}
-    return {"autotune.json": json.dumps(document, indent=2) + "\n"}
+    return {"autotune.json": json.dumps(document(source), indent=2, ensure_ascii=False) + "\n"}
 
 
-TARGET = Target(name="json", render=_render, expresses=frozenset({*KNOB_NAMES, "custom"}))
+TARGET = Target(name="json", render=_render, expresses=ALL_KNOBS, customs=every_custom)

@@ -1,232 +1,96 @@
-"""`torch`: a training script for this model and data with these settings, that needs PyTorch and timm, not autotune.
+"""`torch`: a training script for this model and this data with these settings. It needs no autotune.
 
-It holds no branch that the settings do not take: it reads as if written by hand for them.
+It holds no branch that the settings do not take, and reads as if written by hand for them. What it does, and in which
+order, is what a trial does: it is as fast.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Iterable
 
-from autotune.config import KNOB_NAMES, TrainConfig
-from autotune.errors import SpecError
-from autotune.export.python import docstring
+from autotune.export.document import ALL_KNOBS, every_custom
+from autotune.export.script.data import data_piece
+from autotune.export.script.model import model_piece
+from autotune.export.script.piece import Own
+from autotune.export.script.run import constants, loader_piece, main_piece, options_piece, timed_piece
+from autotune.export.script.step import step_piece
 from autotune.export.target import Source, Target
-from autotune.export.torch_data import data_source
-from autotune.spec import Spec, with_arguments
+from autotune.export.text import docstring, introduction, literal
 
-_OPTIMIZERS = [
-    "ASGD",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Muon",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "SGD",
-    "SparseAdam",
-]
-"""Classes of torch.optim, by which the spec's names are read in any case."""
-_DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
+_USAGE = "Prints at its end, as JSON, the throughput of the steps after the warm-up."
 
 
 def _render(source: Source) -> dict[str, str]:
-    config = source.config
-    spec = with_arguments(source.require_spec("torch"), dict(config.custom))
-    data = data_source(spec, source)
-    imports = {"import argparse", "import itertools", "import json", "import time", "import torch"} | data.imports
-    imports |= {"from torch.utils.data import DataLoader"}
-    factories = [name for name in (spec.model.factory, spec.training.loss) if name and ":" in name]
-    imports |= {_import_of(name) for name in factories}
-    if spec.model.timm is not None:
-        imports.add("import timm")
-    if spec.training.loss == "cross_entropy":
-        imports.add("from torch.nn import functional")
-    parts = [
-        docstring(f"Trains {spec.model.timm or spec.model.factory} with the settings of a study.", source, TARGET),
-        _import_block(imports, source if factories or data.needs_folder else None),
-        _constants(config, source),
-        data.code,
-        _model(spec, config, data.classes),
-        _loss(spec),
-        _batches(config),
-        _train(spec, config),
-        _main(spec, config, data.default_folder, on_cpu=source.on_cpu),
+    spec = source.require_spec("torch")
+    data = data_piece(spec, source)
+    pieces = [
+        main_piece(spec, source, data),
+        options_piece(spec, data),
+        data,
+        loader_piece(source, data),
+        model_piece(spec, source),
+        step_piece(spec, source, data),
+        timed_piece(source),
     ]
-    head, body = parts[:3], [part for part in parts[3:] if part]
-    return {"train.py": "\n\n".join(part.strip("\n") for part in head) + "\n\n\n" + "\n\n\n".join(body) + "\n"}
+    imports = {statement for piece in pieces for statement in piece.imports}
+    title = f"Trains {spec.model.timm or spec.model.factory} with the settings that autotune found for it."
+    top = "#!/usr/bin/env python3\n" + docstring(title, introduction(source, TARGET, _USAGE))
+    own = [piece.own for piece in pieces if piece.own is not None]
+    parts = [_imports(imports, own, source), constants(source)]
+    code = "\n\n\n".join([*(piece.code for piece in pieces), _MAIN])
+    return {"train.py": "\n".join([top, *(f"{part}\n" for part in parts), f"\n{code}\n"])}
 
 
-def _import_of(name: str) -> str:
-    module, _, path = name.partition(":")
-    return f"import {module}" if "." in path else f"from {module} import {path}"
+_MAIN = 'if __name__ == "__main__":\n    main()'
 
 
-def _name_of(name: str) -> str:
-    module, _, path = name.partition(":")
-    return f"{module}.{path}" if "." in path else path
+def _imports(statements: Iterable[str], own: list[Own], source: Source) -> str:
+    """In three groups, the last of the user's own modules, found where the study found them."""
+    groups: list[list[str]] = [[], []]
+    for statement in sorted(_merged(statements), key=_order):
+        groups[_package(statement) not in sys.stdlib_module_names].append(statement)
+    text = "\n\n".join("\n".join(group) for group in groups)
+    if not own:
+        return text
+    found = [f"sys.path.insert(0, {literal(str(source.folder))})"] if source.folder else []
+    statements = sorted({f"{each.statement}  # noqa: E402" if found else each.statement for each in own})
+    text = f"import sys\n{text}" if found else text
+    return "\n\n".join([_with_sys_in_place(text), *found, "\n".join(statements)])
 
 
-def _import_block(imports: set[str], with_folder: Source | None) -> str:
-    plain = sorted(line for line in imports if line.startswith("import "))
-    standard = [line for line in plain if line.split()[1] in sys.stdlib_module_names]
-    others = sorted(imports - set(standard), key=lambda line: line.split()[1])
-    lines = [*standard, "", *others]
-    if with_folder is None:
-        return "\n".join(lines)
-    own = f"sys.path.insert(0, {str(with_folder.folder)!r})  # where the model, data or loss of your own lie"
-    return "\n".join(["import sys", "", own, "", *lines])
+def _merged(statements: Iterable[str]) -> list[str]:
+    """One statement for all names from one module."""
+    whole = {statement for statement in statements if statement.startswith("import")}
+    names: dict[str, set[str]] = {}
+    for statement in set(statements) - whole:
+        head, _, given = statement.partition(" import ")
+        names.setdefault(head, set()).update(given.split(", "))
+    return [*whole, *(f"{head} import {', '.join(sorted(given))}" for head, given in names.items())]
 
 
-def _constants(config: TrainConfig, source: Source) -> str:
-    kind = str(source.emitted.environment.get("device_kind", "cpu"))
-    lines = [f'DEVICE = torch.device("{kind}")', f"MICRO_BATCH_SIZE = {config.micro_batch_size}"]
-    if config.grad_accum_steps > 1:
-        lines.append(f"GRAD_ACCUM_STEPS = {config.grad_accum_steps}")
-    lines.append("WARM_UP_STEPS = 3")
-    return "\n".join(lines)
+def _with_sys_in_place(text: str) -> str:
+    first, _, rest = text.partition("\n\n")
+    return "\n\n".join(["\n".join(sorted(first.splitlines(), key=_order)), rest])
 
 
-def _model(spec: Spec, config: TrainConfig, classes: str | None) -> str:
-    if spec.model.timm is not None:
-        arguments = {"pretrained": False, **spec.model.args}
-        silent = classes is not None and "num_classes" not in arguments
-        own = [*([f"num_classes={classes}"] if silent else []), *_arguments(arguments)]
-        built = f"timm.create_model({', '.join([repr(spec.model.timm), *own])})"
-    else:
-        built = f"{_name_of(str(spec.model.factory))}({', '.join(_arguments(spec.model.args))})"
-    lines = [f"    model = {built}.to(DEVICE)"]
-    if config.memory_format == "channels_last":
-        lines.append("    model = model.to(memory_format=torch.channels_last)")
-    if config.activation_checkpointing:
-        lines += [
-            '    if hasattr(model, "set_grad_checkpointing"):',
-            "        model.set_grad_checkpointing()",
-            "    else:",
-            "        model.gradient_checkpointing_enable()",
-        ]
-    if config.compile != "none":
-        lines.append(f"    model.compile({'' if config.compile == 'default' else f'mode={config.compile!r}'})")
-    return "def build_model(dataset):\n" + "\n".join(lines) + "\n    return model"
+def _package(statement: str) -> str:
+    return statement.split()[1].partition(".")[0]
 
 
-def _loss(spec: Spec) -> str:
-    if spec.training.loss != "cross_entropy":
-        return ""
-    return """def loss_of(model, batch):
-    inputs, targets = batch
-    return functional.cross_entropy(model(inputs), targets)"""
+def _order(statement: str) -> tuple[bool, str]:
+    """As isort has it: whole modules first, then names from modules."""
+    return statement.startswith("from"), statement.split()[1].lower()
 
 
-def _batches(config: TrainConfig) -> str:
-    copied = ", non_blocking=True" if config.pin_memory else ""
-    lines = [f"        batch = [part.to(DEVICE{copied}) for part in batch]"]
-    if config.memory_format == "channels_last":
-        lines.append("        batch[0] = batch[0].contiguous(memory_format=torch.channels_last)")
-    loader = {"batch_size": "MICRO_BATCH_SIZE", "shuffle": "True", "drop_last": "True"}
-    loader["num_workers"] = repr(config.num_workers)
-    if config.num_workers:
-        loader["persistent_workers"] = "True"
-        if config.prefetch_factor is not None:
-            loader["prefetch_factor"] = repr(config.prefetch_factor)
-    if config.pin_memory:
-        loader["pin_memory"] = "True"
-    arguments = "".join(f"        {name}={value},\n" for name, value in loader.items())
-    return f"""def batches(dataset, seed):
-    \"\"\"Epoch after epoch, on the device. A shorter last batch is left out.\"\"\"
-    generator = torch.Generator().manual_seed(seed)
-    loader = DataLoader(
-        dataset,
-        generator=generator,
-{arguments}    )
-    for batch in itertools.chain.from_iterable(itertools.repeat(loader)):
-""" + "\n".join([*lines, "        yield batch"])
-
-
-def _train(spec: Spec, config: TrainConfig) -> str:
-    scaled, accumulates = config.amp_dtype == "fp16", config.grad_accum_steps > 1
-    loss = "loss_of" if spec.training.loss == "cross_entropy" else _name_of(spec.training.loss)
-    body = ["batch = next(data)", f"loss = {loss}(model, batch)"]
-    if config.amp_dtype != "none":
-        autocast = f"with torch.autocast(DEVICE.type, dtype={_DTYPES[config.amp_dtype]}):"
-        body = ["batch = next(data)", autocast, f"    loss = {loss}(model, batch)"]
-    share = "loss / GRAD_ACCUM_STEPS" if accumulates else "loss"
-    body.append(
-        f"scaler.scale({share}).backward()" if scaled else f"({share}).backward()" if accumulates else "loss.backward()"
-    )
-    if accumulates:
-        body = ["for _ in range(GRAD_ACCUM_STEPS):", *(f"    {line}" for line in body)]
-    update = []
-    if spec.training.clip_grad_norm is not None:
-        update += ["scaler.unscale_(optimizer)"] if scaled else []
-        update.append(f"torch.nn.utils.clip_grad_norm_(model.parameters(), {spec.training.clip_grad_norm!r})")
-    update += ["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"]
-    # Cleared before the forward pass, not after the update: see TrainStep.
-    lines = ["optimizer.zero_grad(set_to_none=True)", *body, *update, "return loss.detach()"]
-    names = "model, optimizer, scaler, data" if scaled else "model, optimizer, data"
-    return f"def train_step({names}):\n" + "\n".join(f"    {line}" for line in lines)
-
-
-def _main(spec: Spec, config: TrainConfig, folder: str | None, *, on_cpu: bool) -> str:
-    scaled = config.amp_dtype == "fp16"
-    optimizer = next((each for each in _OPTIMIZERS if each.lower() == spec.training.optimizer.name.lower()), None)
-    if optimizer is None:
-        raise SpecError(f"--to torch knows no torch.optim class '{spec.training.optimizer.name}'")
-    arguments = [*_arguments(spec.training.optimizer.args), *(["fused=True"] if config.fused_optimizer else [])]
-    names = "model, optimizer, scaler, data" if scaled else "model, optimizer, data"
-    process = []
-    if config.num_threads is not None:
-        process.append(f"    torch.set_num_threads({config.num_threads})\n")
-    if config.fp32_precision is not None:
-        process.append(f"    torch.backends.cuda.matmul.fp32_precision = {config.fp32_precision!r}\n")
-        process.append(f"    torch.backends.cudnn.conv.fp32_precision = {config.fp32_precision!r}\n")
-    data_option, dataset = "", "build_dataset()"
-    if folder != "":
-        given = "required=True" if folder is None else f"default={folder!r}"
-        data_option, dataset = f'    parser.add_argument("--data", {given})\n', "build_dataset(options.data)"
-    samples = "MICRO_BATCH_SIZE * GRAD_ACCUM_STEPS" if config.grad_accum_steps > 1 else "MICRO_BATCH_SIZE"
-    synchronise = "" if on_cpu else "    torch.accelerator.synchronize()\n"
-    scaler = "    scaler = torch.amp.GradScaler(DEVICE.type)\n" if scaled else ""
-    return f"""def main():
-    parser = argparse.ArgumentParser()
-{data_option}    parser.add_argument("--steps", type=int, help="after the warm-up; silent: by --seconds")
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-{"".join(process)}    torch.manual_seed(options.seed)
-    dataset = {dataset}
-    model = build_model(dataset).train()
-    optimizer = torch.optim.{optimizer}(model.parameters(), {", ".join(arguments)})
-{scaler}    data = batches(dataset, options.seed)
-    for _ in range(WARM_UP_STEPS):
-        loss = train_step({names})
-{synchronise}    began, steps = time.perf_counter(), 0
-    while steps < options.steps if options.steps else time.perf_counter() - began < options.seconds:
-        loss = train_step({names})
-        steps += 1
-{synchronise}    seconds = time.perf_counter() - began
-    samples_per_s = steps * {samples} / seconds
-    print(json.dumps({{"samples_per_s": samples_per_s, "steps": steps, "loss": loss.item()}}))
-
-
-if __name__ == "__main__":
-    main()"""
-
-
-def _arguments(values: dict[str, Any]) -> list[str]:
-    return [f"{name}={value!r}" for name, value in values.items()]
-
-
-def _advice(source: Source) -> list[str]:
+def _remarks(source: Source) -> list[str]:
+    spec = source.spec
+    if spec is None:
+        return []
     found = []
-    if source.spec is not None and source.spec.training.loss != "cross_entropy" and source.config.grad_accum_steps > 1:
-        found.append("micro-batches weigh the same here; a loss that returns (sum, count) needs autotune.load.")
+    if spec.data.image_folder is not None:
+        found.append("An image that cannot be decoded ends this script; the trials passed over it.")
     return found
 
 
-TARGET = Target(name="torch", render=_render, expresses=frozenset({*KNOB_NAMES, "custom"}), advice=_advice)
+TARGET = Target(name="torch", render=_render, expresses=ALL_KNOBS, customs=every_custom, remarks=_remarks)

@@ -1,27 +1,29 @@
-"""`transformers`: a module that makes `TrainingArguments`. Names as of transformers 5."""
+"""`transformers`: a module that makes `TrainingArguments`. Names as of transformers 5.23."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from autotune.export.python import docstring, keywords
 from autotune.export.target import Source, Target
+from autotune.export.text import LOADER_KNOBS, docstring, introduction, mapping
+
+_USAGE = "Usage: Trainer(model, args=training_arguments('runs', num_train_epochs=3), train_dataset=…)."
+_ADAMW = {"lr": "learning_rate", "weight_decay": "weight_decay", "eps": "adam_epsilon"}
+"""Argument of torch's AdamW → of TrainingArguments."""
 
 
 def _render(source: Source) -> dict[str, str]:
-    text = docstring("Hugging Face Trainer arguments.", source, TARGET)
-    text += f"""
+    title = "TrainingArguments with the settings of a study."
+    text = f"""{docstring(title, introduction(source, TARGET, _USAGE))}
 from typing import Any
 
 from transformers import TrainingArguments
 
-SETTINGS: dict[str, Any] = dict(
-{keywords(_settings(source))})
+{mapping("SETTINGS", _settings(source))}
 
-
-def training_arguments(output_dir: str, **others: Any) -> TrainingArguments:
-    \"\"\"The settings above with your own, such as learning_rate; yours win.\"\"\"
-    return TrainingArguments(output_dir=output_dir, **{{**SETTINGS, **others}})
+def training_arguments(output_dir: str, **overrides: Any) -> TrainingArguments:
+    \"\"\"The settings above, and what you give beside them, such as the learning rate; yours win.\"\"\"
+    return TrainingArguments(output_dir=output_dir, **(SETTINGS | overrides))
 """
     return {"training_arguments.py": text}
 
@@ -33,6 +35,22 @@ def _settings(source: Source) -> dict[str, Any]:
         "gradient_accumulation_steps": config.grad_accum_steps,
         "bf16": config.amp_dtype == "bf16",
         "fp16": config.amp_dtype == "fp16",
+        **_loading(source),
+    }
+    if source.on_cpu:
+        values["use_cpu"] = True
+    if config.fp32_precision is not None:
+        values["tf32"] = config.fp32_precision == "tf32"
+    if config.compile != "none":
+        values |= {"torch_compile": True, "torch_compile_mode": config.compile}
+    if config.activation_checkpointing:
+        values["activation_checkpointing"] = True
+    return values | _optimization(source)
+
+
+def _loading(source: Source) -> dict[str, Any]:
+    config = source.config
+    values: dict[str, Any] = {
         "dataloader_num_workers": config.num_workers,
         "dataloader_pin_memory": config.pin_memory,
         "dataloader_drop_last": True,
@@ -41,48 +59,69 @@ def _settings(source: Source) -> dict[str, Any]:
         values["dataloader_persistent_workers"] = True
         if config.prefetch_factor is not None:
             values["dataloader_prefetch_factor"] = config.prefetch_factor
-    if config.fp32_precision is not None:
-        values["tf32"] = config.fp32_precision == "tf32"
-    if config.compile != "none":
-        values |= {"torch_compile": True, "torch_compile_mode": config.compile}
-    if config.activation_checkpointing:
-        values["activation_checkpointing"] = True
-    if _sets_fused(source):
-        values["optim"] = "adamw_torch_fused" if config.fused_optimizer else "adamw_torch"
-    clip = source.spec.training.clip_grad_norm if source.spec else None
-    if source.spec is not None:
-        values["max_grad_norm"] = clip or 0.0
-    return values | ({"use_cpu": True} if source.on_cpu else {})
+    if config.pin_memory:
+        values["accelerator_config"] = {"non_blocking": True}
+    return values
 
 
-def _sets_fused(source: Source) -> bool:
+def _optimization(source: Source) -> dict[str, Any]:
+    """What the study says about it; the Trainer clips at 1.0 where it is told nothing."""
+    if source.spec is None:
+        return {}
+    values: dict[str, Any] = {"max_grad_norm": source.spec.training.clip_grad_norm or 0.0}
+    if not _uses_adamw(source):
+        return values
+    given = source.spec.training.optimizer.args
+    values["optim"] = "adamw_torch_fused" if source.config.fused_optimizer else "adamw_torch"
+    # A silent weight decay is torch's own 0.01; the Trainer's is 0.
+    values |= {_ADAMW[name]: value for name, value in ({"weight_decay": 0.01} | given).items() if name in _ADAMW}
+    if "betas" in given:
+        values["adam_beta1"], values["adam_beta2"] = given["betas"]
+    return values
+
+
+def _uses_adamw(source: Source) -> bool:
     return source.spec is not None and source.spec.training.optimizer.name.lower() == "adamw"
 
 
-def _advice(source: Source) -> list[str]:
-    found = []
-    if not _sets_fused(source):
-        fused = source.config.fused_optimizer
-        found.append(f"the Trainer builds an AdamW of its own; give it yours with optimizers=(…), fused={fused}.")
+def _exceptions(source: Source) -> dict[str, str]:
+    config, found = source.config, {}
+    if config.fused_optimizer and not _uses_adamw(source):
+        found["fused_optimizer"] = (
+            "TrainingArguments has fused_optimizer for AdamW only: build yours with fused=True and give it to the "
+            "Trainer, optimizers=(optimizer, None)."
+        )
+    compiles = config.compile != "none" and source.device_kind == "cuda"
+    if compiles and config.fp32_precision is None and config.amp_dtype != "fp16":
+        found["fp32_precision"] = (
+            "The Trainer turns TF32 on for matrix products when it compiles; the trials ran without. tf32=False would "
+            "turn it off for convolutions too, where PyTorch has it on (fp32_precision)."
+        )
+    return found
+
+
+def _remarks(source: Source) -> list[str]:
+    found = ["The Trainer has a linear schedule for the learning rate, unless you give another."]
+    if source.spec is None:
+        return ["The Trainer clips gradients at a norm of 1.0, unless max_grad_norm says otherwise.", *found]
+    if not _uses_adamw(source) and not source.config.fused_optimizer:
+        name = source.spec.training.optimizer.name
+        found.append(f"The study trained with {name}, the Trainer makes AdamW: give it optimizers=(optimizer, None).")
     return found
 
 
 TARGET = Target(
     name="transformers",
     render=_render,
-    expresses=frozenset(
-        {
-            "micro_batch_size",
-            "grad_accum_steps",
-            "amp_dtype",
-            "num_workers",
-            "pin_memory",
-            "prefetch_factor",
-            "fp32_precision",
-            "compile",
-            "activation_checkpointing",
-            "fused_optimizer",
-        }
-    ),
-    advice=_advice,
+    expresses=LOADER_KNOBS
+    | {
+        "grad_accum_steps",
+        "amp_dtype",
+        "compile",
+        "fp32_precision",
+        "fused_optimizer",
+        "activation_checkpointing",
+    },
+    exceptions=_exceptions,
+    remarks=_remarks,
 )

@@ -1,17 +1,15 @@
-"""`yaml`: every setting by its name, for training scripts that read their own configuration."""
+"""`yaml`: every setting by its name, for training code that reads its own configuration."""
 
 from __future__ import annotations
 
-from autotune.config import KNOB_NAMES
-from autotune.export.notes import comment, header, notes, settings, worth
+from autotune.export.document import ALL_KNOBS, document, every_custom
 from autotune.export.target import Source, Target
+from autotune.export.text import comment, introduction
 from autotune.spec import dump_yaml
 
 
 def _render(source: Source) -> dict[str, str]:
-    values = {**settings(source.config), "effective_batch_size": source.config.effective_batch_size}
-    document = dump_yaml({"config": values, "measured": worth(source.emitted)})
-    return {"autotune.yaml": comment([*header(source), *notes(source, TARGET)]) + document}
+    return {"autotune.yaml": comment(introduction(source, TARGET)) + dump_yaml(document(source))}
 
 
-TARGET = Target(name="yaml", render=_render, expresses=frozenset({*KNOB_NAMES, "custom"}))
+TARGET = Target(name="yaml", render=_render, expresses=ALL_KNOBS, customs=every_custom)

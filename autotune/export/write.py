@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
+from autotune.errors import SpecError
+from autotune.export.source import study_around
 from autotune.export.target import Export, Source
 from autotune.store import speaking_of, write_atomically
 
 _EXPORTS = "exports"
+_EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
-def write(made: Export, source: Source, out: Path | None) -> list[Path]:
-    """Write the files of `made` into `out`, silent: into `exports/` of the study's folder, or into the current folder
-    for a result without one. Returns their paths. Raises EnvironmentFailure where they cannot be written."""
-    path = source.emitted.path
-    usual = path.parent / _EXPORTS if path is not None and source.spec is not None else Path()
-    folder = usual if out is None else out
-    written = []
+def write(made: Export, source: Source, out: Path | None = None) -> list[Path]:
+    """Write the files of `made` into the folder `out`; silent: into `exports/` of the study's folder, or into the
+    current folder for a result outside of one. Returns their paths.
+
+    Only in a study's own `exports/` is a file replaced that says something else. Raises SpecError where that would
+    have to happen elsewhere, EnvironmentFailure where files cannot be written.
+    """
+    study = study_around(source.emitted)
+    own = study.path / _EXPORTS if study is not None else None
+    folder = out or own or Path()
     with speaking_of(folder):
+        if folder != own:
+            _refuse_to_replace(folder, made)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in made.files.items():
-            write_atomically(folder / name, text)
-            written.append(folder / name)
-    return written
+        return [_write(folder / name, text) for name, text in made.files.items()]
+
+
+def _write(path: Path, text: str) -> Path:
+    write_atomically(path, text)
+    if text.startswith("#!"):
+        path.chmod(path.stat().st_mode | _EXECUTABLE)
+    return path
+
+
+def _refuse_to_replace(folder: Path, made: Export) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise SpecError(f"--out: {folder} is a file; give a folder")
+    for name, text in made.files.items():
+        path = folder / name
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+            raise SpecError(f"{path} exists already and says something else; give another folder with --out")

@@ -1,0 +1,1 @@
+"""Pieces of the training script that `to_torch` writes; none holds a branch that the settings do not take."""

@@ -1,0 +1,52 @@
+"""What the parts of a script have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from textwrap import indent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Definitions, and what they import."""
+
+    code: str = ""
+    """Functions and classes at the top level, two blank lines between them."""
+    imports: frozenset[str] = frozenset()
+    """Whole statements, of installed packages and the standard library."""
+    own: Own | None = None
+    """What the code calls of the user's own."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """A callable of the user's own that a spec names as `package.module:path.to.it`."""
+
+    named: str
+    role: str
+    """The name that it gets in the script, where several may be called `build`."""
+
+    @property
+    def statement(self) -> str:
+        """That imports it."""
+        module, _, path = self.named.partition(":")
+        return f"from {module} import {path.partition('.')[0]} as {self.role}"
+
+    @property
+    def expression(self) -> str:
+        """By which the script calls it."""
+        _, _, inside = self.named.partition(":")[2].partition(".")
+        return f"{self.role}.{inside}" if inside else self.role
+
+
+def function(head: str, docstring: str | None, body: Iterable[str | None]) -> str:
+    """`def head:` with a docstring, where there is one, and the lines of `body` that are not None."""
+    lines = [f'"""{docstring}"""'] if docstring else []
+    lines += [line for line in body if line is not None]
+    return f"def {head}:\n" + indent("\n".join(lines), "    ")
+
+
+def block(head: str, body: Iterable[str]) -> str:
+    """A compound statement: `head:` and the lines of `body` under it."""
+    return f"{head}:\n" + indent("\n".join(body), "    ")

@@ -1,0 +1,58 @@
+"""Reads what an export is made from: a result, and beside it the spec and the records of its study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autotune.emitted import Emitted, read_emitted
+from autotune.errors import SpecError
+from autotune.export.target import Source
+from autotune.spec import Spec, parse_spec, with_arguments
+from autotune.store import StudyFolder, read_resolved_spec
+
+
+def read_source(path_or_study: str | Path) -> Source:
+    """The result in a study's folder, of a study under `studies/` by its name, or in a `best.yaml`.
+
+    Of a `best.yaml` outside of a study nothing else is known. Raises SpecError where there is no result, or where it
+    does not go with the study around it, and EnvironmentFailure for damaged files of the study.
+    """
+    emitted = read_emitted(path_or_study)
+    folder = study_around(emitted)
+    if folder is None:
+        return Source(emitted=emitted)
+    values = read_resolved_spec(folder)
+    spec = _tuned(parse_spec(values, folder.path), emitted)
+    origin = _origin(folder) if _has_factories(spec) else None
+    return Source(emitted=emitted, spec=spec, folder=origin, data_folder=_data_folder(folder))
+
+
+def study_around(emitted: Emitted) -> StudyFolder | None:
+    """The study that this file is the result of; None for a copy that lies elsewhere."""
+    folder = StudyFolder(emitted.path.parent) if emitted.path else None
+    return folder if folder is not None and emitted.path == folder.best and folder.spec.exists() else None
+
+
+def _tuned(spec: Spec, emitted: Emitted) -> Spec:
+    values = dict(emitted.config.custom)
+    unknown = sorted(values.keys() - spec.search.custom.keys())
+    if unknown:
+        raise SpecError(f"{emitted.path}: the spec beside it has no knob {unknown[0]}; run the study's search again")
+    return with_arguments(spec, values)
+
+
+def _has_factories(spec: Spec) -> bool:
+    return any(name and ":" in name for name in (spec.model.factory, spec.data.factory, spec.training.loss))
+
+
+def _origin(folder: StudyFolder) -> Path | None:
+    if not folder.exists():
+        return None
+    from autotune.search.ledger import read_origin  # with Optuna, a second that most exports do not need
+
+    return read_origin(folder)
+
+
+def _data_folder(folder: StudyFolder) -> str | None:
+    records = folder.read_trials()
+    return records[-1].environment.workload.data_folder if records else None

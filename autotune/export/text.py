@@ -1,0 +1,98 @@
+"""Pieces of text that several targets share: comments, Python literals and calls, arguments of a DataLoader."""
+
+from __future__ import annotations
+
+import json
+import keyword
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from autotune.export.notes import notes, promise
+from autotune.export.target import Source, Target
+
+WIDTH = 120
+"""Columns of what is written."""
+LOADER_KNOBS = frozenset({"micro_batch_size", "num_workers", "pin_memory", "prefetch_factor"})
+"""What `loader_arguments` sets."""
+
+
+def introduction(source: Source, target: Target, *more: str) -> list[str]:
+    """What goes to the top of a file: the promise, `more` in a paragraph of its own, the notes; lines of WIDTH - 2."""
+    lines = [line for sentence in promise(source) for line in _wrapped(sentence)]
+    for sentence in more:
+        lines += ["", *_wrapped(sentence)]
+    found = notes(source, target)
+    return [*lines, *([""] if found else []), *(line for note in found for line in _wrapped(note, bullet="- "))]
+
+
+def _wrapped(sentence: str, bullet: str = "") -> list[str]:
+    indent = " " * len(bullet)
+    return textwrap.wrap(sentence, WIDTH - 2, initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def comment(lines: Iterable[str]) -> str:
+    """As comments of Python, shell and YAML."""
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
+
+
+def docstring(title: str, lines: Iterable[str]) -> str:
+    """Of a module, title first."""
+    body = "\n".join([title, "", *lines]).replace("\\", "\\\\").replace('"""', "'''")
+    return f'"""{body}\n"""\n'
+
+
+def literal(value: Any) -> str:
+    """A plain value as Python writes it, in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return repr(value)
+
+
+class Expression(str):
+    """Python source, to stand as an argument as it is."""
+
+
+def arguments(values: Mapping[str, Any]) -> list[str]:
+    """`name=value` each; what is no name of Python's stands in a mapping of its own."""
+    names = {name: value for name, value in values.items() if name.isidentifier() and not keyword.iskeyword(name)}
+    rest = {name: value for name, value in values.items() if name not in names}
+    written = [f"{name}={value if isinstance(value, Expression) else literal(value)}" for name, value in names.items()]
+    return [*written, *([f"**{literal(rest)}"] if rest else [])]
+
+
+def call(head: str, given: Iterable[str], indent: int = 0) -> str:
+    """`head(given, …)` on one line, or a line for each where that is too long; `indent`: spaces before it."""
+    given = list(given)
+    line = f"{' ' * indent}{head}({', '.join(given)})"
+    if len(line) <= WIDTH:
+        return line
+    inner = "".join(f"{' ' * (indent + 4)}{each},\n" for each in given)
+    return f"{' ' * indent}{head}(\n{inner}{' ' * indent})"
+
+
+def mapping(name: str, values: Mapping[str, Any]) -> str:
+    """`name = dict(…)`, a line for each entry."""
+    inner = "".join(f"    {each},\n" for each in arguments(values))
+    return f"{name} = dict(\n{inner})\n"
+
+
+def loader_arguments(source: Source) -> dict[str, Any]:
+    """Of a DataLoader, as the trials had it: no shorter last batch, processes that stay over the epoch's end."""
+    config = source.config
+    given: dict[str, Any] = {
+        "batch_size": config.micro_batch_size,
+        "shuffle": True,
+        "drop_last": True,
+        "num_workers": config.num_workers,
+        "pin_memory": config.pin_memory,
+    }
+    if config.num_workers:
+        given["persistent_workers"] = True
+        if config.prefetch_factor is not None:
+            given["prefetch_factor"] = config.prefetch_factor
+    return given
