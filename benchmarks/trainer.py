@@ -15,6 +15,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from autotune.export import Source, export, read_source
@@ -54,11 +55,11 @@ def run(source: Source, side: str, seconds: float) -> float:
     from autotune.workload import prepare
 
     config, spec = source.config, source.spec
-    if spec is None or source.folder is None:
+    if spec is None:
         raise SystemExit("give the study's folder")
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
-    workload = prepare(spec, source.folder)
+    workload = prepare(spec, source.folder or Path.cwd())
     model = Classifier.around(workload.model(), workload.loss_fn())
     if config.memory_format == "channels_last":
         model.to(memory_format=torch.channels_last)
