@@ -6,8 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import optuna
 import pytest
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler
@@ -21,7 +22,9 @@ from support import worlds
 from support.facts import cpu_facts
 
 from autotune.config import TrainConfig
-from autotune.search.performance import OBSERVATION, PREDICTED, Observation
+from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel
+from autotune.search.performance.encoding import Encoded
+from autotune.search.performance.proposal import _worth_the_risk
 from autotune.search.space import Space
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.strategies.auto import AutoSampler
@@ -278,3 +281,26 @@ def test_broken_physics_costs_the_lead_and_no_more(broken: str) -> None:
         return statistics.median(run.found_over_best for run in runs)
 
     assert found("auto") > 0.9 * found("gp")
+
+
+def test_once_memory_has_ended_a_risk_is_taken_only_for_a_greater_chance() -> None:
+    """Four in a hundred may run out; what promises less than that to be faster is left alone, and the search may end."""
+
+    class Memory:
+        has_ended = False
+        least_probability = 0.6
+
+        def probability_to_fit(self, _encoded: Encoded) -> np.ndarray:
+            return np.array([1.0, 0.96, 0.96, 0.5])
+
+    class Model:
+        memory = Memory()
+
+        def predict(self, _encoded: Encoded) -> tuple[np.ndarray, np.ndarray, None]:
+            return np.array([-9.0, -3.0, -1.0, 5.0]), np.ones(4), None
+
+    encoded = cast(Encoded, None)
+    model = cast(PerformanceModel, Model())
+    assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, True, True, False]
+    Memory.has_ended = True
+    assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, False, True, False]

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from random import Random
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import ndtr
 
 from autotune.config import TrainConfig
+from autotune.search.performance.encoding import Encoded
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.process import Array
 from autotune.search.space import Space
@@ -22,6 +24,9 @@ _COUNTABLE = 5_000
 _LEAST_TO_WORK = 0.35
 """Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
+_NO_RISK = 1e-3
+"""Probability to run out of memory that is taken for nothing in return; a larger one for no smaller a probability to be
+better than the best."""
 _COMPILING_WEIGHT = 0.5
 """Of what compilation makes a trial dearer, as a logarithm; of all other seconds it is 1: improvement per second. At 1
 everything eager would be tried first, however little it promises; but one compiled trial tells of its whole cell, and
@@ -61,7 +66,8 @@ class Proposer:
         works = model.probability_to_work(encoded)
         mean, doubt, step_s = model.predict(encoded)
         seconds = model.costs.seconds(candidates, step_s)
-        allowed = fits >= min(model.memory.least_probability, float(fits.max()))
+        allowed = _worth_the_risk(model, encoded, best)
+        allowed = allowed if allowed.any() else fits >= fits.max()
         likely = allowed & (works >= _LEAST_TO_WORK)
         allowed = likely if likely.any() else allowed
         in_time = allowed & (seconds <= seconds_left)
@@ -77,12 +83,14 @@ class Proposer:
         score = np.where(allowed, worth, -math.inf)
         return candidates[int(np.argmax(score))]
 
-    def only_risks_left(self, model: PerformanceModel, taken: set[TrainConfig]) -> bool:
-        """Whether all that is not `taken` is likely to run out of memory; of a large space, of a part of it."""
+    def only_risks_left(self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig]) -> bool:
+        """Whether nothing that is not `taken` is worth the risk to run out of memory; of a large space, in a part of
+        it."""
         left = self._left(taken)
         if not left or not model.memory.has_ended:
             return False
-        return bool(model.memory.probability_to_fit(model.encoding.encode(left)).max() < model.memory.least_probability)
+        best = float(model.predict(model.encoding.encode(tried)).mean.max())
+        return not _worth_the_risk(model, model.encoding.encode(left), best).any()
 
     def nearest_that_fits(
         self, model: PerformanceModel, point: dict[str, int], taken: set[TrainConfig]
@@ -132,6 +140,16 @@ class Proposer:
         for _ in range(_PAIRS_TO_VARY if single else 0):
             one, other = self._random.choice(single), self._random.choice(single)
             yield self._space.config_at({**here, **one, **other})
+
+
+def _worth_the_risk(model: PerformanceModel, encoded: Encoded, best: float) -> npt.NDArray[np.bool_]:
+    """Which rows are likely enough to fit into the memory; once it has ended, also for what they promise."""
+    fits = model.memory.probability_to_fit(encoded)
+    likely = np.asarray(fits >= model.memory.least_probability)
+    if not model.memory.has_ended:
+        return likely
+    mean, doubt, _ = model.predict(encoded)
+    return np.asarray(likely & (1 - fits <= np.maximum(ndtr((mean - best) / doubt), _NO_RISK)))
 
 
 def log_expected_improvement(gain: Array, doubt: Array) -> Array:

@@ -75,7 +75,7 @@ class AutoSampler(BaseSampler):
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
-        """Whether all that is left to propose is likely to run out of memory."""
+        """Whether nothing that is left to propose is worth the risk to run out of memory."""
 
     @property
     def model(self) -> PerformanceModel | None:
@@ -111,7 +111,7 @@ class AutoSampler(BaseSampler):
         with self._threads.limit(limits=1):
             learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
             if learnt is not None:
-                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.taken)
+                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken)
             if learnt is not None and self.gave_up is None:
                 config = self._proposer.propose(self._model, learnt.tried, learnt.taken, self._seconds_left())
                 if config is not None:
