@@ -23,12 +23,12 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from autotune.config import TrainConfig
 from autotune.records import Block, MachineState, TrialRequest
 from autotune.stats import compare, throughput
-from autotune.training import TrainStep, apply_to_model, build_dataloader
+from autotune.training import LossFn, TrainStep, apply_to_model, build_dataloader
 from autotune.trial.device import resolve_device, synchronise
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch
@@ -53,17 +53,23 @@ def main() -> None:
         "plain loop": a_plain_loop(build(name, device), data, device),
         "timm's method": timms_method(build(name, device), data, device),
     }
+    compare_ways(ways, rounds, {"model": name, "device": str(device), "torch": torch.__version__})
+
+
+def compare_ways(ways: dict[str, Segment], rounds: int, about: dict[str, str]) -> None:
+    """Alternate segments of all, and print the first's throughput over that of each other one."""
     for segment in ways.values():
         segment()
     logs: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
         for way in random.sample(list(ways), len(ways)):
             logs[way].append(math.log(ways[way]()))
-    for other in ("plain loop", "timm's method"):
-        found = compare([a - b for a, b in zip(logs["trial"], logs[other], strict=True)]).ratio
+    first, *others = ways
+    for other in others:
+        found = compare([a - b for a, b in zip(logs[first], logs[other], strict=True)]).ratio
         ends = [round(end, 4) for end in (found.interval.low, found.interval.high)] if found.interval else None
-        figures = {"trial ÷": other, "ratio": round(found.value, 4), "ci95": ends, "rounds": rounds}
-        print(json.dumps({"model": name, "device": str(device), "torch": torch.__version__, **figures}))
+        figures = {f"{first} ÷": other, "ratio": round(found.value, 4), "ci95": ends, "rounds": rounds}
+        print(json.dumps(about | figures))
 
 
 def build(name: str, device: torch.device) -> nn.Module:
@@ -82,8 +88,20 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 def a_trials_loop(model: nn.Module, data: TensorDataset, device: torch.device) -> Segment:
     config = TrainConfig(micro_batch_size=BATCH)
+    return trial_segment(model, sgd(model), cross_entropy, data, config, device)
+
+
+def trial_segment(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn,
+    data: Dataset[Any],
+    config: TrainConfig,
+    device: torch.device,
+) -> Segment:
+    """The loop of a trial, measured by itself."""
     watch = Watch(timeline=make_timeline(device, time.monotonic))
-    step = TrainStep(model, sgd(model), cross_entropy, config, device=device, observer=watch)
+    step = TrainStep(model, optimizer, loss_fn, config, device=device, observer=watch)
     loader = build_dataloader(data, config, device=device, seed=0)
     loop = Loop(
         batches=itertools.chain.from_iterable(itertools.repeat(loader)),

@@ -284,7 +284,7 @@ def test_broken_physics_costs_the_lead_and_no_more(broken: str) -> None:
 
 
 def test_once_memory_has_ended_a_risk_is_taken_only_for_a_greater_chance() -> None:
-    """Four in a hundred may run out; what promises less than that to be faster is left alone, and the search may end."""
+    """Four in a hundred may run out; what promises less than that to be faster is left alone."""
 
     class Memory:
         has_ended = False
