@@ -21,6 +21,7 @@ from support.simulation import Clock, SimulatedBackend
 import autotune
 from autotune import cli, execution, search
 from autotune.bench import sweep
+from autotune.cli.shared import BEGAN_S
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
@@ -102,13 +103,13 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
     def on_the_backend(
         loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool, began_s: float, listener: Any
     ) -> SearchResult:
-        assert began_s == cli._BEGAN_S
+        assert began_s == BEGAN_S
         return real(loaded, folder, fresh=fresh, listener=listener, start_backend=backend, clock=backend._clock)
 
     real_verify = search.verify
 
     def verified_on_it(folder: StudyFolder, *, began_s: float, **options: Any) -> Verification:
-        assert began_s == cli._BEGAN_S
+        assert began_s == BEGAN_S
         return real_verify(folder, start_backend=backend, clock=backend._clock, **options)
 
     monkeypatch.setattr(search, "search", on_the_backend)

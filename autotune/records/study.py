@@ -7,7 +7,7 @@ from typing import Any
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
-from autotune.records.trial import TrialStatus
+from autotune.records.trial import Predicted, Purpose, TrialStatus
 
 
 class Measurement(Record):
@@ -74,11 +74,17 @@ class Running(Record):
     """The trial that is running now."""
 
     config: Config
-    purpose: str
+    purpose: Purpose
     since_s: float
     """Elapsed budget when it was asked for."""
+    round: int | None = None
+    """Of the confirmation."""
+    predicted: Predicted | None = None
+    """What the strategy expects of it."""
     samples_per_s: float | None = None
     """Over the blocks so far; None while it warms up."""
+    samples_per_s_ci95: tuple[float, float] | None = None
+    """From the spread between these blocks; None for fewer than two."""
 
 
 class Progress(Record):
@@ -91,6 +97,8 @@ class Progress(Record):
     baseline: Standing | None
     leaders: tuple[Standing, ...]
     """The fastest few, best first."""
+    best_so_far: tuple[float, ...] = ()
+    """Samples per second of the fastest after each trial of the search, the baseline's first."""
     running: Running | None
     by_status: dict[TrialStatus, int]
     message: str = ""

@@ -1,19 +1,11 @@
-"""The screen: a live view while a study runs, its result in words, the space that would be searched.
-
-Everything goes to stderr through rich, which knows NO_COLOR and whether it writes to a terminal; where it does not, the
-live view becomes a plain line for each trial.
-"""
+"""The screen: a result in words, the space that would be searched, what a machine offers."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,113 +15,12 @@ from autotune.records import (
     ExportVerification,
     Facts,
     HostFacts,
-    Progress,
     RecordedRun,
     SearchResult,
-    Standing,
     Verification,
 )
 from autotune.report import words
 from autotune.spec.durations import format_duration
-
-_REFRESH_PER_S = 2.0
-"""Drawing takes CPU time from the trial that is being measured."""
-_BAR_WIDTH = 30
-_NAME_WIDTH = 16
-_STARTING = "starting PyTorch and looking at the workload …"
-
-
-class Screen:
-    """Shows the snapshots of a running study; a context manager around the whole of it."""
-
-    def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console = console
-        self._quiet = quiet
-        self._latest: tuple[Progress, float] | None = None
-        self._live: Live | None = None
-        if not quiet and console.is_terminal:
-            self._live = Live(
-                get_renderable=self._view, console=console, refresh_per_second=_REFRESH_PER_S, transient=True
-            )
-
-    def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.__enter__()
-        elif not self._quiet:
-            self._console.print(_STARTING)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
-
-    def __call__(self, progress: Progress) -> None:
-        self._latest = (progress, time.monotonic())
-        if self._live is None and progress.message and not self._quiet:
-            self._console.print(_plain_line(progress), highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-    def _view(self) -> RenderableType:
-        """The latest snapshot, its clock running on: nothing else tells a long compilation from a frozen screen."""
-        if self._latest is None:
-            return Text(_STARTING)
-        progress, seen_s = self._latest
-        return progress_view(progress, age_s=time.monotonic() - seen_s)
-
-
-def progress_view(progress: Progress, *, age_s: float = 0.0) -> RenderableType:
-    """The whole live view of one snapshot, `age_s` seconds after it was taken."""
-    elapsed_s = progress.elapsed_s + age_s
-    left = max(progress.budget_s - elapsed_s, 0.0)
-    bar = Table.grid(padding=(0, 1))
-    bar.add_row(
-        Text(f"{progress.study[:_NAME_WIDTH]}: {progress.phase}", style="bold", no_wrap=True),
-        ProgressBar(total=progress.budget_s, completed=min(elapsed_s, progress.budget_s), width=_BAR_WIDTH),
-        Text(f"{format_duration(round(left))} of {format_duration(round(progress.budget_s))} left"),
-    )
-    counts = ", ".join(f"{count} {status}" for status, count in progress.by_status.items())
-    return Group(bar, _running_line(progress), _leaders_table(progress), Text(counts, style="dim"))
-
-
-def _plain_line(progress: Progress) -> str:
-    best = progress.leaders[0] if progress.leaders else None
-    ratio = f"  best {words.rate(best.samples_per_s)}/s" if best else ""
-    if best and progress.baseline:
-        ratio += f", {best.samples_per_s / progress.baseline.samples_per_s:.2f}x the baseline"
-    return f"{progress.elapsed_s:6.1f} s  {progress.phase}  {progress.message}{ratio}"
-
-
-def _running_line(progress: Progress) -> Text:
-    running = progress.running
-    if running is None:
-        return Text(progress.message or "choosing the next configuration", style="dim")
-    baseline = progress.baseline.config if progress.baseline else running.config
-    speed = f"{words.rate(running.samples_per_s)} samples/s" if running.samples_per_s else "warming up"
-    return Text(f"running {running.purpose}: {words.changes(running.config, baseline)}: {speed}")
-
-
-def _leaders_table(progress: Progress) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("samples/s", "speed-up", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("sets", overflow="fold")
-    if progress.baseline is None:
-        return table
-    for leader in progress.leaders:
-        table.add_row(*_row(leader, progress.baseline))
-    if progress.baseline.config not in [leader.config for leader in progress.leaders]:
-        table.add_row(*_row(progress.baseline, progress.baseline), style="dim")
-    return table
-
-
-def _row(standing: Standing, baseline: Standing) -> tuple[str, ...]:
-    return (
-        words.rate(standing.samples_per_s),
-        f"{standing.samples_per_s / baseline.samples_per_s:.2f}×",
-        words.memory(standing.peak_memory_bytes),
-        words.changes(standing.config, baseline.config),
-    )
 
 
 def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> RenderableType:

@@ -7,6 +7,7 @@ be running: told from its record where there is one, closed as FAIL where there 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -135,6 +136,13 @@ class Ledger:
     def eligible(self) -> list[TrialRecord]:
         """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
         return [record for record in self.measured() if self._meets_constraints(record)]
+
+    def best_so_far(self) -> tuple[float, ...]:
+        """Samples per second of the fastest eligible trial after each trial of the search that came to a figure."""
+        eligible = {record.number for record in self.eligible()}
+        return tuple(
+            itertools.accumulate((samples_per_s(record) for record in self.records if record.number in eligible), max)
+        )
 
     def _meets_constraints(self, record: TrialRecord) -> bool:
         return max(violations(record, self._constraints), default=0.0) <= 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from autotune.execution import Backend
 from autotune.records import (
@@ -24,7 +25,7 @@ from autotune.search.budget import Budget
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.predictions import in_words
-from autotune.stats import throughput
+from autotune.stats import throughput, throughput_interval
 
 OnProgress = Callable[[Progress], None]
 OnTrial = Callable[[TrialRecord], None]
@@ -69,14 +70,21 @@ class TrialRunner:
         `patience_s`: how long a trial like this might take; one killed sooner, at its deadline, was cut short.
         """
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        running = Running(config=request.config, purpose=purpose, since_s=self._budget.elapsed_s)
+        predicted = self._ledger.predicted(optuna_trial)
+        running = Running(
+            config=request.config,
+            purpose=purpose,
+            since_s=self._budget.elapsed_s,
+            round=round_number,
+            predicted=predicted,
+        )
         self.publish(running)
         blocks: list[Block] = []
 
         def follow(event: TrialEvent) -> None:
             if event.event == "block":
                 blocks.append(Block.model_validate(event.payload["block"]))
-                self.publish(running.model_copy(update={"samples_per_s": throughput(blocks)}))
+                self.publish(running.model_copy(update=_so_far(blocks)))
 
         try:
             result = self._backend.run(request, deadline_s=deadline_s, on_event=follow)
@@ -89,7 +97,7 @@ class TrialRunner:
             purpose=purpose,
             round=round_number,
             optuna_trial=optuna_trial,
-            predicted=self._ledger.predicted(optuna_trial),
+            predicted=predicted,
             elapsed_s=self._budget.elapsed_s,
             cut_short=result.status is TrialStatus.TIMEOUT and patience_s is not None and deadline_s < patience_s,
             started=started,
@@ -115,6 +123,7 @@ class TrialRunner:
                 elapsed_s=self._budget.elapsed_s,
                 baseline=standing(baseline) if baseline else None,
                 leaders=tuple(standing(record) for record in self._ledger.eligible()[:_LEADERS]),
+                best_so_far=self._ledger.best_so_far(),
                 running=running,
                 by_status=by_status,
                 message=message,
@@ -129,6 +138,12 @@ def standing(record: TrialRecord) -> Standing:
         samples_per_s=samples_per_s(record),
         peak_memory_bytes=memory.peak_bytes if memory else 0,
     )
+
+
+def _so_far(blocks: list[Block]) -> dict[str, Any]:
+    interval = throughput_interval(blocks)
+    ends = (interval.low, interval.high) if interval else None
+    return {"samples_per_s": throughput(blocks), "samples_per_s_ci95": ends}
 
 
 def _outcome(record: TrialRecord) -> str:

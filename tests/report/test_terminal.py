@@ -5,66 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from io import StringIO
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 from support.facts import cpu_facts, cuda_facts
-from support.simulation import Clock
+from support.screen import BASELINE, FAST, MIB, drawn, lines_of, progress, standing, text_of
 
-from autotune.config import TrainConfig
-from autotune.records import Phase, Progress, Running, SearchResult, Standing, TrialStatus
-from autotune.report import terminal, words
+from autotune.records import SearchResult
+from autotune.report import words
+from autotune.report.live import progress_view
 from autotune.report.terminal import (
-    Screen,
     best_view,
     facts_view,
     machine_view,
-    progress_view,
+    replay_view,
     result_view,
     space_view,
 )
 
-BASELINE = TrainConfig()
-FAST = TrainConfig(micro_batch_size=64, amp_dtype="bf16", num_workers=2, prefetch_factor=2)
-MIB = 1 << 20
 MARKUP = ["[red]hot[/red]", "[/]", "[bold", "a[0]", "shape [32, 3]", "[link=x]y[/link]", r"\[red]"]
 """What rich would read as its own, eat, or stumble over."""
-
-
-def console(**options: Any) -> Console:
-    return Console(file=StringIO(), width=100, force_terminal=False, **options)
-
-
-def drawn(view: RenderableType) -> str:
-    screen = console()
-    screen.print(view)
-    return text_of(screen)
-
-
-def text_of(screen: Console) -> str:
-    assert isinstance(screen.file, StringIO)
-    return screen.file.getvalue()
-
-
-def progress(**changes: Any) -> Progress:
-    values: dict[str, Any] = {
-        "study": "mine",
-        "phase": Phase.SEARCHING,
-        "budget_s": 120.0,
-        "elapsed_s": 30.0,
-        "baseline": None,
-        "leaders": (),
-        "running": None,
-        "by_status": {},
-        **changes,
-    }
-    return Progress(**values)
-
-
-def standing(config: TrainConfig, samples_per_s: float) -> Standing:
-    return Standing(config=config, samples_per_s=samples_per_s, peak_memory_bytes=512 * MIB)
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -101,106 +62,6 @@ def result(*, dropped: Sequence[str] = (), notes: Sequence[str] = (), **changes:
     )
 
 
-def test_progress_names_the_study_its_phase_and_the_time_left() -> None:
-    text = drawn(progress_view(progress()))
-    assert "mine: searching" in text
-    assert "1m30s of 2m left" in text
-
-
-def test_a_budget_that_is_spent_has_nothing_left() -> None:
-    assert "0s of 2m left" in drawn(progress_view(progress(elapsed_s=125.0)))
-
-
-def test_the_clock_runs_on_between_snapshots(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "1m20s of 2m left" in drawn(progress_view(progress(), age_s=10))
-    clock = Clock()
-    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=clock))
-    show = Screen(Console(file=StringIO(), force_terminal=True))
-    assert "starting PyTorch" in drawn(show._view())
-    show(progress())
-    clock.advance(15)
-    assert "1m15s of 2m left" in drawn(show._view())
-
-
-def test_a_long_name_leaves_room_for_the_time_left() -> None:
-    screen = Console(file=StringIO(), width=80)
-    screen.print(progress_view(progress(study="a-study-with-a-very-long-name", phase=Phase.CONFIRMING)))
-    assert "a-study-with-a-v: confirming" in text_of(screen).splitlines()[0]
-    assert "1m30s of 2m left" in text_of(screen).splitlines()[0]
-
-
-def test_progress_shows_the_trial_that_runs() -> None:
-    running = Running(config=FAST, purpose="seed", since_s=1.0)
-    baseline = standing(BASELINE, 100)
-    text = drawn(progress_view(progress(running=running, baseline=baseline)))
-    assert "running seed: micro_batch_size 64, amp_dtype bf16, num_workers 2, prefetch_factor 2: warming up" in text
-    running = running.model_copy(update={"samples_per_s": 151.6})
-    assert "152 samples/s" in drawn(progress_view(progress(running=running, baseline=baseline)))
-
-
-def test_progress_before_there_is_a_baseline() -> None:
-    running = Running(config=BASELINE, purpose="baseline", since_s=1.0)
-    assert "running baseline: the baseline: warming up" in drawn(progress_view(progress(running=running)))
-    assert "choosing the next configuration" in drawn(progress_view(progress()))
-
-
-def test_the_leaders_stand_above_the_baseline_with_their_speed_up() -> None:
-    view = progress_view(
-        progress(
-            baseline=standing(BASELINE, 100),
-            leaders=(standing(FAST, 250), standing(TrainConfig(amp_dtype="bf16"), 120)),
-            by_status={TrialStatus.OK: 3, TrialStatus.OOM: 1},
-        )
-    )
-    lines = [line.split() for line in drawn(view).splitlines()]
-    assert [line[:2] for line in lines[-4:-1]] == [["250", "2.50×"], ["120", "1.20×"], ["100", "1.00×"]]
-    assert lines[-4][2:4] == ["512", "MiB"]
-    assert lines[-2][4:] == ["the", "baseline"]
-    assert lines[-1] == ["3", "ok,", "1", "oom"]
-
-
-def test_a_baseline_among_the_leaders_stands_once() -> None:
-    view = progress_view(progress(baseline=standing(BASELINE, 100), leaders=(standing(BASELINE, 100),)))
-    assert drawn(view).count("1.00×") == 1
-
-
-def lines_of(*snapshots: Progress, quiet: bool = False) -> list[str]:
-    screen = console()
-    with Screen(screen, quiet=quiet) as show:
-        for snapshot in snapshots:
-            show(snapshot)
-    return text_of(screen).splitlines()
-
-
-def test_without_a_terminal_each_outcome_is_a_plain_line() -> None:
-    first, *lines = lines_of(
-        progress(running=Running(config=BASELINE, purpose="baseline", since_s=1.0)),
-        progress(
-            message="trial 0: 100 samples/s", baseline=standing(BASELINE, 100), leaders=(standing(BASELINE, 100),)
-        ),
-        progress(
-            message="trial 1: oom: killed by signal 9",
-            elapsed_s=101.27,
-            baseline=standing(BASELINE, 100),
-            leaders=(standing(FAST, 250),),
-        ),
-    )
-    assert first.startswith("starting PyTorch")
-    assert lines == [
-        "  30.0 s  searching  trial 0: 100 samples/s  best 100/s, 1.00x the baseline",
-        " 101.3 s  searching  trial 1: oom: killed by signal 9  best 250/s, 2.50x the baseline",
-    ]
-
-
-def test_a_long_line_is_not_folded() -> None:
-    message = "trial 3: failed: RuntimeError: " + "x" * 300
-    assert len(lines_of(progress(message=message))) == 2
-
-
-def test_quiet_says_nothing() -> None:
-    assert lines_of(progress(message="trial 0: 100 samples/s"), quiet=True) == []
-
-
 def test_no_colour_and_no_control_characters_where_there_is_no_terminal() -> None:
     views = [
         progress_view(progress(baseline=standing(BASELINE, 100), leaders=(standing(FAST, 250),))),
@@ -215,18 +76,6 @@ def test_a_terminal_that_wants_no_colour_gets_none(monkeypatch: pytest.MonkeyPat
     screen.print(result_view(result()))
     codes = re.findall(r"\x1b\[([\d;]*)m", text_of(screen))
     assert {code for entry in codes for code in entry.split(";")} <= {"", "0", "1", "2"}, "bold and dim at the most"
-
-
-def test_a_live_view_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cursor comes back, on Ctrl-C as well."""
-    monkeypatch.setenv("TERM", "xterm")
-    screen = Console(file=StringIO(), width=100, force_terminal=True)
-    with pytest.raises(KeyboardInterrupt), Screen(screen) as show:
-        show(progress(message="trial 0"))
-        raise KeyboardInterrupt
-    text = text_of(screen)
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
-    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
 def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None:
@@ -410,7 +259,7 @@ def test_strategies_against_a_table_are_a_row_each() -> None:
         "oom_trials": {"median": 0.5, "max": 2},
         "score": 0.81,
     }
-    shown = drawn(terminal.replay_view([{"table": "vit", "strategies": {"auto": figures, "gp": figures}}]))
+    shown = drawn(replay_view([{"table": "vit", "strategies": {"auto": figures, "gp": figures}}]))
     first, second = shown.splitlines()[1:3]
     assert first.split() == [
         "vit",

@@ -1,0 +1,68 @@
+"""The command line: the only package that prints or exits. What a command needs is imported when it runs, so that
+`autotune --help` is instant."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from autotune import __version__
+from autotune.cli.searching import search
+from autotune.cli.shared import INTERRUPTED
+from autotune.cli.specs import doctor, init, schema, validate
+from autotune.cli.studies import export, show, verify
+from autotune.cli.tables import replay, sweep
+from autotune.errors import AutotuneError, SpecError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autotune")
+def cli() -> None:
+    """Find the fastest stable way to train your model on your data on this machine, inside a time budget."""
+
+
+for command in (search, validate, init, schema, doctor, show, verify, export, sweep, replay):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command and leave with the code that the README's table gives to its outcome."""
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup asks to be left alone
+            signal.signal(name, _interrupt)
+    code = _run_command()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # Taking down in order what the sampler has imported would cost seconds of the budget, and has nothing left to do.
+    os._exit(code)
+
+
+def _run_command() -> int:
+    try:
+        left_with = cli.main(standalone_mode=False)
+    except (click.ClickException, AutotuneError) as error:
+        _say(error)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    return left_with if isinstance(left_with, int) else 0
+
+
+def _say(error: click.ClickException | AutotuneError) -> None:
+    if isinstance(error, click.ClickException):
+        error.show()
+        return
+    for line in error.problems if isinstance(error, SpecError) else (str(error),):
+        click.echo(f"error: {line}", err=True)
+
+
+def _interrupt(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,97 @@
+"""`autotune search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autotune.cli.shared import (
+    BEGAN_S,
+    INTERRUPTED,
+    STUDIES,
+    device_option,
+    json_option,
+    print_json,
+    set_option,
+    spec_argument,
+    stderr,
+)
+
+if TYPE_CHECKING:
+    from autotune.records import Progress, SearchResult
+    from autotune.store import StudyFolder
+
+
+@click.command()
+@spec_argument
+@click.option("--budget", help="Override the spec's budget: 90s, 10m, 1h30m.")
+@click.option("--out", type=click.Path(path_type=Path), help="Study folder; silent: studies/NAME.")
+@set_option
+@click.option("--fresh", is_flag=True, help="Start over; an earlier study is kept aside under a new name.")
+@json_option
+@click.option("--quiet", is_flag=True, help="Show the result only.")
+@click.option("--events", type=click.Path(path_type=Path), help="Append what happens to this file, as JSON lines.")
+@device_option
+def search(
+    spec_path: Path,
+    budget: str | None,
+    out: Path | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    events: Path | None,
+    device: str | None,
+) -> None:
+    """Search the fastest stable configuration for SPEC and write it to the study folder.
+
+    The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
+    """
+    from autotune.report.events import EventLog
+    from autotune.report.live import Screen
+    from autotune.search import Interrupted, Listener
+    from autotune.search import search as run_search
+    from autotune.spec import load_spec
+    from autotune.store import StudyFolder
+
+    loaded = load_spec(spec_path, overrides, budget=budget, device=device)
+    folder = StudyFolder(out or STUDIES / loaded.spec.name)
+    console = stderr()
+    with EventLog(events) as log:
+        try:
+            with Screen(console, quiet=quiet or as_json) as screen:
+
+                def show(progress: Progress) -> None:
+                    screen(progress)
+                    log.on_progress(progress)
+
+                listener = Listener(on_progress=show, on_trial=log.on_trial)
+                result = run_search(loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener)
+        except Interrupted as interruption:
+            log.ended("interrupted", interruption.result, best=folder.best)
+            if interruption.result is not None:
+                _show_result(interruption.result, folder, as_json=as_json)
+            else:
+                console.print("interrupted before anything was measured; the same command begins or goes on")
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        log.ended("done", result, best=folder.best)
+    _show_result(result, folder, as_json=as_json)
+
+
+def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:
+    from autotune.report.terminal import result_view
+
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+        return
+    steps = []
+    if result.best["stability"]["verdict"] == "stable":
+        steps.append(f"set these in your training code; {folder.best} holds them all")
+    if result.already_finished:
+        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
+    if folder.aside is not None:
+        steps.append(f"the earlier study is kept in {folder.aside}")
+    stderr().print(result_view(result, next_steps=steps))
+    click.echo(folder.best)

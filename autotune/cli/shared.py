@@ -1,0 +1,59 @@
+"""What the commands have in common: options, consoles, JSON, durations."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autotune.errors import SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BEGAN_S = time.monotonic()
+"""The budget bounds the whole command, imports included."""
+STUDIES = Path("studies")
+INTERRUPTED = 130
+_WIDTH_OF_A_FILE = 160
+"""Characters of a line that no terminal breaks."""
+
+set_option = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the spec.")
+device_option = click.option("--device", help="Override the spec's device: auto, cpu, cuda, cuda:1, mps, xpu.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+spec_argument = click.argument("spec_path", metavar="SPEC", type=click.Path(path_type=Path))
+
+
+def seconds(option: str, text: str) -> float:
+    from autotune.spec.durations import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise SpecError(f"{option}: {error}") from error
+
+
+def command_line() -> str:
+    """As the user typed it, for a record of how a file came to be."""
+    return shlex.join(["autotune", *sys.argv[1:]])
+
+
+def stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, emoji=False)
+
+
+def stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, allow_nan=False))

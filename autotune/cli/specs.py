@@ -1,0 +1,98 @@
+"""Commands on a spec, or on this machine, that train nothing: `init`, `validate`, `schema`, `doctor`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from autotune.cli.shared import (
+    device_option,
+    json_option,
+    print_json,
+    set_option,
+    spec_argument,
+    stdout,
+)
+from autotune.errors import SpecError
+
+_VALIDATE_LIMIT_S = 300.0
+
+
+@click.command()
+@click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("autotune.yaml"))
+def init(path: Path) -> None:
+    """Write a commented spec to FILE (autotune.yaml) that validates as it stands."""
+    from autotune.spec import scaffold_text, study_name
+
+    if path.exists():
+        raise SpecError(f"{path} exists already; give another file name")
+    try:
+        path.write_text(scaffold_text(study_name(path.stem)), encoding="utf-8")
+    except OSError as error:
+        raise SpecError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(path)
+
+
+@click.command()
+@spec_argument
+@set_option
+@json_option
+@device_option
+def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None) -> None:
+    """Check SPEC and show the space that would be searched on this machine. Trains nothing."""
+    from autotune.report import words
+    from autotune.report.terminal import facts_view, space_view
+    from autotune.search import look_around
+    from autotune.spec import knob_values, load_spec
+
+    loaded = load_spec(spec_path, overrides, device=device)
+    facts, space = look_around(loaded, _VALIDATE_LIMIT_S)
+    constraints = loaded.spec.parsed_constraints()
+    if as_json:
+        of_measures = [constraint.text for constraint in constraints if not constraint.on_knobs]
+        extent = {"configurations": None if space.size == float("inf") else space.size}
+        document = {"facts": facts.model_dump(mode="json"), **space.to_dict(), **extent}
+        print_json(document | {"measured_constraints": of_measures, "dropped": [str(d) for d in space.dropped]})
+        return
+    baseline = knob_values(space.baseline)
+    searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
+    rows = [
+        (knob, ", ".join(map(words.setting, values)), words.setting(baseline[knob]))
+        for knob, values in searched.items()
+    ]
+    size = words.configurations(space.size, space.points)
+    if space.allowed:
+        size += f" of {words.configurations(space.unconstrained.size, space.points)}"
+    lines = [
+        words.constraint(
+            constraint.text, before_trials=constraint.on_knobs, baseline_meets=constraint.violation(baseline) <= 0
+        )
+        for constraint in constraints
+    ]
+    console = stdout()
+    console.print(facts_view(facts))
+    console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped], lines))
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of specs, for editors."""
+    from autotune.spec import json_schema
+
+    print_json(json_schema())
+
+
+@click.command()
+@json_option
+@device_option
+def doctor(as_json: bool, device: str | None) -> None:
+    """Show what this machine offers to a search."""
+    from autotune.execution import look_at_machine
+    from autotune.report.terminal import machine_view
+
+    device_facts, host_facts = look_at_machine(device or "auto")
+    if as_json:
+        print_json({"device": device_facts.model_dump(mode="json"), "host": host_facts.model_dump(mode="json")})
+    else:
+        stdout().print(machine_view(device_facts, host_facts))

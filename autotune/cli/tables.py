@@ -1,0 +1,132 @@
+"""Commands on recorded tables: `sweep`, `replay`."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import click
+
+from autotune.cli.shared import (
+    INTERRUPTED,
+    STUDIES,
+    command_line,
+    device_option,
+    json_option,
+    print_json,
+    seconds,
+    set_option,
+    spec_argument,
+    stderr,
+    stdout,
+)
+from autotune.errors import SpecError
+
+
+@click.command()
+@spec_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Table; silent: studies/recorded/DEVICE-NAME.json.gz.")
+@click.option("--sample", type=click.IntRange(min=2), help="So many configurations, spread evenly; silent: all.")
+@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each of them.")
+@click.option("--trial", help="Warm-up and timed steps of each: 1.5s, 5s; silent: as in a search of the spec's budget.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample and the order.")
+@set_option
+@json_option
+@click.option("--quiet", is_flag=True, help="Print the table's path only.")
+@device_option
+def sweep(
+    spec_path: Path,
+    out: Path | None,
+    sample: int | None,
+    repeats: int,
+    trial: str | None,
+    seed: int,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    device: str | None,
+) -> None:
+    """Measure every configuration of SPEC's space into one table, for `autotune replay` and for pandas.
+
+    The same command goes on with a table that was interrupted. Prints the table's path on stdout.
+    """
+    from autotune.bench.sweep import SweepPlan, SweepProgress
+    from autotune.bench.sweep import sweep as run_sweep
+    from autotune.report.terminal import sweep_line
+    from autotune.search.budget import Budget
+    from autotune.spec import load_spec
+
+    loaded = load_spec(spec_path, overrides, device=device)
+    trial_s = seconds("--trial", trial) if trial else Budget(loaded.spec.budget, time.monotonic).trial_s
+    console = stderr()
+
+    def say(progress: SweepProgress) -> None:
+        if not (quiet or as_json):
+            console.print(sweep_line(progress.run, progress.done, progress.planned, progress.remaining_s))
+
+    try:
+        path = run_sweep(
+            loaded,
+            SweepPlan(trial_s=trial_s, repeats=repeats, sample=sample, seed=seed),
+            out=out,
+            studies=STUDIES,
+            command=command_line(),
+            on_run=say,
+        )
+    except KeyboardInterrupt:
+        console.print("interrupted; what was measured is kept, and the same command goes on")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if as_json:
+        print_json({"table": str(path)})
+    else:
+        click.echo(path)
+
+
+@click.command()
+@click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--strategy", default="auto,gp,tpe,random", show_default=True, help="To compare; NAME-seeds: unseeded.")
+@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Searches of each.")
+@click.option("--budget", default="5m", show_default=True, help="Trial seconds of each search, at the recorded costs.")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw what was found over time: FILE.png, .svg or .html.")
+@json_option
+@click.option("--quiet", is_flag=True, help="Show the table only.")
+def replay(
+    tables: tuple[Path, ...],
+    strategy: str,
+    seeds: int,
+    budget: str,
+    jobs: int,
+    plot: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise."""
+    from autotune.bench.plot import FORMATS, write_plot
+    from autotune.bench.replay import Plan, check
+    from autotune.bench.replay import replay as run_replay
+    from autotune.report.terminal import replay_view
+
+    budget_s = seconds("--budget", budget)
+    if plot is not None and plot.suffix not in FORMATS:
+        raise SpecError(f"--plot: give a file that ends in {', '.join(FORMATS)}")
+    names = list(dict.fromkeys(name.strip() for name in strategy.split(",") if name.strip()))
+    plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs)
+    check(tables, plan)
+    outcomes = []
+    with stderr().status("") as status:
+        for path in tables:
+
+            def say(done: int, planned: int, name: str = path.name) -> None:
+                if not (quiet or as_json):
+                    status.update(f"{name}: {done} of {planned} searches")
+
+            outcomes.append(run_replay(path, plan, say))
+    documents = [outcome.document() for outcome in outcomes]
+    if plot is not None:
+        write_plot(plot, outcomes)
+    if as_json:
+        print_json(documents[0] if len(documents) == 1 else {"tables": documents})
+    else:
+        stdout().print(replay_view(documents))

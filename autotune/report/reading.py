@@ -1,0 +1,90 @@
+"""A study folder as every report of it sees it: read once, checked once, its trials in the order in which they ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.errors import SpecError
+from autotune.records import Facts, Purpose, TrialRecord
+from autotune.search.build_space import build_space
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.gates import violations
+from autotune.search.space import Space
+from autotune.spec import Spec, parse_spec
+from autotune.store import StudyFolder, read_resolved_spec
+
+SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
+"""Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one study came to, or has come to so far. Text in it may come from users' code: escape it."""
+
+    folder: StudyFolder
+    document: dict[str, Any]
+    """`best.yaml`; while the study runs, the best so far."""
+    records: tuple[TrialRecord, ...]
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        return str(self.document["study"])
+
+    @property
+    def facts(self) -> Facts:
+        return self.records[-1].environment
+
+    @cached_property
+    def emitted(self) -> TrainConfig:
+        return TrainConfig.from_dict(self.document["config"])
+
+    @cached_property
+    def baseline(self) -> TrainConfig:
+        return TrainConfig.from_dict(self.document["baseline"]["config"])
+
+    @cached_property
+    def space(self) -> Space:
+        """As it was searched, with what dropped out of it and why."""
+        return build_space(self.spec, self.facts)
+
+    @cached_property
+    def searched(self) -> tuple[TrialRecord, ...]:
+        """The trials of the search itself."""
+        return tuple(record for record in self.records if record.purpose in SEARCHING)
+
+    @cached_property
+    def measured(self) -> tuple[TrialRecord, ...]:
+        """Those of them that came to a figure, the fastest first."""
+        return tuple(sorted(filter(is_ok, self.searched), key=samples_per_s, reverse=True))
+
+    def of_purpose(self, purpose: Purpose) -> tuple[TrialRecord, ...]:
+        return tuple(record for record in self.records if record.purpose is purpose)
+
+    def confirming(self, config: TrainConfig) -> tuple[TrialRecord, ...]:
+        """The rounds of the confirmation in which `config` came to a figure."""
+        runs = self.of_purpose(Purpose.CONFIRM)
+        return tuple(run for run in runs if run.result.config == config and is_ok(run))
+
+    def meets_constraints(self, record: TrialRecord) -> bool:
+        """Of the spec, on measures, by the figures of this one run."""
+        return max(violations(record, self.spec.parsed_constraints()), default=0.0) <= 0
+
+    @cached_property
+    def refused(self) -> dict[TrainConfig, list[dict[str, Any]]]:
+        """Configurations that a stability gate refused, and the checks that did."""
+        entries = self.document["stability"].get("refused", [])
+        return {TrainConfig.from_dict(entry["config"]): entry["checks"] for entry in entries}
+
+
+def read_study(folder: StudyFolder) -> Reading:
+    """What lies in `folder`, also while its study runs. Raises SpecError where nothing has been measured yet, and
+    EnvironmentFailure for damaged files."""
+    document = folder.read_best()
+    if document is None:
+        raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
+    spec = parse_spec(read_resolved_spec(folder), folder.path)
+    return Reading(folder=folder, document=document, records=tuple(folder.read_trials()), spec=spec)
