@@ -2,8 +2,9 @@
 
     python benchmarks/trainer.py STUDY [ROUNDS] [SECONDS]
 
-Alternates fresh processes that train the study's workload in the Trainer: with the exported arguments, and with those
-of the study's baseline. What the export's notes leave to its user, threads, layout, optimizer, is done as they say.
+Alternates fresh processes that train the study's workload in the Trainer, with the exported arguments and with those of
+the study's baseline, and trials of the same two. What the export's notes leave to its user, threads, layout, optimizer,
+is done as they say.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from autotune.config import TrainConfig
+from autotune.execution import LocalBackend
 from autotune.export import Source, export, read_source
-from autotune.stats import compare
+from autotune.records import TrialRequest
+from autotune.stats import compare, throughput
+from autotune.store import StudyFolder, read_resolved_spec
 
 WARM_UP_STEPS = 3
+SIDES = ("emitted", "baseline")
 
 
 def main() -> None:
@@ -29,17 +36,46 @@ def main() -> None:
         print(json.dumps({"samples_per_s": run(read_source(sys.argv[2]), sys.argv[3], float(sys.argv[4]))}))
         return
     study, rounds, seconds = sys.argv[1], int((sys.argv[2:3] or ["8"])[0]), float((sys.argv[3:4] or ["6"])[0])
-    shuffle, ratios = random.Random(0), []
-    for number in range(rounds):
-        rates = {side: measured(study, side, seconds) for side in shuffle.sample(["emitted", "baseline"], 2)}
-        ratios.append(math.log(rates["emitted"] / rates["baseline"]))
-        print(f"round {number + 1}: {rates['emitted']:.0f} against {rates['baseline']:.0f} samples/s", flush=True)
-    found, said = compare(ratios).ratio, read_source(study).emitted
+    folder, source, shuffle = StudyFolder(Path(study)), read_source(study), random.Random(0)
+    backend = LocalBackend(read_resolved_spec(folder), source.folder or Path.cwd())
+    try:
+        ways = {
+            **{("Trainer", side): partial(in_the_trainer, study, side, seconds) for side in SIDES},
+            **{("trials", side): partial(in_a_trial, backend, config_of(source, side), seconds) for side in SIDES},
+        }
+        backend.facts(120.0)
+        gains: dict[str, list[float]] = {"Trainer": [], "trials": []}
+        for number in range(rounds):
+            rates = {way: ways[way](number) for way in shuffle.sample(list(ways), len(ways))}
+            for method, ratios in gains.items():
+                ratios.append(math.log(rates[method, "emitted"] / rates[method, "baseline"]))
+            print(
+                f"round {number + 1}:", {f"{m}, {side}": round(rate) for (m, side), rate in rates.items()}, flush=True
+            )
+    finally:
+        backend.close()
+    for method, ratios in gains.items():
+        print(f"{method}: {in_words(ratios)} the baseline; the study said {source.emitted.speedup:.2f}×")
+    pairs = zip(gains["Trainer"], gains["trials"], strict=True)
+    print(f"gain in the Trainer ÷ gain in trials: {in_words([ours - theirs for ours, theirs in pairs])}")
+
+
+def in_words(logs: list[float]) -> str:
+    found = compare(logs).ratio
     within = f" ({found.interval.low:.2f} to {found.interval.high:.2f})" if found.interval else ""
-    print(f"in the Trainer {found.value:.2f}×{within}; the study said {said.speedup:.2f}× {said.speedup_ci95}")
+    return f"{found.value:.2f}×{within}"
 
 
-def measured(study: str, side: str, seconds: float) -> float:
+def config_of(source: Source, side: str) -> TrainConfig:
+    return source.config if side == "emitted" else source.emitted.baseline.config
+
+
+def in_a_trial(backend: LocalBackend, config: TrainConfig, seconds: float, seed: int) -> float:
+    request = TrialRequest(config=config, seed=seed, time_limit_s=seconds, target_relative_error=0.0)
+    return throughput(backend.run(request, deadline_s=120.0, on_event=lambda _event: None).blocks)
+
+
+def in_the_trainer(study: str, side: str, seconds: float, _seed: int) -> float:
     command = [sys.executable, __file__, "--run", study, side, str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout.splitlines()[-1])["samples_per_s"])
