@@ -283,11 +283,11 @@ def test_broken_physics_costs_the_lead_and_no_more(broken: str) -> None:
     assert found("auto") > 0.9 * found("gp")
 
 
-def test_once_memory_has_ended_a_risk_is_taken_only_for_a_greater_chance() -> None:
+def test_once_two_have_run_out_a_risk_is_taken_only_for_a_greater_chance() -> None:
     """Four in a hundred may run out; what promises less than that to be faster is left alone."""
 
     class Memory:
-        has_ended = False
+        failures = 1
         least_probability = 0.6
 
         def probability_to_fit(self, _encoded: Encoded) -> np.ndarray:
@@ -302,5 +302,5 @@ def test_once_memory_has_ended_a_risk_is_taken_only_for_a_greater_chance() -> No
     encoded = cast(Encoded, None)
     model = cast(PerformanceModel, Model())
     assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, True, True, False]
-    Memory.has_ended = True
+    Memory.failures = 2
     assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, False, True, False]

@@ -16,6 +16,8 @@ _STATIC_SHARE = 0.6
 _USABLE = 0.95
 """Of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
 _NOISE = 0.03
+_LEAST_DOUBT = 0.02
+"""Of the logarithm of a predicted peak: two processes of one configuration differ by as much."""
 _LARGEST_ERROR = 1.5
 """Of the logarithm of what a sample adds, where the noise of the whole is larger than all that the batch adds."""
 _UNTOLD_ERROR = 0.6
@@ -74,7 +76,7 @@ class MemoryModel:
         growth, doubt = self._process.predict(encoded.for_memory())
         grown = np.exp(growth) * encoded.batch
         peak = self._static_bytes + grown
-        doubt = np.maximum(doubt * grown / peak, 0.01)
+        doubt = np.maximum(doubt * grown / peak, _LEAST_DOUBT)
         low, high = self._wall
         walls = np.linspace(low, high, _WALL_STEPS) if self._failures is not None else np.array([high])
         chances = ndtr((np.log(walls)[None, :] - np.log(peak)[:, None]) / doubt[:, None]).mean(axis=1)
@@ -95,10 +97,14 @@ class MemoryModel:
         return self._failures is not None
 
     @property
+    def failures(self) -> int:
+        """How many trials have run out of it."""
+        return 0 if self._failures is None else len(self._failures)
+
+    @property
     def least_probability(self) -> float:
         """Below it a configuration is not worth the risk; the more trials have run out of memory, the higher."""
-        failures = 0 if self._failures is None else len(self._failures)
-        return _RISK[min(failures, len(_RISK) - 1)]
+        return _RISK[min(self.failures, len(_RISK) - 1)]
 
     @property
     def wall_bytes(self) -> tuple[float, float] | None:

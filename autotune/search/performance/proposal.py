@@ -24,6 +24,8 @@ _COUNTABLE = 5_000
 _LEAST_TO_WORK = 0.35
 """Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
+_FAILURES_TO_LEARN_FROM = 2
+"""Trials that ran out of memory: they show where the wall is. From then on risks have to pay."""
 _NO_RISK = 1e-3
 """Probability to run out of memory that is taken for nothing in return; a larger one for no smaller a probability to be
 better than the best."""
@@ -143,10 +145,10 @@ class Proposer:
 
 
 def _worth_the_risk(model: PerformanceModel, encoded: Encoded, best: float) -> npt.NDArray[np.bool_]:
-    """Which rows are likely enough to fit into the memory; once it has ended, also for what they promise."""
+    """Which rows are likely enough to fit into the memory; once two trials have not, also for what they promise."""
     fits = model.memory.probability_to_fit(encoded)
     likely = np.asarray(fits >= model.memory.least_probability)
-    if not model.memory.has_ended:
+    if model.memory.failures < _FAILURES_TO_LEARN_FROM:
         return likely
     mean, doubt, _ = model.predict(encoded)
     return np.asarray(likely & (1 - fits <= np.maximum(ndtr((mean - best) / doubt), _NO_RISK)))
