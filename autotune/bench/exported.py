@@ -1,21 +1,23 @@
-"""Whether an exported script trains as fast as the study's own trials: both again and again, in fresh processes."""
+"""Whether an export trains as fast as the study's own trials: both again and again, in fresh processes."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
 from autotune.execution import LocalBackend, StartBackend
-from autotune.export import export, read_source
+from autotune.export import TARGETS, export, read_source
 from autotune.export.write import write
 from autotune.records import ExportVerification
 from autotune.search.budget import Clock
@@ -25,8 +27,10 @@ from autotune.spec import parse_spec
 from autotune.stats import Comparison, Outcome
 from autotune.store import StudyFolder, read_resolved_spec
 
-RUNNABLE = ("torch",)
+SCRIPTS = ("torch",)
 """Targets whose export trains by itself, ends with its throughput as JSON, and takes `--seconds` and `--seed`."""
+HARNESSED = ("accelerate", "lightning", "transformers")
+"""Targets whose export is part of a training loop; `autotune.trial.exported` has one for each."""
 _RESERVE_S = 1.0
 _FEWEST_ROUNDS = 2
 _WORTH_A_LOOK = 0.97
@@ -43,20 +47,19 @@ def verify_export(
     start_backend: StartBackend = LocalBackend,
     clock: Clock = time.monotonic,
 ) -> ExportVerification:
-    """Alternate runs of the script that is exported to `target` and trials of the same configuration, until the answer
-    is clear or the budget is spent.
+    """Alternate runs of what is exported to `target` and trials of the same configuration, until the answer is clear or
+    the budget is spent.
 
-    Raises SpecError for a target whose export is no script, or where the study has no result yet; WorkloadError,
+    Raises SpecError for a target that cannot run here, or where the study has no result yet; WorkloadError,
     StudyMismatch, EnvironmentFailure.
     """
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run its search again")
-    if target not in RUNNABLE:
-        raise SpecError(f"--export: only {', '.join(RUNNABLE)} runs by itself; what {target} is given is part of yours")
+    _require_runnable(target)
     source = read_source(folder.path)
-    (script,) = write(export(source, target), source, None)
+    paths = write(export(source, target), source, None)
     spec_json = read_resolved_spec(folder)
     folder.open()
     try:
@@ -65,7 +68,11 @@ def verify_export(
         try:
             facts = backend.facts(ends_s - clock())
             trial = Trials(folder, backend, facts).of(TrainConfig.from_dict(document["config"]), "the configuration")
-            duel = Duel(script_run(script, origin), trial, clock=clock, ends_s=ends_s)
+            if target in SCRIPTS:
+                through = script_run(paths[0], origin)
+            else:
+                through = harness_run(target, paths, spec_json, origin, source.config)
+            duel = Duel(through, trial, clock=clock, ends_s=ends_s)
             duel.run(parse_spec(spec_json, origin).training.seed, lambda: on_message(_standing(duel)))
         finally:
             backend.close()
@@ -76,35 +83,69 @@ def verify_export(
 
 def script_run(script: Path, folder: Path) -> Measure:
     """Runs of `script`, whose last line is a JSON object with `samples_per_s`; modules in `folder` are importable."""
-    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
     def measure(seed: int, limit_s: float, deadline_s: float) -> float:
         command = [sys.executable, str(script), "--seconds", f"{limit_s:.2f}", "--seed", str(seed)]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        try:
-            output, errors = process.communicate(timeout=deadline_s)
-        except subprocess.TimeoutExpired:
-            raise DoesNotRun(f"{script} took longer than the {deadline_s:.0f} s that were left") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        return _read(script, process.returncode, output, errors)
+        return _run(command, str(script), "", folder, deadline_s)
 
     return measure
 
 
-def _read(script: Path, code: int, output: str, errors: str) -> float:
+def harness_run(
+    target: str, files: Sequence[Path], spec_json: dict[str, Any], folder: Path, config: TrainConfig
+) -> Measure:
+    """Runs of the study's workload through `files`, as exported to `target`."""
+    job = {
+        "target": target,
+        "files": {path.name: str(path) for path in files},
+        "expresses": sorted(TARGETS[target].expresses),
+        "spec": spec_json,
+        "folder": str(folder),
+        "config": config.to_dict(),
+    }
+
+    def measure(seed: int, limit_s: float, deadline_s: float) -> float:
+        command = [sys.executable, "-m", "autotune.trial", "exported"]
+        task = json.dumps(job | {"seconds": limit_s, "seed": seed})
+        return _run(command, f"training through the export to {target}", task, folder, deadline_s)
+
+    return measure
+
+
+def _require_runnable(target: str) -> None:
+    if target not in (*SCRIPTS, *HARNESSED):
+        raise SpecError(f"--export: {target} cannot be run here; {', '.join((*SCRIPTS, *HARNESSED))} can")
+    if target in HARNESSED and importlib.util.find_spec(target) is None:
+        raise SpecError(f"--export: {target} is not installed; pip install '.[integrations]'")
+
+
+def _run(command: Sequence[str], name: str, task: str, folder: Path, deadline_s: float) -> float:
+    """One fresh process; modules in `folder` are importable. `name`: for messages; `task`: for its stdin."""
+    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    try:
+        output, errors = process.communicate(task, timeout=deadline_s)
+    except subprocess.TimeoutExpired:
+        raise DoesNotRun(f"{name} took longer than the {deadline_s:.0f} s that were left") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return _read(name, process.returncode, output, errors)
+
+
+def _read(name: str, code: int, output: str, errors: str) -> float:
     if code:
         last = (errors.strip().splitlines() or ["no message"])[-1]
-        raise DoesNotRun(f"{script} ended with exit code {code}: {last}")
+        raise DoesNotRun(f"{name} ended with exit code {code}: {last}")
     try:
         return float(json.loads(output.strip().splitlines()[-1])["samples_per_s"])
     except (IndexError, KeyError, TypeError, ValueError):
-        raise DoesNotRun(f"{script} does not end with its samples_per_s as JSON; export it again") from None
+        raise DoesNotRun(f"{name} does not end with its samples_per_s as JSON; export it again") from None
 
 
 def judge(comparison: Comparison | None, rounds: int) -> tuple[bool, str]:

@@ -18,6 +18,7 @@ from autotune.cli.shared import (
 from autotune.errors import SpecError
 
 _FORMATS = "yaml, json, torch, timm, transformers, accelerate, lightning, deepspeed."
+_RUNNABLE = "torch, transformers, accelerate, lightning."
 PROMISE_BROKEN = 1
 
 
@@ -42,7 +43,7 @@ def show(study: str, as_json: bool) -> None:
 @click.command()
 @click.argument("study", metavar="STUDY")
 @click.option("--budget", default="1m", show_default=True, help="Time for it: 30s, 1m, 10m.")
-@click.option("--export", "target", help="Measure what is exported to this target against the study's trials: torch.")
+@click.option("--export", "target", help=f"Measure an export against the study's trials: {_RUNNABLE}")
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the answer only.")
 def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bool) -> None:

@@ -16,15 +16,15 @@ _USAGE = (
 
 
 def _render(source: Source) -> dict[str, str]:
-    config, spec = source.config, source.spec
+    config, clip = source.config, _clip_grad_norm(source)
     fabric: dict[str, Any] = {
         "accelerator": _ACCELERATORS.get(source.device_kind, "auto"),
         "devices": 1,
         "precision": _PRECISIONS[config.amp_dtype],
     }
     trainer = fabric | {"accumulate_grad_batches": config.grad_accum_steps}
-    if spec is not None and spec.training.clip_grad_norm is not None:
-        trainer |= {"gradient_clip_val": spec.training.clip_grad_norm, "gradient_clip_algorithm": "norm"}
+    if clip is not None:
+        trainer |= {"gradient_clip_val": clip, "gradient_clip_algorithm": "norm"}
     title = "Arguments of Lightning's Trainer, or of Fabric, and of the DataLoader."
     parts = [
         docstring(title, introduction(source, TARGET, _USAGE)),
@@ -36,13 +36,23 @@ def _render(source: Source) -> dict[str, str]:
 
 
 def _exceptions(source: Source) -> dict[str, str]:
-    if source.config.amp_dtype == "fp16" and source.on_cpu:
-        return {"amp_dtype": "Lightning takes bf16-mixed in place of amp_dtype fp16 on the CPU, and warns."}
-    return {}
+    config, exceptions = source.config, {}
+    if config.amp_dtype == "fp16" and source.on_cpu:
+        exceptions["amp_dtype"] = "Lightning takes bf16-mixed in place of amp_dtype fp16 on the CPU, and warns."
+    if config.fused_optimizer and config.amp_dtype != "none" and _clip_grad_norm(source) is not None:
+        exceptions["fused_optimizer"] = (
+            "Lightning refuses to clip gradients under mixed precision where the fused_optimizer is on: leave "
+            "fused=True out, and expect a little less."
+        )
+    return exceptions
+
+
+def _clip_grad_norm(source: Source) -> float | None:
+    return source.spec.training.clip_grad_norm if source.spec is not None else None
 
 
 def _remarks(source: Source) -> list[str]:
-    clip = source.spec.training.clip_grad_norm if source.spec else None
+    clip = _clip_grad_norm(source)
     if clip is None:
         return []
     return [f"Fabric does not clip by itself: fabric.clip_gradients(model, optimizer, max_norm={clip:g})."]

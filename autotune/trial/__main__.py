@@ -3,6 +3,7 @@
 python -m autotune.trial template CONTROL PARENT       serve trials over the socket with that descriptor
 python -m autotune.trial job EVENTS OUTPUT PARENT      run the one job that stdin describes
 python -m autotune.trial machine DEVICE                print what this machine offers, as JSON
+python -m autotune.trial exported                      train through the export that stdin describes
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ def main(arguments: list[str]) -> None:
     role, *numbers = arguments
     if role == "machine":
         _describe_machine(*numbers)
+        return
+    if role == "exported":
+        from autotune.trial import exported
+
+        exported.main()
         return
     *descriptors, parent = (int(number) for number in numbers)
     isolation.die_with_parent(parent)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from export.samples import AFFORDABLE, SPEC, source
 from support.bench import Bench
 
 from autotune.bench import exported
-from autotune.bench.exported import judge, script_run, verify_export
-from autotune.export import Export
+from autotune.bench.exported import HARNESSED, harness_run, judge, script_run, verify_export
+from autotune.errors import SpecError
+from autotune.export import Export, export
 from autotune.records import ExportVerification
 from autotune.search.duel import DoesNotRun
 from autotune.stats import compare
@@ -95,3 +97,35 @@ def test_what_the_rounds_cannot_tell_is_no_promise() -> None:
     holds, reason = judge(compare([math.log(1.2), math.log(0.85), math.log(1.1)]), 3)
     assert not holds
     assert "cannot tell" in reason
+
+
+@pytest.mark.parametrize("target", ["deepspeed", "timm", "yaml", "nonsense"])
+def test_what_cannot_run_here_is_refused_at_once(bench: Bench, target: str) -> None:
+    bench.search(bench.backend(noise=0.002))
+    with pytest.raises(SpecError, match=f"{target} cannot be run here; torch, accelerate, lightning, transformers can"):
+        verify_export(bench.folder, target, budget_s=60.0)
+
+
+def test_a_library_that_is_not_there_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.search(bench.backend(noise=0.002))
+    monkeypatch.setattr(exported.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(SpecError, match="lightning is not installed; pip install"):
+        verify_export(bench.folder, "lightning", budget_s=60.0)
+
+
+def test_a_harness_that_fails_says_why(tmp_path: Path) -> None:
+    spec = SPEC | {"model": {"timm": "no_such_model"}}
+    run = harness_run("accelerate", [], spec, tmp_path, AFFORDABLE)
+    with pytest.raises(DoesNotRun, match=r"training through the export to accelerate ended with .*no_such_model"):
+        run(0, 1.0, 120.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", HARNESSED)
+def test_a_workload_trains_through_what_was_exported(tmp_path: Path, target: str) -> None:
+    pytest.importorskip(target)
+    files = []
+    for name, text in export(source(AFFORDABLE), target).files.items():
+        files.append(tmp_path / name)
+        files[-1].write_text(text)
+    assert harness_run(target, files, SPEC, tmp_path, AFFORDABLE)(0, 1.0, 120.0) > 0

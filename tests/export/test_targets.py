@@ -191,3 +191,14 @@ def test_no_quote_or_backslash_of_a_name_breaks_a_file(target: Target) -> None:
     for name, text in made.files.items():
         if name.endswith(".py"):
             compile(text, name, "exec")
+
+
+@pytest.mark.parametrize(
+    ("fused", "amp_dtype", "said"), [(True, "bf16", True), (True, "none", False), (False, "bf16", False)]
+)
+def test_lightning_refuses_to_clip_with_a_fused_optimizer(fused: bool, amp_dtype: Any, said: bool) -> None:
+    config = PLAIN.replace(fused_optimizer=fused, amp_dtype=amp_dtype)
+    notes = " ".join(export(source(config), "lightning").notes)
+    assert ("leave fused=True out" in notes) is said
+    unclipped = source(config, training={})
+    assert "leave fused=True out" not in " ".join(export(unclipped, "lightning").notes)
