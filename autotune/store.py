@@ -4,6 +4,7 @@ best.yaml          the emitted configuration
 study.db           Optuna's storage
 trials/NNNN.json   everything one trial saw
 spec.yaml          the resolved spec
+report.html        the report
 log.txt            the log; locked while a controller owns the study
 """
 
@@ -62,6 +63,10 @@ class StudyFolder:
     @property
     def spec(self) -> Path:
         return self.path / "spec.yaml"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
 
     @property
     def trials(self) -> Path:

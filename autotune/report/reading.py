@@ -20,9 +20,12 @@ SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
 """Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """What one study came to, or has come to so far. Text in it may come from users' code: escape it."""
+    """What one study came to, or has come to so far. Text in it may come from users' code: escape it.
+
+    Compared by identity, so that what is worked out of it can be cached.
+    """
 
     folder: StudyFolder
     document: dict[str, Any]
