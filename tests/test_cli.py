@@ -664,7 +664,7 @@ def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: SimulatedB
     [
         (["export", "mine", "--to", "onnx"], "no target 'onnx'; there are accelerate, deepspeed, json"),
         (["export", "his", "--to", "yaml"], "no result at his; results here: mine"),
-        (["verify", "mine", "--export", "timm"], "only torch runs by itself"),
+        (["verify", "mine", "--export", "timm"], "timm cannot be run here; torch, accelerate, lightning"),
     ],
 )
 def test_what_cannot_be_exported_is_2_and_says_why(
