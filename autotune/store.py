@@ -6,6 +6,7 @@ trials/NNNN.json   everything one trial saw
 spec.yaml          the resolved spec
 report.html        the report
 log.txt            the log; locked while a controller owns the study
+ablation.json      what an ablation came to; ablation.md the same as tables, ablation.svg and .png as a picture
 """
 
 from __future__ import annotations
@@ -69,6 +70,15 @@ class StudyFolder:
         return self.path / "report.html"
 
     @property
+    def artifacts(self) -> Path:
+        """Pictures that Optuna's dashboard shows with the study."""
+        return self.path / "artifacts"
+
+    def comparison(self, other: StudyFolder) -> Path:
+        """The report of this study and another."""
+        return self.path / f"report-{other.path.absolute().name}.html"
+
+    @property
     def trials(self) -> Path:
         return self.path / "trials"
 
@@ -96,6 +106,17 @@ class StudyFolder:
         for name in _LOGGED:
             logging.getLogger(name).addHandler(self._handler)
             logging.getLogger(name).setLevel(logging.INFO)
+
+    def is_running(self) -> bool:
+        """Whether a controller owns the study at this moment."""
+        try:
+            with self.log.open(encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def start_over(self) -> None:
         """Keep an earlier study, if there is one, aside under a new name, and own an empty folder instead.
@@ -162,6 +183,30 @@ class StudyFolder:
     def write_spec(self, document: dict[str, Any]) -> None:
         with speaking_of(self.spec):
             write_atomically(self.spec, dump_yaml(document))
+
+
+class AblationFolder(StudyFolder):
+    """Like a study's, with the runs of an ablation; and, around those of several specs, what they came to together."""
+
+    @property
+    def result(self) -> Path:
+        return self.path / "ablation.json"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "ablation.md"
+
+    def picture(self, kind: str) -> Path:
+        return self.path / f"ablation.{kind}"
+
+    def exists(self) -> bool:
+        return self.spec.exists() and not self.database.exists()
+
+    def write(self, path: Path, content: str | bytes) -> None:
+        """One of the files above."""
+        with speaking_of(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
 
 
 def _read_record(path: Path) -> TrialRecord:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from autotune import __version__
+from autotune.cli.reports import report
 from autotune.cli.searching import search
 from autotune.cli.shared import INTERRUPTED
 from autotune.cli.specs import doctor, init, schema, validate
@@ -26,7 +27,7 @@ def cli() -> None:
     """Find the fastest stable way to train your model on your data on this machine, inside a time budget."""
 
 
-for command in (search, validate, init, schema, doctor, show, verify, export, sweep, replay):
+for command in (search, validate, init, schema, doctor, show, report, verify, export, sweep, replay):
     cli.add_command(command)
 
 

@@ -1,0 +1,91 @@
+"""What each knob is worth: one at a time, from the baseline to the best, as a waterfall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autotune.report import words
+from autotune.report.cleaning import for_plotly
+from autotune.report.figures import style
+from autotune.report.figures.figure import Figure
+from autotune.report.ladder import Rung, ladder
+from autotune.report.reading import Reading
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+
+def _build(reading: Reading) -> Plot | None:
+    from plotly import graph_objects as go
+
+    rungs = ladder(reading)
+    if len(rungs) < 2:
+        return None
+    first, last = rungs[0].samples_per_s, rungs[-1].samples_per_s
+    before = [0.0, *(rung.samples_per_s for rung in rungs[:-1]), 0.0]
+    after = [*(rung.samples_per_s for rung in rungs), last]
+    bar = go.Bar(
+        y=list(range(len(after))),
+        base=[min(pair) for pair in zip(before, after, strict=True)],
+        x=[abs(high - low) for low, high in zip(before, after, strict=True)],
+        orientation="h",
+        width=0.6,
+        marker={
+            "color": [style.BASELINE, *map(_colour, zip(before[1:], rungs[1:], strict=False)), style.BEST],
+            "pattern": {
+                "shape": ["", *("/" if rung.predicted else "" for rung in rungs[1:]), ""],
+                "fgcolor": "rgba(255,255,255,0.75)",
+                "size": 6,
+                "solidity": 0.35,
+            },
+        },
+        text=["", *(f"{_gain(low, rung)}" for low, rung in zip(before[1:], rungs[1:], strict=False)), ""],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=[_told(rungs[0]), *map(_told, rungs[1:]), f"best: {words.rate(last)} samples/s"],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+    figure = style.plot([bar], height=100 + 46 * (len(rungs) + 1), x="samples per second", showlegend=False)
+    figure.update_xaxes(range=style.from_zero([first, *after], 1.28))
+    style.rows(figure, ["baseline", *(_label(rung) for rung in rungs[1:]), "best"])
+    return figure
+
+
+def _label(rung: Rung) -> str:
+    shown = [f"{for_plotly(knob, 40)} {for_plotly(words.setting(own), 24)}" for knob, (own, _) in rung.changes.items()]
+    return "<br>".join(shown) + ("<br><i>predicted</i>" if rung.predicted else "")
+
+
+def _colour(step: tuple[float, Rung]) -> str:
+    before, rung = step
+    return style.GREEN if rung.samples_per_s >= before else style.ORANGE
+
+
+def _gain(before: float, rung: Rung) -> str:
+    return f"{'+' if rung.samples_per_s >= before else '−'}{style.percent(abs(rung.samples_per_s / before - 1))}"
+
+
+def _told(rung: Rung) -> str:
+    how = "predicted" if rung.predicted else "measured"
+    within = f" ({words.rate(rung.low)} to {words.rate(rung.high)})" if rung.low and rung.high else ""
+    return f"{how}: {words.rate(rung.samples_per_s)} samples/s{within}"
+
+
+def _caption(reading: Reading) -> str:
+    rungs = ladder(reading)
+    if len(rungs) < 2:
+        return "The baseline stands: there is no step to take."
+    text = (
+        "From the baseline to the best, one change at a time, always the one that gains most next. What a change is "
+        "worth depends on those before it, and on the luck of single runs."
+    )
+    predicted = sum(rung.predicted for rung in rungs)
+    if predicted:
+        text += (
+            f" {predicted} of the {len(rungs) - 1} configurations on the way {'was' if predicted == 1 else 'were'} "
+            "never tried: hatched bars are what the study's performance model, fitted to all its trials, expects."
+        )
+    return text
+
+
+FIGURE = Figure(name="steps", title="From the baseline to the best, step by step", build=_build, caption=_caption)

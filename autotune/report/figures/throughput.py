@@ -1,0 +1,123 @@
+"""How fast the best and the baseline are, with intervals and every run that is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from autotune.report import words
+from autotune.report.cleaning import for_plotly
+from autotune.report.figures import style
+from autotune.report.figures.figure import Figure
+from autotune.report.reading import Reading
+from autotune.search.figures import samples_per_s
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+_BELOW = 0.36
+"""Of a row: where single runs stand, beside their bar's whisker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One configuration with its figures, as `best.yaml` states them."""
+
+    label: str
+    figures: dict[str, Any]
+    colour: str
+    runs: Sequence[float] = ()
+    """Samples per second of each run of the confirmation."""
+
+
+def bars(reading: Reading, prefix: str = "") -> list[Bar]:
+    """The baseline, and the best where that is another; `prefix` tells studies apart."""
+    document = reading.document
+    drawn = [_bar(reading, f"{prefix}baseline", "baseline", style.BASELINE)]
+    if document["config"] != document["baseline"]["config"]:
+        drawn.append(_bar(reading, f"{prefix}best", "measured", style.BEST))
+    return drawn
+
+
+def _bar(reading: Reading, label: str, section: str, colour: str) -> Bar:
+    config = reading.emitted if section == "measured" else reading.baseline
+    runs = [samples_per_s(record) for record in reading.confirming(config)]
+    return Bar(label=label, figures=reading.document[section], colour=colour, runs=runs)
+
+
+def draw(drawn: Sequence[Bar]) -> Plot:
+    from plotly import graph_objects as go
+
+    values = [bar.figures["samples_per_s"] for bar in drawn]
+    ends = [bar.figures["samples_per_s_ci95"] or [value, value] for bar, value in zip(drawn, values, strict=True)]
+    whiskers = {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value for (_, high), value in zip(ends, values, strict=True)],
+        "arrayminus": [value - low for (low, _), value in zip(ends, values, strict=True)],
+        "thickness": 1.5,
+        "width": 6,
+        "color": style.GREY,
+    }
+    furthest = [max([*bar.runs, high]) for bar, (_, high) in zip(drawn, ends, strict=True)]
+    figure = style.plot(
+        [
+            go.Bar(
+                y=list(range(len(drawn))),
+                x=values,
+                orientation="h",
+                width=0.5,
+                error_x=whiskers,
+                marker={"color": [style.translucent(bar.colour, 0.55) for bar in drawn]},
+                hovertemplate="%{x:,.4~g} samples/s<extra></extra>",
+                showlegend=False,
+            ),
+            go.Scatter(
+                y=[place + _BELOW for place, bar in enumerate(drawn) for _ in bar.runs],
+                x=[run for bar in drawn for run in bar.runs],
+                mode="markers",
+                marker={
+                    "size": 6,
+                    "color": [style.translucent(bar.colour, 0.7) for bar in drawn for _ in bar.runs],
+                },
+                name="one run",
+                hovertemplate="one run: %{x:,.4~g} samples/s<extra></extra>",
+            ),
+            go.Scatter(
+                y=list(range(len(drawn))),
+                x=furthest,
+                mode="text",
+                text=[f"  {words.rate(value)}" for value in values],
+                textposition="middle right",
+                hoverinfo="skip",
+                cliponaxis=False,
+            ),
+        ],
+        height=80 + 62 * len(drawn),
+        x="samples per second",
+        showlegend=False,
+    )
+    figure.update_xaxes(range=style.from_zero(furthest, 1.16))
+    style.rows(figure, [for_plotly(bar.label) for bar in drawn])
+    return figure
+
+
+def _caption(reading: Reading) -> str:
+    document = reading.document
+    runs = len(reading.confirming(reading.emitted))
+    if not document["measured"]["samples_per_s_ci95"] and not runs:
+        return "Each by its one run of the search: no interval, and the fastest of many runs is a lucky one too."
+    return (
+        f"Whiskers are 95 % intervals, dots single runs: each in a fresh process, the configurations in turns. "
+        f"The speed-up, {words.speedup(document)}, is the mean over {document['speedup']['pairs']} such pairs, so what "
+        "slows down both cancels out."
+    )
+
+
+FIGURE = Figure(
+    name="throughput",
+    title="Throughput",
+    build=lambda reading: draw(bars(reading)),
+    caption=_caption,
+)

@@ -1,0 +1,48 @@
+"""The page around the sections: one file with all that it needs in it, that may ask the network for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+
+from autotune.report.html.parts import Markup, joined, tag
+from autotune.report.html.tags import script
+
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+"""Nothing from anywhere: a report that was made of a stranger's study cannot even tell that it was opened."""
+
+
+def page(title: str, about: str, sections: Sequence[Markup], contents: Iterable[tuple[str, str]]) -> str:
+    """`contents`: id and title of each section."""
+    from plotly.offline import get_plotlyjs
+
+    links = [tag("a", name, href=f"#{identity}") for identity, name in contents]
+    return "<!doctype html>\n" + tag(
+        "html",
+        tag(
+            "head",
+            tag("meta", charset="utf-8"),
+            tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+            tag("meta", name="color-scheme", content="light dark"),
+            tag("title", f"{title} · autotune"),
+            tag("style", Markup(_packaged("page.css"))),
+        ),
+        tag(
+            "body",
+            tag("header", tag("h1", title), tag("p", about, class_="about"), tag("nav", joined(links))),
+            tag("noscript", tag("p", "The figures need JavaScript; their captions and all tables do without.")),
+            tag("main", *sections),
+            tag("footer", tag("p", "Written by autotune. This file needs no network.")),
+            script(None, get_plotlyjs()),
+            script(None, _packaged("page.js")),
+        ),
+        lang="en",
+    )
+
+
+def _packaged(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,118 @@
+"""Part 5: whether the best learns as well: losses, and every gate with its value and limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.report import words
+from autotune.report.cleaning import one_line
+from autotune.report.html.charts import chart
+from autotune.report.html.parts import Markup, joined, section, table, tag
+from autotune.report.reading import Reading
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _times(value: float) -> str:
+    return f"{value:.3g}×"
+
+
+_Gate = tuple[str, str, Callable[[float], str]]
+GATES: Mapping[str, _Gate] = {
+    "finite_loss": ("losses that are not finite", "≤", _count),
+    "finite_gradients": ("steps with gradients that are not finite", "≤", _count),
+    "skipped_steps": ("optimizer steps that the GradScaler skipped", "≤", _share),
+    "loss_scale": ("lowest scale of the GradScaler", "≥", _number),
+    "fp16_range": ("largest activation, of which fp16 holds up to the limit", "≤", _number),
+    "memory_headroom": ("memory that stayed free at the peak", "≥", _share),
+    "host_memory_headroom": ("host memory that stayed free", "≥", _share),
+    "shm_headroom": ("/dev/shm that stayed free", "≥", _share),
+    "allocator_retries": ("times the allocator had to give memory back and try again", "≤", _count),
+    "memory_growth": ("growth of memory with each step", "≤", words.memory),
+    "probe": ("the watched run came to its end", "≥", _count),
+    "gradient_underflow": ("gradient elements that underflowed to zero", "≤", _share),
+    "first_gradient_cosine": ("cosine of the first gradient with fp32's", "≥", _number),
+    "loss_rise": ("last loss over the first", "≤", _times),
+    "loss_spikes": ("largest loss over the median before it", "≤", _times),
+    "loss_against_reference": ("loss above fp32's, in the worst window", "≤", _share),
+    "loss_per_sample": ("loss above the baseline's at equal samples", "≤", _share),
+    "reference_runs": ("runs of the fp32 reference", "≥", _count),
+    "soak": ("steps trained in one go", "≥", _count),
+    "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),
+}
+"""Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec
+is named as it was written, and says itself."""
+_SOAK = "soak_"
+
+
+def stability(reading: Reading) -> Markup:
+    checks = reading.document["stability"]["checks"]
+    gates = table(["gate", "value", "limit", "result"], map(_row, checks), numeric=(1, 2), class_="gates")
+    return section(
+        "stability",
+        "Does it train as well?",
+        chart(reading, "losses"),
+        tag("h3", "The gates"),
+        tag("p", _summary(reading)),
+        gates if checks else None,
+        _refused(reading),
+    )
+
+
+def _summary(reading: Reading) -> str:
+    checks = reading.document["stability"]["checks"]
+    if not checks:
+        return "None has been asked yet: the study has not come to its tests."
+    passed = sum(check["passed"] for check in checks)
+    return (
+        f"{passed} of {len(checks)} gates passed. To pass means that nothing was seen in the steps that were run; no "
+        "gate can promise more."
+    )
+
+
+def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
+    name = str(check["name"])
+    known = GATES.get(name) or GATES.get(name.removeprefix(_SOAK))
+    meaning, sense, written = known or ("constraint of the spec", "≤", _number)
+    if known and name.startswith(_SOAK):
+        meaning = f"in the soak: {meaning}"
+    about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
+    limit = f"{sense} {written(check['limit'])}" if known else written(check["limit"])
+    return (
+        joined([tag("code", one_line(name)), tag("small", about)]),
+        written(check["value"]),
+        limit,
+        _result(check),
+    )
+
+
+def _result(check: Mapping[str, Any]) -> Markup:
+    if not check["conclusive"]:
+        return tag("span", "could not tell", class_="unsure")
+    if check["passed"]:
+        return tag("span", "passed", class_="good")
+    return tag("span", "warning" if check["warns_only"] else "failed", class_="bad")
+
+
+def _refused(reading: Reading) -> Markup | None:
+    entries = reading.document["stability"]["refused"]
+    if not entries:
+        return None
+    parts: list[object] = [tag("h3", "Refused")]
+    for entry in entries:
+        what = words.changes(TrainConfig.from_dict(entry["config"]), reading.baseline)
+        parts.append(tag("p", one_line(what, 400)))
+        parts.append(table(["gate", "value", "limit", "result"], map(_row, entry["checks"]), numeric=(1, 2)))
+    return joined(parts)

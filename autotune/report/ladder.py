@@ -1,0 +1,98 @@
+"""One-at-a-time steps from the baseline to the best: measured where a trial of exactly that configuration was run, else
+predicted by the study's own performance model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from autotune.config import KnobValue, TrainConfig
+from autotune.report.reading import Reading
+from autotune.report.tried import tried
+from autotune.search.performance import PerformanceModel, observe
+
+_ONE_STEP = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch_factor"))
+"""Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
+_MOST_TO_LEARN_FROM = 300
+"""Trials: the model's cost grows with their cube, and the fastest and the latest tell most about the best."""
+_SURE = 1.96
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One configuration on the way, and what sets it apart from the one before."""
+
+    config: TrainConfig
+    changes: dict[str, tuple[KnobValue, KnobValue]]
+    """Knob → (value, the value before); empty for the baseline."""
+    samples_per_s: float
+    predicted: bool
+    low: float | None = None
+    """The model's 95 % interval for the configuration; None where it was measured."""
+    high: float | None = None
+
+
+@lru_cache(maxsize=2)
+def fitted_model(reading: Reading) -> PerformanceModel:
+    """Fitted to the records alone: any strategy leaves those."""
+    model = PerformanceModel(reading.space, reading.facts)
+    trials = [(record.result.config, observe(record.result)) for record in reading.searched]
+    figures = [record.result.config for record in reading.measured][: _MOST_TO_LEARN_FROM // 2]
+    if len(trials) > _MOST_TO_LEARN_FROM:
+        first = len(trials) - _MOST_TO_LEARN_FROM // 2
+        kept = set(figures)
+        trials = [trial for place, trial in enumerate(trials) if place >= first or trial[0] in kept]
+    model.fit(trials)
+    return model
+
+
+@lru_cache(maxsize=2)
+def ladder(reading: Reading) -> tuple[Rung, ...]:
+    """From the baseline to the emitted configuration; the baseline alone where that stands.
+
+    Greedy: the next rung is always the fastest of those that are left. The last is as measured, like the first.
+    """
+    known = tried(reading)
+    goal = reading.emitted
+    current = reading.baseline
+    start = float(reading.document["baseline"]["samples_per_s"])
+    rungs = [Rung(config=current, changes={}, samples_per_s=start, predicted=False)]
+    while current != goal:
+        choices = [_rung(reading, current, one) for one in _next_steps(current, goal)]
+        rungs.append(max(choices, key=lambda rung: rung.samples_per_s))
+        current = rungs[-1].config
+    return tuple(rungs) if known else tuple(rungs[:1])
+
+
+def _next_steps(current: TrainConfig, goal: TrainConfig) -> Iterator[TrainConfig]:
+    left = goal.differences(current)
+    for knobs in _groups(left):
+        yield current.with_values({knob: left[knob][0] for knob in knobs})
+
+
+def _groups(knobs: Iterable[str]) -> list[tuple[str, ...]]:
+    left = list(knobs)
+    together = [pair for pair in _ONE_STEP if all(knob in left for knob in pair)]
+    joined = {knob for pair in together for knob in pair}
+    return [*together, *((knob,) for knob in left if knob not in joined)]
+
+
+def _rung(reading: Reading, before: TrainConfig, config: TrainConfig) -> Rung:
+    changes = config.differences(before)
+    measured = tried(reading).get(config)
+    if measured is not None:
+        return Rung(config=config, changes=changes, samples_per_s=measured.samples_per_s, predicted=False)
+    value, low, high = expectations(reading, [config])[0]
+    return Rung(config=config, changes=changes, samples_per_s=value, predicted=True, low=low, high=high)
+
+
+def expectations(reading: Reading, configs: Sequence[TrainConfig]) -> list[tuple[float, float, float]]:
+    """Samples per second that the model expects of each, with the ends of its 95 % interval."""
+    model = fitted_model(reading)
+    found = model.predict(model.encoding.encode(list(configs)))
+    return [
+        (math.exp(mean), math.exp(mean - _SURE * doubt), math.exp(mean + _SURE * doubt))
+        for mean, doubt in zip(found.mean.tolist(), found.doubt.tolist(), strict=True)
+    ]

@@ -1,0 +1,76 @@
+"""One row for each configuration that a study measured, whatever number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.records import Purpose, TrialRecord
+from autotune.report.reading import SEARCHING, Reading
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.stats import location
+
+CLOSE = 0.03
+"""Of the emitted throughput: who is that near may be the better choice for another reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One configuration, and what its runs showed together."""
+
+    config: TrainConfig
+    samples_per_s: float
+    peak_memory_bytes: int
+    runs: int
+    confirmed: bool
+    """Measured in rounds of the confirmation; else by its one run of the search, which may have been lucky."""
+    eligible: bool
+    """Whether it meets the spec's constraints, and no stability gate refused it."""
+
+
+@lru_cache(maxsize=2)
+def tried(reading: Reading) -> dict[TrainConfig, Tried]:
+    """In the order in which they were tried first. What `best.yaml` states, of the best and the baseline, stands."""
+    runs: dict[TrainConfig, list[TrialRecord]] = {}
+    for record in reading.records:
+        if is_ok(record) and record.purpose in (*SEARCHING, Purpose.CONFIRM):
+            runs.setdefault(record.result.config, []).append(record)
+    found = {config: _together(reading, config, records) for config, records in runs.items()}
+    for config, section in _stated(reading):
+        if config in found:
+            found[config] = Tried(
+                config=config,
+                samples_per_s=section["samples_per_s"],
+                peak_memory_bytes=section["peak_memory_bytes"],
+                runs=found[config].runs,
+                confirmed=found[config].confirmed,
+                eligible=config == reading.emitted or found[config].eligible,
+            )
+    return found
+
+
+def smallest_close(reading: Reading) -> Tried | None:
+    """The configuration with the least memory among those within 3 % of the emitted one; None where none was tried."""
+    least = (1 - CLOSE) * float(reading.document["measured"]["samples_per_s"])
+    near = [one for one in tried(reading).values() if one.eligible and one.samples_per_s >= least]
+    return min(near, key=lambda one: one.peak_memory_bytes, default=None)
+
+
+def _together(reading: Reading, config: TrainConfig, records: Sequence[TrialRecord]) -> Tried:
+    confirming = [record for record in records if record.purpose is Purpose.CONFIRM]
+    counted = confirming or records
+    return Tried(
+        config=config,
+        samples_per_s=location([samples_per_s(record) for record in counted]).value,
+        peak_memory_bytes=max(record.result.memory.peak_bytes if record.result.memory else 0 for record in records),
+        runs=len(records),
+        confirmed=bool(confirming),
+        eligible=config not in reading.refused and all(map(reading.meets_constraints, counted)),
+    )
+
+
+def _stated(reading: Reading) -> list[tuple[TrainConfig, dict[str, Any]]]:
+    return [(reading.baseline, reading.document["baseline"]), (reading.emitted, reading.document["measured"])]
