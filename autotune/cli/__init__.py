@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from autotune import __version__
+from autotune.cli.ablating import ablate
 from autotune.cli.reports import report
 from autotune.cli.searching import search
 from autotune.cli.shared import INTERRUPTED
@@ -27,7 +28,7 @@ def cli() -> None:
     """Find the fastest stable way to train your model on your data on this machine, inside a time budget."""
 
 
-for command in (search, validate, init, schema, doctor, show, report, verify, export, sweep, replay):
+for command in (search, validate, init, schema, doctor, show, report, verify, export, ablate, sweep, replay):
     cli.add_command(command)
 
 

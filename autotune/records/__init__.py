@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autotune.records.ablation import Ablation, CellFigures, Effect, Factor, LossWindow, Ratio, Together
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
 from autotune.records.study import (
@@ -37,17 +38,22 @@ from autotune.records.trial import (
 )
 
 __all__ = [
+    "Ablation",
     "Block",
     "BlockRow",
+    "CellFigures",
     "Check",
     "DeviceFacts",
     "Disturbance",
+    "Effect",
     "ExportVerification",
+    "Factor",
     "Facts",
     "Failure",
     "FirstGradient",
     "HostFacts",
     "LargestActivation",
+    "LossWindow",
     "MachineState",
     "Measurement",
     "Memory",
@@ -56,6 +62,7 @@ __all__ = [
     "Predicted",
     "Progress",
     "Purpose",
+    "Ratio",
     "Record",
     "RecordedRun",
     "Running",
@@ -63,6 +70,7 @@ __all__ = [
     "Standing",
     "StepPhase",
     "Table",
+    "Together",
     "TrialEvent",
     "TrialRecord",
     "TrialRequest",

@@ -213,6 +213,8 @@ class Purpose(StrEnum):
     """A finalist, watched for the same comparison."""
     SOAK = "soak"
     VERIFY = "verify"
+    ABLATE = "ablate"
+    """A cell of a factorial."""
 
 
 class Predicted(Record):

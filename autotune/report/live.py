@@ -37,6 +37,7 @@ _DOES = {
     Purpose.PROBE: "training under watch, for the stability tests: {}",
     Purpose.SOAK: "soaking {}: many steps in one go",
     Purpose.VERIFY: "measuring {} again",
+    Purpose.ABLATE: "measuring {} for the ablation",
 }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from autotune.records import Facts
 from autotune.search.space import Space
 
-_MAY_CHANGE = ("budget", "name")
-"""A larger budget is how a study goes on; the name is the folder's."""
+_MAY_CHANGE = ("budget", "name", "ablation")
+"""A larger budget is how a study goes on; the name is the folder's; a search does not look at the ablation."""
 
 
 def study_identity(spec: dict[str, Any], space: Space, facts: Facts) -> dict[str, Any]:

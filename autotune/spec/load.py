@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from autotune.errors import SpecError
+from autotune.spec.ablation import AblationSpec, ablation_flaws
 from autotune.spec.arguments import argument_flaws
 from autotune.spec.document import Document, Flaw
 from autotune.spec.fields import Section
@@ -128,7 +129,7 @@ def _validated(values: dict[str, Any], folder: Path) -> tuple[Spec | None, list[
 
 def _disagreements(values: Mapping[str, Any]) -> list[Flaw]:
     """Those between sections, which pydantic looks at only once all the rest is right."""
-    training, baseline, search, model, data = (
+    training, baseline, search, model, data, ablation = (
         _section(section, values.get(key))
         for key, section in (
             ("training", TrainingSpec),
@@ -136,11 +137,14 @@ def _disagreements(values: Mapping[str, Any]) -> list[Flaw]:
             ("search", SearchSpec),
             ("model", ModelSpec),
             ("data", DataSpec),
+            ("ablation", AblationSpec),
         )
     )
     flaws: list[tuple[tuple[str | int, ...], str]] = []
     if isinstance(search, SearchSpec):
         flaws += constraint_flaws(_lines(values.get("constraints")), search)
+        if isinstance(ablation, AblationSpec):
+            flaws += ablation_flaws(ablation, search.custom)
         if isinstance(training, TrainingSpec) and isinstance(baseline, BaselineSpec):
             flaws += disagreements(training, baseline, search)
         if isinstance(training, TrainingSpec) and isinstance(model, ModelSpec) and isinstance(data, DataSpec):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from autotune.config import AmpDtype, CompileMode, Fp32Precision, KnobValue, MemoryFormat
+from autotune.spec.ablation import AblationSpec, ablation_flaws
 from autotune.spec.arguments import argument_flaws, value_at
 from autotune.spec.constraints import Constraint, parse_constraint
 from autotune.spec.custom import CustomKnobs, CustomValues, custom_flaws
@@ -44,6 +45,7 @@ from autotune.spec.workload import (
 )
 
 __all__ = [
+    "AblationSpec",
     "Augment",
     "BaselineSpec",
     "DataSpec",
@@ -219,6 +221,8 @@ class Spec(Section):
     stability: StabilitySpec = StabilitySpec()
     strategy: StrategySpec = StrategySpec()
     execution: ExecutionSpec = ExecutionSpec()
+    ablation: AblationSpec | None = None
+    """The techniques that `autotune ablate` takes apart; silent: accumulation, AMP and pinned memory."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -226,6 +230,7 @@ class Spec(Section):
             disagreements(self.training, self.baseline, self.search),
             argument_flaws(self.search.custom, self.model, self.data, self.training),
             constraint_flaws(self.constraints, self.search),
+            ablation_flaws(self.ablation, self.search.custom),
         )
         for path, message in found:
             raise located(path, message)

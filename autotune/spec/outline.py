@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from autotune.spec.ablation import FactorsSpec
 from autotune.spec.domains import EffectiveBatchRange, IntRange
 from autotune.spec.model import Spec
 
@@ -44,7 +45,8 @@ def field_at(path: Sequence[str | int]) -> FieldInfo | None:
 
 
 def places_of(key: str) -> list[str]:
-    """Every path in the spec that ends in `key`, outermost first; the bounds of ranges are no places."""
+    """Every path in the spec that ends in `key`, outermost first; the bounds of ranges are no places,
+    and what is misplaced is no factor of an ablation."""
     return sorted((path for path in _paths(Spec, "") if path.split(".")[-1] == key), key=lambda path: path.count("."))
 
 
@@ -52,5 +54,5 @@ def _paths(section: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
         inner = section_of(field.annotation)
-        if inner and not issubclass(inner, IntRange | EffectiveBatchRange):
+        if inner and not issubclass(inner, IntRange | EffectiveBatchRange | FactorsSpec):
             yield from _paths(inner, f"{prefix}{name}.{'NAME.' * _is_mapping(field.annotation)}")

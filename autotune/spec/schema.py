@@ -13,8 +13,9 @@ def json_schema() -> dict[str, Any]:
     """Draft 2020-12; accepts what `load_spec` accepts, and leaves to it what spans several keys."""
     schema = Spec.model_json_schema(mode="validation")
     knobs = schema["$defs"]["SearchSpec"]["properties"]
-    for name, field in schema["$defs"]["BaselineSpec"]["properties"].items():
-        field.setdefault("description", knobs[name]["description"])
+    for section in ("BaselineSpec", "FactorsSpec"):
+        for name, field in schema["$defs"][section]["properties"].items():
+            field.setdefault("description", knobs[name]["description"])
     return {"$schema": GenerateJsonSchema.schema_dialect, **_plain(schema), "title": "autotune spec"}
 
 

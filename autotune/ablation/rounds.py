@@ -1,0 +1,189 @@
+"""The rounds: every cell once, in random order and a process of its own, until the budget is spent.
+
+All cells of a round share one seed: the same weights and the same samples in the same order, so that losses can be
+compared as well as speeds.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from autotune.ablation.design import Design
+from autotune.execution import Backend
+from autotune.records import Facts, Purpose, TrialRecord, TrialRequest, TrialStatus
+from autotune.search.budget import Budget, patience_s
+from autotune.search.costs import SHORTEST_RUN_S, SPARE
+from autotune.search.figures import confirming_request, is_ok
+from autotune.spec.ablation import FEWEST_ROUNDS
+from autotune.spec.durations import format_duration
+from autotune.stats import Cell
+from autotune.store import StudyFolder
+
+_PLANNED_ROUNDS = 12
+"""What decides is the number of fresh processes, until their start-up takes most of the time."""
+_LONGEST_RUN_S = 20.0
+_START_UP_SHARE = 0.5
+"""Of the first runs' time, before any has shown how long a start takes."""
+_FAILURES_TO_GIVE_UP = 2
+_PATIENCE_S = 15.0
+_GENEROUS, _ROUNDING_S = 1.2, 30.0
+"""Of the budget that is advised."""
+
+OnRun = Callable[["Rounds"], None]
+
+
+class TooShort(Exception):
+    """The budget has no room for the fewest rounds; the message says what would have."""
+
+
+class Rounds:
+    """What has been measured, and what is still to be. Every run is kept in the folder's `trials/`."""
+
+    def __init__(
+        self,
+        design: Design,
+        folder: StudyFolder,
+        backend: Backend,
+        budget: Budget,
+        facts: Facts,
+        *,
+        seed: int,
+        most: int | None,
+    ) -> None:
+        self.design = design
+        self._folder = folder
+        self._backend = backend
+        self._budget = budget
+        self._facts = facts
+        self._seed = seed
+        self._most = most
+        self.records = folder.read_trials()
+        budget.carry_over(max((record.elapsed_s for record in self.records), default=0.0))
+
+    @property
+    def remaining_s(self) -> float:
+        return self._budget.remaining_s
+
+    @property
+    def figures(self) -> dict[int, dict[Cell, TrialRecord]]:
+        """Round → cell → run, of the runs that came to a figure."""
+        return figures_of(self.records, self.design)
+
+    @property
+    def complete(self) -> int:
+        """Rounds in which all cells came to a figure that are not given up."""
+        return sum(self._running <= found.keys() for found in self.figures.values())
+
+    def run(self, on_run: OnRun) -> None:
+        """Rounds until the budget is spent, or there are as many as the spec asks. Raises TooShort, as soon as it
+        shows, where the fewest do not fit."""
+        number = max((record.round or 0 for record in self.records), default=0)
+        while self._running and (self._most is None or self.complete < self._most):
+            missing = max(FEWEST_ROUNDS - self.complete, 0)
+            if missing * self._round_s(SHORTEST_RUN_S) > self.remaining_s:
+                raise TooShort(self._estimate(missing))
+            limit_s = self._limit_s()
+            if self._round_s(limit_s) > self.remaining_s:
+                return
+            number += 1
+            self._round(number, limit_s, on_run)
+        if self._running and self.complete < FEWEST_ROUNDS:
+            raise TooShort(self._estimate(FEWEST_ROUNDS - self.complete))
+
+    @property
+    def _running(self) -> set[Cell]:
+        """All cells but those that are given up: out of memory, or failed twice."""
+        return {cell for cell in self.design.configs if not self._has_failed(cell)}
+
+    def _has_failed(self, cell: Cell) -> bool:
+        runs = [record for record in self.records if record.result.config == self.design.configs[cell]]
+        failed = [record.result.status for record in runs if not is_ok(record) and not record.cut_short]
+        return TrialStatus.OOM in failed or len(failed) >= _FAILURES_TO_GIVE_UP
+
+    def _round(self, number: int, limit_s: float, on_run: OnRun) -> None:
+        cells = sorted(self._running)
+        for cell in random.Random(f"{self._seed}-{number}").sample(cells, len(cells)):
+            if self.remaining_s <= 0:
+                return
+            self._measure(cell, number, limit_s)
+            on_run(self)
+
+    def _measure(self, cell: Cell, number: int, limit_s: float) -> None:
+        config = self.design.configs[cell]
+        patience = self._patience_s(limit_s, compiles=config.compile != "none")
+        deadline_s = min(patience, self.remaining_s)
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        request = ablation_request(self.design, cell, self._seed + number, limit_s)
+        result = self._backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+        record = TrialRecord(
+            number=max((record.number for record in self.records), default=-1) + 1,
+            purpose=Purpose.ABLATE,
+            round=number,
+            elapsed_s=self._budget.elapsed_s,
+            cut_short=result.status is TrialStatus.TIMEOUT and deadline_s < patience,
+            started=started,
+            result=result,
+            environment=self._facts,
+        )
+        self._folder.write_trial(record)
+        self.records.append(record)
+
+    def _limit_s(self) -> float:
+        """Training seconds of each run of the next round, so that the planned rounds fill what is left."""
+        rounds = max(min(_PLANNED_ROUNDS, self._most or _PLANNED_ROUNDS) - self.complete, 1)
+        share_s = self.remaining_s / (SPARE * rounds * len(self._running))
+        start_up_s = self._start_up_s() if self.records else _START_UP_SHARE * share_s
+        return min(max(share_s - start_up_s, SHORTEST_RUN_S), _LONGEST_RUN_S)
+
+    def _round_s(self, limit_s: float) -> float:
+        """What a round will take: each cell its start and its training, which a slow one has made longer before."""
+        return SPARE * sum(self._start_up_s() + max(limit_s, self._fewest_steps_s(cell)) for cell in self._running)
+
+    def _start_up_s(self) -> float:
+        """Of one run: all but its training."""
+        return statistics.median(r.result.wall_s - r.result.training_s for r in self.records) if self.records else 0.0
+
+    def _fewest_steps_s(self, cell: Cell) -> float:
+        """What the shortest run of `cell` trains for: its first step, two more to warm up, two timed."""
+        runs = [record.result for record in self.records if record.result.config == self.design.configs[cell]]
+        first_s = max((run.warm_up.first_step_s for run in runs if run.warm_up), default=0.0)
+        steps_s = [sum(b.seconds for b in run.blocks) / sum(b.steps for b in run.blocks) for run in runs if run.blocks]
+        return first_s + 4 * max(steps_s, default=0.0)
+
+    def _patience_s(self, limit_s: float, *, compiles: bool) -> float:
+        """How long a run may take: much longer than any has; half of what is left where none has shown it.
+
+        A cell that is killed is lost to all effects, so there is time for other work to get in the way.
+        """
+        longest_s = max((record.result.wall_s for record in self.records if is_ok(record)), default=None)
+        if longest_s is None:
+            return max(self.remaining_s / 2, 0.0)
+        return _PATIENCE_S + patience_s(limit_s, baseline_wall_s=longest_s, compiles=compiles)
+
+    def _estimate(self, missing: int) -> str:
+        whole_s = self._budget.elapsed_s + _GENEROUS * missing * self._round_s(SHORTEST_RUN_S)
+        enough = format_duration(_ROUNDING_S * (whole_s // _ROUNDING_S + 1))
+        return (
+            f"{FEWEST_ROUNDS} rounds of {len(self._running)} cells do not fit into "
+            f"{format_duration(self._budget.total_s)}: they take {'about' if self.records else 'more than'} "
+            f"{whole_s:.0f} s here; give {enough} (a --budget is divided by the specs), or name fewer factors"
+        )
+
+
+def ablation_request(design: Design, cell: Cell, seed: int, limit_s: float) -> TrialRequest:
+    """As in a confirmation, but to the end of its time, however well its throughput is known by then: losses are
+    compared where all runs have come to, and have more to say the further that is."""
+    return confirming_request(design.configs[cell], seed, limit_s).model_copy(update={"target_relative_error": 0.0})
+
+
+def figures_of(records: list[TrialRecord], design: Design) -> dict[int, dict[Cell, TrialRecord]]:
+    """Round → cell → run, of the runs that came to a figure."""
+    cells: Mapping[object, Cell] = {config: cell for cell, config in design.configs.items()}
+    found: dict[int, dict[Cell, TrialRecord]] = {}
+    for record in records:
+        if is_ok(record) and record.round is not None:
+            found.setdefault(record.round, {})[cells[record.result.config]] = record
+    return found

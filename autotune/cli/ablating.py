@@ -1,0 +1,129 @@
+"""`autotune ablate`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from autotune.cli.shared import (
+    BEGAN_S,
+    INTERRUPTED,
+    STUDIES,
+    command_line,
+    device_option,
+    json_option,
+    print_json,
+    seconds,
+    set_option,
+    stderr,
+)
+from autotune.errors import SpecError
+
+if TYPE_CHECKING:
+    from autotune.records import Ablation
+    from autotune.spec import LoadedSpec
+    from autotune.store import AblationFolder
+
+
+@click.command()
+@click.argument("paths", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--budget", help="For all specs together, divided equally; silent: each takes its own.")
+@click.option("--out", type=click.Path(path_type=Path), default=STUDIES / "ablation", show_default=True, help="Folder.")
+@set_option
+@click.option("--fresh", is_flag=True, help="Start over; earlier ablations are kept aside under new names.")
+@json_option
+@click.option("--quiet", is_flag=True, help="Show the result only.")
+@device_option
+def ablate(
+    paths: tuple[Path, ...],
+    budget: str | None,
+    out: Path,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    as_json: bool,
+    quiet: bool,
+    device: str | None,
+) -> None:
+    """Measure what each technique gives alone and together: gradient accumulation, AMP and pinned memory, or the
+    factors that SPEC names under `ablation`.
+
+    Every combination is trained in fresh processes, in alternation, at the same effective batch size. The same command
+    on an unfinished ablation goes on where it stopped. Prints the paths of the tables on stdout; beside them lie
+    ablation.json, .svg and .png.
+    """
+    from autotune.ablation import Interrupted, write
+    from autotune.ablation import ablate as run_ablation
+    from autotune.ablation.screen import Screen
+    from autotune.store import AblationFolder
+
+    specs = _load(paths, overrides, budget, device)
+    done: list[Ablation] = []
+    began_s, stopped = BEGAN_S, False
+    with Screen(stderr(), quiet=quiet or as_json) as screen:
+        for loaded in specs:
+            screen.begins(loaded.spec.name)
+            folder = AblationFolder(out / loaded.spec.name)
+            try:
+                done.append(
+                    run_ablation(
+                        loaded,
+                        folder,
+                        command=command_line(),
+                        fresh=fresh,
+                        began_s=began_s,
+                        on_design=screen.on_design,
+                        on_run=screen.on_run,
+                    )
+                )
+            except Interrupted as interruption:
+                stopped = True
+                done += [interruption.result] if interruption.result else []
+            began_s = time.monotonic()
+            if done and done[-1].name == loaded.spec.name:
+                write(done[-1], folder)
+            if stopped:
+                break
+    _show(done, AblationFolder(out), as_json=as_json)
+    if stopped:
+        stderr().print("interrupted; what was measured is kept, and the same command goes on")
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _load(
+    paths: Sequence[Path], overrides: tuple[str, ...], budget: str | None, device: str | None
+) -> list[LoadedSpec]:
+    """All of them before anything runs; a `budget` for all is divided."""
+    from autotune.spec import load_spec
+
+    share = None if budget is None else f"{seconds('--budget', budget) / len(paths):.2f}s"
+    specs = [load_spec(path, overrides, budget=share, device=device) for path in paths]
+    name, count = Counter(loaded.spec.name for loaded in specs).most_common(1)[0]
+    if count > 1:
+        raise SpecError(f"{count} of the specs are named {name}, and would share a folder; give them different names")
+    return specs
+
+
+def _show(done: Sequence[Ablation], out: AblationFolder, *, as_json: bool) -> None:
+    from autotune.ablation import overview, write_overview
+    from autotune.ablation.screen import overview_view, view
+    from autotune.store import AblationFolder
+
+    if len(done) > 1:
+        write_overview(done, out)
+    if as_json:
+        print_json(done[0].model_dump(mode="json") if len(done) == 1 else overview(done))
+        return
+    console = stderr()
+    for ablation in done:
+        console.print(view(ablation))
+    if len(done) > 1:
+        console.print(overview_view(done))
+    for ablation in done:
+        click.echo(AblationFolder(out.path / ablation.name).tables)
+    if len(done) > 1:
+        click.echo(out.tables)

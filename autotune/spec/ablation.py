@@ -1,0 +1,93 @@
+"""`ablation`: the techniques whose worth is measured alone and together, each a knob with two levels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from difflib import get_close_matches
+from typing import Annotated, Self, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from autotune.config import AmpDtype, CompileMode, Fp32Precision, KnobValue, MemoryFormat
+from autotune.spec.custom import Scalar, empty_is_none_given
+from autotune.spec.fields import Section, located
+
+FEWEST_ROUNDS = 3
+"""Two say next to nothing about their spread: Student's t of one degree of freedom is 13."""
+MOST_FACTORS = 5
+"""32 cells a round."""
+
+T = TypeVar("T")
+
+
+def _two(value: object) -> object:
+    levels = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(levels) != 2:
+        raise ValueError("give two levels, the plain one first: [1, 4]")
+    return levels
+
+
+def _different(levels: tuple[T, T]) -> tuple[T, T]:
+    if levels[0] == levels[1]:
+        raise ValueError("the two levels are the same")
+    return levels
+
+
+Levels = Annotated[tuple[T, T], BeforeValidator(_two), AfterValidator(_different)]
+"""Without the technique, and with it."""
+
+
+class FactorsSpec(Section):
+    """Knobs with two levels each, the plain one first."""
+
+    micro_batch_size: Levels[PositiveInt] | None = None
+    """grad_accum_steps follows: all cells have the same effective batch size."""
+    grad_accum_steps: Levels[PositiveInt] | None = None
+    """micro_batch_size follows: all cells have the same effective batch size."""
+    amp_dtype: Levels[AmpDtype] | None = None
+    pin_memory: Levels[bool] | None = None
+    num_workers: Levels[NonNegativeInt] | None = None
+    prefetch_factor: Levels[PositiveInt] | None = None
+    memory_format: Levels[MemoryFormat] | None = None
+    compile: Levels[CompileMode] | None = None
+    fp32_precision: Levels[Fp32Precision] | None = None
+    fused_optimizer: Levels[bool] | None = None
+    activation_checkpointing: Levels[bool] | None = None
+    num_threads: Levels[PositiveInt] | None = None
+    custom: Annotated[dict[str, Levels[Scalar]], BeforeValidator(empty_is_none_given)] = Field(default_factory=dict)
+    """Of the knobs under `search.custom`."""
+
+    @model_validator(mode="after")
+    def _are_a_design(self) -> Self:
+        named = self.named()
+        if len(named) > MOST_FACTORS:
+            cells = 2 ** len(named)
+            raise ValueError(f"{len(named)} factors have {cells} cells a round; give at most {MOST_FACTORS} factors")
+        if {"micro_batch_size", "grad_accum_steps"} <= named.keys():
+            reason = "leave it out beside grad_accum_steps: one follows from the other at the same effective batch size"
+            raise located(("micro_batch_size",), reason)
+        return self
+
+    def named(self) -> dict[str, tuple[KnobValue, KnobValue]]:
+        """Knob → levels, in the order of the knobs; empty where the spec is silent on all."""
+        knobs = (name for name in type(self).model_fields if name != "custom")
+        built_in = {name: levels for name in knobs if (levels := getattr(self, name)) is not None}
+        return {**built_in, **self.custom}
+
+
+class AblationSpec(Section):
+    """What `autotune ablate` measures; a search does not look at it."""
+
+    factors: FactorsSpec = FactorsSpec()
+    """Silent: gradient accumulation, automatic mixed precision and pinned memory, as far as they apply."""
+    rounds: Annotated[int, Field(ge=FEWEST_ROUNDS)] | None = None
+    """At most so many, each with every cell once; silent: until the budget is spent."""
+
+
+def ablation_flaws(ablation: AblationSpec | None, custom: Collection[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """(path, message) of each factor that is no knob of `search.custom`."""
+    for name in ablation.factors.custom if ablation else ():
+        if name not in custom:
+            near = get_close_matches(name, custom, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"search.custom has {', '.join(custom) or 'none'}"
+            yield ("ablation", "factors", "custom", name), f"unknown knob; {hint}"
