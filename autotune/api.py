@@ -18,6 +18,7 @@ from typing import Any
 from autotune.emitted import STUDIES
 from autotune.errors import SpecError
 from autotune.records import SearchResult
+from autotune.report.dashboard import noted
 from autotune.search import Listener
 from autotune.search import search as run_search
 from autotune.search.runner import OnProgress, OnTrial
@@ -51,7 +52,8 @@ def search(
     loaded = _loaded(spec, budget, device)
     folder = StudyFolder(Path(out) if out is not None else STUDIES / loaded.spec.name)
     listener = Listener(on_progress=progress, on_trial=on_trial)
-    return run_search(loaded, folder, fresh=fresh, began_s=began_s, listener=listener)
+    with noted(folder):
+        return run_search(loaded, folder, fresh=fresh, began_s=began_s, listener=listener)
 
 
 def tune(
@@ -97,7 +99,9 @@ def tune(
     root = _common_root(named.values())
     loaded = _from_values(spec | ({"device": device} if device else {}), root)
     listener = Listener(on_progress=progress, on_trial=on_trial)
-    return run_search(loaded, StudyFolder(folder), fresh=fresh, began_s=time.monotonic(), listener=listener)
+    study = StudyFolder(folder)
+    with noted(study):
+        return run_search(loaded, study, fresh=fresh, began_s=time.monotonic(), listener=listener)
 
 
 def _loaded(spec: str | Path | Spec | Mapping[str, Any], budget: str | None, device: str | None) -> LoadedSpec:

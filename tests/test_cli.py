@@ -15,20 +15,22 @@ from typing import Any, NamedTuple
 import jsonschema
 import pytest
 import yaml
+from optuna_dashboard import get_note
 from support.facts import cpu_facts
 from support.simulation import Clock, SimulatedBackend
 
 import autotune
-from autotune import cli, execution, search
+from autotune import ablation, cli, execution, search
 from autotune.bench import sweep
 from autotune.cli.shared import BEGAN_S
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import Facts, SearchResult, TrialStatus, Verification
+from autotune.records import Ablation, Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
 from autotune.search.build_space import build_space
+from autotune.search.ledger import stored_study
 from autotune.search.space import Space
 from autotune.spec import LoadedSpec, json_schema, load_spec
-from autotune.store import StudyFolder
+from autotune.store import AblationFolder, StudyFolder
 from autotune.tables import read_table
 
 SPEC = {
@@ -106,6 +108,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
         assert began_s == BEGAN_S
         return real(loaded, folder, fresh=fresh, listener=listener, start_backend=backend, clock=backend._clock)
 
+    real_ablate = ablation.ablate
+
+    def ablated_on_it(loaded: LoadedSpec, folder: AblationFolder, *, began_s: float, **options: Any) -> Ablation:
+        return real_ablate(loaded, folder, start_backend=backend, clock=backend._clock, **options)
+
+    monkeypatch.setattr(ablation, "ablate", ablated_on_it)
     real_verify = search.verify
 
     def verified_on_it(folder: StudyFolder, *, began_s: float, **options: Any) -> Verification:
@@ -674,3 +682,48 @@ def test_what_cannot_be_exported_is_2_and_says_why(
     done = run(*arguments)
     assert done.code == 2
     assert message in done.err
+
+
+def test_a_report_is_written_and_its_path_is_printed(
+    run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path
+) -> None:
+    run("search", spec)
+    done = run("report", "mine")
+    assert (done.code, done.out) == (0, "studies/mine/report.html\n")
+    assert (tmp_path / "studies/mine/report.html").read_text().startswith("<!doctype html>")
+    run("search", spec, "--out", "studies/other")
+    said = json.loads(run("report", "mine", "other", "--out", "both.html", "--json").out)
+    assert said["path"] == "both.html"
+    assert [study["verdict"] for study in said["studies"]] == ["stable", "stable"]
+    assert (tmp_path / "both.html").exists()
+
+
+def test_what_cannot_be_reported_is_said(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    assert "no study at mine" in run("report", "mine").err
+    run("search", spec)
+    assert "one is reported, two are compared" in run("report", "mine", "mine", "mine").err
+    assert run("dashboard", "none").code == 3 or "no study at none" in run("dashboard", "none").err
+
+
+def test_ablate_prints_where_its_tables_are(run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path) -> None:
+    done = run("ablate", spec, "--budget", "5m", "--set", "ablation.rounds=3")
+    assert (done.code, done.out) == (0, "studies/ablation/mine/ablation.md\n")
+    assert "AMP" in done.err
+    found = json.loads(run("ablate", spec, "--budget", "5m", "--set", "ablation.rounds=3", "--json").out)
+    assert found["rounds"] == 3
+    assert len(found["cells"]) == 4
+    assert found["command"].startswith("autotune ablate mine.yaml")
+
+
+def test_ablations_of_one_name_are_refused(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    done = run("ablate", spec, spec)
+    assert done.code == 2
+    assert "2 of the specs are named mine" in done.err
+
+
+def test_a_search_leaves_a_note_in_its_study(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+    run("search", spec)
+    with stored_study(StudyFolder(Path("studies/mine")), writable=False) as study:
+        note = get_note(study)
+    assert note.startswith("# mine: stable")
+    assert "| amp\\_dtype | none | **bf16** |" in note

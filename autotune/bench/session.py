@@ -118,8 +118,8 @@ def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[S
         )
         result = backend.run(request, deadline_s=_deadline_s(bench, steps, config))
         record = record_of(len(steps), result, bench.table.facts, spent_s)
-        worst = min(map(samples_per_s, records), default=0.0)
         broken = violations(record, bench.constraints)
+        worst = min(map(samples_per_s, filter(bench.meets_constraints, records)), default=None)
         tell(study, trial, record.result, learning=strategy.learns_failures_as, worst=worst, violations=broken)
         if is_ok(record):
             records.append(record)

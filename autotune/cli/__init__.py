@@ -15,6 +15,7 @@ from autotune import __version__
 from autotune.cli.ablating import ablate
 from autotune.cli.reports import report
 from autotune.cli.searching import search
+from autotune.cli.serving import dashboard
 from autotune.cli.shared import INTERRUPTED
 from autotune.cli.specs import doctor, init, schema, validate
 from autotune.cli.studies import export, show, verify
@@ -28,7 +29,7 @@ def cli() -> None:
     """Find the fastest stable way to train your model on your data on this machine, inside a time budget."""
 
 
-for command in (search, validate, init, schema, doctor, show, report, verify, export, ablate, sweep, replay):
+for command in (search, validate, init, schema, doctor, show, report, dashboard, verify, export, ablate, sweep, replay):
     cli.add_command(command)
 
 

@@ -49,6 +49,7 @@ def search(
 
     The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
     """
+    from autotune.report.dashboard import noted
     from autotune.report.events import EventLog
     from autotune.report.live import Screen
     from autotune.search import Interrupted, Listener
@@ -68,7 +69,8 @@ def search(
                     log.on_progress(progress)
 
                 listener = Listener(on_progress=show, on_trial=log.on_trial)
-                result = run_search(loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener)
+                with noted(folder):
+                    result = run_search(loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener)
         except Interrupted as interruption:
             log.ended("interrupted", interruption.result, best=folder.best)
             if interruption.result is not None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import sqlite3
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -167,7 +170,6 @@ class Ledger:
             return
         study_id = self._storage.get_study_id_from_name(_NAME)
         trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
-        trial.set_user_attr("status", str(record.result.status))
         trial.set_user_attr("record", record.number)
         tell(
             self._study,
@@ -178,8 +180,8 @@ class Ledger:
             violations=violations(record, self._constraints),
         )
 
-    def _worst_value(self) -> float:
-        return min(map(samples_per_s, self.measured()), default=0.0)
+    def _worst_value(self) -> float | None:
+        return min(map(samples_per_s, self.eligible()), default=None)
 
     def _check_identity(self, identity: dict[str, Any]) -> None:
         before = self._study.user_attrs.get(_IDENTITY)
@@ -219,12 +221,33 @@ def read_origin(folder: StudyFolder) -> Path:
     return Path(attributes.get(_ORIGIN, Path.cwd()))
 
 
+@contextlib.contextmanager
+def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Study]:
+    """The study in `study.db`, for others than its controller, who may be at work on it.
+
+    Raises EnvironmentFailure where the database is missing or damaged; it is never created here.
+    """
+    mode = "rw" if writable else "ro"
+    if not os.access(folder.path, os.W_OK):
+        mode += "&immutable=1"  # no log can be written beside it, which SQLite else insists on
+    with _speaking_of(folder.database):
+        storage = _storage(folder.database, mode, skip_compatibility_check=True, skip_table_creation=True)
+        try:
+            yield optuna.load_study(study_name=_NAME, storage=storage)
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
 def _open_study(folder: StudyFolder, sampler: DistinctSampler) -> tuple[RDBStorage, optuna.Study]:
     with _speaking_of(folder.database):
         storage = _open_storage(folder.database)
         study = optuna.create_study(
             storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(["samples_per_s"])
     return storage, study
 
 
@@ -250,11 +273,16 @@ def _open_storage(path: Path) -> RDBStorage:
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-    storage = RDBStorage(f"sqlite:///{path}")
+    return _storage(path, "rw")
 
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def _relax(connection: Any, _record: Any) -> None:
+
+def _storage(path: Path, mode: str, **options: Any) -> RDBStorage:
+    """`mode`: of SQLite's addresses, in which a path with any character can be quoted, as in SQLAlchemy's it cannot."""
+    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(address, uri=True, check_same_thread=False)
         connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
 
-    storage.engine.dispose()
-    return storage
+    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, **options)

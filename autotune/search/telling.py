@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import optuna
@@ -18,6 +19,8 @@ from autotune.search.strategies import Learning, Strategy, StrategyContext
 from autotune.stats import throughput, undisturbed
 
 _FEASIBLE, _INFEASIBLE = -1.0, 1.0
+_LONGEST_REASON = 500
+"""Characters; the whole of it stands in the trial's record."""
 
 
 class OnlyRisksLeft(Exception):
@@ -53,15 +56,19 @@ def tell(
     result: TrialResult,
     *,
     learning: Learning,
-    worst: float,
+    worst: float | None,
     violations: Sequence[float] = (),
 ) -> None:
     """What `result` says about its configuration, in the terms in which the strategy learns from failures.
 
-    `worst`: the lowest throughput so far. `violations`: of the spec's constraints on measures, positive where one is
-    broken. A value that breaks one is told as it is, with the constraint: samplers rank it below all that break none.
+    `worst`: the lowest throughput so far that breaks no constraint, None before any. `violations`: of the spec's
+    constraints on measures, positive where one is broken. What breaks one, like what failed, gets no value that could
+    make it the study's best, which Optuna's dashboard and `study.best_trial` would take it for; its own figures stand
+    in the trial's user attributes.
     """
     trial.set_user_attr(OBSERVATION, observe(result).to_dict())
+    for name, figure in _attributes(result).items():
+        trial.set_user_attr(name, figure)
     feasible = has_figure(result)
     # Optuna reads constraints by position and wants the same ones on all trials; a crash may have come in between.
     values = {"stable": _FEASIBLE if feasible else _INFEASIBLE}
@@ -69,9 +76,21 @@ def tell(
     for name, value in values.items():
         if name not in trial.constraints:
             trial.set_constraint(name, value)
-    if feasible:
+    if feasible and max(violations, default=0.0) <= 0:
         study.tell(trial.number, throughput(undisturbed(result.blocks)))
-    elif learning is Learning.WORST_VALUE:
-        study.tell(trial.number, worst)
+    elif worst is not None and (feasible or learning is Learning.WORST_VALUE):
+        study.tell(trial.number, math.nextafter(worst, 0.0))
     else:
         study.tell(trial.number, state=TrialState.PRUNED)
+
+
+def _attributes(result: TrialResult) -> dict[str, str | float]:
+    """What the trial came to, for whoever looks at the study with Optuna's tools."""
+    told: dict[str, str | float] = {"status": str(result.status)}
+    if has_figure(result):
+        told["samples_per_s"] = throughput(undisturbed(result.blocks))
+    if result.memory:
+        told["peak_memory_bytes"] = result.memory.peak_bytes
+    if result.failure:
+        told["reason"] = result.failure.reason[:_LONGEST_REASON]
+    return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from search.performance.test_model import SPACE
 from support.facts import cpu_facts
 
@@ -36,10 +37,10 @@ def asked() -> tuple[optuna.Study, optuna.Trial]:
 @pytest.mark.parametrize("status", [TrialStatus.OK, TrialStatus.OOM, TrialStatus.TIMEOUT])
 def test_every_trial_has_the_same_constraints(status: TrialStatus) -> None:
     study, trial = asked()
-    tell(study, trial, result(status), learning=Learning.WORST_VALUE, worst=3.0, violations=[-0.5, 0.25])
+    tell(study, trial, result(status), learning=Learning.WORST_VALUE, worst=3.0, violations=[-0.5, -0.25])
     told = study.trials[0]
     assert list(told.constraints) == ["stable", "constraint_0", "constraint_1"]
-    assert told.value == (128.0 if status is TrialStatus.OK else 3.0)
+    assert told.value == (128.0 if status is TrialStatus.OK else pytest.approx(3.0))
     assert (max(told.constraints["stable"], told.constraints["constraint_0"]) <= 0) == (status is TrialStatus.OK)
 
 
@@ -48,3 +49,31 @@ def test_what_a_crash_left_half_told_is_completed() -> None:
     trial.set_constraint("stable", -1.0)
     tell(study, trial, result(TrialStatus.OK), learning=Learning.PRUNED, worst=0.0, violations=[-0.5])
     assert study.trials[0].constraints == {"stable": -1.0, "constraint_0": -0.5}
+
+
+@pytest.mark.parametrize("learning", Learning)
+def test_what_breaks_a_constraint_is_worth_less_than_anything_else(learning: Learning) -> None:
+    study, trial = asked()
+    tell(study, trial, result(TrialStatus.OK), learning=learning, worst=3.0, violations=[-0.5, 0.25])
+    told = study.trials[0]
+    assert told.value is not None
+    assert told.value < 3.0
+    assert told.constraints["constraint_1"] == 0.25
+    assert told.user_attrs["samples_per_s"] == 128.0
+
+
+@pytest.mark.parametrize("learning", Learning)
+@pytest.mark.parametrize("status", [TrialStatus.OK, TrialStatus.OOM])
+def test_with_nothing_to_be_worse_than_it_has_no_value(learning: Learning, status: TrialStatus) -> None:
+    study, trial = asked()
+    tell(study, trial, result(status), learning=learning, worst=None, violations=[0.25])
+    assert study.trials[0].state is TrialState.PRUNED
+    assert study.trials[0].value is None
+
+
+def test_a_failure_has_its_reason() -> None:
+    study, trial = asked()
+    tell(study, trial, result(TrialStatus.OOM), learning=Learning.PRUNED, worst=3.0)
+    attributes = study.trials[0].user_attrs
+    assert (attributes["status"], attributes["reason"]) == ("oom", "simulated")
+    assert "samples_per_s" not in attributes

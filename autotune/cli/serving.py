@@ -1,0 +1,42 @@
+"""`autotune dashboard`."""
+
+from __future__ import annotations
+
+import click
+
+from autotune.cli.shared import STUDIES, stderr
+
+
+@click.command()
+@click.argument("study", metavar="STUDY")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any that is free.")
+@click.option("--allow-edits", is_flag=True, help="Take notes and attributes from the browser, into study.db.")
+@click.option("--open/--no-open", "open_it", default=False, help="Open it in the web browser.")
+def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
+    """Serve Optuna's dashboard on STUDY, a folder or a name under studies/, while it runs or after.
+
+    On this machine's own address, for its own pages alone, and for looking only. The best trial shown is what was
+    emitted; a trial that looked faster says why it was not. Prints the address on stdout; Ctrl-C ends it.
+    """
+    from autotune.errors import EnvironmentFailure, SpecError
+    from autotune.report.dashboard import Server, furnish
+    from autotune.store import find_study
+
+    folder = find_study(study, STUDIES)
+    console = stderr()
+    if not folder.is_running():
+        try:
+            furnish(folder)
+        except (SpecError, EnvironmentFailure) as error:  # a copy that is shown does without
+            console.print(f"note: figures and pictures are not kept: {error}", style="dim", markup=False)
+    with Server(folder, port=port, allow_edits=allow_edits) as server:
+        click.echo(server.url)
+        console.print("Ctrl-C ends it", style="dim")
+        if open_it:
+            import webbrowser
+
+            webbrowser.open(server.url)
+        try:
+            server.run()
+        except KeyboardInterrupt:
+            console.print("ended")

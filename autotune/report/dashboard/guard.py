@@ -1,0 +1,75 @@
+"""What stands between a browser and the dashboard, which itself takes any request from anywhere.
+
+A page of any site can make the browser that shows it send requests to 127.0.0.1. What such a page sends is told by its
+`Origin` and `Sec-Fetch-Site`, which no script can forge; a name that a foreign DNS server has pointed at this machine,
+so that both look right, by its `Host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+READING = ("GET", "HEAD")
+_OWN_SITES = ("", "same-origin", "none")
+"""`none`: typed in, or from a bookmark; empty: a program, or a browser too old to say."""
+_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+
+
+class Guard:
+    """A WSGI application that lets through what comes from the dashboard's own pages, and refuses the rest with 403."""
+
+    def __init__(self, application: Application, *, port: int, allow_edits: bool) -> None:
+        self._application = application
+        self._allow_edits = allow_edits
+        self._hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        refusal = self._refusal(environ)
+        if refusal:
+            body = f"{refusal}\n".encode()
+            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8"), *_HEADERS])
+            return [body]
+
+        def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            ours = {name.lower() for name, _ in _HEADERS}
+            theirs = [(name, value) for name, value in headers if name.lower() not in ours]
+            return start_response(status, [*theirs, *_HEADERS], *rest)
+
+        return self._application(environ, start)
+
+    def _refusal(self, environ: Environ) -> str | None:
+        method = environ["REQUEST_METHOD"]
+        if method not in READING and not self._allow_edits:
+            return f"{method}: this dashboard is for looking only; --allow-edits takes changes"
+        if environ.get("HTTP_HOST", "").lower() not in self._hosts:
+            return "this dashboard answers to 127.0.0.1 and localhost only"
+        origin = environ.get("HTTP_ORIGIN")
+        if origin is not None and not self._is_own(origin):
+            return "this dashboard answers to its own pages only"
+        if environ.get("HTTP_SEC_FETCH_SITE", "") in _OWN_SITES or _follows_a_link(environ):
+            return None if method in READING else self._foreign_referer(environ)
+        return "this dashboard answers to its own pages only"
+
+    def _foreign_referer(self, environ: Environ) -> str | None:
+        """Of a change; a link from elsewhere may lead here."""
+        referer = environ.get("HTTP_REFERER")
+        return None if referer is None or self._is_own(referer) else "this dashboard is changed by its own pages only"
+
+    def _is_own(self, url: str) -> bool:
+        parts = urlsplit(url)
+        return parts.scheme == "http" and parts.netloc.lower() in self._hosts
+
+
+def _follows_a_link(environ: Environ) -> bool:
+    """A page opened from another site: its owner sees nothing of what comes back."""
+    return environ["REQUEST_METHOD"] in READING and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"

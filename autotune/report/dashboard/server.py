@@ -1,0 +1,178 @@
+"""The dashboard's server: on this machine's own address, a thread for each request, up to date with the study."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, Self
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from optuna.artifacts import FileSystemArtifactStore
+
+from autotune.errors import AutotuneError, SpecError
+from autotune.report.dashboard.furnish import write_figures, write_note
+from autotune.report.dashboard.guard import READING, Application, Environ, Guard
+from autotune.report.dashboard.view import view_of
+from autotune.report.reading import Reading, read_study
+from autotune.search.ledger import stored_study
+from autotune.store import StudyFolder
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+_LEAST_AGE_S = 2.0
+"""Of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
+_EDITS = re.compile(
+    r"PUT /api/studies/\d+(/\d+)?/note"
+    r"|POST /api/trials/\d+/user-attrs"
+    r"|(POST|DELETE) /api/artifacts/\d+(/\d+)?(/[0-9a-fA-F-]+)?"
+)
+"""What `--allow-edits` allows: a search that runs must find its study as it left it."""
+
+Stamp = tuple[tuple[int, int], ...]
+
+
+class Server:
+    """A context manager: listens from its beginning, answers while `run` runs.
+
+    Raises SpecError for a port that is taken.
+    """
+
+    def __init__(self, folder: StudyFolder, *, port: int = 0, allow_edits: bool = False) -> None:
+        """`port`: 0 takes any that is free."""
+        try:
+            self._server = _Threaded((HOST, port), _Quiet)
+        except OSError as error:
+            hint = "is taken" if error.errno == errno.EADDRINUSE else str(error.strerror)
+            raise SpecError(f"--port: {port} {hint}; 0, the default, takes one that is free") from error
+        self.port = int(self._server.server_port)
+        self._server.set_app(Guard(_Following(folder), port=self.port, allow_edits=allow_edits))
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/"
+
+    def run(self) -> None:
+        """Until `stop`, or an exception of the thread that called it, such as Ctrl-C."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def stop(self) -> None:
+        """From another thread than the one in `run`."""
+        self._server.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.server_close()
+
+
+class _Following:
+    """Optuna's dashboard on a copy of the study, which is made anew when the study has gone on."""
+
+    def __init__(self, folder: StudyFolder) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._stamp: Stamp | None = None
+        self._made_s = 0.0
+        self._application: Application = _nothing
+        self._study_id = 0
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in READING:
+            return self._edit(environ, start_response)
+        try:
+            application = self._current()
+        except AutotuneError as error:
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{error}\n".encode()]
+        if environ.get("PATH_INFO", "") in ("", "/"):
+            start_response("302 Found", [("Location", f"/dashboard/studies/{self._study_id}")])
+            return []
+        return application(environ, start_response)
+
+    def _current(self) -> Application:
+        with self._lock:
+            stamp = _stamp(self._folder)
+            if stamp != self._stamp and time.monotonic() - self._made_s >= _LEAST_AGE_S:
+                self._application = self._copy()
+                self._stamp, self._made_s = stamp, time.monotonic()
+            return self._application
+
+    def _copy(self) -> Application:
+        reading = _reading(self._folder)
+        with stored_study(self._folder, writable=False) as told:
+            study = view_of(told, reading, self._folder.path.absolute().name)
+        if reading is not None:
+            write_note(study, reading)
+            if (
+                reading.document["stability"]["verdict"] == "stable"
+            ):  # nothing more is measured that drawing would disturb
+                write_figures(study, reading)
+        self._study_id = study._study_id
+        return _dashboard(study._storage, self._folder)
+
+    def _edit(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """A change of notes, attributes or artifacts, made in `study.db`; the trials are the search's."""
+        wanted = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '').rstrip('/')}"
+        if not _EDITS.fullmatch(wanted):
+            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"studies and trials are autotune's: begun by its search, ended by deleting the folder\n"]
+        with stored_study(self._folder, writable=True) as study:
+            answer = list(_dashboard(study._storage, self._folder)(environ, start_response))
+        self._stamp = None
+        return answer
+
+
+def _dashboard(storage: Any, folder: StudyFolder) -> Application:
+    from optuna_dashboard import wsgi
+
+    store = FileSystemArtifactStore(folder.artifacts) if folder.artifacts.is_dir() else None
+    application: Application = wsgi(storage, artifact_store=store)
+    return application
+
+
+def _reading(folder: StudyFolder) -> Reading | None:
+    try:
+        return read_study(folder)
+    except SpecError:  # nothing has been measured yet
+        return None
+
+
+def _stamp(folder: StudyFolder) -> Stamp:
+    """Changes whenever the study does; SQLite writes beside the database first."""
+    return tuple(map(_state, (folder.best, folder.database, folder.database.with_name(f"{folder.database.name}-wal"))))
+
+
+def _state(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def _nothing(_environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+    start_response("503 Service Unavailable", [])
+    return []
+
+
+class _Threaded(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """As the standard library's, without asking the network for this machine's name."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.socket.getsockname()[1]
+        self.setup_environ()
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)

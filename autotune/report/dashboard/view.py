@@ -1,0 +1,132 @@
+"""The study as the dashboard shows it: a copy in memory, in which the highest value is that of what was emitted.
+
+Optuna keeps what a trial was told, forever. What is worth emitting is settled later: the fastest single run was often
+the luckiest, the confirmation gives other figures, and a stability gate may refuse what led. And Optuna's dashboard
+takes no notice of constraints. So here a trial has the throughput that was confirmed, where it was, and one that would
+beat what was emitted is shown as pruned, with its figure and the reason among its attributes. Knobs have their values
+instead of the indices that samplers work on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from autotune.records import TrialRecord
+from autotune.report import words
+from autotune.report.cleaning import one_line
+from autotune.report.reading import Reading
+from autotune.report.tried import Tried, tried
+from autotune.search.figures import is_ok
+from autotune.search.performance import OBSERVATION, PREDICTED
+
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def view_of(told: optuna.Study, reading: Reading | None, name: str) -> optuna.Study:
+    """A copy of `told`, with its numbers and ids. `reading`: None while nothing has come of it yet."""
+    storage = InMemoryStorage()
+    trials = told.get_trials(deepcopy=False)
+    study = _as_numbered(storage, told, trials, name)
+    for key, value in told._storage.get_study_system_attrs(told._study_id).items():
+        storage.set_study_system_attr(study._study_id, key, value)
+    records = {record.optuna_trial: record for record in reading.searched} if reading else {}
+    for trial in trials:
+        record = records.get(trial.number)
+        storage.create_new_trial(study._study_id, _shown(trial, record, reading) if reading else trial)
+    return study
+
+
+def _as_numbered(storage: BaseStorage, told: optuna.Study, trials: list[FrozenTrial], name: str) -> optuna.Study:
+    """An empty study; it and its first trial will have the ids they have in `told`, which edits refer to."""
+    first = min((trial._trial_id for trial in trials), default=0)
+    for number in range(told._study_id):
+        placeholder = storage.create_new_study([StudyDirection.MAXIMIZE], f"placeholder-{number}")
+        for _ in range(first if number == 0 else 0):
+            storage.create_new_trial(placeholder)
+        storage.delete_study(placeholder)
+    return optuna.create_study(storage=storage, study_name=name, direction="maximize")
+
+
+def _shown(trial: FrozenTrial, record: TrialRecord | None, reading: Reading) -> FrozenTrial:
+    state, value, attributes = _judged(trial, record, reading)
+    params, distributions = _in_values(trial, reading)
+    return FrozenTrial(
+        number=trial.number,
+        trial_id=trial._trial_id,
+        state=state,
+        value=value,
+        datetime_start=trial.datetime_start,
+        datetime_complete=trial.datetime_complete,
+        params=params,
+        distributions=distributions,
+        user_attrs={**_readable(trial.user_attrs), **attributes},
+        system_attrs=trial.system_attrs,
+        intermediate_values={},
+    )
+
+
+def _judged(
+    trial: FrozenTrial, record: TrialRecord | None, reading: Reading
+) -> tuple[TrialState, float | None, dict[str, Any]]:
+    """State, value, and what else is to be said of it."""
+    if trial.state not in _FINISHED or record is None:
+        return trial.state, trial.value, {}
+    if not is_ok(record):
+        return TrialState.FAIL, None, {}
+    config = record.result.config
+    found = tried(reading)[config]
+    if config == reading.emitted:
+        return TrialState.COMPLETE, found.samples_per_s, {"emitted": True}
+    reason = _why_not(found, reading)
+    if reason:
+        attributes = {"samples_per_s": found.samples_per_s, "not_emitted_because": reason}
+        return TrialState.PRUNED, None, attributes
+    return TrialState.COMPLETE, found.samples_per_s, {}
+
+
+def _why_not(found: Tried, reading: Reading) -> str | None:
+    """Why a configuration that looks at least as good as the emitted one was not; None for those that do not."""
+    if found.config in reading.refused:
+        checks = reading.refused[found.config]
+        return "refused by " + ", ".join(one_line(check["name"]) for check in checks if not check["passed"])
+    if not found.eligible:
+        return "breaks a constraint of the spec"
+    best = float(reading.document["measured"]["samples_per_s"])
+    if found.samples_per_s < best:
+        return None
+    if not found.confirmed:
+        return (
+            f"one run alone, and the luckiest of many looks faster than it is; the emitted configuration "
+            f"came to {words.rate(best)} samples/s in {_rounds(reading)} of the confirmation"
+        )
+    return "not faster beyond doubt in the confirmation, and a larger change than what was emitted"
+
+
+def _rounds(reading: Reading) -> str:
+    count = len(reading.confirming(reading.emitted))
+    return "1 round" if count == 1 else f"{count} rounds"
+
+
+def _in_values(trial: FrozenTrial, reading: Reading) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
+    """Params as values of the knobs; as they were told where they are of another space."""
+    dimensions = {dimension.knob: dimension for dimension in reading.space.dimensions}
+    if not trial.params.keys() <= dimensions.keys():
+        return trial.params, trial.distributions
+    params = {knob: dimensions[knob].values[index] for knob, index in trial.params.items()}
+    distributions = {knob: CategoricalDistribution(dimensions[knob].values) for knob in params}
+    return params, dict(distributions)
+
+
+def _readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what only the strategy reads."""
+    shown = {key: value for key, value in attributes.items() if key not in (OBSERVATION, PREDICTED)}
+    if expected := attributes.get(PREDICTED):
+        shown["predicted_samples_per_s"] = expected["samples_per_s"]
+    return shown

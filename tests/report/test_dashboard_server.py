@@ -1,0 +1,247 @@
+"""The dashboard as a browser meets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import socket
+import stat
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import Bench
+from support.browser import visit
+from support.simulation import good_sense
+from support.studies import on_a_gpu, searched
+
+from autotune.errors import SpecError
+from autotune.report.dashboard import Server, furnish
+from autotune.report.dashboard.note import SIGNATURE, note_on
+from autotune.report.reading import Reading, read_study
+from autotune.search import Interrupted
+from autotune.search.ledger import stored_study
+from autotune.store import StudyFolder
+
+
+@contextmanager
+def served(folder: StudyFolder, **options: Any) -> Iterator[Server]:
+    with Server(folder, **options) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+            thread.join()
+
+
+def ask(server: Server, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(server.url.rstrip("/") + path, data=data, method=method)
+    request.add_header("Content-Type", "application/json")
+    for name, value in headers.items():
+        request.add_header(name, value)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            content = response.read()
+            is_json = response.headers.get_content_type() == "application/json"
+            return response.status, json.loads(content) if is_json and content else content
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def detail(server: Server) -> dict[str, Any]:
+    _, listed = ask(server, "/api/studies")
+    (study,) = listed["study_summaries"]
+    status, found = ask(server, f"/api/studies/{study['study_id']}")
+    assert status == 200
+    return dict(found)
+
+
+def emitted_trials(reading: Reading) -> set[int | None]:
+    return {record.optuna_trial for record in reading.searched if record.result.config == reading.emitted}
+
+
+def test_its_best_trial_is_the_emitted_one_and_it_carries_the_result(tmp_path: Path) -> None:
+    reading = on_a_gpu(tmp_path)
+    with served(reading.folder) as server:
+        found = detail(server)
+        assert {trial["number"] for trial in found["best_trials"]} <= emitted_trials(reading)
+        assert found["objective_names"] == ["samples_per_s"]
+        assert SIGNATURE in found["note"]["body"]
+        assert {plot["id"] for plot in found["plotly_graph_objects"]} >= {"throughput", "phases", "history"}
+        assert server.url.startswith("http://127.0.0.1:")
+
+
+def test_the_first_page_is_the_studys(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    with served(reading.folder) as server:
+        with urllib.request.urlopen(server.url, timeout=30) as response:
+            assert response.url.endswith("/dashboard/studies/1")
+        assert ask(server, "/api/studies/1/param_importances")[0] == 200
+
+
+def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    before = reading.folder.database.read_bytes()
+    with served(reading.folder) as server:
+        for method in ("POST", "PUT", "DELETE"):
+            assert ask(server, "/api/studies/1", method, {})[0] == 403
+            assert ask(server, "/api/studies/1/note", method, {"body": "mine", "version": 9})[0] == 403
+        assert ask(server, "/api/studies", Host="example.org")[0] == 403
+        assert ask(server, "/api/studies", Origin="http://example.org")[0] == 403
+        detail(server)
+    assert reading.folder.database.read_bytes() == before
+
+
+def test_edits_go_to_the_study_and_stay(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    furnish(reading.folder)
+    with served(reading.folder, allow_edits=True) as server:
+        version = detail(server)["note"]["version"] + 1
+        assert ask(server, "/api/studies/1/note", "PUT", {"body": "mine", "version": version})[0] == 204
+    furnish(reading.folder)
+    with served(reading.folder) as server:
+        assert detail(server)["note"]["body"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("DELETE", "/api/studies/1"),
+        ("POST", "/api/studies"),
+        ("POST", "/api/studies/1/rename"),
+        ("POST", "/api/trials/1/tell"),
+    ],
+)
+def test_not_even_edits_touch_studies_and_trials(tmp_path: Path, method: str, path: str) -> None:
+    reading = searched(tmp_path)
+    with served(reading.folder, allow_edits=True) as server:
+        assert ask(server, path, method, {"study_name": "x", "directions": ["maximize"]})[0] == 403
+        assert len(detail(server)["trials"]) == len(reading.searched)
+
+
+def test_furnished_again_nothing_piles_up(tmp_path: Path) -> None:
+    reading = on_a_gpu(tmp_path)
+
+    def state() -> tuple[dict[str, Any], set[str]]:
+        with stored_study(reading.folder, writable=False) as study:
+            attributes = study._storage.get_study_system_attrs(study._study_id)
+        return attributes, {path.name for path in reading.folder.artifacts.iterdir()}
+
+    furnish(reading.folder)
+    attributes, files = state()
+    assert len(files) == 2
+    assert all((reading.folder.artifacts / file).read_bytes().startswith(b"\x89PNG") for file in files)
+    furnish(reading.folder)
+    again, files_again = state()
+    assert files_again == files
+    assert again.keys() == attributes.keys()
+
+
+def test_a_search_goes_on_after_it_was_furnished(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    backend = bench.backend(good_sense)
+    backend.interrupt_at = 8
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    furnish(bench.folder)
+    assert bench.search(bench.backend(good_sense)).best["stability"]["verdict"] == "stable"
+
+
+def test_it_follows_a_study_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autotune.report.dashboard.server._LEAST_AGE_S", 0.0)
+    bench = Bench(tmp_path)
+    counts: list[int] = []
+    bests: list[set[int]] = []
+    backend = bench.backend(good_sense)
+    plain_run = backend.run
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        if len(backend.requests) in (3, 6):
+            with served(bench.folder) as server:
+                found = detail(server)
+            counts.append(len(found["trials"]))
+            bests.append({trial["number"] for trial in found["best_trials"]})
+            assert bests[-1] <= emitted_trials(read_study(bench.folder))
+        return plain_run(*arguments, **options)
+
+    monkeypatch.setattr(backend, "run", run)
+    bench.search(backend)
+    assert counts == [4, 7]
+    assert all(bests)
+
+
+def test_before_anything_is_measured_it_opens_all_the_same(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    reading.folder.best.unlink()
+    with served(reading.folder) as server:
+        assert len(detail(server)["trials"]) == len(reading.searched)
+
+
+def test_a_missing_database_is_said_and_not_made(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    reading.folder.database.unlink()
+    with served(reading.folder) as server:
+        assert ask(server, "/api/studies")[0] == 503
+    assert not reading.folder.database.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to the superuser")
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    reading.folder.path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with served(reading.folder) as server:
+            assert detail(server)["best_trials"]
+    finally:
+        reading.folder.path.chmod(stat.S_IRWXU)
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SpecError, match="is taken; 0, the default"):
+            Server(reading.folder, port=taken.getsockname()[1])
+
+
+def test_names_in_the_note_are_text(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    checks = [{"name": "<img src=x> | [a](b)", "passed": False}]
+    document = reading.document | {"study": "<script>alert(1)</script> `x`"}
+    document["stability"] = document["stability"] | {"refused": [{"config": document["config"], "checks": checks}]}
+    body = note_on(dataclasses.replace(reading, document=document))
+    assert "<script" not in body
+    assert "<img" not in body
+    assert "\\| \\[a\\]\\(b\\)" in body
+
+
+@pytest.mark.browser
+def test_in_a_browser(tmp_path: Path) -> None:
+    reading = on_a_gpu(tmp_path)
+    with served(reading.folder) as server:
+        seen = visit(server.url, tmp_path, wait_ms=20_000)
+        own = server.url
+    assert not [line for line in seen.console if "error" in line.lower()]
+    assert not [address for address in seen.requests if not address.startswith((own, "data:", "blob:"))]
+    (number,) = emitted_trials(reading)
+    assert "Best Trial" in seen.dom
+    assert f"number={number}" in seen.dom
+
+
+def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    reading = searched(tmp_path)
+    odd = tmp_path / "a {b} %20 ?#"
+    shutil.move(reading.folder.path, odd)
+    with served(StudyFolder(odd)) as server:
+        assert detail(server)["best_trials"]
