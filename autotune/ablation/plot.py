@@ -19,7 +19,7 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _MARKERS = "osD^vPX"
 _ROW_INCHES, _FRAME_INCHES = 0.32, 1.5
 _TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
-_COARSE_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+_COARSE_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 _WIDE = 3.0
 """Highest over lowest ratio from which the finer ticks would overlap."""
 _SPREAD = 0.6

@@ -29,6 +29,8 @@ _START_UP_SHARE = 0.5
 """Of the first runs' time, before any has shown how long a start takes."""
 _FAILURES_TO_GIVE_UP = 2
 _PATIENCE_S = 15.0
+_CLOSE_ENOUGH = 1.05
+"""What a round is planned to take, over what is left: the last takes all there is, and planning it some of that."""
 _GENEROUS, _ROUNDING_S = 1.2, 30.0
 """Of the budget that is advised."""
 
@@ -81,12 +83,14 @@ class Rounds:
         """Rounds until the budget is spent, or there are as many as the spec asks. Raises TooShort, as soon as it
         shows, where the fewest do not fit."""
         number = max((record.round or 0 for record in self.records), default=0)
+        if number and self._missing(number):
+            number -= 1  # it was interrupted, and goes on
         while self._running and (self._most is None or self.complete < self._most):
             missing = max(FEWEST_ROUNDS - self.complete, 0)
             if missing * self._round_s(SHORTEST_RUN_S) > self.remaining_s:
                 raise TooShort(self._estimate(missing))
             limit_s = self._limit_s()
-            if self._round_s(limit_s) > self.remaining_s:
+            if not missing and self._round_s(limit_s) > _CLOSE_ENOUGH * self.remaining_s:
                 return
             number += 1
             self._round(number, limit_s, on_run)
@@ -104,12 +108,17 @@ class Rounds:
         return TrialStatus.OOM in failed or len(failed) >= _FAILURES_TO_GIVE_UP
 
     def _round(self, number: int, limit_s: float, on_run: OnRun) -> None:
-        cells = sorted(self._running)
+        cells = self._missing(number)
         for cell in random.Random(f"{self._seed}-{number}").sample(cells, len(cells)):
             if self.remaining_s <= 0:
                 return
             self._measure(cell, number, limit_s)
             on_run(self)
+
+    def _missing(self, number: int) -> list[Cell]:
+        """Cells that have not been tried in that round."""
+        tried = {record.result.config for record in self.records if record.round == number and not record.cut_short}
+        return sorted(cell for cell in self._running if self.design.configs[cell] not in tried)
 
     def _measure(self, cell: Cell, number: int, limit_s: float) -> None:
         config = self.design.configs[cell]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from autotune.records import Ablation, CellFigures, Effect, Ratio
+from autotune.records import Ablation, CellFigures, Effect, Ratio, TrialStatus
 from autotune.report import words
 
 NOTHING = "–"
@@ -100,7 +100,7 @@ def caption(ablation: Ablation) -> str:
     window = ablation.loss_window
     losses = f", losses over samples {window.first_sample:,} to {window.last_sample:,} of each run" if window else ""
     return (
-        f"{ablation.rounds} rounds, {ablation.processes} processes on {device}; effective batch "
+        f"{ablation.rounds} {'round' if ablation.rounds == 1 else 'rounds'}, {ablation.processes} processes on {device}; effective batch "
         f"{ablation.effective_batch_size} in every cell{losses}"
     )
 
@@ -111,7 +111,7 @@ def reading(ablation: Ablation) -> str:
     return (
         "The effect of one technique is the throughput with it over that without it, a mean over all settings of the "
         "others; an interaction (×) is what techniques do together over the product of what they do apart. "
-        f"The {count} intervals hold together with 95 % (Bonferroni); so do those of the cells against plain."
+        f"A model's {count} intervals hold together with 95 % (Bonferroni); so do those of its cells against plain."
     )
 
 
@@ -136,7 +136,7 @@ def _levels(ablation: Ablation, cell: CellFigures) -> tuple[str, ...]:
 
 def _cell(cell: CellFigures) -> tuple[str, ...]:
     if cell.samples_per_s is None:
-        return (str(cell.status), *[NOTHING] * 7)
+        return (NOTHING if cell.status is TrialStatus.OK else str(cell.status), *[NOTHING] * 7)
     ends = cell.samples_per_s_ci95
     interval = f"{words.rate(ends[0])} to {words.rate(ends[1])}" if ends else NOTHING
     ratio = _ratio(cell.ratio) if cell.on else ("1", "")

@@ -245,10 +245,15 @@ def _open_study(folder: StudyFolder, sampler: DistinctSampler) -> tuple[RDBStora
         study = optuna.create_study(
             storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
         )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(["samples_per_s"])
+        name_metric(study)
     return storage, study
+
+
+def name_metric(study: optuna.Study) -> None:
+    """What the values of `study` are, for the axes of Optuna's plots."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["samples_per_s"])
 
 
 def _line(record: TrialRecord) -> str:

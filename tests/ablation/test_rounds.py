@@ -47,6 +47,10 @@ def test_the_budget_is_used_and_kept(bench: AblationBench) -> None:
     assert 0.6 * 600 < bench.clock() - began_s <= 600
 
 
+def test_the_last_planned_round_fits_too(bench: AblationBench) -> None:
+    assert bench.ablate(ablation={"rounds": 3}, budget="2m").rounds == 3
+
+
 def test_no_more_rounds_than_asked_for(bench: AblationBench) -> None:
     assert bench.ablate(ablation={"rounds": 4}).rounds == 4
 
@@ -77,6 +81,7 @@ def test_ctrl_c_keeps_what_was_measured_and_the_same_call_goes_on(bench: Ablatio
     found = bench.ablate()
     assert not found.interrupted
     assert found.rounds > 2
+    assert Counter(record.round for record in runs_of(bench)) == dict.fromkeys(range(1, found.rounds + 1), 8)
     assert kept < {record.number for record in runs_of(bench)}
 
 

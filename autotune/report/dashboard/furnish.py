@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
@@ -19,6 +20,12 @@ from autotune.report.figures import FIGURES
 from autotune.report.reading import Reading, read_study
 from autotune.search.ledger import stored_study
 from autotune.store import StudyFolder, speaking_of
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as Plot
+
+_TITLE_PX, _HEIGHT_PX = 104, 450
+"""Optuna's dashboard cuts off what is higher than its cards."""
 
 
 def furnish(folder: StudyFolder) -> None:
@@ -49,8 +56,17 @@ def write_figures(study: optuna.Study, reading: Reading) -> None:
     for figure in FIGURES.values():
         plot = figure.build(reading)
         if plot is not None:
-            plot.update_layout(title=figure.title)
+            _give_title(plot, figure.title)
             save_plotly_graph_object(study, plot, graph_object_id=figure.name)
+
+
+def _give_title(plot: Plot, title: str) -> None:
+    """Above the legend, in a margin that a report does without: there the caption has it."""
+    plot.update_layout(
+        title={"text": title, "x": 0.02, "y": 1.0, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
+        margin={"t": _TITLE_PX},
+        height=min((plot.layout.height or _HEIGHT_PX) + _TITLE_PX, _HEIGHT_PX),
+    )
 
 
 def write_pictures(study: optuna.Study, reading: Reading) -> None:

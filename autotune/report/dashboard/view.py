@@ -24,6 +24,7 @@ from autotune.report.cleaning import one_line
 from autotune.report.reading import Reading
 from autotune.report.tried import Tried, tried
 from autotune.search.figures import is_ok
+from autotune.search.ledger import name_metric
 from autotune.search.performance import OBSERVATION, PREDICTED
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -36,6 +37,7 @@ def view_of(told: optuna.Study, reading: Reading | None, name: str) -> optuna.St
     study = _as_numbered(storage, told, trials, name)
     for key, value in told._storage.get_study_system_attrs(told._study_id).items():
         storage.set_study_system_attr(study._study_id, key, value)
+    name_metric(study)
     records = {record.optuna_trial: record for record in reading.searched} if reading else {}
     for trial in trials:
         record = records.get(trial.number)

@@ -30,6 +30,8 @@ def spent_s(reading: Reading) -> dict[str, float]:
     """Seconds of each part; they add up to the budget, or to more where it was overrun."""
     parts = dict.fromkeys(_PARTS, 0.0)
     for record in reading.records:
+        if record.purpose is Purpose.VERIFY:
+            continue  # has a budget of its own, later
         start_up = (record.result.start_up_s or 0.0) if is_ok(record) else 0.0
         parts["starting processes"] += start_up
         parts[_part(record)] += record.result.wall_s - start_up
