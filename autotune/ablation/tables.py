@@ -99,8 +99,9 @@ def caption(ablation: Ablation) -> str:
     device = ablation.environment.device.name
     window = ablation.loss_window
     losses = f", losses over samples {window.first_sample:,} to {window.last_sample:,} of each run" if window else ""
+    rounds = "1 round" if ablation.rounds == 1 else f"{ablation.rounds} rounds"
     return (
-        f"{ablation.rounds} {'round' if ablation.rounds == 1 else 'rounds'}, {ablation.processes} processes on {device}; effective batch "
+        f"{rounds}, {ablation.processes} processes on {device}; effective batch "
         f"{ablation.effective_batch_size} in every cell{losses}"
     )
 

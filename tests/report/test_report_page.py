@@ -133,7 +133,7 @@ def test_nothing_is_fetched_from_anywhere(gpu: Reading, page: Page) -> None:
 
 
 def test_what_a_study_says_is_text_and_the_page_stays_small(tmp_path: Path) -> None:
-    reading = with_failure(searched(tmp_path), MALICE, MALICE * 80_000, count=3)
+    reading = with_failure(searched(tmp_path), MALICE, MALICE * 110_000, count=3)
     content = report_page(reading)
     page = Page(content)
     assert len(content) < 8_000_000

@@ -95,6 +95,7 @@ class _Following:
         if environ.get("PATH_INFO", "") in ("", "/"):
             start_response("302 Found", [("Location", f"/dashboard/studies/{self._study_id}")])
             return []
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # which the dashboard takes for granted
         return application(environ, start_response)
 
     def _current(self) -> Application:
