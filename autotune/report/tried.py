@@ -56,7 +56,7 @@ def smallest_close(reading: Reading) -> Tried | None:
     """The configuration with the least memory among those within 3 % of the emitted one; None where none was tried."""
     least = (1 - CLOSE) * float(reading.document["measured"]["samples_per_s"])
     near = [one for one in tried(reading).values() if one.eligible and one.samples_per_s >= least]
-    return min(near, key=lambda one: one.peak_memory_bytes, default=None)
+    return min(near, key=lambda one: (one.peak_memory_bytes, one.config != reading.emitted), default=None)
 
 
 def _together(reading: Reading, config: TrainConfig, records: Sequence[TrialRecord]) -> Tried:

@@ -7,6 +7,7 @@ import html
 import json
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from autotune.report.figures import FIGURES
 from autotune.report.html import comparison_page, report_page, write_page
 from autotune.report.ladder import ladder
 from autotune.report.reading import Reading, read_study
+from autotune.report.tried import smallest_close, tried
 from autotune.search import Interrupted
 
 SECTIONS = ["answer", "why", "knobs", "batch", "stability", "search", "circumstances"]
@@ -120,6 +122,28 @@ def test_the_steps_lead_from_the_baseline_to_the_best(gpu: Reading) -> None:
     assert not rungs[0].predicted
     assert not rungs[-1].predicted
     assert all(rung.low is not None for rung in rungs if rung.predicted)
+
+
+def test_a_step_from_or_to_a_prediction_is_marked(gpu: Reading, page: Page) -> None:
+    rungs = ladder(gpu)
+    shapes = page.data["steps"]["data"][0]["marker"]["pattern"]["shape"]
+    assert any(rung.predicted for rung in rungs), "else this shows nothing"
+    assert shapes == ["", *("/" if a.predicted or b.predicted else "" for a, b in pairwise(rungs)), ""]
+
+
+def test_a_gate_that_could_not_tell_has_not_passed(gpu: Reading, page: Page) -> None:
+    checks = gpu.document["stability"]["checks"]
+    unsure = sum(not check["conclusive"] for check in checks)
+    assert unsure, "else this shows nothing"
+    passed = sum(check["passed"] and check["conclusive"] for check in checks)
+    assert f"{passed} of {len(checks)} gates passed; {unsure} could not tell." in page.text
+
+
+def test_of_equals_in_memory_the_best_is_the_smallest(gpu: Reading) -> None:
+    least = smallest_close(gpu)
+    assert least is not None
+    best = tried(gpu)[gpu.emitted]
+    assert least.peak_memory_bytes < best.peak_memory_bytes or least == best
 
 
 def test_nothing_is_fetched_from_anywhere(gpu: Reading, page: Page) -> None:

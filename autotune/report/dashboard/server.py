@@ -85,9 +85,10 @@ class _Following:
         self._study_id = 0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in READING:
-            return self._edit(environ, start_response)
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # which the dashboard takes for granted
         try:
+            if environ["REQUEST_METHOD"] not in READING:
+                return self._edit(environ, start_response)
             application = self._current()
         except AutotuneError as error:
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
@@ -95,7 +96,6 @@ class _Following:
         if environ.get("PATH_INFO", "") in ("", "/"):
             start_response("302 Found", [("Location", f"/dashboard/studies/{self._study_id}")])
             return []
-        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # which the dashboard takes for granted
         return application(environ, start_response)
 
     def _current(self) -> Application:
@@ -112,9 +112,8 @@ class _Following:
             study = view_of(told, reading, self._folder.path.absolute().name)
         if reading is not None:
             write_note(study, reading)
-            if (
-                reading.document["stability"]["verdict"] == "stable"
-            ):  # nothing more is measured that drawing would disturb
+            # Of a study that may still run, none: drawing would disturb what is being measured.
+            if not self._folder.is_running():
                 write_figures(study, reading)
         self._study_id = study._study_id
         return _dashboard(study._storage, self._folder)
@@ -127,7 +126,8 @@ class _Following:
             return [b"studies and trials are autotune's: begun by its search, ended by deleting the folder\n"]
         with stored_study(self._folder, writable=True) as study:
             answer = list(_dashboard(study._storage, self._folder)(environ, start_response))
-        self._stamp = None
+        with self._lock:
+            self._stamp, self._made_s = None, 0.0
         return answer
 
 

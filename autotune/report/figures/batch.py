@@ -177,6 +177,7 @@ def _walls(figure: Plot, cells: Sequence[_Cell], sizes: Sequence[int]) -> None:
     walled = [cell for cell in cells if cell.wall is not None]
     for place, cell in enumerate(walled):
         edge = _edge(cell.wall or 0, sizes)
+        in_left_half = edge**2 < sizes[0] * sizes[-1]  # of a logarithmic axis; the label goes where there is room
         for row in (1, 2):
             figure.add_vrect(
                 x0=edge,
@@ -196,7 +197,7 @@ def _walls(figure: Plot, cells: Sequence[_Cell], sizes: Sequence[int]) -> None:
             yref="y domain",
             text=f"{cell.name}: out of memory",
             showarrow=False,
-            xanchor="right",
+            xanchor="left" if in_left_half else "right",
             yanchor="bottom",
             font={"size": 11, "color": cell.colour},
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from autotune.report import words
@@ -22,6 +24,7 @@ def _build(reading: Reading) -> Plot | None:
     if len(rungs) < 2:
         return None
     first, last = rungs[0].samples_per_s, rungs[-1].samples_per_s
+    modelled = _modelled(rungs)
     before = [0.0, *(rung.samples_per_s for rung in rungs[:-1]), 0.0]
     after = [*(rung.samples_per_s for rung in rungs), last]
     bar = go.Bar(
@@ -33,7 +36,7 @@ def _build(reading: Reading) -> Plot | None:
         marker={
             "color": [style.BASELINE, *map(_colour, zip(before[1:], rungs[1:], strict=False)), style.BEST],
             "pattern": {
-                "shape": ["", *("/" if rung.predicted else "" for rung in rungs[1:]), ""],
+                "shape": ["", *("/" if half else "" for half in modelled), ""],
                 "fgcolor": "rgba(255,255,255,0.75)",
                 "size": 6,
                 "solidity": 0.35,
@@ -47,13 +50,18 @@ def _build(reading: Reading) -> Plot | None:
     )
     figure = style.plot([bar], height=100 + 46 * (len(rungs) + 1), x="samples per second", showlegend=False)
     figure.update_xaxes(range=style.from_zero([first, *after], 1.28))
-    style.rows(figure, ["baseline", *(_label(rung) for rung in rungs[1:]), "best"])
+    style.rows(figure, ["baseline", *map(_label, rungs[1:], modelled), "best"])
     return figure
 
 
-def _label(rung: Rung) -> str:
+def _modelled(rungs: Sequence[Rung]) -> list[bool]:
+    """Of each step, whether either of its ends was predicted: a measured end less a predicted one is no measurement."""
+    return [before.predicted or after.predicted for before, after in pairwise(rungs)]
+
+
+def _label(rung: Rung, modelled: bool) -> str:
     shown = [f"{for_plotly(knob, 40)} {for_plotly(words.setting(own), 24)}" for knob, (own, _) in rung.changes.items()]
-    return "<br>".join(shown) + ("<br><i>predicted</i>" if rung.predicted else "")
+    return "<br>".join(shown) + ("<br><i>predicted</i>" if modelled else "")
 
 
 def _colour(step: tuple[float, Rung]) -> str:
@@ -83,7 +91,8 @@ def _caption(reading: Reading) -> str:
     if predicted:
         text += (
             f" {predicted} of the {len(rungs) - 1} configurations on the way {'was' if predicted == 1 else 'were'} "
-            "never tried: hatched bars are what the study's performance model, fitted to all its trials, expects."
+            "never tried, so the study's performance model, fitted to its trials, says what to expect of them: hatched "
+            "steps begin or end there. The first step back to a measurement takes up what the model was off by."
         )
     return text
 

@@ -75,10 +75,11 @@ def _summary(reading: Reading) -> str:
     checks = reading.document["stability"]["checks"]
     if not checks:
         return "None has been asked yet: the study has not come to its tests."
-    passed = sum(check["passed"] for check in checks)
+    told = [check for check in checks if check["conclusive"]]
+    unsure = f"; {len(checks) - len(told)} could not tell" if len(told) < len(checks) else ""
     return (
-        f"{passed} of {len(checks)} gates passed. To pass means that nothing was seen in the steps that were run; no "
-        "gate can promise more."
+        f"{sum(check['passed'] for check in told)} of {len(checks)} gates passed{unsure}. "
+        "To pass means that nothing was seen in the steps that were run; no gate can promise more."
     )
 
 
