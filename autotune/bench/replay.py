@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ import optuna
 
 from autotune.bench import scores
 from autotune.bench.scores import Run
-from autotune.bench.session import Bench, record_of, run_search
+from autotune.bench.session import ALONE, Bench, Crew, record_of, run_search
 from autotune.errors import SpecError
 from autotune.execution.replay import played
 from autotune.records import RecordedRun, Table, TrialStatus
@@ -37,8 +38,9 @@ class Plan:
     strategies: Sequence[str]
     seeds: int
     budget_s: float
-    """Of trial seconds, of each search."""
+    """Of each search, at the recorded costs."""
     jobs: int
+    crew: Crew = ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +51,9 @@ class Outcome:
     configurations: int
     best_samples_per_s: float
     budget_s: float
+    crew: Crew
     random: scores.Array
-    """found ÷ best that random search is expected to have reached at each moment."""
+    """found ÷ best that random search by one worker is expected to have reached at each moment."""
     runs: Mapping[str, Sequence[Run]]
     """Strategy → one for each seed."""
 
@@ -61,6 +64,7 @@ class Outcome:
             "configurations": self.configurations,
             "best_samples_per_s": self.best_samples_per_s,
             "budget_s": self.budget_s,
+            "crew": dataclasses.asdict(self.crew),
             "strategies": {name: scores.summary(runs, self.random) for name, runs in self.runs.items()},
         }
 
@@ -86,7 +90,7 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
     context = multiprocessing.get_context("spawn")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when they import NumPy: one core for each process
         os.environ.setdefault(name, "1")
-    with context.Pool(plan.jobs, initializer=_prepare, initargs=(path, plan.budget_s)) as pool:
+    with context.Pool(plan.jobs, initializer=_prepare, initargs=(path, plan.budget_s, plan.crew)) as pool:
         for done, run in enumerate(pool.imap(_search, jobs), start=1):
             runs[run.strategy].append(run)
             on_done(done, len(jobs))
@@ -95,6 +99,7 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
         configurations=len(table.by_config()),
         best_samples_per_s=bench.best,
         budget_s=plan.budget_s,
+        crew=plan.crew,
         random=scores.expected_random(bench, plan.budget_s),
         runs=runs,
     )
@@ -138,20 +143,21 @@ def _breaks(run: RecordedRun, table: Table, constraints: Sequence[Constraint]) -
 
 _bench: Bench | None = None
 _budget_s = 0.0
+_crew = ALONE
 
 
-def _prepare(path: Path, budget_s: float) -> None:
+def _prepare(path: Path, budget_s: float, crew: Crew) -> None:
     """Once in each process: read the table."""
-    global _bench, _budget_s
+    global _bench, _budget_s, _crew
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; whoever started us ends us
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("autotune").setLevel(logging.ERROR)
-    _bench, _budget_s = bench_of(read_table(path), str(path)), budget_s
+    _bench, _budget_s, _crew = bench_of(read_table(path), str(path)), budget_s, crew
 
 
 def _search(job: tuple[str, int]) -> Run:
     strategy, seed = job
     if _bench is None:
         raise RuntimeError("_prepare comes first")
-    steps = run_search(_bench, strategy, seed=seed, budget_s=_budget_s)
+    steps = run_search(_bench, strategy, seed=seed, budget_s=_budget_s, crew=_crew)
     return scores.run_of(_bench, steps, strategy=strategy, seed=seed, budget_s=_budget_s)

@@ -44,6 +44,9 @@ class Run:
     oom_trials: int
     ask_s: float
     """Mean real seconds that choosing a configuration took."""
+    controller_share: float
+    """Of one core: real seconds of asking and telling, over the seconds that the search went on. At 1 the controller
+    keeps workers waiting."""
 
 
 def moments(budget_s: float) -> Array:
@@ -82,6 +85,7 @@ def run_of(bench: Bench, steps: Sequence[Step], *, strategy: str, seed: int, bud
         trials=len(inside),
         oom_trials=sum(step.status is TrialStatus.OOM for step in inside),
         ask_s=statistics.fmean(step.ask_s for step in steps),
+        controller_share=math.fsum(step.ask_s + step.tell_s for step in steps) / steps[-1].ended_at_s,
     )
 
 
@@ -119,6 +123,7 @@ def summary(runs: Sequence[Run], random: Array) -> dict[str, Any]:
         "score": _score(runs, random),
         "trials": {"median": float(np.median([run.trials for run in runs]))},
         "ask_ms": {"median": 1000 * float(np.median([run.ask_s for run in runs]))},
+        "controller_share": {"median": float(np.median([run.controller_share for run in runs]))},
         "seeds": len(runs),
     }
 

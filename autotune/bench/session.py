@@ -1,8 +1,11 @@
-"""One search against a table: a strategy asked and told as in a study, at the recorded costs, on a clock of its own."""
+"""One search against a table: a strategy asked and told as in a study, at the recorded costs, on a clock of its own; by
+one worker, or by a crew of them."""
 
 from __future__ import annotations
 
+import heapq
 import math
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import optuna
+from optuna.trial import TrialState
 
 from autotune.config import TrainConfig
 from autotune.execution.replay import ReplayBackend
@@ -34,11 +38,13 @@ class Step:
     config: TrainConfig
     status: TrialStatus
     ended_at_s: float
-    """Trial seconds since the search began, those of earlier trials included."""
+    """Seconds since the search began, at the recorded costs."""
     samples_per_s: float | None
     """None where it came to no figure, or to one that breaks a constraint."""
     ask_s: float = field(compare=False)
     """What choosing the configuration took, in real seconds."""
+    tell_s: float = field(default=0.0, compare=False)
+    """What telling the strategy took."""
 
 
 @dataclass(frozen=True)
@@ -84,55 +90,139 @@ class Contender(NamedTuple):
         return cls(STRATEGIES[name], None)
 
 
-def run_search(bench: Bench, name: str, *, seed: int, budget_s: float) -> list[Step]:
-    """Of the contender of that name: trials until `budget_s` of trial seconds are spent or the table is used up. The
-    last may end past the budget.
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    """The machines that run the trials of one search, at the same time."""
+
+    workers: int = 1
+    failures: float = 0.0
+    """Chance of a worker to die during a trial. The trial is lost, its configuration may be asked for again, and
+    another worker takes the place at once."""
+    stragglers: float = 0.0
+    """Chance of a trial to take `STRAGGLING` times as long, with the figures that it would have had: a slow disk, a
+    network that is busy."""
+
+
+ALONE = Crew()
+STRAGGLING = 3.0
+
+
+@dataclass(order=True)
+class _Running:
+    """A trial whose end is known, as everything is in a replay, but not yet told."""
+
+    ends_at_s: float
+    number: int
+    trial: optuna.Trial = field(compare=False)
+    result: TrialResult | None = field(compare=False)
+    """None: its worker dies."""
+    ask_s: float = field(compare=False)
+
+
+def run_search(bench: Bench, name: str, *, seed: int, budget_s: float, crew: Crew = ALONE) -> list[Step]:
+    """Of the contender of that name: trials until `budget_s` are spent or the table is used up, in the order in which
+    they ended. The last may end past the budget.
     """
-    spent_s = 0.0
+    return _Session(bench, name, seed=seed, budget_s=budget_s, crew=crew).run()
 
-    def advance(seconds: float) -> None:
-        nonlocal spent_s
-        spent_s += seconds
 
-    backend = ReplayBackend(bench.table, advance, seed)
-    strategy, seeded = Contender.named(name)
-    context = StrategyContext(
-        space=bench.space,
-        facts=bench.table.facts,
-        seed=seed,
-        seconds_left=lambda: budget_s - spent_s,
-    )
-    sampler = sampler_of(strategy, context, seeded=seeded)
-    study = optuna.create_study(sampler=sampler, direction="maximize")
-    steps: list[Step] = []
-    records: list[TrialRecord] = []
-    while spent_s < budget_s and len(steps) < bench.space.size:
+class _Session:
+    """One search: a controller that asks and tells, on a clock that jumps from the end of one trial to the next."""
+
+    def __init__(self, bench: Bench, name: str, *, seed: int, budget_s: float, crew: Crew) -> None:
+        self._bench = bench
+        self._budget_s = budget_s
+        self._crew = crew
+        self._seed = seed
+        self._now_s = 0.0
+        self._backend = ReplayBackend(bench.table, lambda _seconds: None, seed)
+        self._luck = random.Random(f"crew {seed}")
+        strategy, seeded = Contender.named(name)
+        context = StrategyContext(
+            space=bench.space,
+            facts=bench.table.facts,
+            seed=seed,
+            seconds_left=lambda: budget_s - self._now_s,
+        )
+        self._learning = strategy.learns_failures_as
+        self._sampler = sampler_of(strategy, context, seeded=seeded)
+        self._study = optuna.create_study(sampler=self._sampler, direction="maximize")
+        self._records: list[TrialRecord] = []
+        self._steps: list[Step] = []
+        self._running: list[_Running] = []
+        self._only_risks_left = False
+
+    def run(self) -> list[Step]:
+        while True:
+            while self._may_ask():
+                self._start()
+            if not self._running:
+                return self._steps
+            self._end(heapq.heappop(self._running))
+
+    def _may_ask(self) -> bool:
+        # All else is measured against the baseline, which runs first and alone, as in a study.
+        workers = self._crew.workers if self._steps else 1
+        return (
+            not self._only_risks_left
+            and len(self._running) < workers
+            and self._now_s < self._budget_s
+            and len(self._steps) + len(self._running) < self._bench.space.size
+        )
+
+    def _start(self) -> None:
         began_s = time.perf_counter()
         try:
-            trial, config = ask(study, sampler, bench.space)
+            trial, config = ask(self._study, self._sampler, self._bench.space)
         except OnlyRisksLeft:
-            break
+            self._only_risks_left = True
+            return
         ask_s = time.perf_counter() - began_s
+        floor = _floor(self._bench, self._records)
         request = TrialRequest(
-            config=config, seed=seed, time_limit_s=bench.table.trial_s, hopeless_below=_floor(bench, records)
+            config=config, seed=self._seed, time_limit_s=self._bench.table.trial_s, hopeless_below=floor
         )
-        result = backend.run(request, deadline_s=_deadline_s(bench, steps, config))
-        record = record_of(len(steps), result, bench.table.facts, spent_s)
-        broken = violations(record, bench.constraints)
-        worst = min(map(samples_per_s, filter(bench.meets_constraints, records)), default=None)
-        tell(study, trial, record.result, learning=strategy.learns_failures_as, worst=worst, violations=broken)
+        result = self._backend.run(request, deadline_s=_deadline_s(self._bench, self._steps, config))
+        straggles, dies, share = (self._luck.random() for _ in range(3))
+        wall_s = result.wall_s * (STRAGGLING if straggles < self._crew.stragglers else 1.0)
+        lost = dies < self._crew.failures
+        running = _Running(
+            ends_at_s=self._now_s + (share * wall_s if lost else wall_s),
+            number=trial.number,
+            trial=trial,
+            result=None if lost else result,
+            ask_s=ask_s,
+        )
+        heapq.heappush(self._running, running)
+
+    def _end(self, ended: _Running) -> None:
+        self._now_s = ended.ends_at_s
+        if ended.result is None:
+            self._study.tell(ended.trial, state=TrialState.FAIL)  # says nothing about its configuration
+            return
+        began_s = time.perf_counter()
+        bench, record = self._bench, record_of(ended.number, ended.result, self._bench.table.facts, self._now_s)
+        eligible = filter(bench.meets_constraints, self._records)
+        tell(
+            self._study,
+            ended.trial,
+            ended.result,
+            learning=self._learning,
+            worst=min(map(samples_per_s, eligible), default=None),
+            violations=violations(record, bench.constraints),
+        )
         if is_ok(record):
-            records.append(record)
-        steps.append(
+            self._records.append(record)
+        self._steps.append(
             Step(
-                config=config,
-                status=record.result.status,
-                ended_at_s=spent_s,
+                config=ended.result.config,
+                status=ended.result.status,
+                ended_at_s=self._now_s,
                 samples_per_s=samples_per_s(record) if is_ok(record) and bench.meets_constraints(record) else None,
-                ask_s=ask_s,
+                ask_s=ended.ask_s,
+                tell_s=time.perf_counter() - began_s,
             )
         )
-    return steps
 
 
 def _deadline_s(bench: Bench, steps: Sequence[Step], config: TrainConfig) -> float:

@@ -89,6 +89,11 @@ def sweep(
 @click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Searches of each.")
 @click.option("--budget", default="5m", show_default=True, help="Trial seconds of each search, at the recorded costs.")
 @click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Trials at a time.")
+@click.option("--failures", type=click.FloatRange(0, 0.9), default=0.0, help="Chance of a trial's worker to die.")
+@click.option(
+    "--stragglers", type=click.FloatRange(0, 1), default=0.0, help="Chance of a trial to take 3 times as long."
+)
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw what was found over time: FILE.png, .svg or .html.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the table only.")
@@ -98,21 +103,30 @@ def replay(
     seeds: int,
     budget: str,
     jobs: int,
+    workers: int,
+    failures: float,
+    stragglers: float,
     plot: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise."""
+    """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise.
+
+    With --workers, as many trials run at a time as a cluster of that size would run, --failures and --stragglers among
+    them; the table then says what share of a core asking and telling take.
+    """
     from autotune.bench.plot import FORMATS, write_plot
     from autotune.bench.replay import Plan, check
     from autotune.bench.replay import replay as run_replay
+    from autotune.bench.session import Crew
     from autotune.report.terminal import replay_view
 
     budget_s = seconds("--budget", budget)
     if plot is not None and plot.suffix not in FORMATS:
         raise SpecError(f"--plot: give a file that ends in {', '.join(FORMATS)}")
     names = list(dict.fromkeys(name.strip() for name in strategy.split(",") if name.strip()))
-    plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs)
+    crew = Crew(workers=workers, failures=failures, stragglers=stragglers)
+    plan = Plan(strategies=names, seeds=seeds, budget_s=budget_s, jobs=jobs, crew=crew)
     check(tables, plan)
     outcomes = []
     with stderr().status("") as status:

@@ -102,7 +102,9 @@ def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) ->
 def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
     """Strategies against recorded tables, a row each."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    headings = ("table", "strategy", "within 2 %", "seconds", "90 %", "trials", "found ÷ best", "10 %", "OOM", "score")
+    headings = ["table", "strategy", "within 2 %", "seconds", "90 %", "trials", "found ÷ best", "10 %", "OOM", "score"]
+    crewed = any(document["crew"]["workers"] > 1 for document in documents)
+    headings += ["controller"] if crewed else []
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
     for document in documents:
@@ -121,9 +123,12 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
                 f"{found['p10']:.3f}",
                 f"{ooms['median']:g}, at most {ooms['max']}",
                 "–" if figures["score"] is None else f"{figures['score']:.2f}",
+                *([f"{100 * figures['controller_share']['median']:.0f} %"] if crewed else []),
             )
             name = ""
     legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"
+    if crewed:
+        legend += "; controller: asking and telling, as a share of one core, were trials as short as the recorded ones"
     return Group(table, Text(legend, style="dim"))
 
 

@@ -10,7 +10,7 @@ from support import worlds
 from autotune.bench.plot import write_plot
 from autotune.bench.replay import Plan, bench_of, replay
 from autotune.bench.scores import expected_random, run_of
-from autotune.bench.session import Bench, run_search
+from autotune.bench.session import STRAGGLING, Bench, Crew, run_search
 from autotune.errors import SpecError
 from autotune.search.strategies import STRATEGIES
 from autotune.tables import write_table
@@ -42,6 +42,40 @@ def test_a_seed_repeats_a_search_and_another_draws_other_noise(bench: Bench) -> 
     one, again, other = (run_search(bench, "random", seed=seed, budget_s=20.0) for seed in (1, 1, 2))
     assert one == again
     assert one[0].samples_per_s != other[0].samples_per_s
+
+
+def test_a_crew_runs_as_many_trials_at_a_time(bench: Bench) -> None:
+    alone = run_search(bench, "random", seed=0, budget_s=25.0)
+    four = run_search(bench, "random", seed=0, budget_s=25.0, crew=Crew(workers=4))
+    assert four[0] == alone[0], "the baseline runs first, and alone"
+    assert 2.5 * len(alone) < len(four) < 5 * len(alone)
+    assert len({step.config for step in four}) == len(four)
+    ends = [step.ended_at_s for step in four]
+    assert ends == sorted(ends)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "gp", "tpe"])
+def test_strategies_see_what_is_running(bench: Bench, strategy: str) -> None:
+    steps = run_search(bench, strategy, seed=0, budget_s=12.0, crew=Crew(workers=8))
+    assert len({step.config for step in steps}) == len(steps) > 8
+
+
+def test_what_dies_with_its_worker_is_asked_for_again(bench: Bench) -> None:
+    crew = Crew(workers=4, failures=0.5)
+    steps = run_search(bench, "random", seed=0, budget_s=10_000.0, crew=crew)
+    assert {step.config for step in steps} == set(bench.table.by_config()), "none is lost for good"
+    assert len(steps) == len(bench.table.by_config())
+    sound = run_search(bench, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=4))
+    assert 1.2 < steps[-1].ended_at_s / sound[-1].ended_at_s < 3
+
+
+def test_stragglers_take_time_and_nothing_else(bench: Bench) -> None:
+    sound, slow = (
+        run_search(bench, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=2, stragglers=share))
+        for share in (0.0, 1.0)
+    )
+    assert slow[-1].ended_at_s == pytest.approx(STRAGGLING * sound[-1].ended_at_s, rel=0.15)
+    assert {step.config for step in slow} == {step.config for step in sound}
 
 
 def test_a_used_up_table_ends_the_search(bench: Bench) -> None:
