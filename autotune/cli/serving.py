@@ -18,10 +18,13 @@ def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
     On this machine's own address, for its own pages alone, and for looking only. The best trial shown is what was
     emitted; a trial that looked faster says why it was not. Prints the address on stdout; Ctrl-C ends it.
     """
+    import optuna
+
     from autotune.errors import EnvironmentFailure, SpecError
     from autotune.report.dashboard import Server, furnish
     from autotune.store import find_study
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder = find_study(study, STUDIES)
     console = stderr()
     if not folder.is_running():

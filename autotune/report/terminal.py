@@ -104,7 +104,7 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
     table = Table(box=None, pad_edge=False, header_style="dim")
     headings = ["table", "strategy", "within 2 %", "seconds", "90 %", "trials", "found ÷ best", "10 %", "OOM", "score"]
     crewed = any(document["crew"]["workers"] > 1 for document in documents)
-    headings += ["controller"] if crewed else []
+    headings += ["ask+tell"] if crewed else []
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="left" if place < 2 else "right", no_wrap=True)
     for document in documents:
@@ -121,14 +121,14 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
                 words.number(trials["median"]),
                 f"{found['median']:.3f}",
                 f"{found['p10']:.3f}",
-                f"{ooms['median']:g}, at most {ooms['max']}",
+                f"{ooms['median']:g}" + ("" if crewed else f", at most {ooms['max']}"),
                 "–" if figures["score"] is None else f"{figures['score']:.2f}",
                 *([f"{100 * figures['controller_share']['median']:.0f} %"] if crewed else []),
             )
             name = ""
     legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"
     if crewed:
-        legend += "; controller: asking and telling, as a share of one core, were trials as short as the recorded ones"
+        legend += "; ask+tell: the share of one core that they would take, with trials as short as the recorded ones"
     return Group(table, Text(legend, style="dim"))
 
 

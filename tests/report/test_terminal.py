@@ -259,7 +259,8 @@ def test_strategies_against_a_table_are_a_row_each() -> None:
         "oom_trials": {"median": 0.5, "max": 2},
         "score": 0.81,
     }
-    shown = drawn(replay_view([{"table": "vit", "strategies": {"auto": figures, "gp": figures}}]))
+    document = {"table": "vit", "crew": {"workers": 1}, "strategies": {"auto": figures, "gp": figures}}
+    shown = drawn(replay_view([document]))
     first, second = shown.splitlines()[1:3]
     assert first.split() == [
         "vit",
@@ -278,3 +279,19 @@ def test_strategies_against_a_table_are_a_row_each() -> None:
         "0.81",
     ]
     assert second.split()[0] == "gp"
+
+
+def test_a_crew_shows_what_its_controller_has_to_do() -> None:
+    nothing = {"median": None, "p90": None, "reached": 0.0}
+    figures = {
+        "seconds_to_2pct": nothing,
+        "trials_to_2pct": nothing,
+        "found_over_best": {"median": 0.9, "p10": 0.8},
+        "oom_trials": {"median": 0, "max": 0},
+        "score": None,
+        "controller_share": {"median": 0.142},
+    }
+    shown = drawn(replay_view([{"table": "vit", "crew": {"workers": 8}, "strategies": {"auto": figures}}]))
+    heading, row = shown.splitlines()[:2]
+    assert heading.split()[-1] == "ask+tell"
+    assert row.split()[-2:] == ["14", "%"]
