@@ -13,8 +13,9 @@ AmpDtype = Literal["none", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
 CompileMode = Literal["none", "default", "reduce-overhead", "max-autotune"]
 Fp32Precision = Literal["ieee", "tf32"]
+DataParallel = Literal["ddp", "fsdp"]
 KnobValue = int | float | str | bool | None
-_CUSTOM = "custom"
+_CUSTOM, _WORLD_SIZE = "custom", "world_size"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,17 @@ class TrainConfig:
     fused_optimizer: bool = False
     activation_checkpointing: bool = False
     num_threads: int | None = None
-    """Intra-op threads, CPU only."""
+    """Intra-op threads of one process, CPU only."""
+    data_parallel: DataParallel | None = None
+    """How several processes train one model: DistributedDataParallel, or FSDP2's `fully_shard`. None where one does."""
+    bucket_cap_mb: int | None = None
+    """MiB of gradients that DDP exchanges at a time."""
+    gradient_as_bucket_view: bool | None = None
+    """Whether DDP's gradients live in the buffers that are exchanged, instead of beside them."""
+    static_graph: bool | None = None
+    """Whether DDP may rely on every step using the same parameters."""
+    world_size: int = 1
+    """Processes that train one model together, each on a device of its own: no knob, the spec fixes it."""
     custom: tuple[tuple[str, KnobValue], ...] = ()
     """Knobs that the spec itself defines (`search.custom`), with their values; by name."""
 
@@ -49,6 +60,11 @@ class TrainConfig:
 
     @property
     def effective_batch_size(self) -> int:
+        """Samples per optimizer step, over all processes."""
+        return self.device_batch_size * self.world_size
+
+    @property
+    def device_batch_size(self) -> int:
         """Samples per optimizer step on one device."""
         return self.micro_batch_size * self.grad_accum_steps
 
@@ -66,8 +82,11 @@ class TrainConfig:
         return self.replace(**built_in, custom=tuple({**dict(self.custom), **own}.items()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; custom knobs as a mapping of their own under `custom`, where there are any."""
-        built_in = {name: getattr(self, name) for name in KNOB_NAMES}
+        """Plain values; custom knobs as a mapping of their own under `custom`, where there are any, and what concerns
+        several processes where there are several."""
+        names = KNOB_NAMES if self.world_size == 1 else (*KNOB_NAMES, _WORLD_SIZE)
+        left_out = RANK_KNOBS if self.world_size == 1 else ()
+        built_in = {name: getattr(self, name) for name in names if name not in left_out}
         return {**built_in, _CUSTOM: dict(self.custom)} if self.custom else built_in
 
     @classmethod
@@ -88,5 +107,9 @@ class TrainConfig:
         return {**{name: getattr(self, name) for name in KNOB_NAMES}, **dict(self.custom)}
 
 
-KNOB_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(TrainConfig) if field.name != _CUSTOM)
+KNOB_NAMES: tuple[str, ...] = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.name not in (_CUSTOM, _WORLD_SIZE)
+)
 """The built-in knobs, in their order."""
+RANK_KNOBS = ("data_parallel", "bucket_cap_mb", "gradient_as_bucket_view", "static_graph")
+"""Those that only several processes have."""

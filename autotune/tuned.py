@@ -82,7 +82,7 @@ class TunedConfig:
 
     @property
     def effective_batch_size(self) -> int:
-        """Samples per optimizer step, on one device."""
+        """Samples per optimizer step, over as many devices as were measured."""
         return self.config.effective_batch_size
 
     @property
@@ -122,6 +122,18 @@ class TunedConfig:
         apply_to_process(self.config, self.device)
         self._applied.add(model)
         return apply_to_model(model, self.config, self.device)
+
+    def distribute(self, model: nn.Module) -> nn.Module:
+        """`model` for training by all processes of torch's default group, as measured: inside DistributedDataParallel,
+        or sharded by FSDP2 (build the optimizer afterwards). In one process, the model itself.
+
+        A model that has not been through `apply` goes through it now.
+        """
+        from autotune.training import distribute, world_size
+
+        if model not in self._applied:
+            self.apply(model)
+        return distribute(model, self.config, self.device) if world_size() > 1 else model
 
     def optimizer(self, make: Callable[..., _Optimizer], parameters: Any, **arguments: Any) -> _Optimizer:
         """`make(parameters, **arguments)`, with `fused=True` where that was measured."""

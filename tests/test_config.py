@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
+from autotune.config import KNOB_NAMES, RANK_KNOBS, KnobValue, TrainConfig
 from autotune.records import TrialRequest, TrialResult, TrialStatus
 
 TUNED = TrainConfig(micro_batch_size=64, custom=(("width", 1.0), ("act", "relu"), ("bias", None)))
+TOGETHER = TrainConfig(world_size=4, grad_accum_steps=2, data_parallel="ddp", bucket_cap_mb=25)
 VALUES = (
     st.none()
     | st.booleans()
@@ -29,13 +30,13 @@ def test_custom_knobs_are_ordered_by_name_however_they_were_given() -> None:
 
 
 def test_without_custom_knobs_nothing_is_written_of_them() -> None:
-    assert tuple(TrainConfig().to_dict()) == KNOB_NAMES
+    assert tuple(TrainConfig().to_dict()) == tuple(name for name in KNOB_NAMES if name not in RANK_KNOBS)
     assert "custom" not in TrainConfig().canonical_json()
     assert TUNED.to_dict()["custom"] == {"act": "relu", "bias": None, "width": 1.0}
 
 
 def test_plain_values_and_back() -> None:
-    for config in (TrainConfig(), TUNED):
+    for config in (TrainConfig(), TUNED, TOGETHER):
         assert TrainConfig.from_dict(config.to_dict()) == config
         assert TrainConfig.from_dict(json.loads(config.canonical_json())) == config
 
@@ -81,3 +82,10 @@ def test_a_result_keeps_them_as_best_yaml_does() -> None:
     plain = json.loads(result.model_dump_json())
     assert plain["config"] == TUNED.to_dict()
     assert TrialResult.model_validate(plain) == result
+
+
+def test_processes_that_train_together_multiply_the_batch() -> None:
+    assert TOGETHER.device_batch_size == 64
+    assert TOGETHER.effective_batch_size == 256
+    assert TOGETHER.to_dict()["world_size"] == 4
+    assert TOGETHER.to_dict()["bucket_cap_mb"] == 25

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autotune.config import TrainConfig
+from autotune.config import KNOB_NAMES
 from autotune.emitted import Measured
 from autotune.export.target import Source
 
@@ -36,4 +36,4 @@ def every_custom(source: Source) -> tuple[str, ...]:
     return tuple(name for name, _ in source.config.custom)
 
 
-ALL_KNOBS = frozenset(TrainConfig().to_dict())
+ALL_KNOBS = frozenset(KNOB_NAMES)

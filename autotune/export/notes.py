@@ -10,7 +10,7 @@ from autotune.emitted import Interval
 from autotune.export.target import Source, Target
 
 _STABLE = "stable"
-_UNTUNED = TrainConfig().to_dict()
+_UNTUNED = {name: TrainConfig().value(name) for name in KNOB_NAMES}
 
 
 def promise(source: Source) -> tuple[str, ...]:
@@ -31,8 +31,14 @@ def promise(source: Source) -> tuple[str, ...]:
         f"Exported by {tool} from study {emitted.study}; verdict: {emitted.verdict}.",
         f"Measured: {measured}, {gain}, on {device} with PyTorch {emitted.environment.get('torch', 'unknown')}.",
         f"Effective batch size: {config.effective_batch_size}, that is {config.micro_batch_size} × "
-        f"{config.grad_accum_steps}, on one device; on several it grows with their number.",
+        f"{config.grad_accum_steps}{_on_devices(config)}",
     )
+
+
+def _on_devices(config: TrainConfig) -> str:
+    if config.world_size == 1:
+        return ", on one device; on several it grows with their number."
+    return f" × {config.world_size} processes that train together; start as many, with torchrun or your launcher."
 
 
 def notes(source: Source, target: Target) -> tuple[str, ...]:
@@ -109,6 +115,14 @@ _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
         "call model.set_grad_checkpointing() (timm) or model.gradient_checkpointing_enable() (transformers)"
     ),
     "num_threads": lambda value: f"call torch.set_num_threads({value}) before the first operator",
+    "data_parallel": lambda value: (
+        "torch.nn.parallel.DistributedDataParallel(model)"
+        if value == "ddp"
+        else "torch.distributed.fsdp.fully_shard(block) for each block, then for the model"
+    ),
+    "bucket_cap_mb": lambda value: f"DistributedDataParallel(bucket_cap_mb={value})",
+    "gradient_as_bucket_view": lambda value: f"DistributedDataParallel(gradient_as_bucket_view={value})",
+    "static_graph": lambda value: f"DistributedDataParallel(static_graph={value})",
 }
 """How to do in plain PyTorch what a target does not."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from autotune.config import RANK_KNOBS
 from autotune.export.document import ALL_KNOBS, every_custom
 from autotune.export.script.data import data_piece
 from autotune.export.script.model import model_piece
@@ -93,4 +94,6 @@ def _remarks(source: Source) -> list[str]:
     return found
 
 
-TARGET = Target(name="torch", render=_render, expresses=ALL_KNOBS, customs=every_custom, remarks=_remarks)
+TARGET = Target(
+    name="torch", render=_render, expresses=ALL_KNOBS.difference(RANK_KNOBS), customs=every_custom, remarks=_remarks
+)

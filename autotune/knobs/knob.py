@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from autotune.config import KnobValue, TrainConfig
+from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
 from autotune.records import Facts
 from autotune.spec import Spec
 
@@ -27,6 +27,11 @@ class KnobContext:
     @property
     def on_cpu(self) -> bool:
         return self.facts.device.kind == "cpu"
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train one model together."""
+        return self.spec.execution.ranks_per_trial
 
 
 class Expectation(NamedTuple):
@@ -81,4 +86,14 @@ class Knob:
         return self.untuned(context) if self.untuned else _DEFAULTS[self.name]
 
 
-_DEFAULTS: dict[str, KnobValue] = TrainConfig().to_dict()
+_DEFAULTS: dict[str, KnobValue] = {name: TrainConfig().value(name) for name in KNOB_NAMES}
+
+
+def of_several_ranks(*values: KnobValue) -> Callable[[KnobContext], tuple[KnobValue, ...]]:
+    """The domain of a knob that only trials of several ranks have."""
+    return lambda context: values if context.ranks > 1 else (None,)
+
+
+def refused_to_one_rank(value: KnobValue, context: KnobContext) -> str | None:
+    alone = value is not None and context.ranks == 1
+    return "one process trains alone; set execution.ranks_per_trial" if alone else None

@@ -12,7 +12,8 @@ _FEWEST = 3
 def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
     """Powers of two; of a fixed effective batch size that few of them divide, its larger divisors instead."""
     powers = tuple(1 << n for n in range(_SMALLEST.bit_length() - 1, _LARGEST.bit_length()))
-    size = context.spec.training.effective_batch_size
+    wanted = context.spec.training.effective_batch_size
+    size = wanted // context.ranks if isinstance(wanted, int) else wanted
     if not isinstance(size, int) or sum(size % power == 0 for power in powers) >= _FEWEST:
         return powers
     divisors = [divisor for divisor in range(1, min(size, _LARGEST) + 1) if size % divisor == 0]
@@ -21,8 +22,8 @@ def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
 
 def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     samples = context.facts.workload.dataset_samples
-    if isinstance(value, int) and samples is not None and value > samples:
-        return f"the data set has {samples} samples"
+    if isinstance(value, int) and samples is not None and value * context.ranks > samples:
+        return f"the data set has {samples} samples" + (f" for {context.ranks} ranks" if context.ranks > 1 else "")
     return None
 
 

@@ -67,10 +67,11 @@ def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tupl
 
 def _dimensions(searched: dict[str, tuple[KnobValue, ...]], baseline: TrainConfig) -> tuple[Dimension, ...]:
     """A dimension for each knob with a choice; the baseline's own value belongs to it, so that it is a point too."""
+    idle = {knob.name for knob in KNOBS if not knob.matters(baseline)}
     dimensions = []
     for name, values in searched.items():
         own = baseline.value(name)
-        outside = own not in values and not (name == "prefetch_factor" and own is None)
+        outside = own not in values and name not in idle
         ordered = _in_order((own, *values)) if outside else values
         if len(ordered) > 1:
             dimensions.append(Dimension(knob=name, values=ordered, searched=values))
@@ -95,11 +96,12 @@ def _batch_plan(
     listed = spec.search.grad_accum_steps is not None
     plan: dict[int, tuple[int, ...]] = {}
     for micro in micro_sizes:
+        at_once = micro * spec.execution.ranks_per_trial
         if isinstance(wanted, int) and not listed:
-            fitting: tuple[int, ...] = (wanted // micro,) if wanted % micro == 0 else ()
+            fitting: tuple[int, ...] = (wanted // at_once,) if wanted % at_once == 0 else ()
         else:
-            fitting = tuple(count for count in counts if allows_effective_batch(wanted, micro * count))
-        fitting = tuple(count for count in fitting if samples is None or micro * count <= samples)
+            fitting = tuple(count for count in counts if allows_effective_batch(wanted, at_once * count))
+        fitting = tuple(count for count in fitting if samples is None or at_once * count <= samples)
         if fitting:
             plan[micro] = fitting
     if not plan:
@@ -115,14 +117,16 @@ def _baseline(context: KnobContext) -> TrainConfig:
     given = context.spec.baseline.model_dump(exclude_none=True, exclude={"custom"})
     untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
     custom = context.spec.custom_baseline()
-    config = TrainConfig().with_values({**untuned, **given, **_baseline_batch(context), **custom})
+    config = TrainConfig(world_size=context.ranks).with_values(
+        {**untuned, **given, **_baseline_batch(context), **custom}
+    )
     insisting = dataclasses.replace(context, insisting=True)
     for knob in KNOBS:
         refusal = knob.refusal(given[knob.name], insisting) if knob.name in given else None
         if refusal:
             raise SpecError(f"baseline.{knob.name}: {given[knob.name]} cannot apply here: {refusal}")
-    if not config.num_workers:
-        config = config.replace(prefetch_factor=None)
+    idle: dict[str, KnobValue] = {knob.name: None for knob in KNOBS if not knob.matters(config)}
+    config = config.replace(**idle)
     samples = context.facts.workload.dataset_samples
     if samples is not None and samples < config.effective_batch_size:
         raise SpecError(
@@ -136,11 +140,12 @@ def _baseline_batch(context: KnobContext) -> dict[str, int]:
     """Micro-batch 32, no accumulation beyond what the effective batch size asks; what the spec gives goes first."""
     baseline, wanted = context.spec.baseline, context.spec.training.effective_batch_size
     smallest, largest = _bounds(wanted)
-    given = baseline.micro_batch_size
-    most = min(_UNTUNED_MICRO, context.facts.workload.dataset_samples or _UNTUNED_MICRO)
+    given, ranks = baseline.micro_batch_size, context.ranks
+    samples = context.facts.workload.dataset_samples
+    most = min(_UNTUNED_MICRO, samples // ranks if samples else _UNTUNED_MICRO)
     for micro in [given] if given else [*range(most, 0, -1), *range(most + 1, largest + 1)]:
-        accum = baseline.grad_accum_steps or -(-smallest // micro)
-        if allows_effective_batch(wanted, micro * accum):
+        accum = baseline.grad_accum_steps or -(-smallest // (micro * ranks))
+        if allows_effective_batch(wanted, micro * accum * ranks):
             return {"micro_batch_size": micro, "grad_accum_steps": accum}
     factors = {"micro_batch_size": given, "grad_accum_steps": baseline.grad_accum_steps}
     stated = " and ".join(f"{name} {value}" for name, value in factors.items() if value)

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from optuna.distributions import IntDistribution
 
-from autotune.config import KnobValue, TrainConfig
+from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
 from autotune.knobs import KNOBS
 from autotune.spec import Constraint, knob_values
 
@@ -24,6 +24,14 @@ Indices = Mapping[str, int]
 _COUNTABLE = 5_000
 _MOST_LOOKED_AT = 50_000
 """Points of the constrained dimensions: a second's work."""
+_DECIDED_BY: Mapping[str, frozenset[str]] = {
+    "prefetch_factor": frozenset({"num_workers"}),
+    "bucket_cap_mb": frozenset({"data_parallel"}),
+    "gradient_as_bucket_view": frozenset({"data_parallel"}),
+    "static_graph": frozenset({"data_parallel", "grad_accum_steps"}),
+    "memory_format": frozenset({"data_parallel"}),
+}
+"""Knobs that matter in some configurations only, and by which others that is decided."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +145,11 @@ class Space:
     def _constrained(self) -> tuple[Dimension, ...]:
         """Those that decide whether a configuration is allowed, directly or through what `complete` makes of them."""
         names = {name for constraint in self.allowed for name in constraint.names}
+        for name, decisive in _DECIDED_BY.items():
+            if name in names:
+                names |= decisive
         if names & {"effective_batch_size", "grad_accum_steps"}:
             names |= {"micro_batch_size", "grad_accum_steps"}
-        if "prefetch_factor" in names:
-            names.add("num_workers")
         return tuple(dimension for dimension in self.dimensions if dimension.knob in names)
 
     @cached_property
@@ -166,7 +175,8 @@ class Space:
         searched = {
             dimension.knob: dimension.nearest_searched(indices[dimension.knob]) for dimension in self.dimensions
         }
-        return self.complete(TrainConfig().with_values({**self.held, **searched}))
+        blank = TrainConfig(world_size=self.baseline.world_size)
+        return self.complete(blank.with_values({**self.held, **searched}))
 
     def complete(self, config: TrainConfig) -> TrainConfig:
         """`config` with the nearest accumulation count that meets the effective batch size, and with a value exactly
@@ -175,14 +185,17 @@ class Space:
         if counts:
             nearest = min(counts, key=lambda count: (abs(count - config.grad_accum_steps), count))
             config = config.replace(grad_accum_steps=nearest)
-        idle: dict[str, KnobValue] = {knob.name: None for knob in KNOBS if not knob.matters(config)}
-        if config.num_workers and config.prefetch_factor is None:
-            idle["prefetch_factor"] = self._usual("prefetch_factor")
-        return config.replace(**idle)
+        if config.data_parallel == "fsdp":
+            config = config.replace(memory_format="contiguous")  # FSDP2 takes no parameters of another layout
+        idle = {knob.name for knob in KNOBS if not knob.matters(config)}
+        values: dict[str, KnobValue] = dict.fromkeys(idle)
+        # A knob that matters here, and not in the baseline, has no value there to be held at.
+        values |= {name: self._usual(name) for name in _DECIDED_BY if name not in idle and config.value(name) is None}
+        return config.replace(**values)
 
     def indices_of(self, config: TrainConfig) -> dict[str, int]:
         """A point that means `config`; a value outside the space takes index 0."""
-        values = {**config.to_dict(), **dict(config.custom)}
+        values = {**{name: config.value(name) for name in KNOB_NAMES}, **dict(config.custom)}
         return {
             dimension.knob: dimension.values.index(values[dimension.knob])
             if values.get(dimension.knob) in dimension.values

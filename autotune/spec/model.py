@@ -18,7 +18,15 @@ from pydantic import (
     model_validator,
 )
 
-from autotune.config import AmpDtype, CompileMode, Fp32Precision, KnobValue, MemoryFormat
+from autotune.config import (
+    RANK_KNOBS,
+    AmpDtype,
+    CompileMode,
+    DataParallel,
+    Fp32Precision,
+    KnobValue,
+    MemoryFormat,
+)
 from autotune.spec.ablation import AblationSpec, ablation_flaws
 from autotune.spec.arguments import argument_flaws, value_at
 from autotune.spec.constraints import Constraint, parse_constraint
@@ -85,6 +93,10 @@ class BaselineSpec(Section):
     fused_optimizer: bool | None = None
     activation_checkpointing: bool | None = None
     num_threads: PositiveInt | None = None
+    data_parallel: DataParallel | None = None
+    bucket_cap_mb: PositiveInt | None = None
+    gradient_as_bucket_view: bool | None = None
+    static_graph: bool | None = None
     custom: CustomValues = Field(default_factory=dict)
     """Values of the knobs under `search.custom`; of a silent one what the spec itself has at its `arg`, else the first
     of its values."""
@@ -122,7 +134,15 @@ class SearchSpec(Section):
     activation_checkpointing: Choices[bool] | None = None
     """Recompute activations in the backward pass: less memory, more time."""
     num_threads: PositiveDomain | None = None
-    """Intra-op threads. CPU only."""
+    """Intra-op threads of one process. CPU only."""
+    data_parallel: Choices[DataParallel] | None = None
+    """How several ranks train one model: `ddp`, or `fsdp` (FSDP2's fully_shard)."""
+    bucket_cap_mb: PositiveDomain | None = None
+    """MiB of gradients that DDP exchanges at a time."""
+    gradient_as_bucket_view: Choices[bool] | None = None
+    """DDP's gradients live in the buffers that are exchanged."""
+    static_graph: Choices[bool] | None = None
+    """DDP may rely on every step using the same parameters."""
     custom: CustomKnobs = Field(default_factory=dict)
     """Knobs of your own: `NAME: {values: [a, b], arg: model.args.KEY}`."""
 
@@ -187,6 +207,8 @@ class ExecutionSpec(Section):
     """Where trials run."""
 
     backend: Literal["local"] = "local"
+    ranks_per_trial: PositiveInt = 1
+    """Processes that train one model together, each on a device of its own; all else is a share of each."""
 
 
 def _as_lines(value: object) -> object:
@@ -227,7 +249,8 @@ class Spec(Section):
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         found: Iterator[tuple[tuple[str | int, ...], str]] = chain(
-            disagreements(self.training, self.baseline, self.search),
+            disagreements(self.training, self.baseline, self.search, self.execution.ranks_per_trial),
+            rank_flaws(self),
             argument_flaws(self.search.custom, self.model, self.data, self.training),
             constraint_flaws(self.constraints, self.search),
             ablation_flaws(self.ablation, self.search.custom),
@@ -266,24 +289,45 @@ def _words_of(search: SearchSpec) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(knob.values) for name, knob in search.custom.items()}
 
 
+def rank_flaws(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """What asks for several ranks where there is one, as (path, message)."""
+    if spec.execution.ranks_per_trial > 1:
+        return
+    needs = "needs execution.ranks_per_trial: 2 or more"
+    if spec.model.sync_batch_norm:
+        yield ("model", "sync_batch_norm"), needs
+    for knob in RANK_KNOBS:
+        if getattr(spec.baseline, knob) is not None:
+            yield ("baseline", knob), needs
+
+
 def disagreements(
-    training: TrainingSpec, baseline: BaselineSpec, search: SearchSpec
+    training: TrainingSpec, baseline: BaselineSpec, search: SearchSpec, ranks: int = 1
 ) -> Iterator[tuple[tuple[str, ...], str]]:
     """What no section gets wrong alone, as (path, message): batch sizes that no point of the space can have,
     and custom knobs of which one is not as the other says."""
     wanted = training.effective_batch_size
     target = str(wanted) if isinstance(wanted, int | str) else f"{wanted.min} to {wanted.max}"
     micro, accum = baseline.micro_batch_size, baseline.grad_accum_steps
-    if not any_batch_fits(wanted, (micro,) if micro else None, (accum,) if accum else None):
+    times = f" × {ranks} ranks" if ranks > 1 else ""
+    own_micros = (micro * ranks,) if micro else None  # the ranks multiply one of the two factors, whichever there is
+    own_accums = (accum * (1 if micro else ranks),) if accum else None
+    if not any_batch_fits(wanted, own_micros, own_accums):
         if micro and accum:
+            product = micro * accum * ranks
             clash = (
-                f"{micro} × grad_accum_steps {accum} is {micro * accum}, but training.effective_batch_size is {target}"
+                f"{micro} × grad_accum_steps {accum}{times} is {product}, but training.effective_batch_size is {target}"
             )
         else:
-            clash = f"no multiple of {micro or accum} is {target}, the training.effective_batch_size"
+            clash = f"no multiple of {micro or accum}{times} is {target}, the training.effective_batch_size"
         yield ("baseline", "micro_batch_size" if micro else "grad_accum_steps"), clash
-    if not any_batch_fits(wanted, search.values("micro_batch_size"), search.values("grad_accum_steps")):
-        clash = f"no micro_batch_size × grad_accum_steps that `search` allows is {target}"
+    micros, accums = search.values("micro_batch_size"), search.values("grad_accum_steps")
+    if micros is not None:
+        micros = tuple(size * ranks for size in micros)
+    elif accums is not None:
+        accums = tuple(count * ranks for count in accums)
+    if not any_batch_fits(wanted, micros, accums) or (isinstance(wanted, int) and wanted % ranks):
+        clash = f"no micro_batch_size × grad_accum_steps{times} that `search` allows is {target}"
         yield ("training", "effective_batch_size"), clash
     if baseline.prefetch_factor is not None and not baseline.num_workers:
         yield ("baseline", "prefetch_factor"), "needs workers; give baseline.num_workers too, at least 1"

@@ -53,6 +53,10 @@ search:                               # a knob that is not named takes every val
   # fused_optimizer: [false, true]
   # activation_checkpointing: false
   # num_threads: [1, 2, 4]
+  # data_parallel: [ddp, fsdp]        # this and the next three: with execution.ranks_per_trial only
+  # bucket_cap_mb: [5, 25, 100]
+  # gradient_as_bucket_view: [false, true]
+  # static_graph: [false, true]
   # custom:                           # knobs of your own: any argument of the model, the data factory, the optimizer
   #   foreach: {{values: [null, true, false], arg: training.optimizer.foreach}}
 
@@ -67,7 +71,7 @@ stability:                            # what the winner must hold
   soak_steps: 100                     # optimizer steps without a fault, in one go
 
 strategy: {{name: auto, seed: 0}}       # tpe, gp, qmc, random, grid; args: {{…}}; or a factory of your own
-execution: {{backend: local}}
+execution: {{backend: local}}           # ranks_per_trial: 8 trains each model on eight devices at once
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import get_args
 
-from autotune.config import KNOB_NAMES, AmpDtype, CompileMode, Fp32Precision, MemoryFormat
+from autotune.config import KNOB_NAMES, AmpDtype, CompileMode, DataParallel, Fp32Precision, MemoryFormat
 from autotune.spec.tokens import CONNECTIVES
 
 EFFECTIVE_BATCH_SIZE = "effective_batch_size"
@@ -28,6 +28,7 @@ OF_TEXT: Mapping[str, object] = {
     "memory_format": MemoryFormat,
     "compile": CompileMode,
     "fp32_precision": Fp32Precision,
+    "data_parallel": DataParallel,
 }
 """Knobs whose values are words."""
 WORDS: frozenset[str] = frozenset(word for choice in OF_TEXT.values() for word in get_args(choice)) - {"none"}

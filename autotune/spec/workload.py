@@ -19,6 +19,8 @@ class ModelSpec(Section):
     """`package.module:callable` that returns an `nn.Module`."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the model's constructor. timm models take `num_classes` from the data set when silent."""
+    sync_batch_norm: bool = False
+    """With several ranks: BatchNorm over the micro-batches of all of them. Accelerators only."""
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:

@@ -1,7 +1,8 @@
 """How one step is trained: what trials and users' own training code share. Needs torch and nothing else.
 
-A `TrainConfig` meets a training loop in this order: `apply_to_process`, `apply_to_model`, `build_dataloader`, then one
-`TrainStep` call a micro-batch. A setting that PyTorch would accept and ignore raises `SettingHasNoEffect`.
+A `TrainConfig` meets a training loop in this order: `apply_to_process`, `apply_to_model`, `distribute` where several
+processes train together, `build_dataloader`, then one `TrainStep` call a micro-batch. A setting that PyTorch would
+accept and ignore raises `SettingHasNoEffect`.
 """
 
 from autotune.training.apply import (
@@ -17,6 +18,7 @@ from autotune.training.loader import build_dataloader, loader_kwargs
 from autotune.training.observer import StepMark, StepObserver
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast, set_fp32_precision
 from autotune.training.step import LossFn, StepOutput, TrainStep
+from autotune.training.together import distribute, world_size
 
 __all__ = [
     "LossFn",
@@ -32,10 +34,12 @@ __all__ = [
     "batch_size",
     "build_dataloader",
     "device_name",
+    "distribute",
     "fused_optimizer_refusal",
     "loader_kwargs",
     "make_grad_scaler",
     "move_batch",
     "require_autocast",
     "set_fp32_precision",
+    "world_size",
 ]

@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
 
 from autotune.config import TrainConfig
 from autotune.training.errors import SettingHasNoEffect
+from autotune.training.together import rank, world_size
 
 _CANNOT_PIN = {"cpu": "no accelerator", "meta": "no accelerator", "mps": "PyTorch does not pin memory for MPS"}
 
@@ -47,7 +49,9 @@ def build_dataloader(
     """A DataLoader of micro-batches over `dataset`.
 
     `shuffle` is ignored where it has no meaning: for iterable data sets, and beside a sampler in `overrides`. `seed`
-    fixes the order of the samples and the seeds of the workers. `drop_last` is on by default because a shorter last
+    fixes the order of the samples and the seeds of the workers. Where several processes train together, each gets its
+    part by a DistributedSampler, whose `set_epoch` is to be called as always; an iterable data set has to share itself
+    out, as among its workers. `drop_last` is on by default because a shorter last
     batch makes torch.compile compile again, breaks CUDA graphs, and gives BatchNorm statistics of a handful of samples.
     A data set with a method `collate_fn` has it make the batches. `overrides` go to the DataLoader as they are and win.
 
@@ -57,11 +61,15 @@ def build_dataloader(
     if hasattr(dataset, "collate_fn"):
         arguments["collate_fn"] = dataset.collate_fn
     if not isinstance(dataset, IterableDataset) and "sampler" not in overrides:
-        arguments["shuffle"] = shuffle
+        if world_size() > 1:
+            # Of unequal parts the longer would leave its process waiting for the others at the end of an epoch.
+            arguments["sampler"] = DistributedSampler(dataset, shuffle=shuffle, seed=seed or 0, drop_last=drop_last)
+        else:
+            arguments["shuffle"] = shuffle
     if seed is not None:
-        arguments["generator"] = torch.Generator().manual_seed(seed)
+        arguments["generator"] = torch.Generator().manual_seed(seed + rank())
     if "batch_sampler" in overrides:
-        for name in ("batch_size", "shuffle", "drop_last"):
+        for name in ("batch_size", "shuffle", "sampler", "drop_last"):
             arguments.pop(name, None)
     loader: DataLoader[Any] = DataLoader(dataset, **(arguments | overrides))
     if loader.drop_last and not isinstance(dataset, IterableDataset) and len(loader) == 0:

@@ -11,12 +11,12 @@ import torch
 from autotune.config import AmpDtype, Fp32Precision
 from autotune.training.errors import SettingHasNoEffect
 
-_DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def autocast_context(amp_dtype: AmpDtype, device: torch.device) -> AbstractContextManager[object]:
     """Autocast for one forward pass and its loss; does nothing for `none`."""
-    return nullcontext() if amp_dtype == "none" else torch.autocast(device.type, dtype=_DTYPES[amp_dtype])
+    return nullcontext() if amp_dtype == "none" else torch.autocast(device.type, dtype=DTYPES[amp_dtype])
 
 
 def require_autocast(amp_dtype: AmpDtype, device: torch.device) -> None:

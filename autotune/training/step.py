@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +43,8 @@ class TrainStep:
     """Forward, backward and, once a window of `grad_accum_steps` micro-batches is full, the optimizer's step.
 
     `model` must be on `device` already (`apply_to_model`). Batches are moved here, without blocking when the loader
-    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device. A model inside
-    DistributedDataParallel averages its gradients once a window; then all processes must make the same calls.
+    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device. A model that several
+    processes train (`distribute`) averages its gradients once a window; then all of them must make the same calls.
 
     Raises SettingHasNoEffect when autocast or the GradScaler would switch itself off, or when `config.fused_optimizer`
     meets an optimizer that was not built with `fused=True`.
@@ -91,7 +92,7 @@ class TrainStep:
             self._optimizer.zero_grad(set_to_none=True)
         before = 0 if self._window is None else self._window.micro_batches
         with self._together.pass_(last=before + 1 == self._config.grad_accum_steps):
-            with autocast_context(self._config.amp_dtype, self._device):
+            with self._autocast():
                 loss = read_loss(self._loss_fn(self._model, batch), samples)
             if self._window is None:
                 self._window = Window.opened_by(loss, self._config.grad_accum_steps, self._together.average)
@@ -101,6 +102,10 @@ class TrainStep:
         if self._window.micro_batches < self._config.grad_accum_steps:
             return StepOutput(loss=loss.mean(), samples=samples, window_closed=False, optimizer_stepped=False)
         return self._close(self._window)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """None for FSDP2, which casts by itself."""
+        return autocast_context("none" if self._together.shards else self._config.amp_dtype, self._device)
 
     def finish(self) -> StepOutput | None:
         """Step on a window that the epoch's end left short, as the mean over what is in it; None when none is open."""
@@ -145,7 +150,7 @@ class TrainStep:
             self._scaler.unscale_(self._optimizer)
         correction = window.correction(self._together.average)
         if correction is not None:
-            torch._foreach_mul_([p.grad for p in parameters], correction)  # type: ignore[misc, arg-type]
+            torch._foreach_mul_([_own(p.grad) for p in parameters], correction)
         self._observer.look_at_gradients(parameters)
         if self._clip_grad_norm is not None:
             clip_grad_norm_(parameters, self._clip_grad_norm)
@@ -166,6 +171,11 @@ class TrainStep:
         self._scaler.update()
         self.loss_scale = self._scaler.get_scale()
         return self.loss_scale >= before
+
+
+def _own(gradient: Any) -> Any:
+    """The share of it that this process holds, where it is spread over several."""
+    return gradient.to_local() if hasattr(gradient, "to_local") else gradient
 
 
 def _copy(tensor: Tensor | None) -> Tensor | None:

@@ -1,16 +1,89 @@
-"""Processes that train one model together, each on a part of the data, as DistributedDataParallel has them."""
+"""Processes that train one model together, each on a part of the data: with a copy of it each, as
+DistributedDataParallel has them, or with a share of its parameters each, as FSDP2 does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from autotune.config import TrainConfig
+from autotune.training.errors import SettingHasNoEffect
+from autotune.training.precision import DTYPES
 from autotune.training.window import Weight
+
+
+def world_size() -> int:
+    """Processes that train together; 1 where this one is alone."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def distribute(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """`model`, which is on `device` already, for training by all processes of the default group; itself in one.
+
+    Every process calls it, after `torch.distributed.init_process_group`. With `ddp` the result wraps `model`; with
+    `fsdp` it is `model`, whose parameters have become shares of themselves: build the optimizer afterwards.
+
+    Raises SettingHasNoEffect for settings of several processes where there is one, and for a static graph with
+    accumulation.
+    """
+    if world_size() == 1:
+        if config.data_parallel is not None:
+            raise SettingHasNoEffect("data_parallel", config.data_parallel, "one process trains alone")
+        return model
+    if config.data_parallel == "fsdp":
+        return _shard(model, config, device)
+    if config.static_graph and config.grad_accum_steps > 1:
+        raise SettingHasNoEffect("static_graph", True, "DDP fails with it where a backward pass exchanges nothing")
+    return nn.parallel.DistributedDataParallel(
+        model,
+        device_ids=None if device.type == "cpu" else [device],
+        bucket_cap_mb=config.bucket_cap_mb,
+        gradient_as_bucket_view=bool(config.gradient_as_bucket_view),
+        static_graph=bool(config.static_graph),
+    )
+
+
+def _shard(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
+    """Each block on its own, so that only one of them is whole at a time, then what is left.
+
+    AMP is FSDP's own: parameters and activations in `amp_dtype`, gradients added up in fp32.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    dtype = DTYPES.get(config.amp_dtype)
+    mesh = init_device_mesh(device.type, (world_size(),))
+
+    def policy(output: torch.dtype | None = None) -> MixedPrecisionPolicy:
+        return MixedPrecisionPolicy(dtype, torch.float32 if dtype else None, output if dtype else None)
+
+    for block in _blocks(model):
+        fully_shard(block, mesh=mesh, mp_policy=policy())
+    fully_shard(model, mesh=mesh, mp_policy=policy(torch.float32))  # the loss is computed in it, as under autocast
+    return model
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """The repeated parts of `model`: members of a list or sequence of modules that have parts of their own."""
+    for container in model.modules():
+        if isinstance(container, nn.ModuleList | nn.Sequential):
+            yield from (
+                part
+                for part in container.children()
+                if any(True for _ in part.children())
+                and not isinstance(part, nn.ModuleList | nn.Sequential)
+                and any(True for _ in part.parameters())
+            )
 
 
 class Together:
@@ -22,23 +95,43 @@ class Together:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._no_sync: Any = getattr(model, "no_sync", None)
         """Of DistributedDataParallel, and of what has taken over its name, such as FSDP1."""
+        self._switch: Any = getattr(model, "set_requires_gradient_sync", None)
+        """Of FSDP2."""
         self._device = device
         self._local = False
 
     @property
     def several(self) -> bool:
-        return self._no_sync is not None and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+        return (self._no_sync is not None or self.shards) and world_size() > 1
+
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a share of the parameters, in the precision that FSDP's own policy says."""
+        return self._switch is not None
 
     def pass_(self, *, last: bool) -> AbstractContextManager[object]:
         """Around forward and backward of one micro-batch; only the `last` of a window averages the gradients."""
         self._local = not last and self.several
-        context: AbstractContextManager[object] = self._no_sync() if self._local else nullcontext()
+        if not self._local:
+            return nullcontext()
+        context: AbstractContextManager[object] = self._switched_off() if self.shards else self._no_sync()
         return context
 
+    @contextmanager
+    def _switched_off(self) -> Iterator[None]:
+        self._switch(False)
+        try:
+            yield
+        finally:
+            self._switch(True)
+
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Of a window that ended early: no backward pass knew that it was the last."""
+        """Of a window that ended early: no backward pass knew that it was the last. Not of FSDP2, whose gradients are
+        then still whole, and out of reach: raises RuntimeError."""
         if not self._local:
             return
+        if self.shards:
+            raise RuntimeError("FSDP2 cannot end an accumulation window early; let the data end with a full one")
         for parameter in parameters:
             if parameter.grad is not None:
                 dist.all_reduce(parameter.grad)

@@ -24,6 +24,9 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
     if samples == 0:
         raise WorkloadError("data: the data set is empty")
     model = prepared.model()
+    batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if prepared.spec.model.sync_batch_norm:
+        _require_sync(batch_norm, device)
     return WorkloadFacts(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dataset_samples=samples,
@@ -31,8 +34,15 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
         activation_checkpointing_refusal=activation_checkpointing_refusal(model),
         fused_optimizer_refusal=fused_optimizer_refusal(prepared.optimizer_class, device),
         data_folder=_data_folder(prepared),
-        batch_norm=any(isinstance(module, _BatchNorm) for module in model.modules()),
+        batch_norm=batch_norm,
     )
+
+
+def _require_sync(batch_norm: bool, device: torch.device) -> None:
+    if device.type == "cpu":
+        raise WorkloadError("model.sync_batch_norm: PyTorch's SyncBatchNorm runs on accelerators only; leave it out")
+    if not batch_norm:
+        raise WorkloadError("model.sync_batch_norm: the model has no BatchNorm; leave it out")
 
 
 def _data_folder(prepared: Prepared) -> str | None:

@@ -73,7 +73,10 @@ class Prepared:
         with self._naming("data"):
             classes = self.data.num_classes
         with self._naming("model"):
-            return self.build_model(classes)
+            model = self.build_model(classes)
+        if self.spec.model.sync_batch_norm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return model
 
     def loss_fn(self) -> LossFn:
         return self.loss

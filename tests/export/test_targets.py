@@ -14,7 +14,7 @@ import pytest
 import yaml
 from samples import ON_CPU, ON_CUDA, PLAIN, source
 
-from autotune.config import KNOB_NAMES, TrainConfig
+from autotune.config import KNOB_NAMES, RANK_KNOBS, TrainConfig
 from autotune.errors import SpecError
 from autotune.export import TARGETS, Source, Target, export
 
@@ -31,8 +31,16 @@ OTHERS: dict[str, Any] = {
     "fused_optimizer": False,
     "activation_checkpointing": False,
     "num_threads": 5,
+    "data_parallel": "fsdp",
+    "bucket_cap_mb": 5,
+    "gradient_as_bucket_view": True,
+    "static_graph": True,
 }
 """A value of each knob that is not that of ON_CUDA."""
+
+TOGETHER = ON_CUDA.replace(
+    world_size=4, data_parallel="ddp", bucket_cap_mb=25, gradient_as_bucket_view=False, static_graph=False
+)
 
 every_target = pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
 RENDERED = {
@@ -73,11 +81,20 @@ def test_every_setting_is_in_the_files_or_in_the_notes(target: Target, kind: str
 @every_target
 @pytest.mark.parametrize("knob", KNOB_NAMES)
 def test_what_a_target_expresses_changes_its_files(target: Target, knob: str) -> None:
-    changed = ON_CUDA.replace(**{knob: OTHERS[knob]})
+    plain = TOGETHER if knob in RANK_KNOBS else ON_CUDA
+    changed = plain.replace(**{knob: OTHERS[knob]})
     before, after = (
-        settings_in(dict(export(source(config, kind="cuda"), target.name).files)) for config in (ON_CUDA, changed)
+        settings_in(dict(export(source(config, kind="cuda"), target.name).files)) for config in (plain, changed)
     )
     assert (before != after) == (knob in target.expresses)
+
+
+@every_target
+def test_of_several_processes_it_is_said_how_many_and_how(target: Target) -> None:
+    made = export(source(TOGETHER, kind="cuda"), target.name)
+    assert any("× 4 processes that train together" in line for line in made.about)
+    for knob in RANK_KNOBS:
+        assert knob in target.expresses or any(f"{knob}:" in note for note in made.notes)
 
 
 @every_target

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.facts import cpu_facts, cuda_facts
 
-from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
+from autotune.config import KNOB_NAMES, RANK_KNOBS, KnobValue, TrainConfig
 from autotune.errors import SpecError
 from autotune.records import Facts
 from autotune.search.build_space import build_space
@@ -115,7 +115,7 @@ def test_what_drops_out_says_why() -> None:
 def test_a_machine_on_which_all_applies_drops_nothing_but_the_cpus_threads() -> None:
     space = space_of(cuda_facts())
     assert dropped(space) == []
-    assert set(space.held) == {"num_threads"}
+    assert set(space.held) == {"num_threads", *RANK_KNOBS}
 
 
 def test_values_that_cannot_apply_drop_one_by_one() -> None:

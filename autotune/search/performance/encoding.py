@@ -30,6 +30,7 @@ class Encoding:
 
     def __init__(self, space: Space, facts: Facts) -> None:
         self._facts = facts
+        self.world_size = space.baseline.world_size
         self._cell = [dimension for dimension in space.dimensions if dimension.knob not in _APART]
         self._codes = [{value: code for code, value in enumerate(dimension.values)} for dimension in self._cell]
         self._cache: dict[TrainConfig, tuple[tuple[int, ...], tuple[float, ...]]] = {}

@@ -65,7 +65,7 @@ def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int, *, 
         most = min((pace for pace, waits in single if not waits), default=math.inf)
     else:
         alone = [
-            math.log(max(seen.data_wait_s, 1e-9) / config.effective_batch_size)
+            math.log(max(seen.data_wait_s, 1e-9) / config.device_batch_size)
             for config, seen in trials
             if not config.num_workers
         ]
@@ -87,7 +87,7 @@ def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int, *, 
 def _shared(config: TrainConfig, seen: Observation, cores: int) -> tuple[float, bool]:
     """ln(seconds per sample that all loader processes together would take if split evenly), and whether steps wait."""
     step_s = seen.data_wait_s + seen.compute_s + seen.optimizer_s
-    pace = math.log(step_s / config.effective_batch_size) + math.log(min(max(config.num_workers, 1), cores))
+    pace = math.log(step_s / config.device_batch_size) + math.log(min(max(config.num_workers, 1), cores))
     return pace, seen.data_wait_s > _WAITING * step_s
 
 

@@ -88,7 +88,8 @@ class PerformanceModel:
         parts = self._parts(encoded)
         shares = parts.shares
         variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
-        return Prediction(np.log(encoded.batch * encoded.accum / parts.step_s), np.sqrt(variance), parts.step_s)
+        samples = encoded.batch * encoded.accum * self.encoding.world_size
+        return Prediction(np.log(samples / parts.step_s), np.sqrt(variance), parts.step_s)
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out."""
