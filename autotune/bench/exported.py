@@ -58,6 +58,9 @@ def verify_export(
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run its search again")
     _require_runnable(target)
+    ranks = TrainConfig.from_dict(document["config"]).world_size
+    if ranks > 1:
+        raise SpecError(f"--export: this study trains on {ranks} ranks, and exports are run in one process only")
     source = read_source(folder.path)
     paths = write(export(source, target), source, None)
     spec_json = read_resolved_spec(folder)

@@ -13,6 +13,7 @@ from autotune.records import (
     LargestActivation,
     Memory,
     OptimizerSteps,
+    Rank,
     TrialEvent,
     TrialRequest,
     TrialResult,
@@ -53,11 +54,12 @@ class Outcome:
             steps=_joined(parts) if parts else None,
             first_gradient=FirstGradient.model_validate(gradient) if gradient else None,
             largest_activation=LargestActivation.model_validate(activation) if activation else None,
-            memory=Memory.model_validate(last["memory"]) if last else None,
+            memory=Memory.model_validate(last["memory"]) if last.get("memory") else None,
             start_up_s=started[0].at_s - self.asked_at_s if started else None,
             wall_s=self.ended_at_s - self.asked_at_s,
             failure=failure,
             unreadable_samples=tuple(last.get("unreadable_samples", ())),
+            ranks=tuple(Rank.model_validate(rank) for rank in last.get("ranks", ())),
             output_tail=self.output_tail,
         )
 

@@ -27,7 +27,9 @@ class HostFacts(Record):
     cpu: str
     physical_cores: int
     usable_cores: int
+    """By one process of a trial: its share, where several ranks train together."""
     default_num_threads: int
+    """The same of PyTorch's intra-op threads."""
     memory_bytes: int
     shm_bytes: int | None
     """Size of /dev/shm; None where there is none."""

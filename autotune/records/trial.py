@@ -163,6 +163,18 @@ class Failure(Record):
     signal: int | None = None
 
 
+class Rank(Record):
+    """One of several processes that trained one model together."""
+
+    rank: int
+    device: str
+    own_step_s: float | None = None
+    """Mean seconds of an optimizer step before its last exchange of gradients can begin: what the others wait for."""
+    step_s: float | None = None
+    """Mean seconds of the whole step."""
+    peak_memory_bytes: int
+
+
 class TrialResult(Record):
     """Everything one trial saw, as `trials/NNNN.json` keeps it."""
 
@@ -182,8 +194,16 @@ class TrialResult(Record):
     failure: Failure | None = None
     unreadable_samples: tuple[str, ...] = ()
     """Files that could not be decoded and were replaced by another sample."""
+    ranks: tuple[Rank, ...] = ()
+    """Of a trial of several; blocks, losses and samples are those of all of them together, memory the largest."""
     output_tail: str = ""
     """The end of what the process printed."""
+
+    @property
+    def slowest_rank(self) -> Rank | None:
+        """The one that the others wait for; None where nobody knows, or there is one only."""
+        timed = [rank for rank in self.ranks if rank.own_step_s is not None]
+        return max(timed, key=lambda rank: rank.own_step_s or 0.0) if len(timed) > 1 else None
 
     @property
     def training_s(self) -> float:

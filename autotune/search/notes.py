@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Facts, Purpose, TrialRecord
+
+_EVEN = 1.05
 
 
 def notes_on(
@@ -26,7 +29,7 @@ def notes_on(
     ]
     notes += [_on_refused(refused, baseline) for refused in document["stability"]["refused"]]
     notes += [*map(_on_check, document["stability"]["checks"]), _on_disturbances(document)]
-    notes += [_on_unreadable(records), _on_failures(records)]
+    notes += [_on_ranks(config, records), _on_unreadable(records), _on_failures(records)]
     return tuple(note for note in notes if note)
 
 
@@ -100,6 +103,27 @@ def _on_disturbances(document: dict[str, Any]) -> str | None:
     )
 
 
+def _on_ranks(config: TrainConfig, records: Sequence[TrialRecord]) -> str | None:
+    """Which of them the others wait for, over all runs of `config`."""
+    own: dict[int, list[float]] = {}
+    devices: dict[int, str] = {}
+    for rank in (rank for record in records if record.result.config == config for rank in record.result.ranks):
+        if rank.own_step_s is not None:
+            own.setdefault(rank.rank, []).append(rank.own_step_s)
+            devices[rank.rank] = rank.device
+    if len(own) < 2:
+        return None
+    means = {rank: statistics.fmean(seconds) for rank, seconds in own.items()}
+    slowest, fastest = max(means, key=means.__getitem__), min(means.values())
+    if means[slowest] < _EVEN * fastest:
+        return f"The {len(means)} ranks take equally long for what each does alone, to within {_EVEN - 1:.0%}."
+    return (
+        f"Rank {slowest} ({devices[slowest]}) is the slowest: before gradients are exchanged it takes "
+        f"{1000 * means[slowest]:.3g} ms of a step, {means[slowest] / fastest - 1:.0%} more than the fastest rank; all "
+        "others wait for it."
+    )
+
+
 def _on_unreadable(records: Sequence[TrialRecord]) -> str | None:
     paths = sorted({path for record in records for path in record.result.unreadable_samples})
     if not paths:
@@ -115,4 +139,5 @@ def _on_failures(records: Sequence[TrialRecord]) -> str | None:
     first = broken[0]
     where = "while confirming" if first.purpose in (Purpose.CONFIRM, Purpose.SOAK) else "in the search"
     reason = first.result.failure.reason if first.result.failure else first.result.status
-    return f"{len(broken)} trials broke {where}; the first, trials/{first.number:04d}.json: {reason}"
+    trials = "1 trial" if len(broken) == 1 else f"{len(broken)} trials"
+    return f"{trials} broke {where}; the first, trials/{first.number:04d}.json: {reason}"

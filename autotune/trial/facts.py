@@ -14,6 +14,7 @@ import psutil
 import torch
 
 import autotune
+from autotune.errors import EnvironmentFailure
 from autotune.host import cpu_name, cpuinfo
 from autotune.records import DeviceFacts, Facts, HostFacts
 from autotune.training import device_name
@@ -26,8 +27,31 @@ _NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf
 
 
 def gather_facts(prepared: Prepared, device: torch.device) -> Facts:
-    """Everything that the search has to know before its first trial. Builds the model once."""
-    return Facts(device=device_facts(device), host=host_facts(device), workload=workload_facts(prepared, device))
+    """Everything that the search has to know before its first trial. Builds the model once.
+
+    Raises EnvironmentFailure where there are fewer devices than ranks.
+    """
+    ranks = prepared.spec.execution.ranks_per_trial
+    _require_devices(device, ranks)
+    host = host_facts(device)
+    share = {
+        "usable_cores": max(host.usable_cores // ranks, 1),
+        "default_num_threads": max(host.default_num_threads // ranks, 1),
+    }
+    return Facts(
+        device=device_facts(device), host=host.model_copy(update=share), workload=workload_facts(prepared, device)
+    )
+
+
+def _require_devices(device: torch.device, ranks: int) -> None:
+    if device.type == "cpu" or ranks == 1:
+        return
+    found = torch.accelerator.device_count() - (device.index or 0)
+    if found < ranks or device.type == "mps":
+        raise EnvironmentFailure(
+            f"execution.ranks_per_trial: {ranks} ranks need a device each, and there are {found} from {device} on; "
+            "give fewer ranks"
+        )
 
 
 def device_facts(device: torch.device) -> DeviceFacts:

@@ -56,7 +56,7 @@ class Job:
         report = Reporter(events)
         code = 0
         try:
-            self._run(prepared or prepare_workload(self.setting), report)
+            self._run(prepared, report, events)
         except SpecError as error:
             report("problem", {"kind": type(error).__name__, "problems": list(error.problems)})
         except AutotuneError as error:
@@ -68,14 +68,21 @@ class Job:
         sys.stderr.flush()
         os._exit(code)
 
-    def _run(self, prepared: Prepared, report: Reporter) -> None:
-        device = resolve_device(prepared.spec.device)
+    def _run(self, prepared: Prepared | None, report: Reporter, events: int) -> None:
+        device = resolve_device(parse_spec(self.setting["spec"], Path(self.setting["folder"])).device)
         if self.request is None:
-            as_baseline = prepared.with_custom(prepared.spec.custom_baseline())
+            loaded = prepared or prepare_workload(self.setting)
+            as_baseline = loaded.with_custom(loaded.spec.custom_baseline())
             report("facts", gather_facts(as_baseline, device).model_dump(mode="json"))
+            return
+        request = TrialRequest.model_validate(self.request)
+        if request.config.world_size > 1:
+            from autotune.trial.together import run_together  # half a second that a trial of one does not need
+
+            run_together(prepared, self.setting, prepare_workload, request, device, events, report)
         else:
-            scratch = Path(self.setting["scratch"])
-            run_trial(prepared, TrialRequest.model_validate(self.request), device, report, scratch)
+            loaded = prepared or prepare_workload(self.setting)
+            run_trial(loaded, request, device, report, Path(self.setting["scratch"]))
 
 
 def _isolate(output: int, parent: int) -> None:

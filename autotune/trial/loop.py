@@ -12,6 +12,7 @@ from torch import nn
 
 from autotune.records import OptimizerSteps
 from autotune.training import StepMark, StepOutput
+from autotune.trial.crew import ALONE, HARVEST, Crew
 from autotune.trial.failure import Diverged
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.timeline import Timeline
@@ -67,12 +68,18 @@ class Loop:
     clock: Clock
     synchronise: Callable[[], None]
     watch: Watch
+    crew: Crew = ALONE
     samples: int = 0
+    """Over all processes that train together."""
     steps_done: int = 0
     _losses: list[torch.Tensor] = field(default_factory=list)
     _samples: list[int] = field(default_factory=list)
     _skipped: list[bool] = field(default_factory=list)
     _scales: list[float] = field(default_factory=list)
+
+    def begin(self, steps: int) -> None:
+        """Have all that train together do as many; to be called before the clock starts."""
+        self.crew.lead(steps)
 
     def optimizer_step(self) -> None:
         """Micro-batches until the window closes; nothing is waited for but data."""
@@ -82,7 +89,8 @@ class Loop:
             self.watch.timeline.mark("data_wait")
             out = self.step(batch)
             closed = out.window_closed
-        self.samples += out.samples
+        self.crew.note_step()
+        self.samples += out.samples * self.crew.size
         self.steps_done += 1
         self._losses.append(out.loss)
         self._samples.append(out.samples)
@@ -99,8 +107,9 @@ class Loop:
 
         Raises Diverged when a loss is not finite.
         """
+        self.crew.lead(HARVEST)
         losses = torch.stack(self._losses).double().tolist() if self._losses else []
-        steps = OptimizerSteps(
+        said = OptimizerSteps(
             losses=losses,
             samples=self._samples,
             skipped=self._skipped,
@@ -108,7 +117,8 @@ class Loop:
             gradient_norms=self.watch.gradients.harvest() if self.watch.gradients else [],
         )
         self._losses, self._samples, self._skipped, self._scales = [], [], [], []
-        for offset, loss in enumerate(losses):
+        steps = self.crew.pool(said)
+        for offset, loss in enumerate(steps.losses):
             if not math.isfinite(loss):
                 number = self.steps_done - len(losses) + offset + 1
                 raise Diverged(f"the loss is {loss} at optimizer step {number}")

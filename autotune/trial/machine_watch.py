@@ -61,21 +61,26 @@ def _competed_for_cores(state: MachineState, seconds: float, usable_cores: int) 
 class MachineWatch:
     """The machine during one block after the other: `start` right before a block, `read` right after it."""
 
-    def __init__(self, device: torch.device, sensors: GpuSensors | None = None) -> None:
-        """`sensors`: those of the device, unless they are to be found from it."""
+    def __init__(
+        self, device: torch.device, sensors: GpuSensors | None = None, root: psutil.Process | None = None
+    ) -> None:
+        """`sensors`: those of the device, unless they are to be found from it. `root`: the process that began the
+        trial, and all of whose descendants belong to it; silent: this one."""
         self._device = device
         self._gpu = sensors if sensors is not None or device.type != "cuda" else GpuSensors(_uuid(device))
         self._cpus = _Cpus()
         self._process = psutil.Process()
+        self._root = root or self._process
         self._workers: list[psutil.Process] = []
         self.start()
 
     def find_workers(self) -> None:
-        """Count the processes that descend from this one now, such as a DataLoader's, as the trial's own from here on.
+        """Count the trial's processes of now, such as a DataLoader's, as its own from here on.
 
         Starts anew, lest what they did before is taken for work of the block. Takes milliseconds.
         """
-        self._workers = self._process.children(recursive=True)
+        family = [self._root, *self._root.children(recursive=True)]
+        self._workers = [process for process in family if process != self._process]
         self.start()
 
     def start(self) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
+from torch.utils.data.distributed import DistributedSampler
 
 from autotune.config import TrainConfig
 from autotune.records import TrialRequest, TrialStatus
-from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader
-from autotune.trial.channel import Reporter
+from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
+from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
 from autotune.trial.facts import usable_cores
 from autotune.trial.failure import classify, describe
@@ -24,20 +26,37 @@ from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch, disturbances
 from autotune.trial.memory import MemoryWatch
+from autotune.trial.ranks import Ranks
 from autotune.trial.stock import Stock
 from autotune.trial.timeline import make_timeline
 from autotune.trial.timing import Measurement
 from autotune.workload import Prepared
 
 
-def run_trial(prepared: Prepared, request: TrialRequest, device: torch.device, report: Reporter, scratch: Path) -> None:
-    """Train, measure and report. What the workload raises becomes the trial's status: a failed trial is data."""
+class Report(Protocol):
+    """`Reporter`, or what stands for it in one of several ranks."""
+
+    def __call__(self, event: str, payload: dict[str, Any] | None = None) -> None: ...
+
+
+def run_trial(
+    prepared: Prepared,
+    request: TrialRequest,
+    device: torch.device,
+    report: Report,
+    scratch: Path,
+    ranks: Ranks | None = None,
+) -> None:
+    """Train, measure and report. What the workload raises becomes the trial's status: a failed trial is data.
+
+    `ranks`: this process's place among those that train with it; None where it trains alone.
+    """
     unreadable_log = scratch / f"unreadable-{time.monotonic_ns()}.txt"
     memory = MemoryWatch(device)
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     outcome: dict[str, Any] = {"failure": None}
     try:
-        outcome["status"] = _train(prepared, request, device, report, watch, unreadable_log)
+        outcome["status"] = _train(prepared, request, device, report, watch, unreadable_log, ranks)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
         outcome = {"status": classify(error), "failure": describe(error).model_dump()}
     unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
@@ -49,9 +68,10 @@ def _train(
     prepared: Prepared,
     request: TrialRequest,
     device: torch.device,
-    report: Reporter,
+    report: Report,
     watch: Watch,
     unreadable_log: Path,
+    ranks: Ranks | None,
 ) -> TrialStatus:
     config = request.config
     make_current(device)
@@ -62,6 +82,10 @@ def _train(
     model.train()
     if request.watch_training:
         watch.look_at_training(model, compiled=config.compile != "none")
+    model = distribute(model, config, device)
+    if ranks is not None:
+        ranks.watch(model)
+        _seed_everything(request.seed + ranks.rank)  # the same weights everywhere, and augmentation of each rank's own
     optimizer = prepared.optimizer(model.parameters(), fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
     step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
@@ -74,10 +98,17 @@ def _train(
         clock=time.monotonic,
         synchronise=partial(synchronise, device),
         watch=watch,
+        crew=ranks or ALONE,
     )
+    if ranks is not None and ranks.rank > 0:
+        ranks.follow(loop)
+        return TrialStatus.OK
     judge = partial(disturbances, usable_cores=usable_cores())
-    measurement = Measurement(loop, request, report, machine=MachineWatch(device), judge=judge)
-    return measurement.run(lambda: stock is None or stock.head_start_spent)
+    machine = MachineWatch(device, root=ranks.root if ranks else None)
+    measurement = Measurement(loop, request, report, machine=machine, judge=judge)
+    status = measurement.run(lambda: stock is None or stock.head_start_spent)
+    loop.begin(END)
+    return status
 
 
 def _seed_everything(seed: int) -> None:
@@ -98,8 +129,10 @@ def _loader(dataset: Any, config: TrainConfig, device: torch.device, seed: int) 
 
 def _endless(loader: DataLoader[Any], stock: Stock | None) -> Iterator[Any]:
     """Epoch after epoch, each begun as a user's loop begins it."""
-    while True:
+    for epoch in itertools.count():
         empty = True
+        if isinstance(loader.sampler, DistributedSampler):
+            loader.sampler.set_epoch(epoch)
         for batch in loader:
             empty = False
             if stock is not None:

@@ -94,6 +94,7 @@ class Measurement:
         limit_s = self._request.time_limit_s * _WARM_UP_SHARE
         most = self._request.max_steps or math.inf
         while not settled and self._loop.steps_done < most and (len(times) < 2 or self._spent_s < limit_s):
+            self._loop.begin(1)
             before = self._loop.clock()
             self._loop.optimizer_step()
             self._loop.synchronise()
@@ -108,16 +109,18 @@ class Measurement:
         return math.fsum(last) / len(last)
 
     def _block(self, steps: int, block_s: float) -> Block:
-        """`steps` optimizer steps; fewer when they take much longer than the `block_s` that the warm-up promised."""
+        """`steps` optimizer steps; fewer when they take much longer than the `block_s` that the warm-up promised, where
+        no others have been told to do as many."""
         loop = self._loop
         samples = loop.samples
+        most = int(min(steps, (self._request.max_steps or math.inf) - loop.steps_done))
+        loop.begin(most)
         loop.synchronise()
         self._machine.start()
         loop.watch.timeline.restart()
         before = loop.clock()
         done = 0
-        most = min(steps, (self._request.max_steps or math.inf) - loop.steps_done)
-        while done < most and (done == 0 or loop.clock() - before < _OVERRUN * block_s):
+        while done < most and (done == 0 or loop.crew.size > 1 or loop.clock() - before < _OVERRUN * block_s):
             loop.optimizer_step()
             done += 1
         loop.synchronise()

@@ -29,7 +29,7 @@ class GradientWatch:
 
     def look(self, parameters: Sequence[nn.Parameter]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = _whole(nn.utils.get_total_norm(gradients))
         self._norms.append(norm)
         if not gradients:
             return
@@ -45,9 +45,16 @@ class GradientWatch:
 
 
 def _condensed(gradients: Sequence[Tensor], norm: float) -> FirstGradient:
+    gradients = [_whole(gradient) for gradient in gradients]
     elements = sum(gradient.numel() for gradient in gradients)
     zeros = sum(int((gradient == 0).sum()) for gradient in gradients)
     return FirstGradient(sketch=count_sketch(gradients).tolist(), norm=norm, zero_share=zeros / elements)
+
+
+def _whole(tensor: Any) -> Tensor:
+    """All of a tensor of which several processes hold a share each; all of them have to ask."""
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
 
 
 def count_sketch(tensors: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,165 @@
+"""Trials of two ranks over gloo: the training of one, and what becomes of all when something happens to one of them."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ranked
+from support.processes import MARK, gone, marked
+
+from autotune.config import TrainConfig
+from autotune.execution import LocalBackend
+from autotune.records import TrialRequest, TrialResult, TrialStatus
+
+pytestmark = pytest.mark.slow
+
+WORKLOAD = Path(__file__).parent / "workload"
+TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+
+
+def spec(ranks: int = 2, data: str = "build_data", dtype: str = "float64") -> dict[str, Any]:
+    return {
+        "model": {"factory": "ranked:build_model", "args": {"dtype": dtype}},
+        "data": {"factory": f"ranked:{data}", "args": {"dtype": dtype}},
+        "budget": "1m",
+        "device": "cpu",
+        "execution": {"ranks_per_trial": ranks},
+    }
+
+
+@pytest.fixture(scope="module")
+def mark() -> Iterator[str]:
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    yield mark
+    del os.environ[MARK]
+
+
+@pytest.fixture(scope="module")
+def backend(mark: str) -> Iterator[LocalBackend]:
+    backend = LocalBackend(spec(), WORKLOAD)
+    backend.facts(60)
+    yield backend
+    backend.close()
+    assert gone(mark)
+
+
+def config_of(micro: int, *, ranks: int = 2, **changes: Any) -> TrainConfig:
+    values = {"data_parallel": "ddp", "bucket_cap_mb": 25, "gradient_as_bucket_view": False, "static_graph": False}
+    return TrainConfig(micro_batch_size=micro, world_size=ranks, **({**values, **changes} if ranks > 1 else changes))
+
+
+def run(backend: LocalBackend, config: TrainConfig, **request: Any) -> TrialResult:
+    asked = TrialRequest(config=config, **({"seed": 0, "time_limit_s": 0.5, "max_blocks": 4} | request))
+    return backend.run(asked, deadline_s=60, on_event=lambda _event: None)
+
+
+def losses(ranks: int, dtype: str, config: TrainConfig) -> list[float]:
+    backend = LocalBackend(spec(ranks, "build_shared", dtype), WORKLOAD)
+    try:
+        result = run(backend, config, max_steps=30, time_limit_s=20, max_blocks=400, watch_training=True)
+    finally:
+        backend.close()
+    assert result.status is TrialStatus.OK, result.failure
+    assert result.steps is not None
+    assert set(result.steps.samples) == {config.effective_batch_size}
+    return result.steps.losses
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"grad_accum_steps": 2},
+        {"static_graph": True, "gradient_as_bucket_view": True},
+        {"grad_accum_steps": 2, "data_parallel": "fsdp", "bucket_cap_mb": None, "gradient_as_bucket_view": None},
+    ],
+    ids=["ddp", "accumulated", "static-graph", "fsdp"],
+)
+def test_two_ranks_learn_what_one_would(dtype: str, changes: dict[str, Any]) -> None:
+    two = config_of(4, **changes)
+    one = config_of(8, ranks=1, grad_accum_steps=two.grad_accum_steps)
+    assert two.effective_batch_size == one.effective_batch_size
+    apart, together = losses(1, dtype, one), losses(2, dtype, two)
+    assert len(apart) == len(together) == 30
+    assert apart[0] - apart[-1] > 1e-3, "there is something to be learnt"
+    assert together == pytest.approx(apart, rel=TOLERANCE[dtype])
+
+
+def test_a_healthy_trial_tells_of_all_ranks(backend: LocalBackend) -> None:
+    config = config_of(ranked.OK, grad_accum_steps=2)
+    result = run(backend, config)
+    assert result.status is TrialStatus.OK
+    assert all(block.samples == block.steps * config.effective_batch_size for block in result.blocks)
+    assert [rank.rank for rank in result.ranks] == [0, 1]
+    assert result.memory is not None
+    assert result.memory.peak_bytes == max(rank.peak_memory_bytes for rank in result.ranks)
+
+
+def test_the_slowest_rank_is_named(backend: LocalBackend) -> None:
+    slowest = run(backend, config_of(ranked.SLOW)).slowest_rank
+    assert slowest is not None
+    assert slowest.rank == ranked.BAD_RANK
+    assert slowest.own_step_s is not None
+    assert slowest.own_step_s > 0.019
+
+
+@pytest.mark.parametrize(
+    ("size", "status", "reason"),
+    [
+        (ranked.OOM_RAISED, TrialStatus.OOM, "rank 1: OutOfMemoryError: simulated: tried to allocate 2.00 GiB"),
+        (ranked.OOM_KILLED, TrialStatus.OOM, "rank 1 was killed by signal 9"),
+        (ranked.SEGFAULT, TrialStatus.CRASHED, "rank 1 was killed by signal 11 (SIGSEGV)"),
+        (ranked.RAISE, TrialStatus.FAILED, "rank 1: ValueError: the 7th layer is missing"),
+        (ranked.HANG_IN_FORWARD, TrialStatus.TIMEOUT, "rank 1 hangs after optimizer step 5"),
+        (ranked.HANG_AT_ONCE, TrialStatus.TIMEOUT, "rank 1 hangs after optimizer step 0"),
+        (ranked.EXIT_0, TrialStatus.CRASHED, "rank 1"),
+    ],
+)
+def test_a_fault_of_one_rank_ends_all(
+    backend: LocalBackend, mark: str, size: int, status: TrialStatus, reason: str
+) -> None:
+    began_s = time.monotonic()
+    result = run(backend, config_of(size), time_limit_s=30, max_blocks=400, target_relative_error=0.0)
+    assert result.status is status, result.output_tail
+    assert time.monotonic() - began_s < 10
+    assert result.failure is not None
+    assert reason in result.failure.reason
+    assert len(marked(mark)) == 1, "only the template may live on"
+    assert run(backend, config_of(ranked.OK)).status is TrialStatus.OK
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_hangs_on_one_rank_ends_all(mark: str, workers: int) -> None:
+    hanging = spec()
+    hanging["data"]["args"]["hang_after"] = 50
+    backend = LocalBackend(hanging, WORKLOAD)
+    before = len(marked(mark))
+    try:
+        config = config_of(ranked.OK, num_workers=workers, prefetch_factor=2 if workers else None)
+        backend.facts(60)
+        began_s = time.monotonic()
+        result = run(backend, config, time_limit_s=30, max_blocks=400, target_relative_error=0.0)
+        assert time.monotonic() - began_s < 10
+        assert result.status is TrialStatus.TIMEOUT
+        assert result.failure is not None
+        assert "rank 1 hangs" in result.failure.reason
+        assert len(marked(mark)) == before
+    finally:
+        backend.close()
+
+
+def test_a_deadline_ends_all(backend: LocalBackend, mark: str) -> None:
+    request = TrialRequest(
+        config=config_of(ranked.OK), seed=0, time_limit_s=60, max_blocks=400, target_relative_error=0.0
+    )
+    result = backend.run(request, deadline_s=3, on_event=lambda _event: None)
+    assert result.status is TrialStatus.TIMEOUT
+    assert len(marked(mark)) == 1
