@@ -12,7 +12,7 @@ from autotune.ablation.design import Design, plan
 from autotune.ablation.notes import notes_on
 from autotune.ablation.rounds import OnRun, Rounds, TooShort
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch
-from autotune.execution import Backend, LocalBackend, StartBackend
+from autotune.execution import Backend, StartBackend, start_alone
 from autotune.records import Ablation, Facts
 from autotune.search.budget import Budget, Clock
 from autotune.search.identity import differences
@@ -40,7 +40,7 @@ def ablate(
     began_s: float | None = None,
     on_design: Callable[[Design], None] = lambda _design: None,
     on_run: OnRun = lambda _rounds: None,
-    start_backend: StartBackend = LocalBackend,
+    start_backend: StartBackend = start_alone,
     clock: Clock = time.monotonic,
 ) -> Ablation:
     """Measure the cells of `loaded` in rounds until its budget is spent; earlier calls count. `began_s`: on `clock`.

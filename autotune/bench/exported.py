@@ -16,7 +16,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
-from autotune.execution import LocalBackend, StartBackend
+from autotune.execution import StartBackend, start_alone
 from autotune.export import TARGETS, export, read_source
 from autotune.export.write import write
 from autotune.records import ExportVerification
@@ -44,7 +44,7 @@ def verify_export(
     budget_s: float,
     began_s: float | None = None,
     on_message: Callable[[str], None] = lambda _message: None,
-    start_backend: StartBackend = LocalBackend,
+    start_backend: StartBackend = start_alone,
     clock: Clock = time.monotonic,
 ) -> ExportVerification:
     """Alternate runs of what is exported to `target` and trials of the same configuration, until the answer is clear or

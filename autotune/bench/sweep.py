@@ -16,7 +16,7 @@ from pathlib import Path
 from autotune.bench.sample import stratified
 from autotune.config import TrainConfig
 from autotune.errors import SpecError, StudyMismatch
-from autotune.execution import Backend, LocalBackend, StartBackend
+from autotune.execution import Backend, StartBackend, start_alone
 from autotune.records import Block, RecordedRun, Table, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Space, build_space, study_identity
 from autotune.search.identity import differences
@@ -66,7 +66,7 @@ def sweep(
     studies: Path,
     command: str,
     on_run: OnRun = lambda _progress: None,
-    start_backend: StartBackend = LocalBackend,
+    start_backend: StartBackend = start_alone,
 ) -> Path:
     """Measure the space of `loaded` into a table, and return its path: `out`, or its usual place under `studies`.
 

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from autotune.execution.backend import Backend, OnEvent, StartBackend
+from autotune.execution.backend import Backend, OnEvent, StartBackend, TrialLost
 from autotune.execution.local import LocalBackend
 from autotune.execution.machine import look_at_machine
+from autotune.execution.start import start_all, start_alone
 
-__all__ = ["Backend", "LocalBackend", "OnEvent", "StartBackend", "look_at_machine"]
+__all__ = [
+    "Backend",
+    "LocalBackend",
+    "OnEvent",
+    "StartBackend",
+    "TrialLost",
+    "look_at_machine",
+    "start_all",
+    "start_alone",
+]

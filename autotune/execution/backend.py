@@ -13,12 +13,21 @@ StartBackend = Callable[[dict[str, Any], Path], "Backend"]
 """Called with the resolved spec as JSON and the spec's own folder."""
 
 
+class TrialLost(Exception):
+    """The place where a trial ran is gone, and its result with it: that says nothing about the configuration."""
+
+
 class Backend(Protocol):
-    """A place where trials run, one at a time.
+    """A place where trials run.
 
     Guarantees: every trial has a process of its own; when `run` returns or raises, nothing of that process is left; a
     workload that crashes, hangs or raises comes back as a result with that status, never as an exception.
     """
+
+    @property
+    def slots(self) -> int:
+        """How many trials may run at the same time: so many threads may be inside `run`."""
+        ...
 
     def facts(self, deadline_s: float) -> Facts:
         """Look at machine and workload. Raises WorkloadError, EnvironmentFailure, or NoStableConfiguration when the
@@ -26,9 +35,12 @@ class Backend(Protocol):
         ...
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        """Run one trial, killed after `deadline_s` seconds; `on_event` is called for each of its events as it comes."""
+        """Run one trial, killed after `deadline_s` seconds; `on_event` is called for each of its events as it comes.
+
+        Raises TrialLost when its place is gone.
+        """
         ...
 
     def close(self) -> None:
-        """End every process. May be called twice."""
+        """End every process, also from under a `run` in another thread. May be called twice."""
         ...

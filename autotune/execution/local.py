@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from autotune.errors import AutotuneError, EnvironmentFailure, NoStableConfiguration, WorkloadError
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
+from autotune.execution.place import ANYWHERE, Place
 from autotune.execution.streams import Drain, LineReader
 from autotune.execution.template import Template, TemplateDied
 from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
@@ -20,6 +22,7 @@ from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
 log = logging.getLogger(__name__)
 
 _KILL_GRACE_S = 5.0
+_LET_GO_S = 10.0
 _MOST_RESTARTS = 3
 _PROBLEMS: dict[str, type[AutotuneError]] = {
     "WorkloadError": WorkloadError,
@@ -30,17 +33,29 @@ _PROBLEMS: dict[str, type[AutotuneError]] = {
 class LocalBackend:
     """Runs trials in forks of a template that has torch, timm and the data set's index loaded."""
 
-    def __init__(self, spec: dict[str, Any], folder: Path) -> None:
-        """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories.
+    slots = 1
+
+    def __init__(self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE) -> None:
+        """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories; `place`: the devices
+        and cores that trials have.
 
         The template starts to load at once, so that the caller can load its own things meanwhile.
         """
         self._scratch = tempfile.TemporaryDirectory(prefix="autotune-")
-        self._setting = {"spec": spec, "folder": str(folder), "scratch": self._scratch.name}
-        self._template: Template | None = Template(self._setting)
+        self._setting = {
+            "spec": spec,
+            "folder": str(folder),
+            "scratch": self._scratch.name,
+            "cores": list(place.cores),
+        }
+        self._place = place
+        self._template: Template | None = Template(self._setting, place.environment)
         self._runs = itertools.count()
         self._restarts = 0
         self._ready = False
+        self._ended = False
+        self._busy = threading.RLock()
+        """Held by whoever talks to the template."""
 
     def facts(self, deadline_s: float) -> Facts:
         outcome = self._run("facts", None, deadline_s, lambda _event: None)
@@ -60,11 +75,23 @@ class LocalBackend:
         self._raise_problems(outcome)
         return outcome.result(request)
 
+    def end(self) -> None:
+        """Kill every process and wait for none; a `run` in another thread comes back. To be followed by `close`."""
+        self._ended = True
+        template = self._template
+        if template is not None:
+            template.end()
+
     def close(self) -> None:
-        if self._template is not None:
-            self._template.close()
-            self._template = None
+        held = self._busy.acquire(blocking=False)
+        if not held:  # another thread follows a trial, and has to let go of it first
+            self.end()
+            held = self._busy.acquire(timeout=_LET_GO_S)
+        self._ended = True
+        self._discard_template()
         self._scratch.cleanup()
+        if held:
+            self._busy.release()
 
     def _raise_problems(self, outcome: Outcome) -> None:
         for event in outcome.of_kind("problem"):
@@ -73,6 +100,10 @@ class LocalBackend:
             raise kind(problems if issubclass(kind, WorkloadError) else "\n".join(problems))
 
     def _run(self, task: str, request: TrialRequest | None, deadline_s: float, on_event: OnEvent) -> Outcome:
+        with self._busy:
+            return self._run_alone(task, request, deadline_s, on_event)
+
+    def _run_alone(self, task: str, request: TrialRequest | None, deadline_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
         ends_at_s = outcome.asked_at_s + deadline_s
         name = f"{task}-{next(self._runs)}"
@@ -140,11 +171,13 @@ class LocalBackend:
 
     def _started_template(self, ends_at_s: float) -> Template:
         """The template, loaded; restarted when the last one died."""
+        if self._ended:
+            raise TemplateDied("the backend has been ended")
         if self._template is None:
             if self._restarts == _MOST_RESTARTS:
                 raise EnvironmentFailure(f"the process that runs trials died {_MOST_RESTARTS + 1} times; giving up")
             self._restarts += 1
-            self._template, self._ready = Template(self._setting), False
+            self._template, self._ready = Template(self._setting, self._place.environment), False
         if not self._ready:
             self._await_ready(self._template, ends_at_s)
         return self._template

@@ -24,6 +24,8 @@ from autotune.stats import throughput_interval, undisturbed
 class ReplayBackend:
     """A backend on a clock of its own: `advance` is called with the seconds that each trial cost."""
 
+    slots = 1
+
     def __init__(self, table: Table, advance: Callable[[float], None], seed: int) -> None:
         self._facts = table.facts
         self._runs = table.by_config()

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
 
 _CLOSE_GRACE_S = 3.0
@@ -32,7 +32,8 @@ class Template:
     fresh = False
     """Whether each trial must start in a fresh interpreter instead of a fork."""
 
-    def __init__(self, setting: dict[str, Any]) -> None:
+    def __init__(self, setting: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
+        """`environment`: variables beside those of this process."""
         mine, theirs = socket.socketpair()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         with theirs:
@@ -43,6 +44,7 @@ class Template:
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env={**os.environ, **(environment or {})},
             )
         self._socket = mine
         self._rest = b""
@@ -62,6 +64,11 @@ class Template:
                 selector.register(readable.fileno(), selectors.EVENT_READ)
             ready = {key.fd for key, _ in selector.select(max(timeout_s, 0.0))}
         return self._messages() if self._socket.fileno() in ready else []
+
+    def end(self) -> None:
+        """Kill the process, and with it its trials; from any thread, and without waiting."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the process and all its trials: by closing the socket, and by force when it does not follow."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from autotune.config import TrainConfig
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 from autotune.records.trial import Predicted, Purpose, TrialStatus
@@ -71,7 +72,7 @@ class Standing(Record):
 
 
 class Running(Record):
-    """The trial that is running now."""
+    """A trial that is running now."""
 
     config: Config
     purpose: Purpose
@@ -86,6 +87,11 @@ class Running(Record):
     samples_per_s_ci95: tuple[float, float] | None = None
     """From the spread between these blocks; None for fewer than two."""
 
+    @property
+    def key(self) -> tuple[TrainConfig, float]:
+        """What tells it from every other run of the study."""
+        return self.config, self.since_s
+
 
 class Progress(Record):
     """A snapshot of a running study, enough to draw the whole screen from."""
@@ -99,7 +105,8 @@ class Progress(Record):
     """The fastest few, best first."""
     best_so_far: tuple[float, ...] = ()
     """Samples per second of the fastest after each trial of the search, the baseline's first."""
-    running: Running | None
+    running: tuple[Running, ...]
+    """The one that began first is the first."""
     by_status: dict[TrialStatus, int]
     message: str = ""
     """One line about what happened last."""

@@ -7,7 +7,7 @@ Every line has `event`, `at` (UTC, ISO 8601) and `elapsed_s` (of the budget), an
 | `began` | `study`, `budget_s` |
 | `phase` | `phase`: preparing, searching, confirming, testing, soaking, done |
 | `trial_began` | `purpose`, `round`, `config`, `predicted` |
-| `trial_block` | `samples_per_s` and `samples_per_s_ci95` of the trial so far |
+| `trial_block` | `config`; `samples_per_s` and `samples_per_s_ci95` of the trial so far |
 | `trial_ended` | `number`, `purpose`, `config`, `status`, `reason`, `samples_per_s`, `peak_memory_bytes`, `wall_s` |
 | `best` | `config`, `samples_per_s`, `ratio` over the baseline: a trial has become the fastest |
 | `ended` | `outcome`: done, interrupted or failed; `best`: path of best.yaml, or null; `verdict`, `ratio`; `reason` |
@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
+from autotune.config import TrainConfig
 from autotune.records import Phase, Progress, Running, SearchResult, Standing, TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.store import speaking_of
@@ -39,7 +40,7 @@ class EventLog:
         self._ended = False
         self._elapsed_s = 0.0
         self._phase: Phase | None = None
-        self._running: Running | None = None
+        self._running: dict[tuple[TrainConfig, float], Running] = {}
         self._best: Standing | None = None
 
     def __enter__(self) -> Self:
@@ -64,7 +65,9 @@ class EventLog:
         if progress.phase is not self._phase:
             self._phase = progress.phase
             self._write("phase", phase=progress.phase)
-        self._follow(progress.running)
+        for running in progress.running:
+            self._follow(running)
+        self._running = {running.key: running for running in progress.running}
         best = progress.leaders[0] if progress.leaders else None
         if best is not None and best != self._best and progress.baseline is not None:
             self._best = best
@@ -101,12 +104,10 @@ class EventLog:
             reason=reason or None,
         )
 
-    def _follow(self, running: Running | None) -> None:
-        """The trial that runs: its beginning once, then every block."""
-        before, self._running = self._running, running
-        if running is None:
-            return
-        if before is None or before.since_s != running.since_s:
+    def _follow(self, running: Running) -> None:
+        """A trial that runs: its beginning once, then every block."""
+        before = self._running.get(running.key)
+        if before is None:
             self._write(
                 "trial_began",
                 purpose=running.purpose,
@@ -114,9 +115,10 @@ class EventLog:
                 config=running.config.to_dict(),
                 predicted=running.predicted.model_dump() if running.predicted else None,
             )
-        if running.samples_per_s is not None:
+        if running.samples_per_s is not None and (before is None or before.samples_per_s != running.samples_per_s):
             ends = running.samples_per_s_ci95
-            self._write("trial_block", samples_per_s=running.samples_per_s, samples_per_s_ci95=ends)
+            config = running.config.to_dict()
+            self._write("trial_block", config=config, samples_per_s=running.samples_per_s, samples_per_s_ci95=ends)
 
     def _write(self, event: str, **values: Any) -> None:
         if self._file is None or self._path is None:

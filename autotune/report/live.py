@@ -27,6 +27,8 @@ _REFRESH_PER_S = 2.0
 _BAR_WIDTH = 30
 _NAME_WIDTH = 16
 _SPARK_WIDTH = 40
+_MOST_RUNNING = 4
+"""Trials that are shown one by one; a screen has few lines."""
 _STARTING = "starting PyTorch and looking at the workload …"
 _DOES = {
     Purpose.BASELINE: "measuring {}, which all else is compared with",
@@ -102,12 +104,15 @@ def _plain_line(progress: Progress) -> str:
 
 
 def _doing(progress: Progress, elapsed_s: float) -> list[RenderableType]:
-    """What runs now and why, and below it how fast it is so far."""
-    running = progress.running
-    if running is None:
+    """What runs now and why, and below each how fast it is so far."""
+    if not progress.running:
         return [Text(progress.message or "choosing the next configuration", style="dim")]
-    seconds = max(elapsed_s - running.since_s, 0.0)
-    return [Text(_why(running, progress.baseline)), Text(f"  {_speed(running)}, {seconds:.0f} s", style="cyan")]
+    lines: list[RenderableType] = []
+    for running in progress.running[:_MOST_RUNNING]:
+        seconds = max(elapsed_s - running.since_s, 0.0)
+        lines += [Text(_why(running, progress.baseline)), Text(f"  {_speed(running)}, {seconds:.0f} s", style="cyan")]
+    others = len(progress.running) - _MOST_RUNNING
+    return [*lines, Text(f"and {others} more at the same time", style="dim")] if others > 0 else lines
 
 
 def _why(running: Running, baseline: Standing | None) -> str:

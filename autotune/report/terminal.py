@@ -75,8 +75,15 @@ def _costs(document: dict[str, Any]) -> Text:
         f"memory {words.memory(memory)} at the peak{times}\n"
         f"{figures.get('bottleneck', 'unknown bottleneck')}; of the baseline, {baseline.get('bottleneck', 'unknown')}\n"
         f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm and to test in "
-        f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {effort['training_s']:.0f} s of them training"
+        f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {_training(effort)}"
     )
+
+
+def _training(effort: dict[str, Any]) -> str:
+    """Trials that run side by side train for longer than the clock runs."""
+    if effort["training_s"] > effort["elapsed_s"]:
+        return f"in which trials trained for {effort['training_s']:.0f} s, several at a time"
+    return f"{effort['training_s']:.0f} s of them training"
 
 
 def _strategy(document: dict[str, Any]) -> list[RenderableType]:

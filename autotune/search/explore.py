@@ -1,11 +1,12 @@
-"""The search share of the budget: ask, run, tell, until its time is over or the whole space is measured."""
+"""The search share of the budget: ask, run, tell, until its time is over or the whole space is measured; on several
+devices, as many trials at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from autotune.config import TrainConfig
-from autotune.errors import NoStableConfiguration
+from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Phase, Purpose, TrialRecord, TrialRequest
 from autotune.search.budget import Budget
 from autotune.search.confirm import needed_s
@@ -58,16 +59,32 @@ class Exploration:
         if self._ledger.baseline() is None:
             self._measure_baseline()
         self._require_learning()
+        while self._fill() or self._runner.in_flight:
+            self._take_next()
+
+    def _fill(self) -> bool:
+        """Begin trials while there is room and time; whether any has begun."""
+        begun = False
         start_up_s = self._start_up_s()
-        while self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S and not self._ledger.exhausted:
+        while self._runner.has_room and self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S:
+            if self._ledger.exhausted:
+                break
             try:
                 number, config = self._ledger.ask()
             except OnlyRisksLeft:
-                return
+                break
             purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
             limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
             patience_s = self._budget.patience_s(self._baseline_wall_s(), compiles=config.compile != "none")
-            self._try(config, purpose, number, limit_s, self._budget.trial_deadline_s(patience_s), patience_s)
+            self._runner.begin(
+                self._request(config, limit_s, self._floor()),
+                purpose,
+                deadline_s=self._budget.trial_deadline_s(patience_s),
+                optuna_trial=number,
+                patience_s=patience_s,
+            )
+            begun = True
+        return begun
 
     def _measure_baseline(self) -> None:
         deadline_s = self._budget.baseline_deadline_s()
@@ -75,7 +92,11 @@ class Exploration:
             spent = f"the budget of {format_duration(self._budget.total_s)} is spent"
             raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
         number, config = self._ledger.ask()
-        record = self._try(config, Purpose.BASELINE, number, self._budget.trial_s, deadline_s)
+        request = self._request(config, self._budget.trial_s, None)
+        self._runner.begin(request, Purpose.BASELINE, deadline_s=deadline_s, optuna_trial=number)
+        record = self._take_next()
+        if record is None:
+            raise EnvironmentFailure("the baseline's machine was lost while it ran; run the same command again")
         if not is_ok(record):
             raise NoStableConfiguration(_why_no_baseline(record, self._budget))
 
@@ -89,19 +110,13 @@ class Exploration:
                 f"mend the loss. Its record is trials/{baseline.number:04d}.json"
             )
 
-    def _try(
-        self,
-        config: TrainConfig,
-        purpose: Purpose,
-        number: int,
-        limit_s: float,
-        deadline_s: float,
-        patience_s: float | None = None,
-    ) -> TrialRecord:
+    def _request(self, config: TrainConfig, limit_s: float, floor: float | None) -> TrialRequest:
+        return TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor)
+
+    def _take_next(self) -> TrialRecord | None:
+        """Wait for a trial's end, and plan with what it came to; None where it was lost."""
         fastest_before = self._ledger.eligible()[:1]
-        floor = None if purpose is Purpose.BASELINE else self._floor()
-        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor)
-        record = self._runner.run(request, purpose, deadline_s=deadline_s, optuna_trial=number, patience_s=patience_s)
+        record = self._runner.next_ended()
         self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._stability, self._soak_steps))
         if self._ledger.eligible()[:1] != fastest_before:
             self._on_better()

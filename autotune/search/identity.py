@@ -9,16 +9,25 @@ from autotune.search.space import Space
 
 _MAY_CHANGE = ("budget", "name", "ablation")
 """A larger budget is how a study goes on; the name is the folder's; a search does not look at the ablation."""
+_SINCE: dict[str, dict[str, Any]] = {"execution": {"ranks_per_trial": 1}, "model": {"sync_batch_norm": False}}
 
 
 def study_identity(spec: dict[str, Any], space: Space, facts: Facts) -> dict[str, Any]:
     """Plain JSON, to be kept with the study and compared at the next session."""
     versions = facts.host.versions
     return {
-        "spec": {key: value for key, value in spec.items() if key not in _MAY_CHANGE},
+        "spec": {key: _stated(key, value) for key, value in spec.items() if key not in _MAY_CHANGE},
         "space": space.to_dict(),
         "machine": {"device": facts.device.name, "cpu": facts.host.cpu, "torch": versions.get("torch")},
     }
+
+
+def _stated(section: str, value: Any) -> Any:
+    """Without what older studies did not know of, where it is as it was for them."""
+    silent = _SINCE.get(section, {})
+    if not silent or not isinstance(value, dict):
+        return value
+    return {key: each for key, each in value.items() if key not in silent or silent[key] != each}
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

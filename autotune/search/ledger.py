@@ -64,7 +64,7 @@ class Ledger:
         self._sampler = sampler
         self._learning = learning
         self._constraints = constraints
-        self._predicted: tuple[int, dict[str, float]] | None = None
+        self._predicted: dict[int, dict[str, float]] = {}
         self.records = folder.read_trials()
         self._storage, self._study = _open_study(folder, sampler)
         self._check_identity(identity)
@@ -101,7 +101,8 @@ class Ledger:
             for knob, value in config.to_dict().items():
                 trial.set_user_attr(knob, value)
             expected = trial.user_attrs.get(PREDICTED)
-            self._predicted = (trial.number, expected) if expected else None
+            if expected:
+                self._predicted[trial.number] = expected
         return trial.number, config
 
     def file(self, record: TrialRecord) -> None:
@@ -113,10 +114,9 @@ class Ledger:
             self._tell(record)
 
     def predicted(self, optuna_trial: int | None) -> Predicted | None:
-        """What the strategy expected of the trial that it proposed last."""
-        if optuna_trial is None or self._predicted is None or self._predicted[0] != optuna_trial:
-            return None
-        return Predicted.model_validate(self._predicted[1])
+        """What the strategy expected of a trial that it has proposed in this session."""
+        expected = None if optuna_trial is None else self._predicted.get(optuna_trial)
+        return Predicted.model_validate(expected) if expected else None
 
     @property
     def strategy(self) -> DistinctSampler:

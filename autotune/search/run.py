@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from autotune.errors import NoStableConfiguration
-from autotune.execution import Backend, LocalBackend, StartBackend
+from autotune.execution import Backend, StartBackend, start_all, start_alone
 from autotune.records import Facts, Phase, SearchResult
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
@@ -51,7 +51,7 @@ def search(
     fresh: bool = False,
     began_s: float | None = None,
     listener: Listener = NOBODY,
-    start_backend: StartBackend = LocalBackend,
+    start_backend: StartBackend = start_all,
     clock: Clock = time.monotonic,
 ) -> SearchResult:
     """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
@@ -90,7 +90,7 @@ def look_around(loaded: LoadedSpec, deadline_s: float) -> tuple[Facts, Space]:
 
     Raises SpecError for a strategy that cannot be built as well.
     """
-    backend = LocalBackend(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
+    backend = start_alone(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
     try:
         facts = backend.facts(deadline_s)
     finally:

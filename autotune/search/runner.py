@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from autotune.execution import Backend
+from autotune.errors import EnvironmentFailure
+from autotune.execution import Backend, TrialLost
 from autotune.records import (
     Block,
     Facts,
@@ -19,10 +21,12 @@ from autotune.records import (
     TrialEvent,
     TrialRecord,
     TrialRequest,
+    TrialResult,
     TrialStatus,
 )
 from autotune.search.budget import Budget
 from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.flights import flights_on
 from autotune.search.ledger import Ledger
 from autotune.search.predictions import in_words
 from autotune.stats import throughput, throughput_interval
@@ -30,6 +34,7 @@ from autotune.stats import throughput, throughput_interval
 OnProgress = Callable[[Progress], None]
 OnTrial = Callable[[TrialRecord], None]
 _LEADERS = 5
+_MOST_LOSSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,19 @@ class Listener:
     """Called with the record of every run that has ended, those that confirm and test included."""
 
 
+@dataclass
+class _Flight:
+    """A trial that runs, and what its record will need beside the result."""
+
+    request: TrialRequest
+    running: Running
+    deadline_s: float
+    started: str
+    optuna_trial: int | None
+    patience_s: float | None
+    blocks: list[Block] = field(default_factory=list)
+
+
 class TrialRunner:
     """The one place where a trial's process, its record and the progress on the screen meet."""
 
@@ -48,12 +66,24 @@ class TrialRunner:
         self, study: str, backend: Backend, ledger: Ledger, budget: Budget, facts: Facts, listener: Listener
     ) -> None:
         self._study = study
-        self._backend = backend
+        self._slots = backend.slots
+        self._flights = flights_on(backend)
         self._ledger = ledger
         self._budget = budget
         self._facts = facts
         self._listener = listener
+        self._aloft: dict[int, _Flight] = {}
+        self._begun = itertools.count()
         self.phase = Phase.PREPARING
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._aloft)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another trial may begin before one has ended."""
+        return self.in_flight < self._slots
 
     def run(
         self,
@@ -65,51 +95,114 @@ class TrialRunner:
         round_number: int | None = None,
         patience_s: float | None = None,
     ) -> TrialRecord:
-        """Run, keep the record, tell Optuna. An exception (Ctrl-C, a lost device) leaves no open Optuna trial.
+        """One trial alone, from its beginning to its record; again, where its place was lost.
+
+        Raises EnvironmentFailure when that happens too often.
+        """
+        for _ in range(_MOST_LOSSES):
+            self.begin(
+                request,
+                purpose,
+                deadline_s=deadline_s,
+                optuna_trial=optuna_trial,
+                round_number=round_number,
+                patience_s=patience_s,
+            )
+            record = self.next_ended()
+            if record is not None:
+                return record
+            deadline_s = max(min(deadline_s, self._budget.remaining_s), 0.0)
+        raise EnvironmentFailure(f"{_MOST_LOSSES} times in a row a trial's machine was lost; giving up")
+
+    def begin(
+        self,
+        request: TrialRequest,
+        purpose: Purpose,
+        *,
+        deadline_s: float,
+        optuna_trial: int | None = None,
+        round_number: int | None = None,
+        patience_s: float | None = None,
+    ) -> None:
+        """Start a trial; `next_ended` has its record.
 
         `patience_s`: how long a trial like this might take; one killed sooner, at its deadline, was cut short.
         """
-        started = datetime.now(UTC).isoformat(timespec="seconds")
-        predicted = self._ledger.predicted(optuna_trial)
-        running = Running(
-            config=request.config,
-            purpose=purpose,
-            since_s=self._budget.elapsed_s,
-            round=round_number,
-            predicted=predicted,
-        )
-        self.publish(running)
-        blocks: list[Block] = []
-
-        def follow(event: TrialEvent) -> None:
-            if event.event == "block":
-                blocks.append(Block.model_validate(event.payload["block"]))
-                self.publish(running.model_copy(update=_so_far(blocks)))
-
-        try:
-            result = self._backend.run(request, deadline_s=deadline_s, on_event=follow)
-        except BaseException:
-            if optuna_trial is not None:
-                self._ledger.withdraw(optuna_trial)
-            raise
-        record = TrialRecord(
-            number=self._ledger.next_number,
-            purpose=purpose,
-            round=round_number,
+        flight = _Flight(
+            request=request,
+            running=Running(
+                config=request.config,
+                purpose=purpose,
+                since_s=self._budget.elapsed_s,
+                round=round_number,
+                predicted=self._ledger.predicted(optuna_trial),
+            ),
+            deadline_s=deadline_s,
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
             optuna_trial=optuna_trial,
-            predicted=predicted,
-            elapsed_s=self._budget.elapsed_s,
-            cut_short=result.status is TrialStatus.TIMEOUT and patience_s is not None and deadline_s < patience_s,
-            started=started,
-            result=result,
-            environment=self._facts,
+            patience_s=patience_s,
         )
+        number = next(self._begun)
+        self._aloft[number] = flight
+        try:
+            self.publish()
+            self._flights.begin(number, request, deadline_s)
+        except BaseException:
+            self._withdraw_all()
+            raise
+
+    def next_ended(self) -> TrialRecord | None:
+        """Wait until a trial ends, keep its record, tell Optuna. None where its place was lost: Optuna is told that it
+        says nothing about its configuration, which may come again.
+
+        An exception (Ctrl-C, a lost device) leaves no open Optuna trial.
+        """
+        try:
+            number, ended = self._flights.next_end(self._follow)
+        except BaseException:
+            self._withdraw_all()
+            raise
+        flight = self._aloft.pop(number)
+        if isinstance(ended, TrialLost):
+            if flight.optuna_trial is not None:
+                self._ledger.withdraw(flight.optuna_trial)
+            self.publish(message=f"a trial was lost, and is asked for again: {ended}")
+            return None
+        record = self._record(flight, ended)
         self._ledger.file(record)
-        self.publish(None, message=_outcome(record))
+        self.publish(message=_outcome(record))
         self._listener.on_trial(record)
         return record
 
-    def publish(self, running: Running | None, *, message: str = "") -> None:
+    def _record(self, flight: _Flight, result: TrialResult) -> TrialRecord:
+        short = flight.patience_s is not None and flight.deadline_s < flight.patience_s
+        return TrialRecord(
+            number=self._ledger.next_number,
+            purpose=flight.running.purpose,
+            round=flight.running.round,
+            optuna_trial=flight.optuna_trial,
+            predicted=flight.running.predicted,
+            elapsed_s=self._budget.elapsed_s,
+            cut_short=result.status is TrialStatus.TIMEOUT and short,
+            started=flight.started,
+            result=result,
+            environment=self._facts,
+        )
+
+    def _follow(self, number: int, event: TrialEvent) -> None:
+        flight = self._aloft[number]
+        if event.event == "block":
+            flight.blocks.append(Block.model_validate(event.payload["block"]))
+            flight.running = flight.running.model_copy(update=_so_far(flight.blocks))
+            self.publish()
+
+    def _withdraw_all(self) -> None:
+        for flight in self._aloft.values():
+            if flight.optuna_trial is not None:
+                self._ledger.withdraw(flight.optuna_trial)
+        self._aloft.clear()
+
+    def publish(self, *, message: str = "") -> None:
         """Hand a snapshot of the study to whoever watches."""
         baseline = self._ledger.baseline()
         by_status: dict[str, int] = {}
@@ -124,7 +217,7 @@ class TrialRunner:
                 baseline=standing(baseline) if baseline else None,
                 leaders=tuple(standing(record) for record in self._ledger.eligible()[:_LEADERS]),
                 best_so_far=self._ledger.best_so_far(),
-                running=running,
+                running=tuple(flight.running for flight in self._aloft.values()),
                 by_status=by_status,
                 message=message,
             )

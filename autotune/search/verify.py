@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
-from autotune.execution import LocalBackend, StartBackend
+from autotune.execution import StartBackend, start_alone
 from autotune.records import Facts, Verification
 from autotune.search.budget import Clock
 from autotune.search.duel import Duel, Trials
@@ -33,7 +33,7 @@ def verify(
     budget_s: float = DEFAULT_BUDGET_S,
     began_s: float | None = None,
     on_message: OnMessage = lambda _message: None,
-    start_backend: StartBackend = LocalBackend,
+    start_backend: StartBackend = start_alone,
     clock: Clock = time.monotonic,
 ) -> Verification:
     """Alternate fresh runs of the emitted configuration and of the baseline until the answer is clear or the budget is

@@ -14,6 +14,7 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     StrictStr,
     WithJsonSchema,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -208,7 +209,27 @@ class ExecutionSpec(Section):
 
     backend: Literal["local"] = "local"
     ranks_per_trial: PositiveInt = 1
-    """Processes that train one model together, each on a device of its own; all else is a share of each."""
+    """Processes that train one model together, each on a device of its own."""
+    devices: tuple[NonNegativeInt, ...] | None = None
+    """Devices of this machine to search on, a trial on each at the same time, each with its share of the CPU cores;
+    with several ranks, so many of them for each trial. Confirming runs are alone, on the first."""
+
+    @field_validator("devices", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _whole_slots(self) -> Self:
+        devices = self.devices
+        if devices is None:
+            return self
+        if not devices or len(set(devices)) < len(devices):
+            raise located(("devices",), "name each device once, and at least one: [0, 1]")
+        if len(devices) % self.ranks_per_trial:
+            message = f"{len(devices)} devices are no whole number of trials of {self.ranks_per_trial} ranks"
+            raise located(("devices",), message)
+        return self
 
 
 def _as_lines(value: object) -> object:
@@ -290,7 +311,9 @@ def _words_of(search: SearchSpec) -> dict[str, tuple[Any, ...]]:
 
 
 def rank_flaws(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What asks for several ranks where there is one, as (path, message)."""
+    """What asks for several ranks where there is one, or twice for a device, as (path, message)."""
+    if spec.execution.devices is not None and ":" in spec.device:
+        yield ("device",), f"give no number beside execution.devices: {spec.device.partition(':')[0]}"
     if spec.execution.ranks_per_trial > 1:
         return
     needs = "needs execution.ranks_per_trial: 2 or more"

@@ -53,6 +53,12 @@ def kill_session(leader: int) -> None:
         os.kill(leader, signal.SIGKILL)
 
 
+def keep_to(cores: list[int]) -> None:
+    """Run on these CPUs only, and all that is forked from here on too; an empty list: wherever one may."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
 def lead_session() -> None:
     """Lead a session of one's own: no terminal, no signal meant for others, one group to kill."""
     if os.getsid(0) != os.getpid():

@@ -34,6 +34,7 @@ def serve(control: socket.socket) -> None:
     hello = line.receive()
     if hello is None:
         return
+    isolation.keep_to(hello[0].get("cores", []))
     template = _Template(line, hello[0])
     template.warm_up()
     template.run()

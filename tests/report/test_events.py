@@ -48,8 +48,8 @@ def test_a_study_from_beginning_to_end(tmp_path: Path) -> None:
     )
     with EventLog(path) as log:
         log.on_progress(progress(phase=Phase.SEARCHING))
-        log.on_progress(progress(running=running))
-        log.on_progress(progress(running=running.model_copy(update=blocks)))
+        log.on_progress(progress(running=(running,)))
+        log.on_progress(progress(running=(running.model_copy(update=blocks),)))
         log.on_trial(record)
         log.on_progress(progress(baseline=standing(BASELINE, 100), leaders=(standing(FAST, 240),), message="trial 1"))
         log.on_progress(progress(baseline=standing(BASELINE, 100), leaders=(standing(FAST, 240),)))

@@ -48,17 +48,17 @@ def test_a_long_name_leaves_room_for_the_time_left() -> None:
 def test_progress_shows_the_trial_that_runs() -> None:
     running = Running(config=FAST, purpose=Purpose.SEED, since_s=1.0)
     baseline = standing(BASELINE, 100)
-    text = " ".join(drawn(progress_view(progress(running=running, baseline=baseline))).split())
+    text = " ".join(drawn(progress_view(progress(running=(running,), baseline=baseline))).split())
     changes = "micro_batch_size 64, amp_dtype bf16, num_workers 2, prefetch_factor 2"
     assert f"trying what an expert would try first: {changes}" in text
     assert "warming up, 29 s" in text
     running = running.model_copy(update={"samples_per_s": 151.6, "samples_per_s_ci95": (140.0, 160.0)})
-    assert "152 samples/s (140 to 160)" in drawn(progress_view(progress(running=running, baseline=baseline)))
+    assert "152 samples/s (140 to 160)" in drawn(progress_view(progress(running=(running,), baseline=baseline)))
 
 
 def test_progress_before_there_is_a_baseline() -> None:
     running = Running(config=BASELINE, purpose=Purpose.BASELINE, since_s=1.0)
-    text = drawn(progress_view(progress(running=running)))
+    text = drawn(progress_view(progress(running=(running,))))
     assert "measuring the baseline, which all else is compared with" in text
     assert "choosing the next configuration" in drawn(progress_view(progress()))
 
@@ -85,7 +85,7 @@ def test_a_baseline_among_the_leaders_stands_once() -> None:
 
 def test_without_a_terminal_each_outcome_is_a_plain_line() -> None:
     first, *lines = lines_of(
-        progress(running=Running(config=BASELINE, purpose=Purpose.BASELINE, since_s=1.0)),
+        progress(running=(Running(config=BASELINE, purpose=Purpose.BASELINE, since_s=1.0),)),
         progress(
             message="trial 0: 100 samples/s", baseline=standing(BASELINE, 100), leaders=(standing(BASELINE, 100),)
         ),
@@ -131,14 +131,14 @@ def test_it_says_why_a_trial_runs_and_what_is_expected_of_it() -> None:
         since_s=1.0,
         predicted=Predicted(samples_per_s=1390.0, low=1290.0, high=1500.0),
     )
-    text = drawn(progress_view(progress(running=running, baseline=standing(BASELINE, 100))))
+    text = drawn(progress_view(progress(running=(running,), baseline=standing(BASELINE, 100))))
     assert "probing micro_batch_size 256, amp_dtype bf16: predicted 1,390/s (1,290 to 1,500)" in text
 
 
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_every_purpose_has_its_words(purpose: Purpose) -> None:
     running = Running(config=FAST, purpose=purpose, since_s=1.0, round=3)
-    text = " ".join(drawn(progress_view(progress(running=running, baseline=standing(BASELINE, 100)))).split())
+    text = " ".join(drawn(progress_view(progress(running=(running,), baseline=standing(BASELINE, 100)))).split())
     assert "amp_dtype bf16" in text
     assert "round 3" in text
 

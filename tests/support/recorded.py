@@ -123,6 +123,8 @@ class _Machine:
 class RecordedBackend:
     """A backend whose trials are played back on a `Clock`."""
 
+    slots = 1
+
     def __init__(self, recording: Recording, clock: Clock, facts: Facts, seed: int) -> None:
         self._recording = recording
         self._clock = clock

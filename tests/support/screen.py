@@ -43,7 +43,7 @@ def progress(**changes: Any) -> Progress:
         "elapsed_s": 30.0,
         "baseline": None,
         "leaders": (),
-        "running": None,
+        "running": (),
         "by_status": {},
         **changes,
     }

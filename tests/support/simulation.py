@@ -72,6 +72,8 @@ def good_sense(config: TrainConfig) -> float:
 class SimulatedBackend:
     """Runs trials on a `Clock`. Noise is drawn for each process, as on a real machine, and a little for each block."""
 
+    slots = 1
+
     def __init__(
         self,
         clock: Clock,

@@ -1,0 +1,22 @@
+"""Which backend a spec asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autotune.execution.backend import Backend
+from autotune.execution.local import LocalBackend
+from autotune.execution.place import places
+from autotune.execution.slots import SlotsBackend
+
+
+def start_all(spec: dict[str, Any], folder: Path) -> Backend:
+    """For a search: as many trials at once as `execution` of the resolved spec says."""
+    slots = places(spec)
+    return SlotsBackend(spec, folder, slots) if len(slots) > 1 else LocalBackend(spec, folder, slots[0])
+
+
+def start_alone(spec: dict[str, Any], folder: Path) -> Backend:
+    """For measuring one trial at a time: where a search has its confirming runs."""
+    return LocalBackend(spec, folder, places(spec)[0])
