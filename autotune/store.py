@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import yaml
 
@@ -37,6 +37,15 @@ _BEST_SECTIONS = {"study", "config", "measured", "baseline", "speedup", "stabili
 class _QuietFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Nothing: a log that cannot be written must not drown the error that says why."""
+
+
+class RemoteStudy(NamedTuple):
+    """A study on a database server."""
+
+    url: str
+    """Without a password."""
+    study: str
+    """Its name there."""
 
 
 class StudyFolder:
@@ -82,8 +91,29 @@ class StudyFolder:
     def trials(self) -> Path:
         return self.path / "trials"
 
+    @property
+    def remote(self) -> Path:
+        """Says on which database server Optuna keeps the study, where it is not in `study.db`."""
+        return self.path / "storage.yaml"
+
+    def read_remote(self) -> RemoteStudy | None:
+        """None for a study in `study.db`. Raises EnvironmentFailure where the file is damaged."""
+        if not self.remote.exists():
+            return None
+        try:
+            found = yaml.safe_load(self.remote.read_text(encoding="utf-8"))
+            return RemoteStudy(url=str(found["url"]), study=str(found["study"]))
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+            raise EnvironmentFailure(
+                f"{self.remote} is damaged; it has to say `url:` and `study:`, as the database server knows them"
+            ) from error
+
+    def write_remote(self, remote: RemoteStudy) -> None:
+        with speaking_of(self.remote):
+            write_atomically(self.remote, dump_yaml(remote._asdict()))
+
     def exists(self) -> bool:
-        return self.database.exists()
+        return self.database.exists() or self.remote.exists()
 
     def open(self) -> None:
         """Create the folder where it is missing, and own it until `close`.
@@ -235,7 +265,7 @@ def find_study(name: str, studies: Path) -> StudyFolder:
     for path in (Path(name), studies / name):
         if StudyFolder(path).exists():
             return StudyFolder(path)
-    found = sorted(path.parent.name for path in studies.glob("*/study.db"))
+    found = sorted({path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")})
     known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
     raise StudyMismatch(f"no study at {name}; {known}")
 

@@ -27,8 +27,8 @@ from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Ablation, Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
 from autotune.search.build_space import build_space
-from autotune.search.ledger import stored_study
 from autotune.search.space import Space
+from autotune.search.storage import stored_study
 from autotune.spec import LoadedSpec, json_schema, load_spec
 from autotune.store import AblationFolder, StudyFolder
 from autotune.tables import read_table
@@ -102,11 +102,9 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> Sim
     """`autotune search` runs whole studies on a simulated machine."""
     real = search.search
 
-    def on_the_backend(
-        loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool, began_s: float, listener: Any
-    ) -> SearchResult:
+    def on_the_backend(loaded: LoadedSpec, folder: StudyFolder, *, began_s: float, **options: Any) -> SearchResult:
         assert began_s == BEGAN_S
-        return real(loaded, folder, fresh=fresh, listener=listener, start_backend=backend, clock=backend._clock)
+        return real(loaded, folder, start_backend=backend, clock=backend._clock, **options)
 
     real_ablate = ablation.ablate
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--fresh", is_flag=True, help="Start over; an earlier study is kept aside under a new name.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the result only.")
+@click.option("--storage", metavar="URL", help="Database that keeps the study: postgresql://user@host/database.")
 @click.option("--events", type=click.Path(path_type=Path), help="Append what happens to this file, as JSON lines.")
 @device_option
 def search(
@@ -42,6 +43,7 @@ def search(
     fresh: bool,
     as_json: bool,
     quiet: bool,
+    storage: str | None,
     events: Path | None,
     device: str | None,
 ) -> None:
@@ -70,7 +72,9 @@ def search(
 
                 listener = Listener(on_progress=show, on_trial=log.on_trial)
                 with noted(folder):
-                    result = run_search(loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener)
+                    result = run_search(
+                        loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener, storage=storage
+                    )
         except Interrupted as interruption:
             log.ended("interrupted", interruption.result, best=folder.best)
             if interruption.result is not None:

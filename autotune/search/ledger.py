@@ -6,24 +6,19 @@ be running: told from its record where there is one, closed as FAIL where there 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
-import os
-import sqlite3
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeVar
 
 import optuna
-import sqlalchemy
-from optuna.storages import RDBStorage
 from optuna.trial import TrialState
+from sqlalchemy.engine import URL
 
 from autotune.config import TrainConfig
-from autotune.errors import EnvironmentFailure, StudyMismatch
+from autotune.errors import StudyMismatch
 from autotune.records import Predicted, Purpose, TrialRecord
 from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
@@ -31,6 +26,7 @@ from autotune.search.gates import violations
 from autotune.search.identity import differences
 from autotune.search.performance import PREDICTED
 from autotune.search.space import Space
+from autotune.search.storage import close, open_study, persistently, speaking_of, stored_study
 from autotune.search.strategies import Learning
 from autotune.search.telling import ask, tell
 from autotune.spec import Constraint
@@ -38,7 +34,7 @@ from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
 
-_NAME = "autotune"
+T = TypeVar("T")
 _IDENTITY, _FINISHED, _ORIGIN = "identity", "finished", "origin"
 
 
@@ -54,8 +50,10 @@ class Ledger:
         identity: dict[str, Any],
         origin: Path,
         constraints: Sequence[Constraint] = (),
+        url: URL | None = None,
     ) -> None:
-        """Opens or creates the study; `origin` is the spec's own folder, `constraints`: the spec's, on measures.
+        """Opens or creates the study; `origin` is the spec's own folder, `constraints`: the spec's, on measures,
+        `url`: the database server that is to keep it, None for where it is or `study.db`.
 
         Raises StudyMismatch when the folder holds one of another identity.
         """
@@ -65,11 +63,13 @@ class Ledger:
         self._learning = learning
         self._constraints = constraints
         self._predicted: dict[int, dict[str, float]] = {}
+        self._asked: set[int] = set()
         self.records = folder.read_trials()
-        self._storage, self._study = _open_study(folder, sampler)
-        self._check_identity(identity)
-        self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
-        self._settle_running()
+        self._storage, self._study = open_study(folder, sampler, url)
+        with self._storage_in_use():
+            self._check_identity(identity)
+            self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
+            self._settle_running()
 
     @property
     def elapsed_s(self) -> float:
@@ -82,8 +82,7 @@ class Ledger:
         return float(self._study.user_attrs.get(_FINISHED, 0.0))
 
     def mark_finished(self, budget_s: float) -> None:
-        with _speaking_of(self._folder.database):
-            self._study.set_user_attr(_FINISHED, budget_s)
+        self._persistently(lambda: self._study.set_user_attr(_FINISHED, budget_s))
 
     @property
     def next_number(self) -> int:
@@ -92,26 +91,36 @@ class Ledger:
     @property
     def exhausted(self) -> bool:
         """Whether every configuration of the space has been tried."""
-        return len(tried_configs(self._study, self._space)) >= self._space.size
+        return self._persistently(lambda: len(tried_configs(self._study, self._space))) >= self._space.size
 
     def ask(self) -> tuple[int, TrainConfig]:
         """The next Optuna trial, and the configuration that it proposes. Raises OnlyRisksLeft."""
-        with _speaking_of(self._folder.database):
-            trial, config = ask(self._study, self._sampler, self._space)
-            for knob, value in config.to_dict().items():
-                trial.set_user_attr(knob, value)
-            expected = trial.user_attrs.get(PREDICTED)
-            if expected:
-                self._predicted[trial.number] = expected
+        number, config = self._persistently(self._ask)
+        self._asked.add(number)
+        return number, config
+
+    def _ask(self) -> tuple[int, TrainConfig]:
+        self._withdraw_unknown()
+        trial, config = ask(self._study, self._sampler, self._space)
+        for knob, value in config.to_dict().items():
+            trial.set_user_attr(knob, value)
+        expected = trial.user_attrs.get(PREDICTED)
+        if expected:
+            self._predicted[trial.number] = expected
         return trial.number, config
+
+    def _withdraw_unknown(self) -> None:
+        """What was being asked for when the connection was lost counts as running, and nobody runs it."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial.number not in self._asked:
+                self._study.tell(trial.number, state=TrialState.FAIL)
 
     def file(self, record: TrialRecord) -> None:
         """Keep the record of a trial that has ended; a search trial is then told to Optuna."""
         self._folder.write_trial(record)
         self.records.append(record)
         log.info("%s", _line(record))
-        with _speaking_of(self._folder.database):
-            self._tell(record)
+        self._persistently(lambda: self._tell(record))
 
     def predicted(self, optuna_trial: int | None) -> Predicted | None:
         """What the strategy expected of a trial that it has proposed in this session."""
@@ -128,8 +137,24 @@ class Ledger:
 
     def withdraw(self, optuna_trial: int) -> None:
         """Close an asked trial that came to no result through no doing of its configuration."""
-        with _speaking_of(self._folder.database):
-            self._study.tell(optuna_trial, state=TrialState.FAIL)
+        self._persistently(lambda: self._tell_once(optuna_trial))
+
+    def _tell_once(self, number: int) -> None:
+        if not self._is_told(number):
+            self._study.tell(number, state=TrialState.FAIL)
+
+    def _is_told(self, number: int) -> bool:
+        """Whether Optuna knows its end: the answer to an earlier attempt may have been lost on its way."""
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        return bool(self._storage.get_trial(trial_id).state.is_finished())
+
+    def _persistently(self, action: Callable[[], T]) -> T:
+        with self._storage_in_use():
+            return persistently(action)
+
+    def _storage_in_use(self) -> AbstractContextManager[None]:
+        return speaking_of(self._folder)
 
     def measured(self) -> list[TrialRecord]:
         """Search trials that came to a figure, the fastest first."""
@@ -158,17 +183,16 @@ class Ledger:
         return [record for record in self.records if record.purpose is purpose]
 
     def close(self) -> None:
-        self._storage.remove_session()
-        self._storage.engine.dispose()
+        close(self._storage)
 
     def _tell(self, record: TrialRecord) -> None:
         number = record.optuna_trial
-        if number is None:
+        if number is None or self._is_told(number):
             return
         if record.cut_short or (record.purpose is Purpose.BASELINE and not is_ok(record)):
-            self.withdraw(number)  # it says nothing about the configuration, or the study needs it: it may come again
+            self._tell_once(number)  # it says nothing of the configuration, or the study needs it: it may come again
             return
-        study_id = self._storage.get_study_id_from_name(_NAME)
+        study_id = self._storage.get_study_id_from_name(self._study.study_name)
         trial = optuna.trial.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study_id, number))
         trial.set_user_attr("record", record.number)
         tell(
@@ -211,83 +235,12 @@ class Ledger:
 
 def read_origin(folder: StudyFolder) -> Path:
     """The folder of the spec that the study was run from, where its factories are imported from."""
-    with _speaking_of(folder.database):
-        storage = _open_storage(folder.database)
-        try:
-            attributes = optuna.load_study(study_name=_NAME, storage=storage).user_attrs
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
+    with stored_study(folder, writable=False) as study:
+        attributes = study.user_attrs
     return Path(attributes.get(_ORIGIN, Path.cwd()))
-
-
-@contextlib.contextmanager
-def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Study]:
-    """The study in `study.db`, for others than its controller, who may be at work on it.
-
-    Raises EnvironmentFailure where the database is missing or damaged; it is never created here.
-    """
-    mode = "rw" if writable else "ro"
-    if not os.access(folder.path, os.W_OK):
-        mode += "&immutable=1"  # no log can be written beside it, which SQLite else insists on
-    with _speaking_of(folder.database):
-        storage = _storage(folder.database, mode, skip_compatibility_check=True, skip_table_creation=True)
-        try:
-            yield optuna.load_study(study_name=_NAME, storage=storage)
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-def _open_study(folder: StudyFolder, sampler: DistinctSampler) -> tuple[RDBStorage, optuna.Study]:
-    with _speaking_of(folder.database):
-        storage = _open_storage(folder.database)
-        study = optuna.create_study(
-            storage=storage, study_name=_NAME, sampler=sampler, direction="maximize", load_if_exists=True
-        )
-        name_metric(study)
-    return storage, study
-
-
-def name_metric(study: optuna.Study) -> None:
-    """What the values of `study` are, for the axes of Optuna's plots."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["samples_per_s"])
 
 
 def _line(record: TrialRecord) -> str:
     result = record.result
     outcome = f"{samples_per_s(record):.1f} samples/s" if is_ok(record) else result.failure and result.failure.reason
     return f"trial {record.number} ({record.purpose}) {result.status}: {outcome}; {result.config.canonical_json()}"
-
-
-@contextlib.contextmanager
-def _speaking_of(database: Path) -> Iterator[None]:
-    """An error of the storage becomes one that says what to do about it."""
-    try:
-        yield
-    except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
-        hint = "free some space" if "full" in cause else "mend it, or start over with --fresh (the old study is kept)"
-        raise EnvironmentFailure(f"cannot use {database}: {cause}; {hint}, and run the same command again") from error
-
-
-def _open_storage(path: Path) -> RDBStorage:
-    """SQLite with a write-ahead log: no reader blocks the controller, and a commit does not wait for the disk."""
-    with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
-    return _storage(path, "rw")
-
-
-def _storage(path: Path, mode: str, **options: Any) -> RDBStorage:
-    """`mode`: of SQLite's addresses, in which a path with any character can be quoted, as in SQLAlchemy's it cannot."""
-    address = f"file:{quote(str(path.absolute()))}?mode={mode}"
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(address, uri=True, check_same_thread=False)
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
-
-    return RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}, **options)

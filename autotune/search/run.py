@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from sqlalchemy.engine import URL
 
 from autotune.errors import NoStableConfiguration
 from autotune.execution import Backend, StartBackend, start_all, start_alone
@@ -25,6 +26,7 @@ from autotune.search.notes import notes_on
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
+from autotune.search.storage import read_url
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
 from autotune.spec import LoadedSpec
@@ -51,19 +53,22 @@ def search(
     fresh: bool = False,
     began_s: float | None = None,
     listener: Listener = NOBODY,
+    storage: str | None = None,
     start_backend: StartBackend = start_all,
     clock: Clock = time.monotonic,
 ) -> SearchResult:
     """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
 
     `fresh`: begin anew; once the workload has been built, an earlier study is kept aside (`folder.aside`).
-    `began_s`: when the command began, on `clock`: the budget bounds the whole command.
+    `began_s`: when the command began, on `clock`: the budget bounds the whole command. `storage`: the address of a
+    database server that is to keep the study; None for where it is, or `study.db`.
 
     Raises Interrupted on Ctrl-C (the best so far has been written), WorkloadError, StudyMismatch,
     NoStableConfiguration, EnvironmentFailure.
     """
     _quieten_optuna()
     budget = Budget(loaded.spec.budget, clock, began_s=began_s)
+    url = None if storage is None else read_url(storage)
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     folder.open()
     try:
@@ -74,7 +79,7 @@ def search(
             sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
-            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener)
+            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, url)
             folder.write_spec(spec_json)
             return study.run()
         finally:
@@ -147,6 +152,7 @@ class _Study:
         sampler: DistinctSampler,
         spec_json: dict[str, Any],
         listener: Listener,
+        url: URL | None,
     ) -> _Study:
         spec = loaded.spec
         identity = study_identity(spec_json, space, facts)
@@ -158,6 +164,7 @@ class _Study:
             identity,
             loaded.folder,
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
+            url,
         )
         budget.carry_over(ledger.elapsed_s)
         runner = TrialRunner(spec.name, backend, ledger, budget, facts, listener)

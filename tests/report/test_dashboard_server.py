@@ -27,7 +27,7 @@ from autotune.report.dashboard import Server, furnish
 from autotune.report.dashboard.note import SIGNATURE, note_on
 from autotune.report.reading import Reading, read_study
 from autotune.search import Interrupted
-from autotune.search.ledger import stored_study
+from autotune.search.storage import stored_study
 from autotune.store import StudyFolder
 
 

@@ -18,7 +18,7 @@ from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
 from autotune.search import Interrupted
 from autotune.search.figures import samples_per_s
-from autotune.search.ledger import stored_study
+from autotune.search.storage import stored_study
 
 
 def told(reading: Reading) -> list[FrozenTrial]:

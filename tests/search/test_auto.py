@@ -225,21 +225,21 @@ def test_a_constraint_on_a_measure_steers_it() -> None:
     assert sum(memory > limit for memory in used[8:]) <= 2
 
 
-@pytest.mark.parametrize("trials", [200])
-def test_asking_stays_fast(trials: int) -> None:
-    """A wide band around the 50 ms of an idle machine; the median, for the scales are tuned anew only now and then."""
+def test_asking_is_no_slower_than_optunas_gaussian_process() -> None:
+    """Which takes two to three times as long; in turns, because a shared machine is slower at times."""
     study = optuna.create_study(sampler=RandomSampler(seed=0), direction="maximize")
     seen = set()
-    while len(seen) < trials:
+    while len(seen) < 200:
         seen.add(step(study))
-    study.sampler = auto()
-    asked_s = []
-    for _ in range(7):
+    samplers = {"auto": auto(), "gp": GPSampler(seed=0, n_startup_trials=1, warn_independent_sampling=False)}
+    asked_s: dict[str, list[float]] = {name: [] for name in samplers}
+    for name in [*samplers] * 5:
+        study.sampler = samplers[name]
         began_s = time.perf_counter()
         trial = study.ask(dict(SPACE.distributions))
-        asked_s.append(time.perf_counter() - began_s)
+        asked_s[name].append(time.perf_counter() - began_s)
         study.tell(trial, state=TrialState.FAIL)
-    assert statistics.median(asked_s) < 0.15
+    assert statistics.median(asked_s["auto"]) < statistics.median(asked_s["gp"])
 
 
 def test_a_study_keeps_what_was_predicted_with_each_trial() -> None:

@@ -18,7 +18,7 @@ from autotune.report.dashboard import pictures
 from autotune.report.dashboard.note import SIGNATURE, note_on
 from autotune.report.figures import FIGURES
 from autotune.report.reading import Reading, read_study
-from autotune.search.ledger import stored_study
+from autotune.search.storage import stored_study
 from autotune.store import StudyFolder, speaking_of
 
 if TYPE_CHECKING:

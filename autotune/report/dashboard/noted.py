@@ -12,7 +12,7 @@ from autotune.errors import AutotuneError
 from autotune.report.dashboard.furnish import write_note
 from autotune.report.reading import read_study
 from autotune.search import Interrupted
-from autotune.search.ledger import stored_study
+from autotune.search.storage import stored_study
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)

@@ -20,12 +20,13 @@ from autotune.report.dashboard.furnish import write_figures, write_note
 from autotune.report.dashboard.guard import READING, Application, Environ, Guard
 from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
-from autotune.search.ledger import stored_study
+from autotune.search.storage import stored_study
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
+_NOW_AND_THEN_S = 10.0
 _LEAST_AGE_S = 2.0
 """Of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
 _EDITS = re.compile(
@@ -147,8 +148,11 @@ def _reading(folder: StudyFolder) -> Reading | None:
 
 
 def _stamp(folder: StudyFolder) -> Stamp:
-    """Changes whenever the study does; SQLite writes beside the database first."""
-    return tuple(map(_state, (folder.best, folder.database, folder.database.with_name(f"{folder.database.name}-wal"))))
+    """Changes whenever the study does; SQLite writes beside the database first. A server does not say when its study
+    has changed: with each trial, and now and then."""
+    beside = folder.database.with_name(f"{folder.database.name}-wal")
+    state = tuple(map(_state, (folder.best, folder.trials, folder.database, beside)))
+    return (*state, (int(time.monotonic() / _NOW_AND_THEN_S), 0)) if folder.remote.exists() else state
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -24,8 +24,8 @@ from autotune.report.cleaning import one_line
 from autotune.report.reading import Reading
 from autotune.report.tried import Tried, tried
 from autotune.search.figures import is_ok
-from autotune.search.ledger import name_metric
 from autotune.search.performance import OBSERVATION, PREDICTED
+from autotune.search.storage import name_metric
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
