@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,11 @@ class Backend(Protocol):
     @property
     def slots(self) -> int:
         """How many trials may run at the same time: so many threads may be inside `run`."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What whoever relies on the figures should know about the place, a sentence each; more may come."""
         ...
 
     def facts(self, deadline_s: float) -> Facts:

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class LocalBackend:
     """Runs trials in forks of a template that has torch, timm and the data set's index loaded."""
 
     slots = 1
+    remarks: Sequence[str] = ()
 
     def __init__(self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE) -> None:
         """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories; `place`: the devices

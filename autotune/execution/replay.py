@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure
@@ -25,6 +25,7 @@ class ReplayBackend:
     """A backend on a clock of its own: `advance` is called with the seconds that each trial cost."""
 
     slots = 1
+    remarks: Sequence[str] = ()
 
     def __init__(self, table: Table, advance: Callable[[float], None], seed: int) -> None:
         self._facts = table.facts

@@ -19,6 +19,8 @@ from autotune.records import Facts, TrialRequest, TrialResult
 class SlotsBackend:
     """A `LocalBackend` for each place. A trial alone always has the first, so that runs that confirm are comparable."""
 
+    remarks: Sequence[str] = ()
+
     def __init__(self, spec: dict[str, Any], folder: Path, places: Sequence[Place]) -> None:
         self._places = places
         self._backends = [LocalBackend(spec, folder, place) for place in places]

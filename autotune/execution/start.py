@@ -13,10 +13,22 @@ from autotune.execution.slots import SlotsBackend
 
 def start_all(spec: dict[str, Any], folder: Path) -> Backend:
     """For a search: as many trials at once as `execution` of the resolved spec says."""
+    if _on_cluster(spec):
+        return _cluster(spec, folder)
     slots = places(spec)
     return SlotsBackend(spec, folder, slots) if len(slots) > 1 else LocalBackend(spec, folder, slots[0])
 
 
 def start_alone(spec: dict[str, Any], folder: Path) -> Backend:
     """For measuring one trial at a time: where a search has its confirming runs."""
-    return LocalBackend(spec, folder, places(spec)[0])
+    return _cluster(spec, folder) if _on_cluster(spec) else LocalBackend(spec, folder, places(spec)[0])
+
+
+def _on_cluster(spec: dict[str, Any]) -> bool:
+    return bool(spec.get("execution", {}).get("backend") == "ray")
+
+
+def _cluster(spec: dict[str, Any], folder: Path) -> Backend:
+    from autotune.execution.on_ray import RayBackend  # Ray is an extra, and takes a second to import
+
+    return RayBackend(spec, folder)

@@ -196,6 +196,10 @@ class TrialResult(Record):
     """Files that could not be decoded and were replaced by another sample."""
     ranks: tuple[Rank, ...] = ()
     """Of a trial of several; blocks, losses and samples are those of all of them together, memory the largest."""
+    node: str | None = None
+    """Of the cluster; None on the user's own machine."""
+    seconds_times: float | None = None
+    """What the seconds in blocks and warm-up were multiplied by, to make up for an uneven node; None: nothing."""
     output_tail: str = ""
     """The end of what the process printed."""
 

@@ -52,24 +52,40 @@ class _OneByOne:
 
 
 class _Threads:
-    """They only wait for processes elsewhere; the backend's `close` ends their waiting."""
+    """They only wait for processes elsewhere; the backend's `close` ends their waiting.
+
+    A thread stays for the next trial: the kernel takes the end of the thread that has started a process for its
+    parent's death.
+    """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._work: queue.SimpleQueue[tuple[int, TrialRequest, float]] = queue.SimpleQueue()
         self._news: queue.SimpleQueue[tuple[int, TrialEvent | TrialResult | BaseException]] = queue.SimpleQueue()
+        self._threads = 0
+        self._in_flight = 0
 
     def begin(self, number: int, request: TrialRequest, deadline_s: float) -> None:
-        threading.Thread(target=self._fly, args=(number, request, deadline_s), daemon=True).start()
+        self._in_flight += 1
+        if self._in_flight > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._serve, daemon=True).start()
+        self._work.put((number, request, deadline_s))
 
     def next_end(self, on_event: OnFlightEvent) -> tuple[int, Ended]:
         while True:
             number, news = self._news.get()
             if isinstance(news, TrialEvent):
                 on_event(number, news)
-            elif isinstance(news, TrialResult | TrialLost):
+                continue
+            self._in_flight -= 1
+            if isinstance(news, TrialResult | TrialLost):
                 return number, news
-            else:
-                raise news
+            raise news
+
+    def _serve(self) -> None:
+        while True:
+            self._fly(*self._work.get())
 
     def _fly(self, number: int, request: TrialRequest, deadline_s: float) -> None:
         end: TrialResult | BaseException

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +140,8 @@ class _Study:
     runner: TrialRunner
     stability: Stability
     conclusion: Conclusion
+    remarks: Callable[[], Sequence[str]]
+    """Of the backend."""
 
     @classmethod
     def open(
@@ -178,6 +181,7 @@ class _Study:
             ledger=ledger,
             runner=runner,
             stability=stability,
+            remarks=lambda: backend.remarks,
             conclusion=Conclusion(
                 spec=spec,
                 spec_sha256=loaded.sha256,
@@ -248,7 +252,10 @@ class _Study:
             best=document,
             facts=self.facts,
             dropped=tuple(str(dropped) for dropped in self.space.dropped),
-            notes=notes_on(document, self.ledger.records, self.space.baseline, self.facts, interrupted=interrupted),
+            notes=(
+                *notes_on(document, self.ledger.records, self.space.baseline, self.facts, interrupted=interrupted),
+                *self.remarks(),
+            ),
             already_finished=already_finished,
         )
 

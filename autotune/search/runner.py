@@ -66,7 +66,7 @@ class TrialRunner:
         self, study: str, backend: Backend, ledger: Ledger, budget: Budget, facts: Facts, listener: Listener
     ) -> None:
         self._study = study
-        self._slots = backend.slots
+        self._backend = backend
         self._flights = flights_on(backend)
         self._ledger = ledger
         self._budget = budget
@@ -74,6 +74,8 @@ class TrialRunner:
         self._listener = listener
         self._aloft: dict[int, _Flight] = {}
         self._begun = itertools.count()
+        self._said = 0
+        """How many of the backend's remarks."""
         self.phase = Phase.PREPARING
 
     @property
@@ -83,7 +85,7 @@ class TrialRunner:
     @property
     def has_room(self) -> bool:
         """Whether another trial may begin before one has ended."""
-        return self.in_flight < self._slots
+        return self.in_flight < self._backend.slots
 
     def run(
         self,
@@ -145,6 +147,7 @@ class TrialRunner:
         number = next(self._begun)
         self._aloft[number] = flight
         try:
+            self._say_remarks()
             self.publish()
             self._flights.begin(number, request, deadline_s)
         except BaseException:
@@ -163,6 +166,7 @@ class TrialRunner:
             self._withdraw_all()
             raise
         flight = self._aloft.pop(number)
+        self._say_remarks()
         if isinstance(ended, TrialLost):
             if flight.optuna_trial is not None:
                 self._ledger.withdraw(flight.optuna_trial)
@@ -173,6 +177,11 @@ class TrialRunner:
         self.publish(message=_outcome(record))
         self._listener.on_trial(record)
         return record
+
+    def _say_remarks(self) -> None:
+        for remark in self._backend.remarks[self._said :]:
+            self._said += 1
+            self.publish(message=remark)
 
     def _record(self, flight: _Flight, result: TrialResult) -> TrialRecord:
         short = flight.patience_s is not None and flight.deadline_s < flight.patience_s

@@ -207,12 +207,24 @@ class StrategySpec(Section):
 class ExecutionSpec(Section):
     """Where trials run."""
 
-    backend: Literal["local"] = "local"
+    backend: Literal["local", "ray"] = "local"
+    """`local`: this machine · `ray`: a cluster."""
     ranks_per_trial: PositiveInt = 1
     """Processes that train one model together, each on a device of its own."""
     devices: tuple[NonNegativeInt, ...] | None = None
     """Devices of this machine to search on, a trial on each at the same time, each with its share of the CPU cores;
     with several ranks, so many of them for each trial. Confirming runs are alone, on the first."""
+
+    address: str | None = None
+    """Of the Ray cluster; silent: `auto`, the one that this machine belongs to."""
+    trials_in_flight: PositiveInt | None = None
+    """At most, on the whole cluster; silent: as many as it has room for."""
+    cpus_per_trial: PositiveInt | None = None
+    """On the cluster; silent: a node's CPUs shared among its GPUs, or all of them where it has none."""
+    uneven_nodes: Literal["leave_out", "normalise"] | None = None
+    """Nodes whose baseline is off by more than `node_tolerance`: `leave_out` (default), or `normalise` all figures."""
+    node_tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Relative; silent: 0.05."""
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -221,9 +233,14 @@ class ExecutionSpec(Section):
 
     @model_validator(mode="after")
     def _whole_slots(self) -> Self:
+        for name in ("address", "trials_in_flight", "cpus_per_trial", "uneven_nodes", "node_tolerance"):
+            if self.backend != "ray" and getattr(self, name) is not None:
+                raise located((name,), "needs execution.backend: ray")
         devices = self.devices
         if devices is None:
             return self
+        if self.backend == "ray":
+            raise located(("devices",), "Ray gives out the devices; leave it out, or say backend: local")
         if not devices or len(set(devices)) < len(devices):
             raise located(("devices",), "name each device once, and at least one: [0, 1]")
         if len(devices) % self.ranks_per_trial:

@@ -25,6 +25,8 @@ def result_of(request: TrialRequest) -> TrialResult:
 class Place:
     """A backend whose trials do as they are told."""
 
+    remarks: tuple[str, ...] = ()
+
     def __init__(self, slots: int, deed: Callable[[TrialRequest, OnEvent], None]) -> None:
         self.slots = slots
         self._deed = deed

@@ -22,6 +22,8 @@ from autotune.search import Interrupted, Listener, search
 class Crew:
     """A simulated machine with several slots. Its clock is one, so trials move it one after the other."""
 
+    remarks: tuple[str, ...] = ()
+
     def __init__(self, inner: SimulatedBackend, slots: int, lost: Collection[int] = ()) -> None:
         """`lost`: which of the runs, counted from 0, lose their place."""
         self._inner = inner

@@ -30,6 +30,7 @@ from autotune.records import (
     TrialResult,
 )
 from autotune.stats import throughput, undisturbed
+from autotune.trial.crew import ALONE, Crew
 from autotune.trial.loop import Loop
 from autotune.trial.timing import Measurement
 from support.simulation import Clock
@@ -78,6 +79,10 @@ class _Playback:
     """Of the steps since they were last looked at."""
     _harvested: int = 0
     watch: Any = field(default_factory=lambda: _Unwatched())
+    crew: Crew = ALONE
+
+    def begin(self, steps: int) -> None:
+        self.crew.lead(steps)
 
     def optimizer_step(self) -> None:
         step = next(self.blocks)
@@ -124,6 +129,7 @@ class RecordedBackend:
     """A backend whose trials are played back on a `Clock`."""
 
     slots = 1
+    remarks: Sequence[str] = ()
 
     def __init__(self, recording: Recording, clock: Clock, facts: Facts, seed: int) -> None:
         self._recording = recording

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class SimulatedBackend:
     """Runs trials on a `Clock`. Noise is drawn for each process, as on a real machine, and a little for each block."""
 
     slots = 1
+    remarks: Sequence[str] = ()
 
     def __init__(
         self,

@@ -1,0 +1,184 @@
+"""Trials on a Ray cluster: each a task with the CPUs and GPUs that it needs, on nodes of one kind and one speed.
+
+Ray decides which of the nodes a trial goes to, and notices when one dies; the trial itself is the same process, under
+the same isolation, as on one machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure, NoStableConfiguration, WorkloadError
+from autotune.execution import ray_node
+from autotune.execution.backend import OnEvent, TrialLost
+from autotune.execution.nodes import Node, fingerprint, level, of_one_kind, with_seconds_times
+from autotune.execution.ray_cluster import RayCluster, first_line
+from autotune.records import Facts, Failure, TrialRequest, TrialResult, TrialStatus
+
+log = logging.getLogger(__name__)
+
+_MOST_LOSSES = 2
+"""Of one configuration, after which its own doing is suspected."""
+
+
+class RayBackend:
+    """A cluster. The first trial that it is asked for is run on every node at once, to compare them."""
+
+    def __init__(self, spec: dict[str, Any], folder: Path) -> None:
+        """`spec`: the resolved spec as JSON; `folder`: the spec's own. Raises EnvironmentFailure where there is no
+        cluster."""
+        self._execution: dict[str, Any] = spec["execution"]
+        self._spec = _as_seen_from_anywhere(spec, folder)
+        self._cluster = RayCluster(spec, folder if _has_code(spec) else None)
+        self._factors: dict[Node, float] = {}
+        """Of the nodes that are used: what seconds measured there are multiplied by."""
+        self._home: Node | None = None
+        """Where trials alone run."""
+        self._levelled = False
+        self._in_flight = 0
+        self._losses: dict[TrainConfig, int] = {}
+        self._lock = threading.Lock()
+        self.remarks: list[str] = []
+
+    @property
+    def slots(self) -> int:
+        room = sum(node.slots for node in self._alive())
+        return max(min(self._execution.get("trials_in_flight") or room, room), 1)
+
+    def facts(self, deadline_s: float) -> Facts:
+        """Those of the kind of node that is used. Every node builds the workload, its data included, before that."""
+        nodes = self._cluster.nodes()
+        answers = self._cluster.on_each(nodes, ray_node.look, self._spec, deadline_s, deadline_s=deadline_s)
+        good: dict[Node, Facts] = {}
+        problems: list[str] = []
+        for node in nodes:
+            answer = answers.get(node, {"host": node.id[:8], "problem": "it did not answer in time"})
+            named = replace(node, name=f"{answer['host']}/{node.id[:6]}")
+            if "facts" in answer:
+                good[named] = Facts.model_validate(answer["facts"])
+            else:
+                problems.append(f"node {named.name}: {answer['problem']}")
+        if not good:
+            raise WorkloadError(problems)
+        used, odd = of_one_kind({node: fingerprint(facts) for node, facts in good.items()})
+        for sentence in (*(f"{problem}; it is not used" for problem in problems), *odd):
+            self._remark(sentence)
+        self._factors = dict.fromkeys(used, 1.0)
+        self._remark(f"trials run on {len(used)} of {len(nodes)} nodes, {self.slots} at a time")
+        return good[used[0]]
+
+    def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
+        if not self._levelled:
+            return self._compare_nodes(request, deadline_s)
+        with self._lock:
+            alone = self._in_flight == 0
+            self._in_flight += 1
+        try:
+            return self._run_on([self._at_home()] if alone else self._alive(), request, deadline_s)
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def close(self) -> None:
+        self._cluster.close()
+
+    def _remark(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.remarks.append(sentence)
+
+    def _alive(self) -> list[Node]:
+        alive = self._cluster.alive()
+        return [node for node in self._factors if node.id in alive]
+
+    def _at_home(self) -> Node:
+        """Always the same node, as long as it lives. Raises EnvironmentFailure when none is left."""
+        alive = self._alive()
+        if not alive:
+            raise EnvironmentFailure("every node that trials could run on is gone; run the same command again")
+        if self._home not in alive:
+            if self._home is not None:
+                self._remark(f"node {self._home.name} is gone; what runs alone runs on {alive[0].name} from here on")
+            self._home = alive[0]
+        return self._home or alive[0]
+
+    def _compare_nodes(self, request: TrialRequest, deadline_s: float) -> TrialResult:
+        """The trial on every node, and what the one in the middle says of it; nodes that are off are out, or brought to
+        its speed, from here on."""
+        asked = (self._spec, request.model_dump(mode="json"), deadline_s)
+        answers = self._cluster.on_each(self._alive(), ray_node.run, *asked, deadline_s=deadline_s)
+        results = {
+            node: TrialResult.model_validate(answer["result"]) for node, answer in answers.items() if "result" in answer
+        }
+        self._levelled = True
+        if not results:
+            problems = [answer["problem"] for answer in answers.values()] or ["no node answered"]
+            raise NoStableConfiguration(f"no node ran the first trial: {problems[0]}")
+        if not any(result.blocks for result in results.values()):
+            node, result = next(iter(results.items()))
+            return with_seconds_times(result, 1.0, node)
+        tolerance = float(self._execution.get("node_tolerance", 0.05))
+        levelled = level(results, tolerance, normalise=self._execution.get("uneven_nodes") == "normalise")
+        for sentence in levelled.remarks:
+            self._remark(sentence)
+        self._factors, self._home = dict(levelled.factors), levelled.reference
+        return with_seconds_times(results[levelled.reference], 1.0, levelled.reference)
+
+    def _run_on(self, nodes: list[Node], request: TrialRequest, deadline_s: float) -> TrialResult:
+        exceptions = self._cluster.exceptions
+        asked = (self._spec, request.model_dump(mode="json"), deadline_s)
+        try:
+            if len(nodes) == 1:
+                task = self._cluster.on_node(nodes[0], ray_node.run, *asked)
+            else:
+                task = self._cluster.on_any(nodes or [self._at_home()], ray_node.run, *asked)
+            answer = self._cluster.answer(task, deadline_s)
+        except exceptions.OutOfMemoryError as error:
+            reason = f"Ray ended it for its node's memory: {first_line(error)}"
+            return _without_result(request, TrialStatus.OOM, reason)
+        except exceptions.RayTaskError as error:
+            raise EnvironmentFailure(f"a node cannot run trials: {first_line(error)}") from error
+        except exceptions.RayError as error:
+            return self._lost(request, error)
+        if answer is None:
+            raise TrialLost("no node had room for it in time")
+        if "problem" in answer:
+            raise EnvironmentFailure(answer["problem"])
+        result = TrialResult.model_validate(answer["result"])
+        node = next(node for node in self._factors if node.id == answer["node"])
+        return with_seconds_times(result, self._factors[node], node)
+
+    def _lost(self, request: TrialRequest, error: Exception) -> TrialResult:
+        """Raises TrialLost, unless this configuration has been lost before."""
+        with self._lock:
+            count = self._losses[request.config] = self._losses.get(request.config, 0) + 1
+        if count < _MOST_LOSSES:
+            raise TrialLost(first_line(error)) from error
+        reason = f"lost {count} times, each time with the node or the worker that ran it: {first_line(error)}"
+        return _without_result(request, TrialStatus.CRASHED, reason)
+
+
+def _without_result(request: TrialRequest, status: TrialStatus, reason: str) -> TrialResult:
+    failure = Failure(reason=reason)
+    return TrialResult(config=request.config, status=status, seed=request.seed, wall_s=0.0, failure=failure)
+
+
+def _as_seen_from_anywhere(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """For a node by itself, with whole paths: the spec's folder is another one there."""
+    data = dict(spec["data"])
+    for name, key in (("image_folder", "path"), ("timm", "root")):
+        section = data.get(name)
+        if section and section.get(key):
+            data[name] = {**section, key: str((folder / Path(section[key]).expanduser()).absolute())}
+    alone = {"backend": "local", "ranks_per_trial": spec["execution"].get("ranks_per_trial", 1)}
+    return {**spec, "data": data, "execution": alone}
+
+
+def _has_code(spec: dict[str, Any]) -> bool:
+    """Whether the spec names modules that may lie beside it."""
+    loss = spec.get("training", {}).get("loss", "")
+    return bool(spec["model"].get("factory") or spec["data"].get("factory") or ":" in loss)
