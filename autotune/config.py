@@ -73,7 +73,7 @@ class TrainConfig:
 
     def value(self, knob: str) -> KnobValue:
         """Of a built-in or custom knob. Raises KeyError for one that this configuration does not have."""
-        return self._values()[knob]
+        return getattr(self, knob) if knob in _BUILT_IN else dict(self.custom)[knob]
 
     def with_values(self, values: Mapping[str, KnobValue]) -> Self:
         """With these knobs set by name; a name that is no built-in knob is a custom one."""
@@ -111,5 +111,6 @@ KNOB_NAMES: tuple[str, ...] = tuple(
     field.name for field in dataclasses.fields(TrainConfig) if field.name not in (_CUSTOM, _WORLD_SIZE)
 )
 """The built-in knobs, in their order."""
+_BUILT_IN = frozenset(KNOB_NAMES)
 RANK_KNOBS = ("data_parallel", "bucket_cap_mb", "gradient_as_bucket_view", "static_graph")
 """Those that only several processes have."""

@@ -82,6 +82,8 @@ class DistinctSampler(BaseSampler):
 
     def _nearest_listed(self, proposal: dict[str, int], listed: Collection[TrainConfig]) -> dict[str, int]:
         """The nearest of `listed`, which a walk over the points between would take long to come upon."""
+        if self._space.config_at(proposal) in listed:
+            return proposal
         points = [self._space.indices_of(config) for config in sorted(listed, key=TrainConfig.canonical_json)]
         self._random.shuffle(points)
 

@@ -8,9 +8,10 @@ configuration.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +25,7 @@ Indices = Mapping[str, int]
 _COUNTABLE = 5_000
 _MOST_LOOKED_AT = 50_000
 """Points of the constrained dimensions: a second's work."""
+_MOST_KEPT = 50_000
 _DECIDED_BY: Mapping[str, frozenset[str]] = {
     "prefetch_factor": frozenset({"num_workers"}),
     "bucket_cap_mb": frozenset({"data_parallel"}),
@@ -169,7 +171,19 @@ class Space:
 
     def config_at(self, indices: Indices) -> TrainConfig:
         """The configuration that a point means."""
-        return self.baseline if dict(indices) == self.baseline_indices else self._searched_at(indices)
+        return self._config_of(tuple(indices[dimension.knob] for dimension in self.dimensions))
+
+    @cached_property
+    def _config_of(self) -> Callable[[tuple[int, ...]], TrainConfig]:
+        """Kept: strategies ask for the same points again with every trial."""
+        names = [dimension.knob for dimension in self.dimensions]
+
+        @functools.lru_cache(maxsize=_MOST_KEPT)
+        def config_of(point: tuple[int, ...]) -> TrainConfig:
+            indices = dict(zip(names, point, strict=True))
+            return self.baseline if indices == self.baseline_indices else self._searched_at(indices)
+
+        return config_of
 
     def _searched_at(self, indices: Indices) -> TrainConfig:
         searched = {

@@ -22,12 +22,11 @@ from support import worlds
 from support.facts import cpu_facts
 
 from autotune.config import TrainConfig
-from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel
-from autotune.search.performance.encoding import Encoded
+from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel, Prediction
 from autotune.search.performance.proposal import _worth_the_risk
 from autotune.search.space import Space
 from autotune.search.strategies import STRATEGIES, StrategyContext
-from autotune.search.strategies.auto import AutoSampler
+from autotune.search.strategies.auto import AutoSampler, _most_telling
 from autotune.search.telling import OnlyRisksLeft, ask, sampler_of
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -98,6 +97,70 @@ def test_trials_in_flight_are_not_proposed_again() -> None:
     step(study)
     running = [SPACE.config_at(study.ask(dict(SPACE.distributions)).params) for _ in range(6)]
     assert len(set(running)) == 6
+
+
+def test_with_many_in_flight_one_fit_serves_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = 0
+    fit = PerformanceModel.fit
+
+    def counted(*args: Any) -> None:
+        nonlocal fits
+        fits += 1
+        fit(*args)
+
+    monkeypatch.setattr(PerformanceModel, "fit", counted)
+    study = begun(auto())
+    running = [SPACE.config_at(study.ask(dict(SPACE.distributions)).params) for _ in range(64)]
+    assert len(set(running)) == 64
+    assert 1 < fits < 24
+
+
+def test_one_at_a_time_each_is_chosen_with_the_last_ones_figure() -> None:
+    study = begun(auto())
+    for _ in range(3):
+        told = len(study.trials)
+        step(study)
+        assert cast(AutoSampler, study.sampler)._plan.told == told
+
+
+def test_predictions_from_the_same_knowledge_count_once() -> None:
+    """Sixty that knew of the baseline alone, and are all wrong for one reason, are no reason to give up."""
+    study = begun(auto())
+    sampler = cast(AutoSampler, study.sampler)
+    asked = [study.ask(dict(SPACE.distributions)) for _ in range(40)]
+    for trial in asked:
+        config = SPACE.config_at(trial.params)
+        trial.set_user_attr(PREDICTED, {"samples_per_s": 1.0, "low": 0.9, "high": 1.1})
+        trial.set_user_attr(OBSERVATION, observed(config).to_dict())
+        trial.set_constraint("stable", -1.0)
+        study.tell(trial, 1.0)
+    study.ask(dict(SPACE.distributions))
+    assert sampler.gave_up is None
+
+
+def test_predictions_that_are_wrong_again_and_again_are() -> None:
+    study = begun(auto())
+    sampler = cast(AutoSampler, study.sampler)
+    for _ in range(27):
+        trial = study.ask(dict(SPACE.distributions))
+        trial.set_user_attr(PREDICTED, {"samples_per_s": 1.0, "low": 0.9, "high": 1.1})
+        trial.set_user_attr(OBSERVATION, observed(SPACE.config_at(trial.params)).to_dict())
+        trial.set_constraint("stable", -1.0)
+        study.tell(trial, 1.0)
+    assert sampler.gave_up is not None
+    assert "25 predictions" in sampler.gave_up
+
+
+def test_of_very_many_trials_the_fastest_and_a_sample_of_the_others_are_fitted() -> None:
+    speeds: list[float | None] = [float(number) for number in range(1000)]
+    speeds[:40] = [None] * 40
+    seen = [Observation(status="?", wall_s=1.0, overhead_s=1.0, samples_per_s=speed) for speed in speeds]
+    kept = _most_telling(seen)
+    assert kept == sorted(set(kept))
+    assert set(range(872, 1000)) <= set(kept)
+    assert 200 < len(kept) <= 256
+    assert 4 <= sum(place < 40 for place in kept) <= 8
+    assert _most_telling(seen[:256]) == list(range(256))
 
 
 def test_no_more_than_two_trials_run_out_of_memory() -> None:
@@ -290,17 +353,12 @@ def test_once_two_have_run_out_a_risk_is_taken_only_for_a_greater_chance() -> No
         failures = 1
         least_probability = 0.6
 
-        def probability_to_fit(self, _encoded: Encoded) -> np.ndarray:
-            return np.array([1.0, 0.96, 0.96, 0.5])
-
     class Model:
         memory = Memory()
 
-        def predict(self, _encoded: Encoded) -> tuple[np.ndarray, np.ndarray, None]:
-            return np.array([-9.0, -3.0, -1.0, 5.0]), np.ones(4), None
-
-    encoded = cast(Encoded, None)
+    fits = np.array([1.0, 0.96, 0.96, 0.5])
+    predicted = Prediction(np.array([-9.0, -3.0, -1.0, 5.0]), np.ones(4), np.ones(4))
     model = cast(PerformanceModel, Model())
-    assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, True, True, False]
+    assert _worth_the_risk(model, fits, predicted, 0.0).tolist() == [True, True, True, False]
     Memory.failures = 2
-    assert _worth_the_risk(model, encoded, 0.0).tolist() == [True, False, True, False]
+    assert _worth_the_risk(model, fits, predicted, 0.0).tolist() == [True, False, True, False]

@@ -44,12 +44,10 @@ class Loading:
         mean = self.alone + np.where(shared, self.sharing - split, 0.0)
         return mean, np.sqrt(self.alone_doubt**2 + np.where(shared, self.sharing_doubt**2, 0.0))
 
-    def variance_between(self, workers: Array, shares: Array) -> float:
-        """Of `shares[0]` times the logarithm of the first one's seconds less `shares[1]` times the second one's: both
-        load the same samples, and those without loader processes share nothing."""
-        shared = shares * (workers > 0)
-        alone, sharing = float(shares[0] - shares[1]), float(shared[0] - shared[1])
-        return (alone * self.alone_doubt) ** 2 + (sharing * self.sharing_doubt) ** 2
+    def covariance(self, workers: Array, others: Array) -> Array:
+        """Of ln(seconds per sample) for `workers` with that for `others`: all load the same samples, and those without
+        loader processes share nothing."""
+        return np.asarray(self.alone_doubt**2 + self.sharing_doubt**2 * np.outer(workers > 0, others > 0))
 
 
 def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int, *, overlaps: bool) -> Loading:

@@ -29,8 +29,6 @@ _OPTIMIZER_DOUBT = 0.1
 _SHORTEST_S = 1e-7
 _NO_SPREAD = 2.0
 """Times the noise: trials that differ by less in their compute time are not told apart by it."""
-_GUESS_ERROR = 0.05
-"""Of a trial in flight, taken to come out as predicted."""
 
 
 class Prediction(NamedTuple):
@@ -58,31 +56,26 @@ class PerformanceModel:
         self.breakdowns = LimitModel(self.encoding, expected=-1.0, knob_doubt=0.8, batch_doubt=0.4)
         self.loading = Loading()
         self.costs = TrialCosts([])
-        self._finished = self.encoding.encode([])
 
     def fit(
         self,
         trials: Sequence[tuple[TrainConfig, Observation]],
-        pending: Sequence[TrainConfig] = (),
         violations: Sequence[Sequence[float]] = (),
     ) -> None:
         """Needs at least one trial with a figure.
 
-        `pending`: trials in flight, expected to come out as predicted. `violations`: of the constraints on measures,
-        for each of `trials`, as far as it has a figure.
+        `violations`: of the constraints on measures, for each of `trials`, as far as it has a figure.
         """
         self.memory.fit(self.encoding.encode([config for config, _ in trials]), [seen for _, seen in trials])
         self.costs = TrialCosts(trials)
         self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
         self.loading = learn_loading(done, self._cores, overlaps=self._overlaps)
-        self._finished = self.encoding.encode([config for config, _ in done])
-        self._fit_parts(self._finished, [seen for _, seen in done], None)
+        finished = self.encoding.encode([config for config, _ in done])
+        self._fit_parts(finished, [seen for _, seen in done])
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
         if known and known[0]:
-            self.limits.fit(self._finished, known)
-        if pending:
-            self._fit_parts(self._finished, [seen for _, seen in done], self.encoding.encode(pending))
+            self.limits.fit(finished, known)
 
     def predict(self, encoded: Encoded) -> Prediction:
         parts = self._parts(encoded)
@@ -94,16 +87,18 @@ class PerformanceModel:
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out."""
         encoded = self.encoding.encode([one, other])
-        prediction, shares = self.predict(encoded), self._parts(encoded).shares
-        variance = _OF_THE_WHOLE**2
-        for part, process, rows in (
-            (0, self._compute, encoded.for_compute()),
-            (1, self._optimizer, encoded.for_optimizer()),
-        ):
-            weights = np.array([shares[part, 0], -shares[part, 1]])
-            variance += float(weights @ process.covariance(rows) @ weights)
-        variance += self.loading.variance_between(encoded.workers, shares[2])
-        return float(prediction.mean[0] - prediction.mean[1]), math.sqrt(max(variance, 0.0))
+        mean, covariance = self.predict(encoded).mean, self.covariance(encoded, encoded)
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + _OF_THE_WHOLE**2
+        return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
+
+    def covariance(self, encoded: Encoded, others: Encoded) -> Array:
+        """Of ln(samples per second) of `encoded` with that of `others`, but for what is each configuration's own."""
+        shares, of_others = self._parts(encoded).shares, self._parts(others).shares
+        compute = self._compute.covariance(encoded.for_compute(), others.for_compute())
+        optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
+        loading = self.loading.covariance(encoded.workers, others.workers)
+        parts = zip(shares, of_others, (compute, optimizer, loading), strict=True)
+        return np.asarray(sum(np.outer(share, other) * part for share, other, part in parts))
 
     @property
     def noise(self) -> float:
@@ -112,9 +107,8 @@ class PerformanceModel:
 
     def skill(self) -> float:
         """Share of the variance of the logarithm of compute time that each trial's prediction from all others explains;
-        1: all of it, or there is none but noise; 0 or less: a plain mean would do as well. Of finished trials."""
-        count = len(self._finished)
-        errors, measured = self._compute.leave_one_out()[:count], self._compute.values[:count]
+        1: all of it, or there is none but noise; 0 or less: a plain mean would do as well."""
+        errors, measured = self._compute.leave_one_out(), self._compute.values
         spread = float(((measured - measured.mean()) ** 2).mean())
         return 1.0 if spread < (_NO_SPREAD * self.noise) ** 2 else 1 - float((errors**2).mean()) / spread
 
@@ -129,22 +123,12 @@ class PerformanceModel:
         outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
         self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
 
-    def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation], pending: Encoded | None) -> None:
-        micro_steps = encoded.accum
-        compute_s = np.array([one.compute_s for one in seen]) / micro_steps / encoded.batch
+    def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation]) -> None:
+        compute_s = np.array([one.compute_s for one in seen]) / encoded.accum / encoded.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
         errors = np.array([one.relative_error for one in seen])
-        for process, rows_of, seconds in (
-            (self._compute, Encoded.for_compute, compute_s),
-            (self._optimizer, Encoded.for_optimizer, optimizer_s),
-        ):
-            rows, values, doubts = rows_of(encoded), np.log(np.maximum(seconds, _SHORTEST_S)), errors
-            if pending is not None:
-                guessed = rows_of(pending)
-                values = np.concatenate([values, process.mean(guessed)])
-                doubts = np.concatenate([doubts, np.full(len(pending), _GUESS_ERROR)])
-                rows = rows.followed_by(guessed)
-            process.fit(rows, values, doubts, pending=0 if pending is None else len(pending))
+        self._compute.fit(encoded.for_compute(), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
+        self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors)
 
     def _parts(self, encoded: Encoded) -> _Parts:
         compute, compute_doubt = self._compute.predict(encoded.for_compute())

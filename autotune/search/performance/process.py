@@ -67,14 +67,6 @@ class Rows(NamedTuple):
     prior: Array
     """What is expected before anything has been measured, up to the level."""
 
-    def followed_by(self, other: Rows) -> Rows:
-        return Rows(
-            np.concatenate([self.codes, other.codes]),
-            np.concatenate([self.log2_batch, other.log2_batch]),
-            np.concatenate([self.log2_accum, other.log2_accum]),
-            np.concatenate([self.prior, other.prior]),
-        )
-
 
 class Fitted(NamedTuple):
     rows: Rows
@@ -104,15 +96,14 @@ class AdditiveProcess:
         """What it was fitted to."""
         return self._require().values
 
-    def fit(self, rows: Rows, values: Array, errors: Array, *, pending: int = 0) -> None:
-        """Condition on `values` with standard errors `errors`; the last `pending` of them are guesses of our own, that
-        make their surroundings certain but teach nothing about the scales."""
+    def fit(self, rows: Rows, values: Array, errors: Array) -> None:
+        """Condition on `values` with standard errors `errors`."""
         groups = self._groups(rows, rows)
-        real = len(values) - pending
-        if real >= _FEWEST_TO_TUNE and real >= 1.25 * self._tuned_at:
-            some = np.linspace(0, real - 1, min(real, _MOST_TO_TUNE)).astype(int)
+        count = len(values)
+        if count >= _FEWEST_TO_TUNE and count >= 1.25 * self._tuned_at:
+            some = np.linspace(0, count - 1, min(count, _MOST_TO_TUNE)).astype(int)
             self._tune([group[np.ix_(some, some)] for group in groups], (values - rows.prior)[some], errors[some])
-            self._tuned_at = real
+            self._tuned_at = count
         covariance = self._weighted(groups, self._factors)
         covariance[np.diag_indices_from(covariance)] += errors**2 + self.noise**2 + _JITTER
         factor = cho_factor(covariance, lower=True)
@@ -131,11 +122,11 @@ class AdditiveProcess:
         variance = np.maximum(self._own_variance(rows) - explained, 1e-10)
         return np.asarray(mean), np.sqrt(variance)
 
-    def covariance(self, rows: Rows) -> Array:
-        """Of the noise-free values of `rows` with one another, after all that it was fitted to."""
+    def covariance(self, rows: Rows, others: Rows) -> Array:
+        """Of the noise-free values of `rows` with those of `others`, after all that it was fitted to."""
         fitted = self._require()
-        cross = self._between(rows, fitted.rows)
-        return np.asarray(self._between(rows, rows) - cross @ cho_solve(fitted.factor, cross.T))
+        cross, across = self._between(rows, fitted.rows), self._between(fitted.rows, others)
+        return np.asarray(self._between(rows, others) - cross @ cho_solve(fitted.factor, across))
 
     def leave_one_out(self) -> Array:
         """Error of the prediction of each value from all others.

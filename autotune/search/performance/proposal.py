@@ -1,4 +1,4 @@
-"""What to try next: the configuration whose expected improvement is the largest for the seconds it costs."""
+"""What to try next: the configurations whose expected improvement is the largest for the seconds they cost."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from autotune.config import TrainConfig
-from autotune.search.performance.encoding import Encoded
-from autotune.search.performance.model import PerformanceModel
+from autotune.search.performance.batch import choose
+from autotune.search.performance.model import PerformanceModel, Prediction
 from autotune.search.performance.process import Array
 from autotune.search.space import Space
 
@@ -43,32 +43,40 @@ class Proposer:
         self._space = space
         self._random = Random(seed)
         if space.only is not None:
-            self._pool = sorted(space.only, key=TrainConfig.canonical_json)
+            pool = sorted(space.only, key=TrainConfig.canonical_json)
         elif space.points <= _COUNTABLE:
-            self._pool = space.configurations()
+            pool = space.configurations()
         else:
-            self._pool = [self._anywhere() for _ in range(_COUNTABLE)]
+            pool = [self._anywhere() for _ in range(_COUNTABLE)]
+        self._pool = [config for config in pool if space.allows(config)]
 
     def propose(
-        self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig], seconds_left: float
-    ) -> TrainConfig | None:
-        """`tried`: those with a figure that meet the constraints; `taken`: those that must not come again. None when
-        nothing is left. Where nothing is likely to fit into the memory, the likeliest; where nothing fits into the
-        time, the shortest."""
+        self,
+        model: PerformanceModel,
+        tried: Sequence[TrainConfig],
+        taken: set[TrainConfig],
+        seconds_left: float,
+        pending: Sequence[TrainConfig] = (),
+        count: int = 1,
+    ) -> list[TrainConfig]:
+        """At most `count`, to be tried at the same time, the most promising first; none when nothing is left.
+
+        `tried`: those with a figure that meet the constraints; `taken`: those that must not come again; `pending`:
+        those of them in flight. Where nothing is likely to fit into the memory, the likeliest; where nothing fits into
+        the time, the shortest.
+        """
         before = model.predict(model.encoding.encode(tried)).mean
         best = float(before.max())
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
-        candidates = [
-            config for config in self._candidates(leaders) if config not in taken and self._space.allows(config)
-        ]
+        candidates = [config for config in self._candidates(leaders) if config not in taken]
         if not candidates:
-            return None
+            return []
         encoded = model.encoding.encode(candidates)
         fits = model.memory.probability_to_fit(encoded)
         works = model.probability_to_work(encoded)
-        mean, doubt, step_s = model.predict(encoded)
-        seconds = model.costs.seconds(candidates, step_s)
-        allowed = _worth_the_risk(model, encoded, best)
+        predicted = model.predict(encoded)
+        seconds = model.costs.seconds(candidates, predicted.step_s)
+        allowed = _worth_the_risk(model, fits, predicted, best)
         allowed = allowed if allowed.any() else fits >= fits.max()
         likely = allowed & (works >= _LEAST_TO_WORK)
         allowed = likely if likely.any() else allowed
@@ -77,22 +85,40 @@ class Proposer:
             allowed = in_time
         else:
             allowed &= seconds <= seconds[allowed].min()
-        gain = log_expected_improvement(mean - best, doubt)
         left = np.maximum(1 - seconds / max(seconds_left, 1e-3), 0.01)  # what a long trial leaves for others to find
         eager_s = seconds - model.costs.compiling_s(candidates)
         cost = np.log(eager_s) + _COMPILING_WEIGHT * np.log(seconds / eager_s)
-        worth = gain + np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - cost
-        score = np.where(allowed, worth, -math.inf)
-        return candidates[int(np.argmax(score))]
+        worth = np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - cost
+        worth = np.where(allowed, worth, -math.inf)
 
-    def only_risks_left(self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig]) -> bool:
-        """Whether nothing that is not `taken` is worth the risk to run out of memory; of a large space, in a part of
-        it."""
-        left = self._left(taken)
-        if not left or not model.memory.has_ended:
+        def score(doubt: Array) -> Array:
+            return worth + log_expected_improvement(predicted.mean - best, doubt)
+
+        rows = choose(model, encoded, predicted.doubt, score, model.encoding.encode(pending), count)
+        return [candidates[row] for row in rows]
+
+    def only_risks_left(
+        self,
+        model: PerformanceModel,
+        tried: Sequence[TrainConfig],
+        taken: set[TrainConfig],
+        proposal: TrainConfig | None = None,
+    ) -> bool:
+        """Whether nothing that is not `taken` is worth the risk to run out of memory, `proposal` to begin with; of a
+        large space, in a part of it."""
+        if not model.memory.has_ended:
             return False
         best = float(model.predict(model.encoding.encode(tried)).mean.max())
-        return not _worth_the_risk(model, model.encoding.encode(left), best).any()
+
+        def are_risks(configs: Sequence[TrainConfig]) -> bool:
+            encoded = model.encoding.encode(configs)
+            fits = model.memory.probability_to_fit(encoded)
+            return not _worth_the_risk(model, fits, model.predict(encoded), best).any()
+
+        if proposal is not None and not are_risks([proposal]):
+            return False
+        left = self._left(taken)
+        return bool(left) and are_risks(left)
 
     def nearest_that_fits(
         self, model: PerformanceModel, point: dict[str, int], taken: set[TrainConfig]
@@ -113,13 +139,14 @@ class Proposer:
         return self._space.indices_of(nearest)
 
     def _left(self, taken: set[TrainConfig]) -> list[TrainConfig]:
-        return [config for config in self._pool if config not in taken and self._space.allows(config)]
+        return [config for config in self._pool if config not in taken]
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
         if len(self._pool) <= _MOST_CANDIDATES:
             return self._pool
-        found = dict.fromkeys(config for leader in leaders for config in self._around(leader))
-        return list(found | dict.fromkeys(self._random.sample(self._pool, _MOST_CANDIDATES)))
+        around = dict.fromkeys(config for leader in leaders for config in self._around(leader))
+        allowed = dict.fromkeys(filter(self._space.allows, around))
+        return list(allowed | dict.fromkeys(self._random.sample(self._pool, _MOST_CANDIDATES)))
 
     def _anywhere(self) -> TrainConfig:
         point = {
@@ -144,14 +171,14 @@ class Proposer:
             yield self._space.config_at({**here, **one, **other})
 
 
-def _worth_the_risk(model: PerformanceModel, encoded: Encoded, best: float) -> npt.NDArray[np.bool_]:
-    """Which rows are likely enough to fit into the memory; once two trials have not, also for what they promise."""
-    fits = model.memory.probability_to_fit(encoded)
+def _worth_the_risk(model: PerformanceModel, fits: Array, predicted: Prediction, best: float) -> npt.NDArray[np.bool_]:
+    """Which rows are likely enough to fit into the memory, whose probability is `fits`; once two trials have not, also
+    for what they promise."""
     likely = np.asarray(fits >= model.memory.least_probability)
     if model.memory.failures < _FAILURES_TO_LEARN_FROM:
         return likely
-    mean, doubt, _ = model.predict(encoded)
-    return np.asarray(likely & (1 - fits <= np.maximum(ndtr((mean - best) / doubt), _NO_RISK)))
+    promise = ndtr((predicted.mean - best) / predicted.doubt)
+    return np.asarray(likely & (1 - fits <= np.maximum(promise, _NO_RISK)))
 
 
 def log_expected_improvement(gain: Array, doubt: Array) -> Array:

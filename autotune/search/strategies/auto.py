@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +34,11 @@ from autotune.search.strategies.strategy import Learning, Strategy, StrategyCont
 
 log = logging.getLogger(__name__)
 
+_FROM_ONE_FIT = 1 / 4
+"""Proposals after the first that one fit makes, as a share of the trials in flight: the more of these there are, the
+less does what one of them tells change about the next."""
+_MOST_TO_FIT = 256
+"""Trials: what a fit takes grows with the third power of their number, what it finds out hardly at all."""
 _LARGEST_SURPRISE = 3.0
 """Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
 
@@ -40,7 +47,19 @@ class _Learnt(NamedTuple):
     best: TrainConfig
     tried: list[TrainConfig]
     """With a figure, and within the constraints as far as any are."""
+    pending: list[TrainConfig]
     taken: set[TrainConfig]
+    told: int
+    """Trials that have ended."""
+
+
+class _Plan(NamedTuple):
+    """What the last fit proposed for the trials after the one that it was made for."""
+
+    left: list[TrainConfig]
+    told: int
+    """Trials that it was made from; with as many more as it is for, it is out of date."""
+    length: int
 
 
 class AutoSampler(BaseSampler):
@@ -72,6 +91,7 @@ class AutoSampler(BaseSampler):
         self._proposer = Proposer(space, seed)
         self._threads = ThreadpoolController()
         self._fitted = False
+        self._plan = _Plan([], 0, 0)
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
@@ -79,7 +99,7 @@ class AutoSampler(BaseSampler):
 
     @property
     def model(self) -> PerformanceModel | None:
-        """As fitted for the last proposal; None before the first trial with a figure."""
+        """As last fitted; None before the first trial with a figure."""
         return self._model if self._fitted else None
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
@@ -109,13 +129,16 @@ class AutoSampler(BaseSampler):
             return self._fallback.sample_relative(study, trial, search_space)
         # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
         with self._threads.limit(limits=1):
-            learnt = self._learn([one for one in study.get_trials(deepcopy=False) if one.number != trial.number])
+            others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+            config = self._planned(others)
+            if config is not None:
+                return self._space.indices_of(config)
+            learnt = self._learn(others)
             if learnt is not None:
-                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken)
-            if learnt is not None and self.gave_up is None:
-                config = self._proposer.propose(self._model, learnt.tried, learnt.taken, self._seconds_left())
-                if config is not None:
-                    return self._space.indices_of(config)
+                config = self._propose(learnt) if self.gave_up is None else None
+                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken, config)
+            if config is not None:
+                return self._space.indices_of(config)
         point = self._fallback.sample_relative(study, trial, self._fallback.infer_relative_search_space(study, trial))
         return self._proposer.nearest_that_fits(self._model, point, learnt.taken) if learnt and point else point
 
@@ -137,36 +160,62 @@ class AutoSampler(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         return all(trial.params.keys() <= self._space.distributions.keys() for trial in trials)
 
+    def _planned(self, trials: Sequence[FrozenTrial]) -> TrainConfig | None:
+        """The next of the plan, unless it is out of date."""
+        plan = self._plan
+        if not plan.left or sum(OBSERVATION in trial.user_attrs for trial in trials) - plan.told >= plan.length:
+            return None
+        taken = {self._space.config_at(trial.params) for trial in self._ours(trials)}
+        while plan.left:
+            config = plan.left.pop(0)
+            if config not in taken:
+                return config
+        return None
+
+    def _propose(self, learnt: _Learnt) -> TrainConfig | None:
+        """The next trial, and a plan for those after it; None where nothing is left."""
+        count = 1 + int(_FROM_ONE_FIT * len(learnt.pending))
+        proposals = self._proposer.propose(
+            self._model, learnt.tried, learnt.taken, self._seconds_left(), learnt.pending, count
+        )
+        self._plan = _Plan(proposals[1:], learnt.told, count)
+        return proposals[0] if proposals else None
+
+    def _ours(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        return [trial for trial in trials if trial.params.keys() == self._space.distributions.keys()]
+
     def _learn(self, trials: Sequence[FrozenTrial]) -> _Learnt | None:
         """Fit the model to `trials`, and see whether it holds; None where there is no figure to fit it to."""
         space, model = self._space, self._model
-        ours = [trial for trial in trials if trial.params.keys() == space.distributions.keys()]
-        told = [trial for trial in ours if OBSERVATION in trial.user_attrs]
+        ours = self._ours(trials)
+        ended = [trial for trial in ours if OBSERVATION in trial.user_attrs]
+        observed = [Observation.from_dict(trial.user_attrs[OBSERVATION]) for trial in ended]
+        kept = _most_telling(observed)
+        told, seen = [ended[place] for place in kept], [observed[place] for place in kept]
         configs = [space.config_at(trial.params) for trial in told]
-        seen = [Observation.from_dict(trial.user_attrs[OBSERVATION]) for trial in told]
         figures = [place for place, one in enumerate(seen) if one.has_figure]
         if not figures:
             return None
         pending = [space.config_at(trial.params) for trial in ours if trial.state is TrialState.RUNNING]
         violations = [_violations(trial) for trial in told]
-        model.fit(list(zip(configs, seen, strict=True)), pending, violations)
+        model.fit(list(zip(configs, seen, strict=True)), violations)
         self._fitted = True
         if self.gave_up is None:
-            self.gave_up = self._fault(model, list(zip(seen, told, strict=True)))
+            self.gave_up = self._fault(model, list(zip(observed, ended, strict=True)))
             if self.gave_up:
                 log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
         best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
-        return _Learnt(best, tried, {*configs, *pending})
+        taken = {space.config_at(trial.params) for trial in ended} | set(pending)
+        return _Learnt(best, tried, pending, taken, len(ended))
 
     def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:
         """What speaks against the model, once there are trials enough to say so."""
         if sum(observation.has_figure for observation, _ in seen) < self._distrust_after:
             return None
-        surprises = [surprise for observation, trial in seen if (surprise := _surprise(observation, trial)) is not None]
-        recent = surprises[-self._distrust_after :]
-        size = float(np.sqrt(np.mean(np.square(recent)))) if len(recent) >= self._distrust_after else 0.0
+        recent = _surprises(seen)[-self._distrust_after :]
+        size = math.sqrt(statistics.fmean(recent)) if len(recent) >= self._distrust_after else 0.0
         if size > _LARGEST_SURPRISE:
             return f"its last {len(recent)} predictions were off by {size:.1f} times their own uncertainty"
         skill = model.skill()
@@ -175,9 +224,31 @@ class AutoSampler(BaseSampler):
         return None
 
 
+def _most_telling(seen: Sequence[Observation]) -> list[int]:
+    """Places of those to fit to, in their order: all, or where they are too many the fastest, and of the others, from
+    the slowest on, one in so many. What came to no figure is slowest."""
+    speeds = [one.samples_per_s or 0.0 for one in seen]
+    order = sorted(range(len(seen)), key=lambda place: -speeds[place])
+    fastest, others = order[: _MOST_TO_FIT // 2], order[_MOST_TO_FIT // 2 :]
+    step = math.ceil(len(others) / (_MOST_TO_FIT // 2)) or 1
+    return sorted([*fastest, *others[::-1][::step]])
+
+
 def _violations(trial: FrozenTrial) -> list[float]:
     """Of the constraints on measures, always in the same order, whatever order the storage gives them in."""
     return [violation for name, violation in sorted(trial.constraints.items()) if name != "stable"]
+
+
+def _surprises(seen: Sequence[tuple[Observation, FrozenTrial]]) -> list[float]:
+    """Mean squares of the standardised errors, one for all predictions that knew of the same trials: these share what
+    was unknown, and are wrong together."""
+    ends = sorted(trial.datetime_complete for _, trial in seen if trial.datetime_complete)
+    alike: dict[int, list[float]] = {}
+    for observation, trial in seen:
+        surprise = _surprise(observation, trial)
+        if surprise is not None and trial.datetime_start:
+            alike.setdefault(bisect_left(ends, trial.datetime_start), []).append(surprise**2)
+    return [statistics.fmean(alike[known]) for known in sorted(alike)]
 
 
 def _surprise(observation: Observation, trial: FrozenTrial) -> float | None:

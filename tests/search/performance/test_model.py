@@ -187,7 +187,7 @@ def test_what_ran_out_rules_out_the_same_with_other_threads_and_nothing_that_may
 def test_a_constraint_on_a_measure_is_learnt() -> None:
     model = PerformanceModel(SPACE, cpu_facts())
     trials = [(config, observed(config)) for config in (HERE.replace(micro_batch_size=size) for size in (4, 16, 64))]
-    model.fit(trials, (), [[seen.memory_bytes / (0.8 * GIB) - 1] for _, seen in trials if seen.memory_bytes])
+    model.fit(trials, [[seen.memory_bytes / (0.8 * GIB) - 1] for _, seen in trials if seen.memory_bytes])
     chances = model.limits.probability_to_meet(
         model.encoding.encode([HERE.replace(micro_batch_size=8), HERE.replace(micro_batch_size=128)])
     )

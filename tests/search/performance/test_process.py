@@ -86,16 +86,14 @@ def test_noise_is_learnt_from_values_that_scatter() -> None:
     assert loud.noise > 3 * quiet.noise
 
 
-def test_guesses_about_trials_in_flight_make_certain_and_change_nothing() -> None:
-    at, values = rows([(0, 0), (1, 0)], [8, 8]), np.array([-5.0, -5.5])
-    asked = rows([(1, 2)], [64])
-    process = fitted(at, values)
-    before, doubt_before = process.predict(asked)
-    guess = process.mean(asked)
-    process.fit(at.followed_by(asked), np.concatenate([values, guess]), np.full(3, 0.01), pending=1)
-    after, doubt_after = process.predict(asked)
-    assert after[0] == pytest.approx(before[0], abs=0.02)
-    assert doubt_after[0] < 0.3 * doubt_before[0]
+def test_what_two_configurations_share_is_in_their_covariance() -> None:
+    process = fitted(rows([(0, 0), (1, 0)], [8, 8]), np.array([-5.0, -5.5]))
+    asked, other = rows([(1, 2), (0, 1)], [64, 8]), rows([(1, 2)], [32])
+    joint = process.covariance(asked, asked)
+    _, doubt = process.predict(asked)
+    np.testing.assert_allclose(np.sqrt(np.diag(joint)), doubt)
+    near, far = process.covariance(asked, other)[:, 0]
+    assert joint[0, 0] > near > far
 
 
 def test_without_any_knob_it_is_a_curve_over_the_batch() -> None:

@@ -36,20 +36,18 @@ def test_what_was_taken_does_not_come_again() -> None:
     model, proposer = model_of(HERE), Proposer(SPACE, seed=0)
     taken = {HERE}
     for _ in range(12):
-        config = proposer.propose(model, [HERE], taken, math.inf)
-        assert config is not None
+        (config,) = proposer.propose(model, [HERE], taken, math.inf)
         assert config not in taken
         taken.add(config)
 
 
-def test_nothing_left_is_none() -> None:
-    assert Proposer(SPACE, seed=0).propose(model_of(HERE), [HERE], set(SPACE.configurations()), math.inf) is None
+def test_nothing_left_is_nothing() -> None:
+    assert Proposer(SPACE, seed=0).propose(model_of(HERE), [HERE], set(SPACE.configurations()), math.inf) == []
 
 
 def test_where_nothing_fits_into_the_time_the_shortest_is_proposed() -> None:
     model = model_of(HERE)
-    config = Proposer(SPACE, seed=0).propose(model, [HERE], {HERE}, 0.01)
-    assert config is not None
+    (config,) = Proposer(SPACE, seed=0).propose(model, [HERE], {HERE}, 0.01)
     table = model.encoding.encode([config, HERE.replace(micro_batch_size=128, grad_accum_steps=4, num_threads=1)])
     chosen_s, long_s = model.costs.seconds([config, HERE], model.predict(table).step_s)
     assert chosen_s < long_s
@@ -66,8 +64,8 @@ def test_a_compilation_has_to_be_worth_its_time() -> None:
     compiled, rival = best.replace(compile="default"), best.replace(activation_checkpointing=True)
     taken = set(space.configurations()) - {compiled, rival}
     proposer = Proposer(space, seed=0)
-    assert proposer.propose(model, tried, taken, 600.0) == compiled
-    assert proposer.propose(model, tried, taken, 20.0) == rival
+    assert proposer.propose(model, tried, taken, 600.0) == [compiled]
+    assert proposer.propose(model, tried, taken, 20.0) == [rival]
 
 
 def test_a_space_too_large_to_list_is_searched_around_the_best() -> None:
@@ -77,7 +75,6 @@ def test_a_space_too_large_to_list_is_searched_around_the_best() -> None:
     model = PerformanceModel(space, cpu_facts())
     tried = [HERE, HERE.replace(amp_dtype="bf16", memory_format="channels_last")]
     model.fit([(config, observed(config)) for config in tried])
-    config = Proposer(space, seed=0).propose(model, tried, set(tried), math.inf)
-    assert config is not None
+    (config,) = Proposer(space, seed=0).propose(model, tried, set(tried), math.inf)
     assert config.amp_dtype == "bf16"
     assert config.effective_batch_size > HERE.effective_batch_size
