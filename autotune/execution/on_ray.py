@@ -17,7 +17,7 @@ from autotune.errors import EnvironmentFailure, NoStableConfiguration, WorkloadE
 from autotune.execution import ray_node
 from autotune.execution.backend import OnEvent, TrialLost
 from autotune.execution.nodes import Node, fingerprint, level, of_one_kind, with_seconds_times
-from autotune.execution.ray_cluster import RayCluster, first_line
+from autotune.execution.ray_cluster import RayCluster, first_line, raised
 from autotune.records import Facts, Failure, TrialRequest, TrialResult, TrialStatus
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,9 @@ class RayBackend:
             node: TrialResult.model_validate(answer["result"]) for node, answer in answers.items() if "result" in answer
         }
         self._levelled = True
+        for node, answer in answers.items():
+            if results and "problem" in answer:
+                self._remark(f"node {node.name}: {answer['problem']}; it is not used")
         if not results:
             problems = [answer["problem"] for answer in answers.values()] or ["no node answered"]
             raise NoStableConfiguration(f"no node ran the first trial: {problems[0]}")
@@ -141,7 +144,7 @@ class RayBackend:
             reason = f"Ray ended it for its node's memory: {first_line(error)}"
             return _without_result(request, TrialStatus.OOM, reason)
         except exceptions.RayTaskError as error:
-            raise EnvironmentFailure(f"a node cannot run trials: {first_line(error)}") from error
+            raise EnvironmentFailure(f"a node cannot run trials: {raised(error)}") from error
         except exceptions.RayError as error:
             return self._lost(request, error)
         if answer is None:

@@ -85,7 +85,8 @@ class RayCluster:
     def on_each(
         self, nodes: Sequence[Node], function: Callable[..., Any], *arguments: Any, deadline_s: float
     ) -> dict[Node, Any]:
-        """What a task on every node answers, all at the same time; none of those that are gone, or late."""
+        """What a task on every node answers, all at the same time: a `problem` where it raised, nothing from those that
+        are gone, or late."""
         tasks = {self.on_node(node, function, *arguments): node for node in nodes}
         done, late = self._ray.wait(list(tasks), num_returns=len(tasks), timeout=deadline_s + LATE_S)
         for task in late:
@@ -94,6 +95,9 @@ class RayCluster:
         for task in done:
             try:
                 answers[tasks[task]] = self._ray.get(task)
+            except self.exceptions.RayTaskError as error:
+                log.warning("node %s: %s", tasks[task].id, error)
+                answers[tasks[task]] = {"host": tasks[task].id[:8], "problem": raised(error)}
             except self.exceptions.RayError as error:
                 log.warning("node %s: %s", tasks[task].id, first_line(error))
         return answers
@@ -132,6 +136,11 @@ def _knock(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+
+
+def raised(error: Any) -> str:
+    """What a task raised, from Ray's RayTaskError, whose own text begins with the traceback on the node."""
+    return f"{type(error.cause).__name__}: {first_line(error.cause)}"
 
 
 def first_line(error: Exception) -> str:

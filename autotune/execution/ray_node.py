@@ -77,9 +77,21 @@ def _backend(spec: dict[str, Any], slots: int) -> LocalBackend:
         _warm.backend.close()
         _warm = None
     if _warm is None:
-        # Ray has unpacked the workload's code where the worker runs.
-        _warm = _Warm(key, LocalBackend(spec, Path.cwd(), _own_place(slots)))
+        _warm = _Warm(key, LocalBackend(spec, code_folder(), _own_place(slots)))
     return _warm.backend
+
+
+def code_folder() -> Path:
+    """Where this worker runs, which is where Ray has unpacked the workload's code.
+
+    Every node removes what is there and unpacks it anew. Nodes that share a host share the folder, so a worker that one
+    of them has started may stand in what another has removed since; under the same name there is the new one.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        os.chdir(os.environ["PWD"])
+        return Path.cwd()
 
 
 def _own_place(slots: int) -> Place:

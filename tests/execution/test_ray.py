@@ -16,6 +16,8 @@ from optuna.trial import TrialState
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, WorkloadError
 from autotune.execution import start_all
+from autotune.execution.ray_cluster import RayCluster
+from autotune.execution.ray_node import code_folder
 from autotune.records import Progress, TrialRecord, TrialRequest, TrialStatus
 from autotune.search import Listener, search
 from autotune.spec import load_spec, parse_spec
@@ -178,6 +180,34 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == len(lost)
     told = [trial.number for trial in trials if trial.state is not TrialState.FAIL]
     assert told == sorted(record.optuna_trial for record in records if record.optuna_trial is not None)
+
+
+def test_what_a_task_raises_is_its_nodes_problem(cluster: Any, code: Path) -> None:
+    def divide(_slots: int, number: int) -> float:
+        return 1 / number
+
+    joined = RayCluster(resolved(cluster, code), None)
+    try:
+        nodes = joined.nodes()
+        problems = joined.on_each(nodes, divide, 0, deadline_s=30)
+        answers = joined.on_each(nodes, divide, 1, deadline_s=30)
+    finally:
+        joined.close()
+    assert {answer["problem"] for answer in problems.values()} == {"ZeroDivisionError: division by zero"}
+    assert list(answers.values()) == [1.0] * len(nodes)
+
+
+def test_a_worker_stands_where_its_code_was_unpacked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "_ray_pkg"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PWD", str(folder))
+    assert code_folder() == folder
+    folder.rmdir()
+    folder.mkdir()
+    (folder / "code_of_my_own.py").touch()
+    assert (code_folder() / "code_of_my_own.py").exists()
+    assert Path.cwd() == folder, "and so do the processes that it starts"
 
 
 def test_where_there_is_no_cluster(code: Path) -> None:
