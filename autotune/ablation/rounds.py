@@ -109,11 +109,17 @@ class Rounds:
 
     def _round(self, number: int, limit_s: float, on_run: OnRun) -> None:
         cells = self._missing(number)
-        for cell in random.Random(f"{self._seed}-{number}").sample(cells, len(cells)):
+        for place, cell in enumerate(random.Random(f"{self._seed}-{number}").sample(cells, len(cells))):
             if self.remaining_s <= 0:
                 return
-            self._measure(cell, number, limit_s)
+            self._measure(cell, number, self._shortened(limit_s, len(cells) - place))
             on_run(self)
+
+    def _shortened(self, limit_s: float, runs: int) -> float:
+        """`limit_s`, or less where the last `runs` of a round would not all be done in what is left if each started as
+        slowly as the slowest so far: one that is cut short costs the round."""
+        slowest_s = max((r.result.wall_s - r.result.training_s for r in self.records if is_ok(r)), default=0.0)
+        return max(min(limit_s, self.remaining_s / (SPARE * runs) - slowest_s), min(limit_s, SHORTEST_RUN_S))
 
     def _missing(self, number: int) -> list[Cell]:
         """Cells that have not been tried in that round."""

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 from support.ablation import SPEC, AblationBench, techniques
+from support.facts import cuda_facts
+from support.simulation import SimulatedBackend
 
 from autotune.ablation import Interrupted
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch
-from autotune.records import Purpose, TrialStatus
+from autotune.execution.backend import OnEvent
+from autotune.records import Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.store import AblationFolder
 
 
@@ -49,6 +52,21 @@ def test_the_budget_is_used_and_kept(bench: AblationBench) -> None:
 
 def test_the_last_planned_round_fits_too(bench: AblationBench) -> None:
     assert bench.ablate(ablation={"rounds": 3}, budget="2m").rounds == 3
+
+
+def test_the_last_planned_round_fits_where_starts_become_slower(bench: AblationBench) -> None:
+    class Tiring(SimulatedBackend):
+        """As when another program comes to the machine in the middle of a round."""
+
+        def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
+            extra_s = 1.2 if len(runs_of(bench)) >= 14 else 0.0
+            bench.clock.advance(extra_s)
+            result = super().run(request, deadline_s=deadline_s - extra_s, on_event=on_event)
+            return result.model_copy(update={"wall_s": result.wall_s + extra_s})
+
+    backend = Tiring(bench.clock, cuda_facts(), techniques)
+    assert bench.ablate(backend, ablation={"rounds": 3}, budget="2m").rounds == 3
+    assert {record.result.status for record in runs_of(bench)} == {TrialStatus.OK}
 
 
 def test_no_more_rounds_than_asked_for(bench: AblationBench) -> None:
