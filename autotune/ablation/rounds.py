@@ -63,6 +63,8 @@ class Rounds:
         self._seed = seed
         self._most = most
         self.records = folder.read_trials()
+        self._most_beyond_s = 0.0
+        """What a run has taken beyond its limit: its start, and the block that it was in at the end."""
         budget.carry_over(max((record.elapsed_s for record in self.records), default=0.0))
 
     @property
@@ -116,10 +118,10 @@ class Rounds:
             on_run(self)
 
     def _shortened(self, limit_s: float, runs: int) -> float:
-        """`limit_s`, or less where the last `runs` of a round would not all be done in what is left if each started as
-        slowly as the slowest so far: one that is cut short costs the round."""
-        slowest_s = max((r.result.wall_s - r.result.training_s for r in self.records if is_ok(r)), default=0.0)
-        return max(min(limit_s, self.remaining_s / (SPARE * runs) - slowest_s), min(limit_s, SHORTEST_RUN_S))
+        """`limit_s`, or less where the last `runs` of a round would not all be done in what is left if each took as
+        much more than its limit as the worst so far: one that is cut short costs the round."""
+        fits_s = self.remaining_s / (SPARE * runs) - self._most_beyond_s
+        return max(min(limit_s, fits_s), min(limit_s, SHORTEST_RUN_S))
 
     def _missing(self, number: int) -> list[Cell]:
         """Cells that have not been tried in that round."""
@@ -133,6 +135,8 @@ class Rounds:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         request = ablation_request(self.design, cell, self._seed + number, limit_s)
         result = self._backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+        if result.status is TrialStatus.OK:
+            self._most_beyond_s = max(self._most_beyond_s, result.wall_s - limit_s)
         record = TrialRecord(
             number=max((record.number for record in self.records), default=-1) + 1,
             purpose=Purpose.ABLATE,

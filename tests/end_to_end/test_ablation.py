@@ -18,7 +18,7 @@ SPEC = {
     "data": {"synthetic": {"samples": 256, "classes": 4, "image_size": 32}},
     "training": {"effective_batch_size": 16},
     "device": "cpu",
-    "budget": "80s",  # twelve runs that start PyTorch each: half of it is not enough on a slow machine
+    "budget": "2m",  # twelve runs that start PyTorch each: a third of it is not enough on a slow machine
     "ablation": {
         "factors": {"grad_accum_steps": [1, 4], "memory_format": ["contiguous", "channels_last"]},
         "rounds": 3,
