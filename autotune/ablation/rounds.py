@@ -64,7 +64,8 @@ class Rounds:
         self._most = most
         self.records = folder.read_trials()
         self._most_beyond_s = 0.0
-        """What a run has taken beyond its limit: its start, and the block that it was in at the end."""
+        """What a run of this call has taken beyond its limit: its start, its last block, and the time that it was given
+        back for blocks which other programs disturbed."""
         budget.carry_over(max((record.elapsed_s for record in self.records), default=0.0))
 
     @property
