@@ -54,13 +54,14 @@ def search(
     from autotune.report.dashboard import noted
     from autotune.report.events import EventLog
     from autotune.report.live import Screen
-    from autotune.search import Interrupted, Listener
+    from autotune.search import Interrupted, Listener, on_server, open_study
     from autotune.search import search as run_search
     from autotune.spec import load_spec
     from autotune.store import StudyFolder
 
     loaded = load_spec(spec_path, overrides, budget=budget, device=device)
     folder = StudyFolder(out or STUDIES / loaded.spec.name)
+    opened = open_study if storage is None else on_server(storage)
     console = stderr()
     with EventLog(events) as log:
         try:
@@ -73,7 +74,7 @@ def search(
                 listener = Listener(on_progress=show, on_trial=log.on_trial)
                 with noted(folder):
                     result = run_search(
-                        loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener, storage=storage
+                        loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener, open_study=opened
                     )
         except Interrupted as interruption:
             log.ended("interrupted", interruption.result, best=folder.best)

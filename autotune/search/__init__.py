@@ -14,6 +14,7 @@ from autotune.search.identity import study_identity
 from autotune.search.run import Interrupted, look_around, search
 from autotune.search.runner import Listener
 from autotune.search.space import Space
+from autotune.search.storage import on_server, open_study
 from autotune.search.verify import DEFAULT_BUDGET_S, verify
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Space",
     "build_space",
     "look_around",
+    "on_server",
+    "open_study",
     "search",
     "study_identity",
     "verify",

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy.engine import URL
 
 from autotune.config import TrainConfig
 from autotune.errors import StudyMismatch
@@ -26,7 +25,7 @@ from autotune.search.gates import violations
 from autotune.search.identity import differences
 from autotune.search.performance import PREDICTED
 from autotune.search.space import Space
-from autotune.search.storage import close, open_study, persistently, speaking_of, stored_study
+from autotune.search.storage import OpenStudy, close, open_study, persistently, speaking_of, stored_study
 from autotune.search.strategies import Learning
 from autotune.search.telling import ask, tell
 from autotune.spec import Constraint
@@ -50,10 +49,10 @@ class Ledger:
         identity: dict[str, Any],
         origin: Path,
         constraints: Sequence[Constraint] = (),
-        url: URL | None = None,
+        open_study: OpenStudy = open_study,
     ) -> None:
         """Opens or creates the study; `origin` is the spec's own folder, `constraints`: the spec's, on measures,
-        `url`: the database server that is to keep it, None for where it is or `study.db`.
+        `open_study`: opens Optuna's storage of it.
 
         Raises StudyMismatch when the folder holds one of another identity.
         """
@@ -65,7 +64,7 @@ class Ledger:
         self._predicted: dict[int, dict[str, float]] = {}
         self._asked: set[int] = set()
         self.records = folder.read_trials()
-        self._storage, self._study = open_study(folder, sampler, url)
+        self._storage, self._study = open_study(folder, sampler)
         with self._storage_in_use():
             self._check_identity(identity)
             self._study.set_user_attr(_ORIGIN, str(origin.absolute()))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from sqlalchemy.engine import URL
 
 from autotune.errors import NoStableConfiguration
 from autotune.execution import Backend, StartBackend, start_all, start_alone
@@ -27,7 +26,7 @@ from autotune.search.notes import notes_on
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
-from autotune.search.storage import read_url
+from autotune.search.storage import OpenStudy, open_study
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
 from autotune.spec import LoadedSpec
@@ -54,22 +53,21 @@ def search(
     fresh: bool = False,
     began_s: float | None = None,
     listener: Listener = NOBODY,
-    storage: str | None = None,
+    open_study: OpenStudy = open_study,
     start_backend: StartBackend = start_all,
     clock: Clock = time.monotonic,
 ) -> SearchResult:
     """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
 
     `fresh`: begin anew; once the workload has been built, an earlier study is kept aside (`folder.aside`).
-    `began_s`: when the command began, on `clock`: the budget bounds the whole command. `storage`: the address of a
-    database server that is to keep the study; None for where it is, or `study.db`.
+    `began_s`: when the command began, on `clock`: the budget bounds the whole command. `open_study`: opens
+    Optuna's storage; the default keeps the study where it is, else in `study.db`, and `on_server` keeps it elsewhere.
 
     Raises Interrupted on Ctrl-C (the best so far has been written), WorkloadError, StudyMismatch,
     NoStableConfiguration, EnvironmentFailure.
     """
     _quieten_optuna()
     budget = Budget(loaded.spec.budget, clock, began_s=began_s)
-    url = None if storage is None else read_url(storage)
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     folder.open()
     try:
@@ -80,7 +78,7 @@ def search(
             sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
-            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, url)
+            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, open_study)
             folder.write_spec(spec_json)
             return study.run()
         finally:
@@ -155,7 +153,7 @@ class _Study:
         sampler: DistinctSampler,
         spec_json: dict[str, Any],
         listener: Listener,
-        url: URL | None,
+        open_study: OpenStudy,
     ) -> _Study:
         spec = loaded.spec
         identity = study_identity(spec_json, space, facts)
@@ -167,7 +165,7 @@ class _Study:
             identity,
             loaded.folder,
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
-            url,
+            open_study,
         )
         budget.carry_over(ledger.elapsed_s)
         runner = TrialRunner(spec.name, backend, ledger, budget, facts, listener)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import optuna
 import sqlalchemy
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
@@ -30,6 +30,8 @@ from autotune.store import RemoteStudy, StudyFolder
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+OpenStudy = Callable[[StudyFolder, BaseSampler], tuple[BaseStorage, optuna.Study]]
+"""Where Optuna keeps the study of a folder, and the study itself, made where there is none."""
 _NAME = "autotune"
 """Of the one study in a `study.db`."""
 _EXAMPLE = "postgresql://user@host/database"
@@ -51,7 +53,13 @@ def read_url(text: str) -> URL:
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 
-def open_study(folder: StudyFolder, sampler: BaseSampler, url: URL | None) -> tuple[RDBStorage, optuna.Study]:
+def on_server(address: str) -> OpenStudy:
+    """Keeps studies on the database server at `address`. Raises SpecError for what is no such address."""
+    url = read_url(address)
+    return lambda folder, sampler: open_study(folder, sampler, url)
+
+
+def open_study(folder: StudyFolder, sampler: BaseSampler, url: URL | None = None) -> tuple[BaseStorage, optuna.Study]:
     """The study of `folder`, made where there is none: on the server at `url`, else where it has been, else in
     `study.db`.
 
@@ -96,9 +104,10 @@ def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Stud
             close(storage)
 
 
-def close(storage: RDBStorage) -> None:
+def close(storage: BaseStorage) -> None:
     storage.remove_session()
-    storage.engine.dispose()
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
 
 
 def name_metric(study: optuna.Study) -> None:

@@ -148,7 +148,7 @@ def test_furnished_again_nothing_piles_up(tmp_path: Path) -> None:
 
 
 def test_a_search_goes_on_after_it_was_furnished(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, on_disk=True)
     backend = bench.backend(good_sense)
     backend.interrupt_at = 8
     with pytest.raises(Interrupted):
@@ -159,7 +159,7 @@ def test_a_search_goes_on_after_it_was_furnished(tmp_path: Path) -> None:
 
 def test_it_follows_a_study_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autotune.report.dashboard.server._LEAST_AGE_S", 0.0)
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, on_disk=True)
     counts: list[int] = []
     bests: list[set[int]] = []
     backend = bench.backend(good_sense)

@@ -37,7 +37,7 @@ def emitted_trials(reading: Reading) -> set[int | None]:
 
 def refused_bf16(path: Path) -> Reading:
     """The fastest configurations by far learn nothing, and the gates refuse them."""
-    bench = Bench(path)
+    bench = Bench(path, on_disk=True)
     backend = bench.backend(
         loss=lambda config, samples: 2.3 if config.amp_dtype == "bf16" else 2.3 / (1 + samples / 1000)
     )
@@ -47,7 +47,7 @@ def refused_bf16(path: Path) -> Reading:
 
 def slow_starters(path: Path) -> Reading:
     """All but the small micro-batches break a constraint, the baseline too, and are faster."""
-    bench = Bench(path)
+    bench = Bench(path, on_disk=True)
 
     def training(request: Any, result: Any) -> Any:
         first_step_s = 1.0 if request.config.micro_batch_size <= 16 else 5.0
@@ -143,7 +143,7 @@ def test_ids_are_those_that_edits_refer_to(tmp_path: Path) -> None:
 
 
 def test_a_study_that_was_stopped_shows_its_best_so_far(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, on_disk=True)
     backend = bench.backend(good_sense)
     backend.interrupt_at = 8
     with pytest.raises(Interrupted):

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 from support.bench import Bench
@@ -16,7 +15,7 @@ from support.simulation import SimulatedBackend
 from autotune.errors import EnvironmentFailure
 from autotune.execution import OnEvent, TrialLost
 from autotune.records import Facts, Progress, Purpose, TrialRequest, TrialResult
-from autotune.search import Interrupted, Listener, search
+from autotune.search import Interrupted, Listener
 
 
 class Crew:
@@ -64,13 +63,8 @@ class Watcher:
         self.most_at_once = max(self.most_at_once, len(progress.running))
 
 
-def study_of(bench: Bench) -> optuna.Study:
-    return optuna.load_study(study_name="autotune", storage=f"sqlite:///{bench.folder.database}")
-
-
 def run(bench: Bench, crew: Crew, listener: Listener | None = None, **sections: Any) -> Any:
-    loaded = bench.load(**{"strategy": {"name": "tpe"}, **sections})
-    return search(loaded, bench.folder, start_backend=crew, clock=bench.clock, listener=listener or Listener())
+    return bench.search(crew, on=listener, **{"strategy": {"name": "tpe"}, **sections})
 
 
 @pytest.mark.parametrize("strategy", ["auto", "gp", "tpe", "random"])
@@ -83,7 +77,7 @@ def test_several_at_once_are_all_told_and_none_is_run_twice(bench: Bench, strate
     assert result.best["speedup"]["ratio"] > 1.5
     searched = [record for record in bench.folder.read_trials() if record.optuna_trial is not None]
     assert len({record.result.config for record in searched}) == len(searched)
-    trials = study_of(bench).get_trials()
+    trials = bench.optuna_trials()
     assert all(trial.state.is_finished() for trial in trials)
     assert sorted(record.optuna_trial for record in searched if record.optuna_trial is not None) == [
         trial.number for trial in trials
@@ -106,7 +100,7 @@ def test_a_lost_trial_is_asked_again_and_nothing_that_had_ended_is_lost(bench: B
     run(bench, crew, search=small | rest, budget="10m", strategy={"name": "random"})
     searched = [record for record in bench.folder.read_trials() if record.optuna_trial is not None]
     assert len(searched) == len({record.result.config for record in searched}) == 8, "the whole space all the same"
-    states = [trial.state for trial in study_of(bench).get_trials()]
+    states = [trial.state for trial in bench.optuna_trials()]
     assert states.count(TrialState.FAIL) == 3
     assert states.count(TrialState.COMPLETE) == 8
 
@@ -127,7 +121,7 @@ def test_a_confirming_run_that_is_lost_is_run_again(bench: Bench) -> None:
 def test_a_machine_that_is_lost_again_and_again_ends_the_study_and_keeps_it(bench: Bench) -> None:
     with pytest.raises(EnvironmentFailure, match="baseline's machine was lost"):
         run(bench, Crew(bench.backend(), 2, lost=range(1000)))
-    assert all(trial.state.is_finished() for trial in study_of(bench).get_trials())
+    assert all(trial.state.is_finished() for trial in bench.optuna_trials())
 
 
 def test_ctrl_c_closes_all_that_runs_and_the_study_goes_on(bench: Bench) -> None:
@@ -136,7 +130,7 @@ def test_ctrl_c_closes_all_that_runs_and_the_study_goes_on(bench: Bench) -> None
     with pytest.raises(Interrupted) as interruption:
         run(bench, Crew(inner, 3))
     assert interruption.value.result is not None
-    assert all(trial.state.is_finished() for trial in study_of(bench).get_trials())
+    assert all(trial.state.is_finished() for trial in bench.optuna_trials())
     kept = len(bench.folder.read_trials())
     run(bench, Crew(bench.backend(), 3))
     assert len(bench.folder.read_trials()) > kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,11 +37,6 @@ SMALL_SPACE = {
 
 def records(bench: Bench) -> list[TrialRecord]:
     return bench.folder.read_trials()
-
-
-def optuna_trials(bench: Bench) -> list[optuna.trial.FrozenTrial]:
-    study = optuna.load_study(study_name="autotune", storage=f"sqlite:///{bench.folder.database}")
-    return study.get_trials()
 
 
 def test_finds_what_the_machine_likes(bench: Bench) -> None:
@@ -102,10 +98,10 @@ def test_a_wall_is_never_told_as_fail(bench: Bench, strategy: str, status: Trial
     assert result.best["config"]["micro_batch_size"] <= 32
     assert result.best["stability"]["verdict"] == "stable"
     assert result.best["search"]["by_status"][status] > 0
-    states = Counter(trial.state.name for trial in optuna_trials(bench) if "status" in trial.user_attrs)
+    states = Counter(trial.state.name for trial in bench.optuna_trials() if "status" in trial.user_attrs)
     assert states["FAIL"] == states["RUNNING"] == 0
-    best_value = max(trial.value for trial in optuna_trials(bench) if trial.value is not None)
-    failed = [trial.value for trial in optuna_trials(bench) if trial.user_attrs["status"] == status]
+    best_value = max(trial.value for trial in bench.optuna_trials() if trial.value is not None)
+    failed = [trial.value for trial in bench.optuna_trials() if trial.user_attrs["status"] == status]
     assert all(value is None or value < best_value for value in failed)
 
 
@@ -199,7 +195,7 @@ def test_a_trial_cut_short_by_the_end_of_the_search_is_told_as_fail_and_a_slow_o
     assert (slow.cut_short, cut.cut_short) == (False, True)
     assert cut.result.wall_s < slow.result.wall_s
     assert cut.elapsed_s <= 210 + 9, "no longer past the end of the search than one trial takes"
-    states = {trial.number: trial.state.name for trial in optuna_trials(bench)}
+    states = {trial.number: trial.state.name for trial in bench.optuna_trials()}
     assert slow.optuna_trial is not None
     assert cut.optuna_trial is not None
     assert states[slow.optuna_trial] != "FAIL"
@@ -286,7 +282,7 @@ def test_interrupt_emits_the_best_so_far(bench: Bench) -> None:
     assert caught.value.result.best["stability"]["verdict"] == "unconfirmed"
     assert bench.folder.read_best() == caught.value.result.best
     assert backend.closed
-    assert not [trial for trial in optuna_trials(bench) if trial.state.name == "RUNNING"]
+    assert not [trial for trial in bench.optuna_trials() if trial.state.name == "RUNNING"]
 
 
 def test_interrupted_study_goes_on_with_the_rest_of_its_budget(bench: Bench) -> None:
@@ -373,8 +369,9 @@ def test_a_larger_budget_goes_on_another_model_does_not(bench: Bench) -> None:
     assert bench.search(bench.backend(), budget="10m").best["search"]["budget_s"] == 600
 
 
-def test_records_settle_what_a_crash_left_running(bench: Bench) -> None:
+def test_records_settle_what_a_crash_left_running(tmp_path: Path) -> None:
     """kill -9 between the record and its tell, and between the ask and the record."""
+    bench = Bench(tmp_path, on_disk=True)
     backend = bench.backend()
     backend.interrupt_at = 9
     with pytest.raises(Interrupted):
@@ -386,7 +383,7 @@ def test_records_settle_what_a_crash_left_running(bench: Bench) -> None:
     study.ask(done[-1].distributions)
     storage.engine.dispose()
     bench.search(bench.backend())
-    states = {trial.number: trial for trial in optuna_trials(bench)}
+    states = {trial.number: trial for trial in bench.optuna_trials()}
     assert states[done[-1].number].state.name == "COMPLETE"
     assert states[done[-1].number].value == pytest.approx(done[-1].value)
     assert not [trial for trial in states.values() if trial.state.name == "RUNNING"]
@@ -436,12 +433,9 @@ def test_an_argument_that_the_sampler_lacks_ends_the_study_before_any_trial(benc
 
 def test_a_constraint_on_a_measure_is_told_and_kept(bench: Bench) -> None:
     """The fastest fits no more: what is emitted stays below the limit, and Optuna knows which trials did not."""
-    import optuna
-
     limit = "peak_memory_bytes <= 20MiB"
     result = bench.search(bench.backend(), strategy={"name": "auto"}, search=SMALL_SPACE, constraints=[limit])
     assert result.best["config"]["micro_batch_size"] == 16
-    study = optuna.load_study(study_name="autotune", storage=f"sqlite:///{bench.folder.database}")
-    told = [trial for trial in study.trials if trial.constraints]
+    told = [trial for trial in bench.optuna_trials() if trial.constraints]
     assert {len(trial.constraints) for trial in told} == {2}
     assert {trial.constraints["constraint_0"] > 0 for trial in told} == {True, False}

@@ -19,7 +19,7 @@ from support.postgres import PASSWORD, Server, find_binaries, running
 
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import SearchResult, TrialRecord
-from autotune.search import Listener, search
+from autotune.search import Listener, on_server, open_study
 from autotune.search.storage import persistently, read_url, stored_study
 from autotune.search.verify import read_origin
 
@@ -46,10 +46,8 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(bench: Bench, url: str | None, *, budget: str = "1m", on_trial: Any = None) -> SearchResult:
     listener = Listener(on_trial=on_trial) if on_trial else Listener()
-    loaded = bench.load(budget=budget, strategy={"name": "tpe"})
-    return search(
-        loaded, bench.folder, start_backend=bench.backend(), clock=bench.clock, listener=listener, storage=url
-    )
+    opened = open_study if url is None else on_server(url)
+    return bench.search(bench.backend(), on=listener, opened=opened, budget=budget, strategy={"name": "tpe"})
 
 
 def seen_from_elsewhere(bench: Bench, server: Server) -> list[str]:

@@ -65,7 +65,15 @@ class Desk:
         loaded = self._bench.load(**sections)
         space = build_space(loaded.spec, facts)
         self.backend = self._bench.backend(behaviour, facts=facts, training=as_told)
-        self._ledger = Ledger(self._bench.folder, space, RandomSampler(), Learning.PRUNED, {}, loaded.folder)
+        self._ledger = Ledger(
+            self._bench.folder,
+            space,
+            RandomSampler(),
+            Learning.PRUNED,
+            {},
+            loaded.folder,
+            open_study=self._bench.open_study,
+        )
         self.budget = Budget(loaded.spec.budget, self._bench.clock)
         runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, Listener())
         self._stability = Stability(

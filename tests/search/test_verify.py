@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,20 @@ from autotune.search.verify import judge
 from autotune.stats import Comparison, Estimate, Interval, Outcome
 
 
-@pytest.fixture
-def promised(bench: Bench) -> Bench:
-    """A bench with a finished study: about 4× the baseline."""
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study: about 4× the baseline."""
+    bench = Bench(tmp_path_factory.mktemp("promised"), on_disk=True)
     result = bench.search(bench.backend(noise=0.01))
     assert result.best["stability"]["verdict"] == "stable"
-    return bench
+    return bench.folder.path.parent
+
+
+@pytest.fixture
+def promised(finished: Path, tmp_path: Path) -> Bench:
+    """A bench with a copy of it."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Bench(tmp_path, on_disk=True)
 
 
 def again(
@@ -112,7 +121,9 @@ def test_what_has_changed_around_it_is_told(promised: Bench) -> None:
     assert "device: was Test CPU, is Another CPU" in found.environment_changes
 
 
-def test_the_workload_is_built_from_the_specs_own_folder(promised: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workload_is_built_from_the_specs_own_folder(
+    promised: Bench, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     started: list[tuple[dict[str, Any], Path]] = []
 
     def start(spec: dict[str, Any], folder: Path) -> SimulatedBackend:
@@ -122,11 +133,12 @@ def test_the_workload_is_built_from_the_specs_own_folder(promised: Bench, monkey
     monkeypatch.chdir("/")
     verify(promised.folder, start_backend=start, clock=promised.clock, budget_s=60)
     ((spec, folder),) = started
-    assert folder == promised.folder.path.parent
+    assert folder == finished
     assert spec == yaml.safe_load(promised.folder.spec.read_text())
 
 
-def test_a_baseline_that_was_emitted_only_has_to_run(bench: Bench) -> None:
+def test_a_baseline_that_was_emitted_only_has_to_run(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
     result = bench.search(bench.backend(lambda _config: 100.0, noise=0.005))
     assert result.best["config"] == result.best["baseline"]["config"]
     found = again(bench, lambda _config: 50.0, budget_s=100)

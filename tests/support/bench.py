@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import optuna
 import yaml
 
+from autotune.execution import StartBackend
 from autotune.records import Facts, SearchResult
-from autotune.search import search
+from autotune.search import Listener, open_study, search
+from autotune.search.storage import OpenStudy, stored_study
 from autotune.spec import LoadedSpec, load_spec
 from autotune.store import StudyFolder
 from support.facts import cpu_facts
 from support.simulation import Clock, SimulatedBackend
+from support.storage import MemoryStudies
 
 _SPEC: dict[str, Any] = {
     "model": {"timm": "resnet18"},
@@ -27,9 +31,12 @@ _SPEC: dict[str, Any] = {
 class Bench:
     """Runs searches in one folder; each gets a backend of its own, on one clock."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, on_disk: bool = False) -> None:
+        """`on_disk`: whether Optuna keeps the study in SQLite, as it does outside of tests, at four times the cost."""
         self.folder = StudyFolder(folder / "study")
         self._spec_file = folder / "spec.yaml"
+        self._memory = None if on_disk else MemoryStudies()
+        self.open_study: OpenStudy = self._memory or open_study
         self.clock = Clock()
 
     def load(self, **sections: Any) -> LoadedSpec:
@@ -39,5 +46,28 @@ class Bench:
     def backend(self, *arguments: Any, facts: Facts | None = None, **options: Any) -> SimulatedBackend:
         return SimulatedBackend(self.clock, facts or cpu_facts(), *arguments, **options)
 
-    def search(self, backend: SimulatedBackend, *, fresh: bool = False, **sections: Any) -> SearchResult:
-        return search(self.load(**sections), self.folder, fresh=fresh, start_backend=backend, clock=self.clock)
+    def search(
+        self,
+        backend: StartBackend,
+        *,
+        fresh: bool = False,
+        on: Listener | None = None,
+        opened: OpenStudy | None = None,
+        **sections: Any,
+    ) -> SearchResult:
+        return search(
+            self.load(**sections),
+            self.folder,
+            fresh=fresh,
+            listener=on or Listener(),
+            open_study=opened or self.open_study,
+            start_backend=backend,
+            clock=self.clock,
+        )
+
+    def optuna_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """What Optuna holds of the study, in whichever storage."""
+        if self._memory is not None:
+            return self._memory.study(self.folder).get_trials()
+        with stored_study(self.folder, writable=False) as study:
+            return study.get_trials()

@@ -21,7 +21,7 @@ def searched(
     folder: Path, behaviour: Behaviour = good_sense, *, facts: Facts | None = None, **sections: Any
 ) -> Reading:
     """A study that came to its end."""
-    bench = Bench(folder)
+    bench = Bench(folder, on_disk=True)
     bench.search(bench.backend(behaviour, facts=facts), **sections)
     return read_study(bench.folder)
 
