@@ -20,7 +20,7 @@ import pytest
 from support.bench import Bench
 from support.browser import visit
 from support.simulation import good_sense
-from support.studies import on_a_gpu, searched
+from support.studies import finished
 
 from autotune.errors import SpecError
 from autotune.report.dashboard import Server, furnish
@@ -71,7 +71,7 @@ def emitted_trials(reading: Reading) -> set[int | None]:
 
 
 def test_its_best_trial_is_the_emitted_one_and_it_carries_the_result(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     with served(reading.folder) as server:
         found = detail(server)
         assert {trial["number"] for trial in found["best_trials"]} <= emitted_trials(reading)
@@ -82,7 +82,7 @@ def test_its_best_trial_is_the_emitted_one_and_it_carries_the_result(tmp_path: P
 
 
 def test_the_first_page_is_the_studys(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     with served(reading.folder) as server:
         with urllib.request.urlopen(server.url, timeout=30) as response:
             assert response.url.endswith("/dashboard/studies/1")
@@ -90,7 +90,7 @@ def test_the_first_page_is_the_studys(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     before = reading.folder.database.read_bytes()
     with served(reading.folder) as server:
         for method in ("POST", "PUT", "DELETE"):
@@ -103,7 +103,7 @@ def test_nothing_is_written_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_edits_go_to_the_study_and_stay(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     furnish(reading.folder)
     with served(reading.folder, allow_edits=True) as server:
         version = detail(server)["note"]["version"] + 1
@@ -123,14 +123,14 @@ def test_edits_go_to_the_study_and_stay(tmp_path: Path) -> None:
     ],
 )
 def test_not_even_edits_touch_studies_and_trials(tmp_path: Path, method: str, path: str) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     with served(reading.folder, allow_edits=True) as server:
         assert ask(server, path, method, {"study_name": "x", "directions": ["maximize"]})[0] == 403
         assert len(detail(server)["trials"]) == len(reading.searched)
 
 
 def test_furnished_again_nothing_piles_up(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
 
     def state() -> tuple[dict[str, Any], set[str]]:
         with stored_study(reading.folder, writable=False) as study:
@@ -181,14 +181,14 @@ def test_it_follows_a_study_that_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_before_anything_is_measured_it_opens_all_the_same(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     reading.folder.best.unlink()
     with served(reading.folder) as server:
         assert len(detail(server)["trials"]) == len(reading.searched)
 
 
 def test_a_missing_database_is_said_and_not_made(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     reading.folder.database.unlink()
     with served(reading.folder) as server:
         assert ask(server, "/api/studies")[0] == 503
@@ -197,7 +197,7 @@ def test_a_missing_database_is_said_and_not_made(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to the superuser")
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     reading.folder.path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         with served(reading.folder) as server:
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -216,7 +216,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_names_in_the_note_are_text(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     checks = [{"name": "<img src=x> | [a](b)", "passed": False}]
     document = reading.document | {"study": "<script>alert(1)</script> `x`"}
     document["stability"] = document["stability"] | {"refused": [{"config": document["config"], "checks": checks}]}
@@ -228,7 +228,7 @@ def test_names_in_the_note_are_text(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_in_a_browser(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     with served(reading.folder) as server:
         seen = visit(server.url, tmp_path, wait_ms=20_000)
         own = server.url
@@ -240,7 +240,7 @@ def test_in_a_browser(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
-    reading = searched(tmp_path)
+    reading = finished("cpu", tmp_path)
     odd = tmp_path / "a {b} %20 ?#"
     shutil.move(reading.folder.path, odd)
     with served(StudyFolder(odd)) as server:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from support.bench import Bench
 from support.simulation import good_sense
-from support.studies import on_a_gpu, searched
+from support.studies import finished
 
-from autotune.config import TrainConfig
 from autotune.records import TrialStatus
 from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
@@ -35,41 +33,9 @@ def emitted_trials(reading: Reading) -> set[int | None]:
     return {record.optuna_trial for record in reading.searched if record.result.config == reading.emitted}
 
 
-def refused_bf16(path: Path) -> Reading:
-    """The fastest configurations by far learn nothing, and the gates refuse them."""
-    bench = Bench(path, on_disk=True)
-    backend = bench.backend(
-        loss=lambda config, samples: 2.3 if config.amp_dtype == "bf16" else 2.3 / (1 + samples / 1000)
-    )
-    bench.search(backend)
-    return read_study(bench.folder)
-
-
-def slow_starters(path: Path) -> Reading:
-    """All but the small micro-batches break a constraint, the baseline too, and are faster."""
-    bench = Bench(path, on_disk=True)
-
-    def training(request: Any, result: Any) -> Any:
-        first_step_s = 1.0 if request.config.micro_batch_size <= 16 else 5.0
-        return result.model_copy(update={"warm_up": result.warm_up.model_copy(update={"first_step_s": first_step_s})})
-
-    def speed(config: TrainConfig) -> float:
-        return 90.0 if config.micro_batch_size <= 16 else 100.0
-
-    bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="10m")
-    return read_study(bench.folder)
-
-
-def baseline_stands(path: Path) -> Reading:
-    return searched(path, lambda _config: 100.0)
-
-
-STUDIES = {"gpu": on_a_gpu, "refused": refused_bf16, "constrained": slow_starters, "baseline": baseline_stands}
-
-
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize("study", ["gpu", "refused", "constrained", "baseline"])
 def test_the_best_trial_is_the_emitted_one(study: str, tmp_path: Path) -> None:
-    reading = STUDIES[study](tmp_path)
+    reading = finished(study, tmp_path)
     best = viewed(reading).best_trial
     assert best.number in emitted_trials(reading)
     assert best.value == pytest.approx(reading.document["measured"]["samples_per_s"])
@@ -77,7 +43,7 @@ def test_the_best_trial_is_the_emitted_one(study: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("study", ["refused", "constrained"])
 def test_what_was_faster_says_why_it_was_not_emitted(study: str, tmp_path: Path) -> None:
-    reading = STUDIES[study](tmp_path)
+    reading = finished(study, tmp_path)
     best = viewed(reading).best_trial
     faster = {
         record.optuna_trial
@@ -94,13 +60,13 @@ def test_what_was_faster_says_why_it_was_not_emitted(study: str, tmp_path: Path)
 
 
 def test_refusals_are_named(tmp_path: Path) -> None:
-    reading = refused_bf16(tmp_path)
+    reading = finished("refused", tmp_path)
     reasons = {trial.user_attrs.get("not_emitted_because") for trial in viewed(reading).trials}
     assert any(reason and reason.startswith("refused by loss") for reason in reasons)
 
 
 def test_by_optunas_own_books_nothing_that_broke_a_constraint_is_best(tmp_path: Path) -> None:
-    reading = slow_starters(tmp_path)
+    reading = finished("constrained", tmp_path)
     with stored_study(reading.folder, writable=False) as study:
         value, number = max(
             (trial.value, -trial.number) for trial in study.trials if trial.state is TrialState.COMPLETE
@@ -112,7 +78,7 @@ def test_by_optunas_own_books_nothing_that_broke_a_constraint_is_best(tmp_path: 
 
 
 def test_failures_are_failures_and_have_no_value(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     failed = {record.optuna_trial for record in reading.searched if record.result.status is TrialStatus.OOM}
     assert failed
     for trial in viewed(reading).trials:
@@ -123,7 +89,7 @@ def test_failures_are_failures_and_have_no_value(tmp_path: Path) -> None:
 
 
 def test_knobs_have_their_values(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     configs = {record.optuna_trial: record.result.config for record in reading.searched}
     dtypes = set()
     for trial in viewed(reading).trials:
@@ -134,7 +100,7 @@ def test_knobs_have_their_values(tmp_path: Path) -> None:
 
 
 def test_ids_are_those_that_edits_refer_to(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     with stored_study(reading.folder, writable=False) as study:
         view = view_of(study, reading, "mine")
         assert view._study_id == study._study_id
@@ -153,7 +119,7 @@ def test_a_study_that_was_stopped_shows_its_best_so_far(tmp_path: Path) -> None:
 
 
 def test_real_figures_stand_in_the_study_itself(tmp_path: Path) -> None:
-    reading = on_a_gpu(tmp_path)
+    reading = finished("gpu", tmp_path)
     for trial in told(reading):
         attributes = trial.user_attrs
         assert {"status", "amp_dtype", "micro_batch_size"} <= attributes.keys()

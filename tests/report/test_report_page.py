@@ -15,7 +15,7 @@ import pytest
 from support.bench import Bench
 from support.browser import visit
 from support.simulation import good_sense
-from support.studies import grown, on_a_gpu, searched, with_failure
+from support.studies import finished, grown, with_failure
 
 from autotune.export import TARGETS
 from autotune.report import words
@@ -66,7 +66,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def gpu(tmp_path_factory: pytest.TempPathFactory) -> Reading:
-    return on_a_gpu(tmp_path_factory.mktemp("gpu"), strategy={"name": "auto"})
+    return finished("gpu by auto", tmp_path_factory.mktemp("gpu"))
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_nothing_is_fetched_from_anywhere(gpu: Reading, page: Page) -> None:
 
 
 def test_what_a_study_says_is_text_and_the_page_stays_small(tmp_path: Path) -> None:
-    reading = with_failure(searched(tmp_path), MALICE, MALICE * 110_000, count=3)
+    reading = with_failure(finished("cpu", tmp_path), MALICE, MALICE * 110_000, count=3)
     content = report_page(reading)
     page = Page(content)
     assert len(content) < 8_000_000
@@ -182,7 +182,7 @@ def test_names_are_text_too(gpu: Reading) -> None:
 
 
 def test_five_hundred_trials_fit_into_eight_megabytes(tmp_path: Path) -> None:
-    reading = grown(on_a_gpu(tmp_path, strategy={"name": "auto"}), 500)
+    reading = grown(finished("gpu by auto", tmp_path), 500)
     assert len(reading.searched) == 500
     content = report_page(reading)
     assert len(content.encode()) < 8_000_000
@@ -206,7 +206,7 @@ def test_a_study_that_was_stopped_or_still_runs(tmp_path: Path, at: int) -> None
 
 
 def test_where_the_baseline_stands_it_says_so(tmp_path: Path) -> None:
-    page = Page(report_page(searched(tmp_path, lambda _config: 100.0)))
+    page = Page(report_page(finished("baseline", tmp_path)))
     assert "Keep the baseline" in page.text
     assert page.sections == SECTIONS
     assert "steps" not in page.figures
@@ -216,12 +216,14 @@ def test_where_the_baseline_stands_it_says_so(tmp_path: Path) -> None:
 def test_a_space_of_one_knob(tmp_path: Path) -> None:
     knobs = ("micro_batch_size", "num_workers", "memory_format", "compile", "fused_optimizer", "num_threads")
     held = dict(zip(knobs, (32, 0, "contiguous", "none", False, 4), strict=True))
-    page = Page(report_page(searched(tmp_path, search=held | {"amp_dtype": ["none", "bf16"]})))
+    bench = Bench(tmp_path)
+    bench.search(bench.backend(), search=held | {"amp_dtype": ["none", "bf16"]})
+    page = Page(report_page(read_study(bench.folder)))
     assert page.sections == SECTIONS
 
 
 def test_two_studies_are_compared(tmp_path: Path, gpu: Reading) -> None:
-    other = searched(tmp_path)
+    other = finished("cpu", tmp_path)
     page = Page(comparison_page(gpu, other))
     assert page.sections == ["results", "settings", "differences", "figures"]
     for reading in (gpu, other):
@@ -247,7 +249,7 @@ def test_in_a_browser(tmp_path: Path, gpu: Reading, width: int) -> None:
 @pytest.mark.browser
 def test_a_comparison_in_a_browser(tmp_path: Path, gpu: Reading) -> None:
     path = tmp_path / "report.html"
-    write_page(path, comparison_page(gpu, searched(tmp_path)))
+    write_page(path, comparison_page(gpu, finished("cpu", tmp_path)))
     seen = visit(path.as_uri(), tmp_path, wait_ms=30_000)
     assert seen.console == ()
     assert seen.requests == ()

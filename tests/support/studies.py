@@ -1,29 +1,25 @@
-"""Finished studies to report on: searched on a simulated machine, and grown or spoiled afterwards."""
+"""Finished studies to report on: searched once on a simulated machine, copied, and grown or spoiled afterwards."""
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Facts, Failure, Purpose, TrialRecord, TrialStatus
+from autotune.records import Failure, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus, WarmUp
 from autotune.report.reading import Reading, read_study
 from autotune.store import StudyFolder
 from support.bench import Bench
 from support.facts import cuda_facts
-from support.simulation import Behaviour, good_sense
+from support.simulation import good_sense
 
 _OUT_OF_MEMORY_AT = 256
-
-
-def searched(
-    folder: Path, behaviour: Behaviour = good_sense, *, facts: Facts | None = None, **sections: Any
-) -> Reading:
-    """A study that came to its end."""
-    bench = Bench(folder, on_disk=True)
-    bench.search(bench.backend(behaviour, facts=facts), **sections)
-    return read_study(bench.folder)
 
 
 def with_a_wall(config: TrainConfig) -> float | TrialStatus:
@@ -32,9 +28,59 @@ def with_a_wall(config: TrainConfig) -> float | TrialStatus:
     return TrialStatus.OOM if config.micro_batch_size >= wall else good_sense(config)
 
 
-def on_a_gpu(folder: Path, **sections: Any) -> Reading:
-    """With fp16, pinned memory, TF32, and a wall."""
-    return searched(folder, with_a_wall, facts=cuda_facts(), **sections)
+def _on_a_cpu(bench: Bench) -> None:
+    bench.search(bench.backend())
+
+
+def _on_a_gpu(bench: Bench, **sections: Any) -> None:
+    bench.search(bench.backend(with_a_wall, facts=cuda_facts()), **sections)
+
+
+def _all_alike(bench: Bench) -> None:
+    bench.search(bench.backend(lambda _config: 100.0))
+
+
+def _refused_bf16(bench: Bench) -> None:
+    def loss(config: TrainConfig, samples: int) -> float:
+        return 2.3 if config.amp_dtype == "bf16" else 2.3 / (1 + samples / 1000)
+
+    bench.search(bench.backend(loss=loss))
+
+
+def _slow_starters(bench: Bench) -> None:
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        first_step_s = 1.0 if request.config.micro_batch_size <= 16 else 5.0
+        warm_up = result.warm_up or WarmUp(steps=1, seconds=1.0, first_step_s=1.0, settled=True)
+        return result.model_copy(update={"warm_up": warm_up.model_copy(update={"first_step_s": first_step_s})})
+
+    def speed(config: TrainConfig) -> float:
+        return 90.0 if config.micro_batch_size <= 16 else 100.0
+
+    bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="10m")
+
+
+_SEARCHES: dict[str, Callable[[Bench], None]] = {
+    "cpu": _on_a_cpu,
+    "gpu": _on_a_gpu,  # with fp16, pinned memory, TF32, and a wall
+    "gpu by auto": functools.partial(_on_a_gpu, strategy={"name": "auto"}),
+    "refused": _refused_bf16,  # the fastest by far learn nothing, and the gates refuse them
+    "constrained": _slow_starters,  # all but small micro-batches break a constraint, the baseline too, and are faster
+    "baseline": _all_alike,
+}
+
+
+@functools.cache
+def _searched(kind: str) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="autotune-studies-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _SEARCHES[kind](Bench(folder, on_disk=True))
+    return folder
+
+
+def finished(kind: str, folder: Path) -> Reading:
+    """A study that came to its end, in `folder` and free to be changed there."""
+    shutil.copytree(_searched(kind), folder, dirs_exist_ok=True)
+    return read_study(StudyFolder(folder / "study"))
 
 
 def grown(reading: Reading, trials: int) -> Reading:
