@@ -24,7 +24,8 @@ from autotune.store import StudyFolder
 pytestmark = pytest.mark.slow
 
 _WORKLOAD = Path(__file__).parents[1] / "execution" / "workload"
-_BUDGET_S = 40
+_BUDGET = "60s"
+"""More than anything here needs, even on a machine that others keep busy."""
 
 
 class Shell:
@@ -42,7 +43,7 @@ class Shell:
             "model": {"factory": "misbehaving:build_model"},
             "data": {"factory": "misbehaving:build_data"},
             "training": {"effective_batch_size": 40},
-            "budget": f"{_BUDGET_S}s",
+            "budget": _BUDGET,
             "device": "cpu",
             "baseline": {"micro_batch_size": 20},
             "search": {
@@ -79,6 +80,10 @@ class Shell:
         while len(list(self.study.trials.glob("*.json"))) < count and time.monotonic() < deadline:
             time.sleep(0.05)
 
+    def a_little_more(self) -> str:
+        """A budget with which the study goes on for twelve seconds."""
+        return f"{self.study.read_trials()[-1].elapsed_s + 12:.0f}s"
+
     def optuna_states(self) -> list[str]:
         storage = optuna.storages.RDBStorage(f"sqlite:///{self.study.database}")
         trials = optuna.load_study(study_name="autotune", storage=storage).get_trials()
@@ -95,47 +100,36 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         process.kill()
 
 
-def test_one_json_document_and_nothing_else(shell: Shell) -> None:
-    began = time.monotonic()
-    code, stdout, stderr = shell.run("--json")
-    assert code == 0, stderr
-    assert json.loads(stdout)["best"] == yaml.safe_load(shell.study.best.read_text())
-    assert time.monotonic() - began <= _BUDGET_S + 5
-    assert gone(shell.mark)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_emits_the_best_so_far_and_resume_goes_on(shell: Shell, number: int) -> None:
+def test_interrupt_emits_the_best_so_far_and_resume_goes_on(shell: Shell) -> None:
     process = shell.start()
     shell.wait_for_trials(4)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 130, stderr
     assert yaml.safe_load(shell.study.best.read_text())["stability"]["verdict"] == "unconfirmed"
     assert gone(shell.mark)
     before = len(shell.study.read_trials())
-    code, _, stderr = shell.run()
+    code, stdout, stderr = shell.run("--json", "--budget", shell.a_little_more())
     assert code == 0, stderr
     assert len(shell.study.read_trials()) > before
-    assert yaml.safe_load(shell.study.best.read_text())["search"]["elapsed_s"] <= _BUDGET_S
+    best = yaml.safe_load(shell.study.best.read_text())
+    assert best["search"]["elapsed_s"] <= best["search"]["budget_s"]
+    assert json.loads(stdout)["best"] == best, "one JSON document and nothing else"
+    assert gone(shell.mark)
 
 
-def test_killed_again_and_again_loses_no_finished_trial(shell: Shell) -> None:
-    moments = random.Random(0)
-    kept: dict[int, str] = {}
-    for _ in range(3):
-        process = shell.start()
-        shell.wait_for_trials(len(kept) + 1)
-        time.sleep(moments.uniform(0, 1.5))
-        process.kill()
-        process.communicate()
-        assert gone(shell.mark)
-        records = {record.number: record.model_dump_json() for record in shell.study.read_trials()}
-        assert kept.items() <= records.items()
-        kept = records
-    code, _, stderr = shell.run("--budget", "60s")
+def test_killed_it_loses_no_finished_trial(shell: Shell) -> None:
+    process = shell.start()
+    shell.wait_for_trials(2)
+    time.sleep(random.uniform(0, 1.5))
+    process.kill()
+    process.communicate()
+    assert gone(shell.mark)
+    kept = {record.number: record.model_dump_json() for record in shell.study.read_trials()}
+    code, _, stderr = shell.run("--budget", shell.a_little_more())
     assert code == 0, stderr
     records = {record.number: record.model_dump_json() for record in shell.study.read_trials()}
+    assert len(records) > len(kept) >= 2
     assert kept.items() <= records.items()
     assert "RUNNING" not in shell.optuna_states()
     told = [record.optuna_trial for record in shell.study.read_trials() if record.optuna_trial is not None]
@@ -163,10 +157,10 @@ def test_a_full_disk_is_said_and_nothing_is_lost(shell: Shell) -> None:
 
 
 def test_a_budget_that_is_too_short_for_the_workload(shell: Shell) -> None:
-    shell.write_spec(data={"factory": "misbehaving:build_slow_data"}, budget="14s")
+    shell.write_spec(data={"factory": "misbehaving:build_slow_data"}, budget="10s")
     began = time.monotonic()
     code, _, stderr = shell.run()
-    assert time.monotonic() - began <= 14 + 5
+    assert time.monotonic() - began <= 10 + 10
     assert code == 3
     assert "budget" in stderr
     assert gone(shell.mark)
