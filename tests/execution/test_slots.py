@@ -50,9 +50,14 @@ def spec(meeting: Path) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def backend(mark: str, tmp_path: Path) -> Iterator[SlotsBackend]:
-    backend = start_all(spec(tmp_path / "meeting"), WORKLOAD)
+@pytest.fixture(scope="module")
+def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("meeting")
+
+
+@pytest.fixture(scope="module")
+def backend(meeting: Path) -> Iterator[SlotsBackend]:
+    backend = start_all(spec(meeting), WORKLOAD)
     assert isinstance(backend, SlotsBackend)
     yield backend
     backend.close()
@@ -92,9 +97,9 @@ def test_each_has_cores_and_devices_of_its_own(backend: SlotsBackend) -> None:
     assert len(one) == len(other) == facts.host.usable_cores == len(os.sched_getaffinity(0)) // 2
 
 
-def test_a_trial_alone_is_always_in_the_first_place(backend: SlotsBackend, tmp_path: Path) -> None:
+def test_a_trial_alone_is_always_in_the_first_place(backend: SlotsBackend, meeting: Path) -> None:
     places = [whereabouts(run(backend, placed.TELL)) for _ in range(3)]
-    alone = start_alone(spec(tmp_path / "meeting"), WORKLOAD)
+    alone = start_alone(spec(meeting), WORKLOAD)
     try:
         assert isinstance(alone, LocalBackend)
         assert {(tuple(cores), devices) for cores, devices in [*places, whereabouts(run(alone, placed.TELL))]} == {

@@ -5,17 +5,18 @@ fp16 runs on the CPU here, slowly, with a GradScaler of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import unstable
 
 from autotune.config import TrainConfig
 from autotune.execution import LocalBackend
-from autotune.records import Check, Purpose, TrialRecord, TrialRequest
+from autotune.records import Check, Facts, Purpose, TrialRecord, TrialRequest
 from autotune.search.budget import Budget
 from autotune.search.gates import loss_rise
 from autotune.search.ledger import Ledger
@@ -27,20 +28,38 @@ pytestmark = pytest.mark.slow
 
 WORKLOAD = Path(__file__).parent / "workload"
 STEPS = 60
-PLAIN = TrainConfig(micro_batch_size=16, num_threads=1)
+SPEC: dict[str, Any] = {
+    "model": {"factory": "unstable:build_model"},
+    "data": {"factory": "unstable:build_data"},
+    "training": {
+        "loss": "unstable:scaled_cross_entropy",
+        "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9},
+    },
+    "search": {
+        "custom": {
+            "kind": {"values": list(unstable.MODELS), "arg": "model.args.kind"},
+        }
+    },
+    "stability": {"soak_steps": STEPS},
+    "budget": "20m",
+    "device": "cpu",
+}
+
+
+def plain(kind: str = "Sound", amp_dtype: str = "none") -> TrainConfig:
+    return TrainConfig(micro_batch_size=16, num_threads=1).with_values({"kind": kind, "amp_dtype": amp_dtype})
 
 
 @dataclass
 class Laboratory:
-    """Runs of one model in real processes, without a search around them."""
+    """Runs in real processes, without a search around them."""
 
     backend: LocalBackend
-    spec: dict[str, Any]
+    facts: Facts
     records: list[TrialRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.facts = self.backend.facts(60)
-        spec = parse_spec(self.spec, WORKLOAD)
+        spec = parse_spec(SPEC, WORKLOAD)
         ledger = SimpleNamespace(of_purpose=lambda purpose: [r for r in self.records if r.purpose is purpose])
         self.stability = Stability(
             ledger=cast(Ledger, ledger),
@@ -73,25 +92,21 @@ class Laboratory:
         return {check.name: check for check in self.stability.soak_checks(result, STEPS)}
 
 
-Enter = Callable[..., Laboratory]
+@pytest.fixture(scope="module")
+def backend() -> Iterator[LocalBackend]:
+    backend = LocalBackend(SPEC, WORKLOAD)
+    yield backend
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def facts(backend: LocalBackend) -> Facts:
+    return backend.facts(60)
 
 
 @pytest.fixture
-def laboratory(request: pytest.FixtureRequest) -> Enter:
-    def enter(kind: str = "Sound", loss: str = "cross_entropy", lr: float = 0.05) -> Laboratory:
-        spec = {
-            "model": {"factory": "unstable:build_model", "args": {"kind": kind}},
-            "data": {"factory": "unstable:build_data"},
-            "training": {"loss": f"unstable:{loss}", "optimizer": {"name": "sgd", "lr": lr, "momentum": 0.9}},
-            "stability": {"soak_steps": STEPS},
-            "budget": "20m",
-            "device": "cpu",
-        }
-        backend = LocalBackend(spec, WORKLOAD)
-        request.addfinalizer(backend.close)
-        return Laboratory(backend, spec)
-
-    return enter
+def laboratory(backend: LocalBackend, facts: Facts) -> Laboratory:
+    return Laboratory(backend, facts)
 
 
 def failed(checks: dict[str, Check]) -> set[str]:
@@ -99,54 +114,53 @@ def failed(checks: dict[str, Check]) -> set[str]:
 
 
 @pytest.mark.parametrize("amp_dtype", ["bf16", "fp16"])
-def test_sound_training_passes_every_gate(laboratory: Enter, amp_dtype: str) -> None:
-    sound = laboratory(lr=0.01)
-    checks = sound.checks(PLAIN.replace(amp_dtype=amp_dtype))
+def test_sound_training_passes_every_gate(laboratory: Laboratory, amp_dtype: str) -> None:
+    sound = plain(amp_dtype=amp_dtype)
+    checks = laboratory.checks(sound)
     assert failed(checks) == set()
     assert checks["first_gradient_cosine"].value > 0.999
     assert checks["loss_against_reference"].conclusive
     assert str(STEPS) in checks["loss_against_reference"].detail
-    assert failed(sound.soak_checks(PLAIN.replace(amp_dtype=amp_dtype))) == set()
-    assert [record.result.seed for record in sound.records if record.purpose is Purpose.REFERENCE] == [0, 1, 2]
+    assert failed(laboratory.soak_checks(sound)) == set()
+    assert [record.result.seed for record in laboratory.records if record.purpose is Purpose.REFERENCE] == [0, 1, 2]
 
 
-def test_an_activation_beyond_fp16s_range_is_found_where_it_is(laboratory: Enter) -> None:
-    checks = laboratory("Wide").checks(PLAIN.replace(amp_dtype="fp16"))
+def test_an_activation_beyond_fp16s_range_is_found_where_it_is(laboratory: Laboratory) -> None:
+    checks = laboratory.checks(plain("Wide", amp_dtype="fp16"))
     assert not checks["fp16_range"].passed
     assert "scale_up" in checks["fp16_range"].detail
 
 
-def test_the_same_activation_is_no_fault_in_bf16(laboratory: Enter) -> None:
-    assert failed(laboratory("Wide").checks(PLAIN.replace(amp_dtype="bf16"))) == set()
+def test_the_same_activation_is_no_fault_in_bf16(laboratory: Laboratory) -> None:
+    assert failed(laboratory.checks(plain("Wide", amp_dtype="bf16"))) == set()
 
 
-def test_a_loss_that_diverges_late_and_in_low_precision_only_is_found(laboratory: Enter) -> None:
-    checks = laboratory("DivergesLate").checks(PLAIN.replace(amp_dtype="bf16"))
+def test_a_loss_that_diverges_late_and_in_low_precision_only_is_found(laboratory: Laboratory) -> None:
+    checks = laboratory.checks(plain("DivergesLate", amp_dtype="bf16"))
     assert "loss_against_reference" in failed(checks)
     assert checks["first_gradient_cosine"].passed
 
 
-def test_a_learning_rate_far_too_high_is_found_in_plain_arithmetic_too(laboratory: Enter) -> None:
-    wild = laboratory(lr=50.0)
-    request = TrialRequest(config=PLAIN, seed=0, time_limit_s=2.0)
-    result = wild.run(request, Purpose.BASELINE, deadline_s=30).result
+def test_a_learning_rate_far_too_high_is_found_in_plain_arithmetic_too(laboratory: Laboratory) -> None:
+    request = TrialRequest(config=plain("Wild"), seed=0, time_limit_s=2.0)
+    result = laboratory.run(request, Purpose.BASELINE, deadline_s=30).result
     rise = loss_rise(result)
     assert result.status == "diverged" or not rise.passed, rise
 
 
-def test_gradients_that_underflow_are_found(laboratory: Enter) -> None:
-    checks = laboratory(loss="minute_loss").checks(PLAIN.replace(amp_dtype="fp16"))
+def test_gradients_that_underflow_are_found(laboratory: Laboratory) -> None:
+    checks = laboratory.checks(plain("Minute", amp_dtype="fp16"))
     assert "gradient_underflow" in failed(checks)
     assert checks["gradient_underflow"].value > 0.3
 
 
-def test_a_model_that_leaks_is_found(laboratory: Enter) -> None:
-    growth = laboratory("Leaks").soak_checks(PLAIN)["soak_memory_growth"]
+def test_a_model_that_leaks_is_found(laboratory: Laboratory) -> None:
+    growth = laboratory.soak_checks(plain("Leaks"))["soak_memory_growth"]
     assert not growth.passed
     assert 0.8 * 2**20 < growth.value < 1.5 * 2**20
 
 
-def test_a_scaler_that_skips_every_third_step_is_found(laboratory: Enter) -> None:
-    checks = laboratory("OverflowsEveryThirdStep").checks(PLAIN.replace(amp_dtype="fp16"))
+def test_a_scaler_that_skips_every_third_step_is_found(laboratory: Laboratory) -> None:
+    checks = laboratory.checks(plain("OverflowsEveryThirdStep", amp_dtype="fp16"))
     assert "skipped_steps" in failed(checks)
     assert checks["skipped_steps"].value == pytest.approx(1 / 3, abs=0.05)
