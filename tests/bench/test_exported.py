@@ -29,7 +29,7 @@ print(json.dumps({"samples_per_s": %s}))
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+    return Bench(tmp_path, on_disk=True)
 
 
 Verify = Callable[..., ExportVerification]
