@@ -387,6 +387,55 @@ def test_a_probe_whose_loss_departs_fails_the_comparison(desk: Desk) -> None:
     assert desk.stability.missing(BF16) is None
 
 
+SEEDS_APART = (1.0, 1.02, 0.98, 1.01, 0.99)
+"""What the losses of the references of each seed are multiplied by: the first three have a band of 17 %, all five one
+of 7 %."""
+
+
+def above_references(excess: float) -> Training:
+    """The probe's loss lies above the references', which lie around that of its own seed."""
+
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        assert result.steps is not None
+        factor = SEEDS_APART[request.seed] if is_plain(request.config) else 1 + excess
+        steps = result.steps.model_copy(update={"losses": [factor * loss for loss in result.steps.losses]})
+        return result.model_copy(update={"steps": steps})
+
+    return training
+
+
+@pytest.mark.parametrize(
+    ("excess", "references"),
+    [
+        pytest.param(0.04, 3, id="within the tolerance"),
+        pytest.param(0.08, 3, id="less than half way to the limit"),
+        pytest.param(0.12, 5, id="more than half way"),
+        pytest.param(0.30, 5, id="beyond"),
+    ],
+)
+def test_a_probe_in_doubt_is_compared_with_five_seeds(desk: Desk, excess: float, references: int) -> None:
+    desk.resume(as_told=above_references(excess)).test(BF16)
+    seeds = [seed for purpose, _, seed in desk.made() if purpose == "reference"]
+    assert seeds == list(range(references))
+    assert desk.stability.is_tested(BF16)
+
+
+def test_the_two_seeds_more_may_refuse_what_three_would_have_let_pass(desk: Desk) -> None:
+    """12 % is inside the band of the first three references, and outside that of all five."""
+    desk.resume(as_told=above_references(0.12))
+    desk.backend.interrupt_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        desk.stability.test(BF16)
+    early = desk.checks(BF16)["loss_against_reference"]
+    assert early.passed
+    assert early.limit == pytest.approx(0.174, abs=0.002)
+    assert not desk.stability.is_tested(BF16), "it goes on in the next session"
+    desk.resume(as_told=above_references(0.12)).test(BF16)
+    late = desk.checks(BF16)["loss_against_reference"]
+    assert not late.holds
+    assert late.limit == pytest.approx(0.067, abs=0.002)
+
+
 def watched(probe: dict[str, Any], reference: dict[str, Any]) -> Training:
     """What the watched runs saw, of the seed of the probe; the other seeds' references saw nothing alike."""
 

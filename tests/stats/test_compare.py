@@ -10,6 +10,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from scipy.stats import mstats, ttest_1samp
 from support.blocks import Machine, Values
 
 from autotune.stats import Comparison, Interval, Outcome, compare, is_decided
@@ -195,6 +196,26 @@ class TestWords:
         log_ratios = list(noisy_ratios(12, 0.05, 0.03, seed=0))
         assert compare(log_ratios) == compare(log_ratios[::-1])
         assert compare(log_ratios).pairs == 12
+
+
+class TestIntervals:
+    """Against those that SciPy computes."""
+
+    @pytest.mark.parametrize("pairs", [5, 7, 12, 25])
+    @pytest.mark.parametrize("comparisons", [1, 3])
+    def test_it_is_that_of_the_trimmed_mean_at_98_percent(self, pairs: int, comparisons: int) -> None:
+        log_ratios = noisy_ratios(pairs, 0.05, 0.02, seed=1)
+        left_out = pairs // 5 / pairs
+        low, high = mstats.trimmed_mean_ci(log_ratios, limits=(left_out, left_out), alpha=0.02 / comparisons)
+        interval = interval_of(compare(log_ratios, comparisons=comparisons))
+        assert (math.log(interval.low), math.log(interval.high)) == pytest.approx((low, high), rel=1e-9)
+
+    @pytest.mark.parametrize("pairs", [2, 3, 4])
+    def test_of_few_pairs_it_is_students_of_the_mean(self, pairs: int) -> None:
+        log_ratios = noisy_ratios(pairs, 0.05, 0.02, seed=1)
+        students = ttest_1samp(log_ratios, 0.0).confidence_interval(0.98)
+        interval = interval_of(compare(log_ratios))
+        assert (math.log(interval.low), math.log(interval.high)) == pytest.approx(tuple(students), rel=1e-9)
 
 
 class TestSeveralAtOnce:

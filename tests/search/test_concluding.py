@@ -1,0 +1,144 @@
+"""The verdict: what is emitted once the rounds are over. On a machine without noise, but for what a test adds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from search.test_confirming import SPACE
+from support.bench import Bench
+from support.facts import cpu_facts
+from support.simulation import Training
+
+from autotune.config import TrainConfig
+from autotune.records import Failure, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
+from autotune.search import Interrupted, Listener
+
+BUDGET_S = 300.0
+SOAK_STEPS = 20
+
+
+def speed(config: TrainConfig) -> float:
+    """1000 samples/s for the baseline: 128 ms a step."""
+    return 1000.0 * (1 + config.num_workers / 4) * (2.0 if config.amp_dtype == "bf16" else 1.0)
+
+
+def is_soak(request: TrialRequest) -> bool:
+    return request.time_limit_s == 0 and request.min_steps > 0
+
+
+def diverging_soak(which: Callable[[TrainConfig], bool]) -> Training:
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        if not (is_soak(request) and which(request.config)):
+            return result
+        failure = Failure(reason="the loss is nan at optimizer step 12")
+        return result.model_copy(update={"status": TrialStatus.DIVERGED, "failure": failure})
+
+    return training
+
+
+def of_purpose(bench: Bench, purpose: Purpose) -> list[TrialRecord]:
+    return [record for record in bench.folder.read_trials() if record.purpose is purpose]
+
+
+def check_of(best: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(check for check in best["stability"]["checks"] if check["name"] == name)
+
+
+def all_but(bench: Bench, seconds: float, *, after_runs: int) -> Listener:
+    """The machine sleeps after so many runs of the confirmation, until only `seconds` of the budget are left."""
+
+    def on_trial(record: TrialRecord) -> None:
+        if record.purpose is Purpose.CONFIRM and len(of_purpose(bench, Purpose.CONFIRM)) == after_runs:
+            bench.clock.advance(BUDGET_S - 1 - record.elapsed_s - seconds)
+
+    return Listener(on_trial=on_trial)
+
+
+def test_what_fails_its_soak_is_not_emitted_but_the_next_best_is(bench: Bench) -> None:
+    backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda config: config.num_workers == 4))
+    best = bench.search(backend, search=SPACE | {"num_workers": [0, 2, 4]}).best
+    assert [record.result.config.num_workers for record in of_purpose(bench, Purpose.SOAK)] == [4, 2]
+    assert best["config"]["num_workers"] == 2
+    assert best["stability"]["verdict"] == "stable"
+    assert check_of(best, "soak")["passed"]
+
+
+def test_where_everything_fails_its_soak_the_baseline_stands(bench: Bench) -> None:
+    backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda _config: True))
+    best = bench.search(backend, search=SPACE).best
+    assert best["config"] == best["baseline"]["config"]
+
+
+def test_a_soak_that_an_earlier_session_passed_is_not_run_again(bench: Bench) -> None:
+    def interrupt_after_soak(record: TrialRecord) -> None:
+        if record.purpose is Purpose.SOAK:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        bench.search(bench.backend(speed, noise=0.0), search=SPACE, on=Listener(on_trial=interrupt_after_soak))
+    later = bench.backend(speed, noise=0.0)
+    best = bench.search(later, search=SPACE).best
+    assert later.requests == []
+    assert check_of(best, "soak")["passed"]
+    assert best["stability"]["verdict"] == "stable"
+
+
+@pytest.mark.parametrize("samples", [50 * 128, 50 * 128 + 1, 50 * 128 + 127])
+def test_a_soak_trains_at_least_one_step_of_a_second_epoch(bench: Bench, samples: int) -> None:
+    """Also where the first ends with a batch that is not full, which is a step of its own."""
+    backend = bench.backend(speed, noise=0.0, facts=cpu_facts(dataset_samples=samples))
+    bench.search(backend, search=SPACE)
+    (steps,) = [request.min_steps for request in backend.requests if is_soak(request)]
+    assert math.ceil(samples / 128) < steps <= math.ceil(samples / 128) + 2
+
+
+@pytest.mark.parametrize("samples", [1_000_000, 128, None])
+def test_a_soak_trains_the_steps_of_the_spec_where_an_epoch_is_long_short_or_endless(
+    bench: Bench, samples: int | None
+) -> None:
+    backend = bench.backend(speed, noise=0.0, facts=cpu_facts(dataset_samples=samples))
+    bench.search(backend, search=SPACE)
+    assert [request.min_steps for request in backend.requests if is_soak(request)] == [SOAK_STEPS]
+
+
+def test_where_no_time_is_left_to_test_the_fastest_a_tested_one_is_emitted(bench: Bench) -> None:
+    """bf16 is the fastest, and what only loads otherwise needs no reference runs."""
+    both = SPACE | {"amp_dtype": ["none", "bf16"]}
+    asleep = all_but(bench, 4.0, after_runs=2 * 4)
+    best = bench.search(bench.backend(speed, noise=0.0), search=both, on=asleep).best
+    confirmed = {record.result.config.amp_dtype for record in of_purpose(bench, Purpose.CONFIRM)}
+    assert confirmed == {"none", "bf16"}
+    assert of_purpose(bench, Purpose.PROBE) == []
+    assert (best["config"]["amp_dtype"], best["config"]["num_workers"]) == ("none", 2)
+    assert best["speedup"]["ratio"] == 1.5
+    assert best["stability"]["verdict"] == "stable"
+
+
+@pytest.mark.parametrize(
+    ("gains", "is_ruled_out"),
+    [
+        pytest.param((0.97, 0.98, 0.99), True, id="by 5 % at the most not even by chance"),
+        pytest.param((0.95, 0.98, 1.01), False, id="perhaps by more"),
+    ],
+)
+def test_too_few_rounds_to_call_another_slower_still_tell_that_it_is_not_worthwhile(
+    bench: Bench, gains: Sequence[float], is_ruled_out: bool
+) -> None:
+    """`gains`: how many times as fast as the baseline it is in each of the three rounds that there is time for; the
+    search sees it as in the last."""
+
+    def in_rounds(config: TrainConfig) -> float:
+        return 1000.0 * (gains[backend.requests[-1].seed - 1] if config.num_workers else 1.0)
+
+    backend = bench.backend(in_rounds, noise=0.0)
+    best = bench.search(backend, search=SPACE, on=all_but(bench, 2.0, after_runs=3 * 2)).best
+    assert len(of_purpose(bench, Purpose.CONFIRM)) == 3 * 2
+    assert best["config"] == best["baseline"]["config"]
+    check = check_of(best, "nothing_faster")
+    assert "ambiguous" in check["detail"]
+    assert (check["value"] <= 1.05) is is_ruled_out
+    assert check["passed"] is is_ruled_out
+    assert best["stability"]["verdict"] == ("stable" if is_ruled_out else "unconfirmed")

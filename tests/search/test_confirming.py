@@ -1,0 +1,93 @@
+"""The rounds of the confirmation: how many are run, and who is left out of them. On a machine without noise, whose
+speed each test says for each round."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pytest
+from support.bench import Bench
+from support.simulation import SimulatedBackend, Training
+
+from autotune.config import TrainConfig
+from autotune.records import Purpose, TrialRequest, TrialResult
+from autotune.stats.compare import FEWEST_PAIRS
+
+SPACE: dict[str, Any] = {
+    "micro_batch_size": 32,
+    "num_workers": [0, 2],
+    "prefetch_factor": 2,
+    "pin_memory": False,
+    "amp_dtype": "none",
+    "memory_format": "contiguous",
+    "compile": "none",
+    "fused_optimizer": False,
+    "num_threads": 4,
+    "activation_checkpointing": False,
+}
+"""The baseline, and one other that computes the same: nothing to be tested against a reference."""
+
+
+def machine(
+    bench: Bench, at_round: Callable[[int], float] = lambda _number: 1.0, training: Training = lambda _, result: result
+) -> SimulatedBackend:
+    """1000 samples/s, and half as many again with loader processes. `at_round`: what a round's speeds are multiplied
+    by; round 0 is the search."""
+
+    def speed(config: TrainConfig) -> float:
+        return (1500.0 if config.num_workers else 1000.0) * at_round(backend.requests[-1].seed)
+
+    backend = bench.backend(speed, noise=0.0, training=training)
+    return backend
+
+
+def rounds_of(bench: Bench, config: TrainConfig) -> int:
+    runs = [record for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM]
+    return sum(record.result.config == config for record in runs)
+
+
+def test_rounds_go_on_until_the_throughput_is_known_to_two_percent(bench: Bench) -> None:
+    """Every other round is 4 % slower for both: their ratio is clear at once, what is emitted as throughput is not."""
+    best = bench.search(machine(bench, lambda number: 1.02 if number % 2 else 0.98), search=SPACE).best
+    low, high = best["measured"]["samples_per_s_ci95"]
+    assert high / low < 1.02 / 0.98
+    assert low < 1500 < high
+    assert best["speedup"]["ci95"] == [1.5, 1.5]
+    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) > FEWEST_PAIRS
+
+
+def test_on_a_steady_machine_the_fewest_rounds_do(bench: Bench) -> None:
+    best = bench.search(machine(bench), search=SPACE).best
+    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) == FEWEST_PAIRS
+
+
+def waiting_in(rounds: Collection[int]) -> Training:
+    """In these rounds, the data comes late where loader processes fetch it: 13 % of a step instead of 2 %."""
+
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        if not request.config.num_workers or request.seed not in rounds:
+            return result
+        blocks = tuple(
+            block.model_copy(update={"phases": {**block.phases, "data_wait": 0.15 * block.seconds}})
+            for block in result.blocks
+        )
+        return result.model_copy(update={"blocks": blocks})
+
+    return training
+
+
+@pytest.mark.parametrize(("late_in", "is_refused"), [({1}, False), ({1, 2}, True)])
+def test_a_constraint_on_a_measure_refuses_after_two_rounds_and_not_after_one(
+    bench: Bench, late_in: Collection[int], is_refused: bool
+) -> None:
+    limit = "data_wait_fraction <= 0.1"
+    best = bench.search(machine(bench, training=waiting_in(late_in)), search=SPACE, constraints=[limit]).best
+    faster = TrainConfig.from_dict(best["baseline"]["config"]).replace(num_workers=2, prefetch_factor=2)
+    assert (TrainConfig.from_dict(best["config"]) == faster) is not is_refused
+    refused = [TrainConfig.from_dict(entry["config"]) for entry in best["stability"]["refused"]]
+    assert refused == ([faster] if is_refused else [])
+    assert rounds_of(bench, faster) == (2 if is_refused else FEWEST_PAIRS)
+    assert best["stability"]["verdict"] == "stable"
+    assert math.isclose(best["speedup"]["ratio"], 1.0 if is_refused else 1.5)
