@@ -94,7 +94,7 @@ def spec(tmp_path: Path) -> str:
 
 @pytest.fixture
 def backend() -> SimulatedBackend:
-    return SimulatedBackend(Clock(), cpu_facts(), noise=0.002)
+    return SimulatedBackend(Clock(), cpu_facts(), noise=0.002, busy=0.0)
 
 
 @pytest.fixture

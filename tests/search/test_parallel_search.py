@@ -70,7 +70,7 @@ def run(bench: Bench, crew: Crew, listener: Listener | None = None, **sections: 
 @pytest.mark.parametrize("strategy", ["auto", "gp", "tpe", "random"])
 def test_several_at_once_are_all_told_and_none_is_run_twice(bench: Bench, strategy: str) -> None:
     watcher = Watcher()
-    crew = Crew(bench.backend(), 3)
+    crew = Crew(bench.backend(busy=0.0), 3)
     result = run(bench, crew, Listener(on_progress=watcher), strategy={"name": strategy}, budget="2m")
     assert watcher.most_at_once == 3
     assert watcher.threads == {threading.current_thread()}

@@ -12,7 +12,7 @@ import optuna
 import pytest
 import yaml
 from support.bench import Bench
-from support.facts import cpu_facts
+from support.facts import cpu_facts, cuda_facts
 from support.simulation import good_sense
 
 from autotune.config import TrainConfig
@@ -40,7 +40,7 @@ def records(bench: Bench) -> list[TrialRecord]:
 
 
 def test_finds_what_the_machine_likes(bench: Bench) -> None:
-    result = bench.search(bench.backend(), strategy={"name": "tpe"})
+    result = bench.search(bench.backend(), strategy={"name": "auto"})
     best = result.best
     config = TrainConfig.from_dict(best["config"])
     assert config.amp_dtype == "bf16"
@@ -51,6 +51,18 @@ def test_finds_what_the_machine_likes(bench: Bench) -> None:
     assert best["speedup"]["ci95"][0] > 1
     assert best["stability"]["verdict"] == "stable"
     assert yaml.safe_load(bench.folder.best.read_text()) == json.loads(json.dumps(best))
+
+
+@pytest.mark.parametrize("facts", [cpu_facts(), cuda_facts()], ids=["cpu", "cuda"])
+def test_a_stable_verdict_has_no_gate_that_could_not_tell(bench: Bench, facts: Facts) -> None:
+    """bf16 on a machine that shows all that a real one would: warm-ups that have not settled, blocks beside other work,
+    memory, gradients and activations."""
+    best = bench.search(bench.backend(facts=facts), strategy={"name": "auto"}).best
+    assert (best["config"]["amp_dtype"], best["stability"]["verdict"]) == ("bf16", "stable")
+    assert [check["name"] for check in best["stability"]["checks"] if not check["conclusive"]] == []
+    runs = [record.result for record in records(bench)]
+    assert {run.warm_up.settled for run in runs if run.warm_up} == {True, False}
+    assert any(block.disturbances for run in runs for block in run.blocks)
 
 
 def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:

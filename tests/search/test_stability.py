@@ -388,8 +388,8 @@ def test_a_probe_whose_loss_departs_fails_the_comparison(desk: Desk) -> None:
 
 
 SEEDS_APART = (1.0, 1.02, 0.98, 1.01, 0.99)
-"""What the losses of the references of each seed are multiplied by: the first three have a band of 17 %, all five one
-of 7 %."""
+"""What the losses of the references of each seed are multiplied by: the first three have a band of 18 %, all five one
+of 8 %."""
 
 
 def above_references(excess: float) -> Training:
@@ -428,12 +428,12 @@ def test_the_two_seeds_more_may_refuse_what_three_would_have_let_pass(desk: Desk
         desk.stability.test(BF16)
     early = desk.checks(BF16)["loss_against_reference"]
     assert early.passed
-    assert early.limit == pytest.approx(0.174, abs=0.002)
+    assert early.limit == pytest.approx(0.1775, abs=0.002)
     assert not desk.stability.is_tested(BF16), "it goes on in the next session"
     desk.resume(as_told=above_references(0.12)).test(BF16)
     late = desk.checks(BF16)["loss_against_reference"]
     assert not late.holds
-    assert late.limit == pytest.approx(0.067, abs=0.002)
+    assert late.limit == pytest.approx(0.0778, abs=0.002)
 
 
 def watched(probe: dict[str, Any], reference: dict[str, Any]) -> Training:

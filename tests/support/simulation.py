@@ -1,6 +1,8 @@
 """A machine in numbers: a clock that only moves when a trial runs, and trials whose speed is a formula.
 
 The search asks a backend for runs and a clock for the time; with these two it searches for hours in milliseconds.
+Trials are as imperfect as real ones: a warm-up may end before steps have settled, other work slows some blocks down,
+batches differ, and low precision rounds.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ from autotune.records import (
     Block,
     Facts,
     Failure,
+    FirstGradient,
+    LargestActivation,
+    MachineState,
     Memory,
     OptimizerSteps,
     StepPhase,
@@ -34,7 +39,17 @@ Training = Callable[[TrialRequest, TrialResult], TrialResult]
 
 START_UP_S = 0.6
 _BLOCKS = 6
+_BLOCKS_OF_A_SOAK = 30
 _WARM_UP_STEPS = 3
+_WARM_UP_SHARE = 0.4
+"""Of the time limit: a warm-up that takes longer is cut off there, and has not settled."""
+_HEAD_STARTS = 0.2
+"""Share of the trials with loader processes whose warm-up is over before the loader's head start is."""
+_BUSY, _BUSY_SLOWS = 0.04, 1.3
+"""Share of the blocks that other work slows down, and by how much."""
+_BATCHES = 0.02
+"""Standard deviation of the logarithm of a batch's loss."""
+_ROUNDING = {"none": 0.0, "bf16": 2e-3, "fp16": 5e-4}
 
 
 def _phases(seconds: float) -> dict[StepPhase, float]:
@@ -82,14 +97,18 @@ class SimulatedBackend:
         behaviour: Behaviour = good_sense,
         *,
         noise: float = 0.02,
+        busy: float = _BUSY,
         seed: int = 0,
         loss: Callable[[TrainConfig, int], float] = lambda _config, samples: 2.3 / (1 + samples / 1000),
         training: Training = lambda _request, result: result,
     ) -> None:
+        """`noise`: standard deviation of the logarithm of a process's speed; `busy`: share of the blocks that other
+        work slows down."""
         self._clock = clock
         self._facts = facts
         self._behaviour = behaviour
         self._noise = noise
+        self._busy = busy
         self._random = random.Random(seed)
         self._loss = loss
         self._training = training
@@ -131,20 +150,13 @@ class SimulatedBackend:
     def _success(self, request: TrialRequest, speed: float, deadline_s: float, on_event: OnEvent) -> TrialResult:
         config = request.config
         step_s = config.effective_batch_size / speed
-        warm_up = WarmUp(steps=_WARM_UP_STEPS, seconds=_WARM_UP_STEPS * step_s, first_step_s=step_s, settled=True)
-        timed_s = max(request.time_limit_s - 2 * step_s, request.min_steps * step_s, 2 * step_s)
-        block_steps = max(1, round(timed_s / _BLOCKS / step_s))
-        blocks = []
-        for steps in _up_to([block_steps] * min(_BLOCKS, round(timed_s / step_s)), request.max_steps):
-            seconds = steps * step_s * self._random.lognormvariate(0, self._noise / 4)
-            samples = steps * config.effective_batch_size
-            blocks.append(Block(steps=steps, samples=samples, seconds=seconds, phases=_phases(seconds)))
-            payload = {"block": blocks[-1].model_dump()}
-            on_event(TrialEvent(event="block", at_s=self._clock(), payload=payload))
-        steps = _WARM_UP_STEPS + sum(block.steps for block in blocks)
+        blocks = self._blocks(request, step_s)
+        warm_up = self._warm_up(request, step_s)
         wall_s = START_UP_S + warm_up.seconds + sum(block.seconds for block in blocks)
         if wall_s > deadline_s:
             return self._failure(request, TrialStatus.TIMEOUT, deadline_s)
+        for block in blocks:
+            on_event(TrialEvent(event="block", at_s=self._clock(), payload={"block": block.model_dump()}))
         self._clock.advance(wall_s)
         result = TrialResult(
             config=config,
@@ -152,13 +164,93 @@ class SimulatedBackend:
             seed=request.seed,
             blocks=tuple(blocks),
             warm_up=warm_up,
-            steps=OptimizerSteps(
-                losses=[self._loss(config, (step + 1) * config.effective_batch_size) for step in range(steps)],
-                samples=[config.effective_batch_size] * steps,
-                skipped=[False] * steps,
-            ),
-            memory=Memory(resident_bytes=1 << 30, resident_growth_bytes=config.micro_batch_size << 20),
+            steps=self._steps(request, warm_up.steps + sum(block.steps for block in blocks)),
+            memory=self._memory(config),
             start_up_s=START_UP_S,
             wall_s=wall_s,
+            **self._findings(request),
         )
         return self._training(request, result)
+
+    def _warm_up(self, request: TrialRequest, step_s: float) -> WarmUp:
+        seconds = _WARM_UP_STEPS * step_s
+        cut_off = request.max_steps is None and seconds > max(_WARM_UP_SHARE * request.time_limit_s, 2 * step_s)
+        ahead = bool(request.config.num_workers) and self._random.random() < _HEAD_STARTS
+        return WarmUp(steps=_WARM_UP_STEPS, seconds=seconds, first_step_s=step_s, settled=not cut_off and not ahead)
+
+    def _blocks(self, request: TrialRequest, step_s: float) -> list[Block]:
+        timed_s = max(request.time_limit_s - 2 * step_s, request.min_steps * step_s, 2 * step_s)
+        most = _BLOCKS_OF_A_SOAK if request.min_steps else _BLOCKS
+        steps = max(1, round(timed_s / most / step_s))
+        return [
+            self._block(request.config, steps, step_s)
+            for steps in _up_to([steps] * min(most, round(timed_s / step_s)), request.max_steps)
+        ]
+
+    def _block(self, config: TrainConfig, steps: int, step_s: float) -> Block:
+        busy = self._random.random() < self._busy
+        seconds = steps * step_s * self._random.lognormvariate(0, self._noise / 4) * (_BUSY_SLOWS if busy else 1.0)
+        return Block(
+            steps=steps,
+            samples=steps * config.effective_batch_size,
+            seconds=seconds,
+            phases=_phases(seconds),
+            machine=self._machine(config, busy=busy),
+            disturbances=("contended",) if busy else (),
+        )
+
+    def _machine(self, config: TrainConfig, *, busy: bool) -> MachineState:
+        host, device = self._facts.host, self._facts.device
+        on_device = device.kind == "cuda"
+        resident = (1 << 30) + self._random.randrange(1 << 22)  # pools grow and shrink
+        return MachineState(
+            outside_load=1.0 if busy else abs(self._random.gauss(0, 0.02)),
+            own_load=float(host.usable_cores) - busy,
+            available_memory_bytes=host.memory_bytes - resident - self._random.randrange(1 << 26),
+            shm_free_bytes=host.shm_bytes,
+            resident_bytes=resident,
+            device_allocated_bytes=config.micro_batch_size << 22 if on_device else None,
+            allocator_retries=0 if on_device else None,
+        )
+
+    def _memory(self, config: TrainConfig) -> Memory:
+        used = config.micro_batch_size << 20
+        on_device = self._facts.device.kind == "cuda"
+        return Memory(
+            allocated_bytes=used << 2 if on_device else None,
+            reserved_bytes=used << 3 if on_device else None,
+            resident_bytes=1 << 30,
+            resident_growth_bytes=used,
+        )
+
+    def _steps(self, request: TrialRequest, steps: int) -> OptimizerSteps:
+        """Runs of one seed see the same batches; in low precision each loss is rounded a little differently."""
+        config = request.config
+        batches, rounding = random.Random(request.seed), random.Random(f"{request.seed} {config.canonical_json()}")
+        samples = config.effective_batch_size
+        losses = [
+            self._loss(config, (step + 1) * samples)
+            * batches.lognormvariate(0, _BATCHES)
+            * rounding.lognormvariate(0, _ROUNDING[config.amp_dtype])
+            for step in range(steps)
+        ]
+        fp16 = config.amp_dtype == "fp16"
+        return OptimizerSteps(
+            losses=losses,
+            samples=[samples] * steps,
+            skipped=[fp16 and step == 0 for step in range(steps)],  # the scaler begins too high
+            loss_scales=[32768.0] * steps if fp16 else [],
+            gradient_norms=[1.0] * steps if request.watch_training else [],
+        )
+
+    def _findings(self, request: TrialRequest) -> dict[str, Any]:
+        """What a watched run says of its first gradient and of its activations."""
+        if not request.watch_training:
+            return {}
+        same, rounding = random.Random(request.seed), random.Random(request.config.canonical_json())
+        coarse = _ROUNDING[request.config.amp_dtype]
+        sketch = [same.gauss(0, 1) * (1 + rounding.gauss(0, coarse)) for _ in range(16)]
+        return {
+            "first_gradient": FirstGradient(sketch=sketch, norm=4.0, zero_share=0.0),
+            "largest_activation": LargestActivation(value=12.0, module="layer1"),
+        }
