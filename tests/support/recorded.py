@@ -10,7 +10,7 @@ import gzip
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -33,8 +33,26 @@ from autotune.stats import throughput, undisturbed
 from autotune.trial.crew import ALONE, Crew
 from autotune.trial.loop import Loop
 from autotune.trial.timing import Measurement
+from support.bench import Bench
+from support.facts import cpu_facts
 from support.simulation import Clock
 
+_SPEC: dict[str, Any] = {
+    "data": {"synthetic": {"image_size": 64}},
+    "training": {"effective_batch_size": 32},
+    "baseline": {"micro_batch_size": 8},
+    "budget": "30m",
+    "search": {
+        "micro_batch_size": [8, 16, 32],
+        "amp_dtype": ["none", "bf16"],
+        "memory_format": ["contiguous", "channels_last"],
+        "num_workers": 0,
+        "compile": "none",
+        "fused_optimizer": False,
+        "num_threads": 4,
+        "activation_checkpointing": False,
+    },
+}
 _CALM = MachineState(available_memory_bytes=8 << 30, resident_bytes=1 << 30)
 
 
@@ -61,6 +79,11 @@ class Recording:
             )
             config = TrainConfig.from_dict(run["config"])
             self.runs.setdefault(config, []).append(RecordedRun(run["start_up_s"], run["first_step_s"], blocks))
+
+    @classmethod
+    def noisy(cls) -> Recording:
+        """That of the machine with bursts of other work."""
+        return cls(Path(__file__).parents[1] / "search" / "noisy_space.json.gz")
 
     def truth(self, config: TrainConfig) -> float:
         """Samples per second over all that was recorded: the long measurement that a search cannot afford."""
@@ -186,8 +209,22 @@ def recorded_as(config: TrainConfig) -> TrainConfig:
     )
 
 
-Truth = Callable[[TrainConfig], float]
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What one search came to, held against all that was recorded."""
+
+    chosen_over_best: float
+    emitted_over_truth: float
 
 
-def best_of(recording: Recording, configs: Sequence[TrainConfig] | None = None) -> TrainConfig:
-    return max(configs or recording.runs, key=recording.truth)
+def search_recorded(recording: Recording, folder: Path, seed: int) -> Found:
+    """Search the recorded space in a folder of its own, within half an hour of the recorded machine's time."""
+    (folder / str(seed)).mkdir()
+    bench = Bench(folder / str(seed))
+    backend = RecordedBackend(recording, bench.clock, cpu_facts(), seed)
+    best = bench.search(backend, **_SPEC | {"strategy": {"name": "gp", "seed": seed}}).best
+    config = recorded_as(TrainConfig.from_dict(best["config"]))
+    return Found(
+        chosen_over_best=recording.truth(config) / max(map(recording.truth, recording.runs)),
+        emitted_over_truth=best["measured"]["samples_per_s"] / recording.truth(config),
+    )
