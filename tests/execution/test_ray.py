@@ -25,7 +25,7 @@ from autotune.store import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ray = pytest.importorskip("ray")
-BUDGET_S = 75.0
+BUDGET_S = 45.0
 CODE = """
 import os, time
 import torch
@@ -173,7 +173,7 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert {path.name for path in folder.trials.glob("*.json")} >= set(kept_then)
     assert len(kept_then) == 6
     assert len({record.result.node for record in records}) == 3
-    after = {record.result.node for record in records if record.number > 12}
+    after = {record.result.node for record in records if record.number > 7}  # two others ran when it died
     assert len(after) == 2, "on those that are left"
     lost = [message for message in messages if "a trial was lost" in message]
     trials = optuna.load_study(study_name="autotune", storage=f"sqlite:///{folder.database}").get_trials()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -34,8 +35,9 @@ print(json.dumps([str(trial.state.name) for trial in study.get_trials()]))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("server")) as server:
+def server() -> Iterator[Server]:
+    """Not in pytest's folder, which each run of pytest closes to other users such as the server's."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
         yield server
 
 
@@ -47,7 +49,7 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(bench: Bench, url: str | None, *, budget: str = "1m", on_trial: Any = None) -> SearchResult:
     listener = Listener(on_trial=on_trial) if on_trial else Listener()
     opened = open_study if url is None else on_server(url)
-    return bench.search(bench.backend(), on=listener, opened=opened, budget=budget, strategy={"name": "tpe"})
+    return bench.search(bench.backend(noise=0.002, busy=0.0), on=listener, opened=opened, budget=budget, strategy={"name": "tpe"})
 
 
 def seen_from_elsewhere(bench: Bench, server: Server) -> list[str]:
