@@ -24,10 +24,19 @@ DEADLINE_S = 60.0
 """No trial here takes nearly as long, unless this has ended it; a rank that hangs would sleep ten times as long."""
 
 
-def spec(ranks: int = 2, data: str = "build_data", dtype: str = "float64") -> dict[str, Any]:
+def spec(ranks: int) -> dict[str, Any]:
+    """One for all tests: what differs between them are knobs."""
     return {
-        "model": {"factory": "ranked:build_model", "args": {"dtype": dtype}},
-        "data": {"factory": f"ranked:{data}", "args": {"dtype": dtype}},
+        "model": {"factory": "ranked:build_model"},
+        "data": {"factory": "ranked:build_data"},
+        "search": {
+            "custom": {
+                "model_dtype": {"values": list(TOLERANCE), "arg": "model.args.dtype"},
+                "data_dtype": {"values": list(TOLERANCE), "arg": "data.args.dtype"},
+                "shared": {"values": [False, True], "arg": "data.args.shared"},
+                "hang_after": {"values": [None, 50], "arg": "data.args.hang_after"},
+            }
+        },
         "budget": "1m",
         "device": "cpu",
         "execution": {"ranks_per_trial": ranks},
@@ -44,16 +53,28 @@ def mark() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def backend(mark: str) -> Iterator[LocalBackend]:
-    backend = LocalBackend(spec(), WORKLOAD)
+    backend = LocalBackend(spec(ranks=2), WORKLOAD)
     backend.facts(60)
     yield backend
     backend.close()
     assert gone(mark)
 
 
+@pytest.fixture(scope="module")
+def alone() -> Iterator[LocalBackend]:
+    """Trials of one rank; their processes do not carry the mark."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(MARK, raising=False)
+        backend = LocalBackend(spec(ranks=1), WORKLOAD)
+    yield backend
+    backend.close()
+
+
 def config_of(micro: int, *, ranks: int = 2, **changes: Any) -> TrainConfig:
-    values = {"data_parallel": "ddp", "bucket_cap_mb": 25, "gradient_as_bucket_view": False, "static_graph": False}
-    return TrainConfig(micro_batch_size=micro, world_size=ranks, **({**values, **changes} if ranks > 1 else changes))
+    ddp = {"data_parallel": "ddp", "bucket_cap_mb": 25, "gradient_as_bucket_view": False, "static_graph": False}
+    custom = {"model_dtype": "float64", "data_dtype": "float64", "shared": False, "hang_after": None}
+    config = TrainConfig(micro_batch_size=micro, world_size=ranks)
+    return config.with_values({**custom, **(ddp if ranks > 1 else {}), **changes})
 
 
 def run(backend: LocalBackend, config: TrainConfig, **request: Any) -> TrialResult:
@@ -61,12 +82,8 @@ def run(backend: LocalBackend, config: TrainConfig, **request: Any) -> TrialResu
     return backend.run(asked, deadline_s=DEADLINE_S, on_event=lambda _event: None)
 
 
-def losses(ranks: int, dtype: str, config: TrainConfig) -> list[float]:
-    backend = LocalBackend(spec(ranks, "build_shared", dtype), WORKLOAD)
-    try:
-        result = run(backend, config, max_steps=30, time_limit_s=20, max_blocks=400, watch_training=True)
-    finally:
-        backend.close()
+def losses(backend: LocalBackend, config: TrainConfig) -> list[float]:
+    result = run(backend, config, max_steps=30, time_limit_s=20, max_blocks=400, watch_training=True)
     assert result.status is TrialStatus.OK, result.failure
     assert result.steps is not None
     assert set(result.steps.samples) == {config.effective_batch_size}
@@ -84,11 +101,14 @@ def losses(ranks: int, dtype: str, config: TrainConfig) -> list[float]:
     ],
     ids=["ddp", "accumulated", "static-graph", "fsdp"],
 )
-def test_two_ranks_learn_what_one_would(dtype: str, changes: dict[str, Any]) -> None:
-    two = config_of(4, **changes)
-    one = config_of(8, ranks=1, grad_accum_steps=two.grad_accum_steps)
+def test_two_ranks_learn_what_one_would(
+    backend: LocalBackend, alone: LocalBackend, dtype: str, changes: dict[str, Any]
+) -> None:
+    stream = {"model_dtype": dtype, "data_dtype": dtype, "shared": True}
+    two = config_of(4, **stream, **changes)
+    one = config_of(8, ranks=1, **stream, grad_accum_steps=two.grad_accum_steps)
     assert two.effective_batch_size == one.effective_batch_size
-    apart, together = losses(1, dtype, one), losses(2, dtype, two)
+    apart, together = losses(alone, one), losses(backend, two)
     assert len(apart) == len(together) == 30
     assert apart[0] - apart[-1] > 1e-3, "there is something to be learnt"
     assert together == pytest.approx(apart, rel=TOLERANCE[dtype])
@@ -137,22 +157,14 @@ def test_a_fault_of_one_rank_ends_all(
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_that_hangs_on_one_rank_ends_all(mark: str, workers: int) -> None:
-    hanging = spec()
-    hanging["data"]["args"]["hang_after"] = 50
-    backend = LocalBackend(hanging, WORKLOAD)
-    before = len(marked(mark))
-    try:
-        config = config_of(ranked.OK, num_workers=workers, prefetch_factor=2 if workers else None)
-        backend.facts(60)
-        result = run(backend, config, time_limit_s=30, max_blocks=400, target_relative_error=0.0)
-        assert result.status is TrialStatus.TIMEOUT
-        assert result.failure is not None
-        assert "rank 1 hangs" in result.failure.reason
-        assert result.wall_s < DEADLINE_S, "it was ended for its rank, not at its deadline"
-        assert len(marked(mark)) == before
-    finally:
-        backend.close()
+def test_a_loader_that_hangs_on_one_rank_ends_all(backend: LocalBackend, mark: str, workers: int) -> None:
+    config = config_of(ranked.OK, hang_after=50, num_workers=workers, prefetch_factor=2 if workers else None)
+    result = run(backend, config, time_limit_s=30, max_blocks=400, target_relative_error=0.0)
+    assert result.status is TrialStatus.TIMEOUT
+    assert result.failure is not None
+    assert "rank 1 hangs" in result.failure.reason
+    assert result.wall_s < DEADLINE_S, "it was ended for its rank, not at its deadline"
+    assert len(marked(mark)) == 1, "only the template may live on"
 
 
 def test_a_deadline_ends_all(backend: LocalBackend, mark: str) -> None:

@@ -49,7 +49,9 @@ def _password(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(bench: Bench, url: str | None, *, budget: str = "1m", on_trial: Any = None) -> SearchResult:
     listener = Listener(on_trial=on_trial) if on_trial else Listener()
     opened = open_study if url is None else on_server(url)
-    return bench.search(bench.backend(noise=0.002, busy=0.0), on=listener, opened=opened, budget=budget, strategy={"name": "tpe"})
+    return bench.search(
+        bench.backend(noise=0.002, busy=0.0), on=listener, opened=opened, budget=budget, strategy={"name": "tpe"}
+    )
 
 
 def seen_from_elsewhere(bench: Bench, server: Server) -> list[str]:

@@ -85,10 +85,6 @@ class Points(Dataset[tuple[torch.Tensor, int]]):
         return self._inputs[index], int(self._inputs[index].sum() > 0) + index % 2
 
 
-def build_data(dtype: str = "float64", hang_after: int | None = None) -> Dataset[tuple[torch.Tensor, int]]:
-    return Points(getattr(torch, dtype), hang_after)
-
-
 class SharedOut(IterableDataset[tuple[torch.Tensor, int]]):
     """The same points in their order, micro-batch by micro-batch in turns: what all ranks see is what one would."""
 
@@ -101,5 +97,8 @@ class SharedOut(IterableDataset[tuple[torch.Tensor, int]]):
             yield from (self._points[index] for index in range(place, SAMPLES, ranks))
 
 
-def build_shared(dtype: str = "float64") -> SharedOut:
-    return SharedOut(getattr(torch, dtype))
+def build_data(
+    dtype: str = "float64", shared: bool = False, hang_after: int | None = None
+) -> Dataset[tuple[torch.Tensor, int]]:
+    """`shared`: every rank sees its share of one stream; `hang_after`: samples, on the bad rank."""
+    return SharedOut(getattr(torch, dtype)) if shared else Points(getattr(torch, dtype), hang_after)
