@@ -158,7 +158,7 @@ def test_a_module_that_starts_threads_gets_fresh_interpreters(mark: str) -> None
     try:
         assert run(backend, misbehaving.OK, deadline_s=60).status is TrialStatus.OK
         assert run(backend, misbehaving.RAISE, deadline_s=60).status is TrialStatus.FAILED
-        assert run(backend, misbehaving.HANG, deadline_s=12).status is TrialStatus.TIMEOUT
+        assert run(backend, misbehaving.HANG, deadline_s=3).status is TrialStatus.TIMEOUT
     finally:
         backend.close()
 

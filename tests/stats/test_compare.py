@@ -5,52 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable
-from itertools import islice
 
 import numpy as np
 import pytest
 from scipy.stats import mstats, ttest_1samp
 from support.blocks import Machine, Values
+from support.comparisons import FASTER, MACHINES, RIGHT_WORD, SAME, SLOWER, comparisons, said_to_differ, words
 
 from autotune.stats import Comparison, Interval, Outcome, compare, is_decided
 from autotune.stats.compare import FEWEST_PAIRS
 
-MOST_ROUNDS = 100
-FASTER, SLOWER, SAME = 1.05, 1 / 1.05, 1.0
-RIGHT_WORD = {FASTER: Outcome.FASTER, SLOWER: Outcome.SLOWER, SAME: Outcome.TIE}
 MIRRORED = {
     Outcome.FASTER: Outcome.SLOWER,
     Outcome.SLOWER: Outcome.FASTER,
     Outcome.TIE: Outcome.TIE,
     Outcome.AMBIGUOUS: Outcome.AMBIGUOUS,
 }
-NOISY = Machine(restarts=0.05)
-
-
-def settled(log_ratios: Iterable[float]) -> Comparison:
-    """Rounds one after another until the word is clear, as a study makes them."""
-    seen: list[float] = []
-    for log_ratio in islice(log_ratios, MOST_ROUNDS):
-        seen.append(log_ratio)
-        if is_decided(seen):
-            break
-    return compare(seen)
-
-
-def comparisons(machine: Machine, ratio: float, count: int) -> list[Comparison]:
-    names = [round(1e4 * ratio), round(1e4 * machine.restarts), round(1e4 * machine.drift_of_runs)]
-    generators = (np.random.default_rng([*names, seed]) for seed in range(count))
-    return [settled(machine.log_ratios(generator, ratio)) for generator in generators]
-
-
-def words(machine: Machine, ratio: float, count: int) -> Counter[Outcome]:
-    return Counter(comparison.outcome for comparison in comparisons(machine, ratio, count))
-
-
-def said_to_differ(found: Counter[Outcome]) -> float:
-    """Share of the false words, of two that are the same."""
-    return (found[Outcome.FASTER] + found[Outcome.SLOWER]) / found.total()
 
 
 def assert_right(found: Counter[Outcome], ratio: float) -> None:
@@ -65,57 +35,39 @@ def interval_of(comparison: Comparison) -> Interval:
 
 
 class TestShares:
-    """Of simulated comparisons, each of as many rounds as it takes."""
+    """Of simulated comparisons. `benchmarks/comparison_shares.py` makes more of them, on more machines."""
 
     @pytest.mark.parametrize(
-        ("restarts", "ratio"),
-        [(0.01, SAME), (0.01, FASTER), (0.01, SLOWER), (0.02, SAME), (0.03, SAME), (0.03, SLOWER)],
-    )
-    def test_the_word_is_right_in_95_of_100(self, restarts: float, ratio: float) -> None:
-        assert_right(words(Machine(restarts=restarts), ratio, 100), ratio)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("ratio", [SAME, FASTER, SLOWER])
-    @pytest.mark.parametrize(
-        "machine",
+        ("machine", "ratio"),
         [
-            Machine(restarts=0.003, blocks=0.01, drift_of_runs=0.001, spiked=0.0),
-            Machine(restarts=0.01),
-            Machine(restarts=0.02),
-            Machine(restarts=0.03),
-            Machine(restarts=0.01, blocks=0.10),
-            Machine(restarts=0.01, drift_of_rounds=0.10, drift_of_runs=0.02),
-            Machine(restarts=0.01, spiked=0.10),
+            ("1 %", SAME),
+            ("1 %", FASTER),
+            ("1 %", SLOWER),
+            ("2 %", SAME),
+            ("3 %", SAME),
+            ("3 %", SLOWER),
+            ("drift", FASTER),
+            ("spikes", SAME),
         ],
-        ids=["calm", "1 %", "2 %", "3 %", "noisy blocks", "drift", "spikes"],
     )
-    def test_the_word_is_right_in_95_of_100_of_many(self, machine: Machine, ratio: float) -> None:
-        assert_right(words(machine, ratio, 1000 if ratio == SAME else 300), ratio)
-
-    @pytest.mark.slow
-    @pytest.mark.parametrize("ratio", [FASTER, SLOWER])
-    def test_5_percent_are_seen_through_5_percent_of_noise(self, ratio: float) -> None:
-        assert_right(words(NOISY, ratio, 200), ratio)
+    def test_the_word_is_right_in_95_of_100(self, machine: str, ratio: float) -> None:
+        assert_right(words(MACHINES[machine], ratio, 100), ratio)
 
     @pytest.mark.slow
     def test_5_percent_of_noise_hardly_ever_makes_a_difference(self) -> None:
         """Some remain ambiguous after 100 rounds; what may not be is a word that is false."""
-        found = words(NOISY, SAME, 500)
+        found = words(MACHINES["5 %"], SAME, 500)
         assert said_to_differ(found) <= 0.05, found
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
-        ("machine", "ratio"), [(Machine(restarts=0.01), 1.02), (Machine(restarts=0.03), 1.03), (NOISY, 1.03)]
-    )
-    def test_to_stop_when_it_is_clear_does_not_spoil_the_interval(self, machine: Machine, ratio: float) -> None:
+    @pytest.mark.parametrize(("machine", "ratio"), [("1 %", 1.02), ("3 %", 1.03)])
+    def test_to_stop_when_it_is_clear_does_not_spoil_the_interval(self, machine: str, ratio: float) -> None:
         """A comparison ends on a lucky streak rather than on another: the interval has to hold the truth even so."""
-        intervals = [interval_of(comparison) for comparison in comparisons(machine, ratio, 150)]
+        intervals = [interval_of(comparison) for comparison in comparisons(MACHINES[machine], ratio, 100)]
         assert statistics.fmean(interval.low <= ratio <= interval.high for interval in intervals) >= 0.93
 
     def test_a_quiet_machine_needs_few_rounds(self) -> None:
-        calm = Machine(restarts=0.003, blocks=0.01, drift_of_runs=0.001, spiked=0.0)
         for ratio in (SAME, FASTER, SLOWER):
-            pairs = [comparison.pairs for comparison in comparisons(calm, ratio, 20)]
+            pairs = [comparison.pairs for comparison in comparisons(MACHINES["calm"], ratio, 20)]
             assert statistics.fmean(pairs) <= 8
 
     def test_the_simulated_machine_is_as_noisy_as_it_says(self) -> None:
