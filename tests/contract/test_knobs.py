@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any, get_args
 
 import optuna
@@ -14,7 +17,7 @@ from autotune.errors import SpecError
 from autotune.knobs import KNOBS, Knob, KnobContext
 from autotune.records import Facts
 from autotune.search.build_space import build_space
-from autotune.search.space import Space
+from autotune.search.space import _DECIDED_BY, Space
 from autotune.search.strategies import STRATEGIES, Strategy, StrategyContext
 from autotune.spec import Spec, parse_spec
 from autotune.spec.model import BaselineSpec, SearchSpec, StrategySpec
@@ -127,12 +130,78 @@ def test_listing_a_value_never_makes_another_refusal(knob: Knob) -> None:
             assert all(knob.refusal(value, listed) in (None, knob.refusal(value, silent)) for value in values)
 
 
+FEW_VALUES: dict[str, Any] = {
+    "micro_batch_size": [16, 32],
+    "grad_accum_steps": [1, 2],
+    "num_workers": [0, 2],
+    "activation_checkpointing": [False, True],
+}
+"""Short lists for long domains, so that all pairs can be gone through, and for a knob that is not searched on a CPU."""
+
+
+@functools.cache
+def spaces() -> tuple[tuple[KnobContext, Space, frozenset[TrainConfig]], ...]:
+    """Spaces for one process and for two, on a CPU and on CUDA, each with configurations: the baseline, and what it
+    becomes when one or two searched knobs take another value."""
+    found = []
+    for ranks in (1, 2):
+        sections = {"search": FEW_VALUES, "execution": {"ranks_per_trial": ranks}}
+        for machine in ("cpu", "cuda"):
+            context = contexts(training={"effective_batch_size": "free"}, **sections)[machine]
+            space = build_space(context.spec, context.facts)
+            moves = [
+                (dimension.knob, index) for dimension in space.dimensions for index in range(len(dimension.values))
+            ]
+            pairs = itertools.combinations_with_replacement(moves, 2)
+            near = {space.config_at({**space.baseline_indices, **dict(pair)}) for pair in pairs}
+            found.append((context, space, frozenset(near)))
+    return tuple(found)
+
+
+def after_one_change(space: Space, config: TrainConfig) -> Iterator[tuple[str, TrainConfig]]:
+    """The name of each searched knob, with what becomes of `config` when that knob takes another value."""
+    for dimension in space.dimensions:
+        for value in dimension.searched:
+            yield dimension.knob, space.complete(config.replace(**{dimension.knob: value}))
+
+
 @every_knob
-def test_a_knob_without_effect_can_be_left_out_of_a_configuration(knob: Knob) -> None:
-    config = TrainConfig()
-    if not knob.matters(config):
-        assert config.value(knob.name) is None
-        assert config.replace(**{knob.name: None}) == config
+def test_a_knob_has_a_value_of_its_domain_where_it_matters_and_none_elsewhere(knob: Knob) -> None:
+    mattered, searched = False, False
+    for context, space, configs in spaces():
+        searched = searched or knob.name in space.distributions
+        for config in {*configs, *(after for _, after in after_one_change(space, space.baseline))}:
+            matters = knob.matters(config)
+            assert config.value(knob.name) in (knob.domain(context) if matters else (None,)), config
+            mattered = mattered or matters
+    assert mattered and searched
+
+
+@every_knob
+def test_whether_a_knob_matters_does_not_depend_on_its_own_value(knob: Knob) -> None:
+    """Else taking its value away where it has no effect could give it one."""
+    for context, _, configs in spaces():
+        for config in configs:
+            changed = (config.replace(**{knob.name: value}) for value in (None, *knob.domain(context)))
+            assert {knob.matters(each) for each in changed} == {knob.matters(config)}, config
+
+
+@functools.cache
+def decided_by() -> dict[str, set[str]]:
+    """For each knob, the other ones of which a change takes its value away, gives it one, or sets it to another."""
+    found: dict[str, set[str]] = {knob.name: set() for knob in KNOBS}
+    for _, space, configs in spaces():
+        for config in configs:
+            for changed, after in after_one_change(space, config):
+                for other in config.differences(after).keys() - {changed}:
+                    found[other].add(changed)
+    return found
+
+
+@every_knob
+def test_spaces_know_which_knobs_decide_on_the_value_of_another(knob: Knob) -> None:
+    """Constraints on a knob are decided by these too."""
+    assert decided_by()[knob.name] == _DECIDED_BY.get(knob.name, set())
 
 
 @pytest.mark.parametrize(
