@@ -84,11 +84,29 @@ def test_a_window_is_named_with_its_two_losses() -> None:
     assert check.detail == "loss 1.25 against 1 in window 2 of 4, 12 steps"
 
 
-def test_a_probe_near_the_reference_of_its_own_seed_passes_however_far_the_others_are() -> None:
+@pytest.mark.parametrize("astray", [0.006, 0.04, 0.3, 0.9])
+def test_a_probe_near_the_reference_of_its_own_seed_passes_however_far_the_others_are(astray: float) -> None:
     """A seed whose weights begin badly is no fault of the configuration."""
-    bad_seed = sound(3) * 1.04
-    others = [run(list(bad_seed), seed=0), *references(1, 2)]
-    assert against(bad_seed * 1.03, others).value < 0.035
+    own, *others = [run(list(learning() * factor)) for factor in (1 + astray, 1 - astray / 2, 1 - astray / 2)]
+    check = against(learning() * (1 + astray + 0.045), [own, *others])
+    assert (check.passed, check.conclusive) == (True, True)
+    assert check.value == pytest.approx(0.045)
+
+
+def test_it_is_the_first_reference_that_has_the_seed_of_the_probe() -> None:
+    """Near another one it fails like any that is too far from all: here the band is no wider than the tolerance."""
+    own, *others = [run(list(learning() * factor)) for factor in (1.006, 0.997, 0.997)]
+    probe = learning() * 1.051
+    assert against(probe, [own, *others]).limit == TOLERANCE
+    assert against(probe, [own, *others]).passed
+    assert not against(probe, [*others, own]).passed
+
+
+def test_luck_of_the_reference_of_its_own_seed_asks_no_more_than_the_mean_of_all() -> None:
+    lucky = [run(list(learning() * factor)) for factor in (0.994, 1.003, 1.003)]
+    check = against(learning() * 1.045, lucky)
+    assert (check.passed, check.limit) == (True, TOLERANCE)
+    assert check.value == pytest.approx(0.045)
 
 
 def test_only_samples_that_all_have_seen_are_compared() -> None:
