@@ -8,7 +8,7 @@ from support import worlds
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure
 from autotune.execution.replay import ReplayBackend
-from autotune.records import Table, TrialRequest, TrialResult, TrialStatus
+from autotune.records import Failure, Table, TrialRequest, TrialResult, TrialStatus
 from autotune.stats import throughput
 
 TABLE: Table = worlds.cpu_table()
@@ -29,14 +29,19 @@ class Playback:
         return self.backend.run(request, deadline_s=deadline_s)
 
 
-def test_it_costs_what_was_recorded_and_draws_its_blocks_from_one_process() -> None:
-    playback = Playback()
-    result = playback.run(FITTING)
-    assert playback.spent_s == result.wall_s
-    recorded = [{row.seconds for row in run.blocks} for run in TABLE.by_config()[FITTING]]
-    drawn = {block.seconds for block in result.blocks}
-    assert any(drawn <= seconds for seconds in recorded)
-    assert result.wall_s == pytest.approx(TABLE.by_config()[FITTING][0].wall_s, rel=0.5)
+def test_it_costs_the_start_of_one_recorded_process_and_the_blocks_drawn_from_it() -> None:
+    playback, starts = Playback(), set()
+    for _ in range(20):
+        spent_s = playback.spent_s
+        result = playback.run(FITTING)
+        drawn = {block.seconds for block in result.blocks}
+        (recorded,) = (run for run in TABLE.by_config()[FITTING] if drawn <= {row.seconds for row in run.blocks})
+        assert len(result.blocks) == len(recorded.blocks)
+        start_s = recorded.wall_s - sum(row.seconds for row in recorded.blocks)
+        assert result.wall_s == pytest.approx(start_s + sum(block.seconds for block in result.blocks))
+        assert playback.spent_s == pytest.approx(spent_s + result.wall_s)
+        starts.add(start_s)
+    assert len(starts) == TABLE.repeats, "each of the recorded processes has its turn"
 
 
 def test_noise_differs_between_runs_and_repeats_with_the_seed() -> None:
@@ -49,9 +54,10 @@ def test_noise_differs_between_runs_and_repeats_with_the_seed() -> None:
 def test_a_failure_costs_its_time_and_says_its_reason() -> None:
     playback = Playback()
     result = playback.run(FAILING)
-    assert result.status is TrialStatus.OOM
-    assert result.failure is not None
-    assert playback.spent_s > 0
+    assert (result.status, result.blocks) == (TrialStatus.OOM, ())
+    assert result.failure == Failure(reason="simulated: out of memory")
+    assert {run.wall_s for run in TABLE.by_config()[FAILING]} == {1.0}
+    assert result.wall_s == playback.spent_s == 1.0
 
 
 def test_a_hopeless_trial_ends_early_and_costs_less() -> None:
