@@ -1,17 +1,12 @@
-"""What else the machine does: judged from tables, read from a fake NVML, and measured on the machine that runs this.
-
-The real measurements compare with a bare one taken next to them, in wide bands: whoever shares the machine counts too.
-"""
+"""What else the machine does: judged from tables, read from a fake NVML, and counted on a machine of which the test
+says what computes on it. Only the last test reads the machine that runs this."""
 
 from __future__ import annotations
 
 import collections
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +19,6 @@ from autotune.trial.machine_watch import MachineWatch, disturbances
 from autotune.trial.nvml import _REASONS, GpuReading, GpuSensors
 
 CPU = torch.device("cpu")
-BURN = [sys.executable, "-c", "while True: pass"]
 
 
 def state(**known: Any) -> MachineState:
@@ -215,99 +209,185 @@ def test_energy_is_unknown_where_the_card_does_not_count_it() -> None:
     assert watch.read().energy_j is None
 
 
-@contextmanager
-def running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command)
-    try:
-        time.sleep(0.1)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def burn(seconds: float) -> None:
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        pass
-
-
-def seen(watch: MachineWatch, during: Callable[[], None] = lambda: time.sleep(0.3)) -> MachineState:
-    watch.start()
-    during()
-    return watch.read()
-
-
-def outside(read: MachineState) -> float:
-    assert read.outside_load is not None
-    return read.outside_load
-
-
-def is_quiet(watch: MachineWatch, measure: Callable[[], MachineState]) -> bool:
-    """Whether a busy core of the trial's own leaves the load outside as it was; tried again, as others come and go."""
-    for _ in range(5):
-        before, read = seen(watch), measure()
-        assert read.own_load is not None and 0.2 < read.own_load < 1.5
-        if outside(read) < outside(before) + 0.4:
-            return True
-    return False
-
-
-def test_another_process_counts_as_outside() -> None:
-    watch = MachineWatch(CPU)
-    with running(BURN):
-        read = seen(watch)
-    assert outside(read) > 0.5
-    assert read.own_load is not None and read.own_load < 0.2
-
-
-def test_own_work_does_not_count_as_outside() -> None:
-    watch = MachineWatch(CPU)
-    assert is_quiet(watch, lambda: seen(watch, lambda: burn(0.3)))
-
-
-def test_workers_count_as_own_once_they_are_found() -> None:
-    watch = MachineWatch(CPU)
-
-    def with_worker() -> MachineState:
-        with running(BURN):
-            watch.find_workers()
-            return seen(watch)
-
-    assert is_quiet(watch, with_worker)
-
-
-def test_a_worker_that_ends_during_a_block_keeps_its_share() -> None:
-    watch = MachineWatch(CPU)
-
-    def end(worker: subprocess.Popen[bytes]) -> None:
-        time.sleep(0.3)
-        worker.kill()
-        worker.wait()
-
-    def with_dying_worker() -> MachineState:
-        with running(BURN) as worker:
-            watch.find_workers()
-            return seen(watch, lambda: end(worker))
-
-    assert is_quiet(watch, with_dying_worker)
-    assert seen(watch, lambda: time.sleep(0.1)).own_load == pytest.approx(0.0, abs=0.3)
-
-
 Cpu = collections.namedtuple("Cpu", ["user", "idle", "iowait"])
+Counters = Callable[[bool], Any]
 
 
-def simulate(monkeypatch: pytest.MonkeyPatch, *, busy: list[float], allowed: set[int]) -> MachineWatch:
-    """A watch on a machine whose CPUs are `busy` with other work for these shares of the time."""
+@dataclass(eq=False)
+class Process:
+    """What psutil tells about one."""
 
-    def cpu_times(percpu: bool = False) -> Any:
-        now = time.perf_counter()
-        cpus = [Cpu(share * now, 1000 + (1 - share) * now * 0.75, (1 - share) * now * 0.25) for share in busy]
-        return cpus if percpu else Cpu(*(sum(times) for times in zip(*cpus, strict=True)))
+    children_now: list[Process] = field(default_factory=list)
+    cpu_s: float = 0.0
+    reaped_s: float = 0.0
+    """Of its children that have ended and been waited for."""
+    alive: bool = True
+    looks: int = 0
+    listings: int = 0
 
-    monkeypatch.setattr("autotune.trial.machine_watch.psutil.cpu_times", cpu_times)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
-    return MachineWatch(CPU)
+    def cpu_times(self) -> tuple[float, ...]:
+        self.looks += 1
+        if not self.alive:
+            raise psutil.NoSuchProcess(4711)
+        waited_for_a_disk_s = 10 * self.cpu_s
+        shares = (share * seconds for seconds in (self.cpu_s, self.reaped_s) for share in (0.75, 0.25))
+        return (*shares, waited_for_a_disk_s)
+
+    def children(self, recursive: bool = False) -> list[Process]:
+        self.listings += 1
+        grandchildren = (each for child in self.children_now for each in child.children(True))
+        return [*self.children_now, *(grandchildren if recursive else ())]
+
+    def memory_info(self) -> Any:
+        return SimpleNamespace(rss=1 << 20, data=1 << 20)
+
+
+class Machine:
+    """A machine of a few CPUs, on a clock of its own; what computes on it is said."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        cpus: int = 2,
+        allowed: set[int] | None = None,
+        counters: Counters | None = None,
+    ) -> None:
+        """`counters`: in place of `psutil.cpu_times`."""
+        self.own = Process()
+        self.looks = 0
+        self._now_s = 7000.0
+        self._idle_s = [1000.0] * cpus
+        times = SimpleNamespace(perf_counter=lambda: self._now_s, process_time=lambda: self.own.cpu_s)
+        seen = SimpleNamespace(
+            cpu_times=lambda percpu=False: (counters or self._counters)(percpu),
+            Process=lambda: self.own,
+            Error=psutil.Error,
+        )
+        system = SimpleNamespace(times=self._own_times, sched_getaffinity=lambda _: allowed or set(range(cpus)))
+        for name, fake in {"time": times, "psutil": seen, "os": system}.items():
+            monkeypatch.setattr(f"autotune.trial.machine_watch.{name}", fake)
+
+    def run(self, seconds: float, busy: Mapping[Process, float] | None = None, outside: Sequence[float] = ()) -> None:
+        """Let time pass in which each process of `busy` keeps so many cores at work, spread over all CPUs, and others
+        so much of each CPU as `outside` says."""
+        self._now_s += seconds
+        for process, cores in (busy or {}).items():
+            process.cpu_s += cores * seconds
+        cpus = len(self._idle_s)
+        for number, other in zip(range(cpus), (*outside, *[0.0] * cpus), strict=False):
+            self._idle_s[number] += (1 - other - sum((busy or {}).values()) / cpus) * seconds
+
+    def end(self, process: Process, waited_for_by: Process | None) -> None:
+        process.alive = False
+        if waited_for_by is not None:
+            waited_for_by.reaped_s += process.cpu_s
+
+    def _counters(self, percpu: bool) -> Any:
+        self.looks += 1
+        cpus = [Cpu(self._now_s, 0.75 * idle_s, 0.25 * idle_s) for idle_s in self._idle_s]
+        return cpus if percpu else Cpu(*map(sum, zip(*cpus, strict=True)))
+
+    def _own_times(self) -> Any:
+        shares = {"children_user": 0.75 * self.own.reaped_s, "children_system": 0.25 * self.own.reaped_s}
+        return SimpleNamespace(user=-1.0, system=-1.0, elapsed=-1.0, **shares)
+
+
+def loads(read: MachineState) -> Any:
+    """Own and outside, to be compared with what was said."""
+    return pytest.approx((read.own_load, read.outside_load))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)
+
+
+def test_another_process_counts_as_outside(machine: Machine) -> None:
+    watch = MachineWatch(CPU)
+    watch.start()
+    machine.run(0.5, outside=[1.0, 0.25])
+    assert loads(watch.read()) == (0.0, 1.25)
+
+
+@pytest.mark.parametrize("outside", [[0.0, 0.0], [0.25, 0.5]])
+def test_own_work_does_not_count_as_outside(machine: Machine, outside: list[float]) -> None:
+    watch = MachineWatch(CPU)
+    machine.run(30, {machine.own: 2.0})
+    watch.start()
+    machine.run(0.5, {machine.own: 1.0}, outside)
+    assert loads(watch.read()) == (1.0, sum(outside))
+
+
+def test_workers_count_as_own_once_they_are_found(machine: Machine) -> None:
+    """What they did before is no work of the block."""
+    helper = Process()
+    worker = Process([helper])
+    machine.own.children_now.append(worker)
+    watch = MachineWatch(CPU)
+    for _ in range(2):
+        watch.start()
+        machine.run(5, {worker: 0.75, helper: 0.25})
+        assert loads(watch.read()) == (0.0, 1.0)
+    watch.find_workers()
+    machine.run(0.5, {worker: 0.75, helper: 0.25, machine.own: 0.5}, outside=[0.25])
+    assert loads(watch.read()) == (1.5, 0.25)
+
+
+def test_all_that_descends_from_the_root_is_found_and_this_process_counts_once(machine: Machine) -> None:
+    loader, other_rank = Process(), Process()
+    root = Process([machine.own, other_rank])
+    machine.own.children_now.append(loader)
+    watch = MachineWatch(CPU, root=root)  # type: ignore[arg-type]
+    watch.find_workers()
+    machine.run(0.5, {root: 0.125, machine.own: 0.25, other_rank: 0.25, loader: 0.5})
+    assert loads(watch.read()) == (1.125, 0.0)
+
+
+@pytest.mark.parametrize("parent", ["this process", "the root"])
+def test_a_worker_that_ends_during_a_block_keeps_its_share(machine: Machine, parent: str) -> None:
+    worker, root = Process(), Process([machine.own])
+    waits = {"this process": machine.own, "the root": root}[parent]
+    waits.children_now.append(worker)
+    watch = MachineWatch(CPU, root=root)  # type: ignore[arg-type]
+    watch.find_workers()
+    machine.run(60, {worker: 1.0})
+    watch.start()
+    machine.run(0.3, {worker: 1.0})
+    machine.end(worker, waited_for_by=waits)
+    machine.run(0.2)
+    assert loads(watch.read()) == (0.6, 0.0)
+    watch.start()
+    machine.run(0.5)
+    assert loads(watch.read()) == (0.0, 0.0)
+
+
+def test_a_worker_that_nobody_waited_for_takes_its_share_of_the_block_with_it_and_no_more(machine: Machine) -> None:
+    worker = Process()
+    machine.own.children_now.append(worker)
+    machine.run(60, {worker: 1.0})
+    watch = MachineWatch(CPU)
+    watch.find_workers()
+    machine.run(0.3, {worker: 1.0})
+    machine.end(worker, waited_for_by=None)
+    machine.run(0.2)
+    assert loads(watch.read()) == (0.0, 0.6)
+
+
+def test_an_edge_of_a_block_takes_one_look_at_each_counter_and_lists_no_processes(machine: Machine) -> None:
+    """Listing takes milliseconds; so does a look at each of many processes that have gone."""
+    stays, goes = Process(), Process()
+    machine.own.children_now += [stays, goes]
+    watch = MachineWatch(CPU)
+    watch.find_workers()
+    machine.end(goes, waited_for_by=machine.own)
+    looks, listings = (machine.looks, stays.looks, goes.looks), machine.own.listings
+    for _ in range(10):
+        watch.start()
+        machine.run(0.5)
+        watch.read()
+    assert (machine.looks, stays.looks, goes.looks) == (looks[0] + 20, looks[1] + 20, looks[2] + 1)
+    assert machine.own.listings == listings
 
 
 @pytest.mark.parametrize(
@@ -317,49 +397,41 @@ def test_only_cpus_that_this_process_may_use_count(
     allowed: set[int], load: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unknown where the counters do not tell which CPU is which."""
-    watch = simulate(monkeypatch, busy=[1.0, 0.25, 0.0, 1.0], allowed=allowed)
-    read = seen(watch, lambda: time.sleep(0.05))
-    assert read.outside_load == (load if load is None else pytest.approx(load, abs=0.1))
+    machine = Machine(monkeypatch, cpus=4, allowed=allowed)
+    watch = MachineWatch(CPU)
+    watch.start()
+    machine.run(0.5, outside=[1.0, 0.25, 0.0, 1.0])
+    assert watch.read().outside_load == (load if load is None else pytest.approx(load))
 
 
-def test_own_work_is_taken_off_the_load_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = seen(simulate(monkeypatch, busy=[1.0, 1.0], allowed={0, 1}), lambda: burn(0.1))
-    assert read.own_load is not None and read.own_load > 0.1
-    assert outside(read) == pytest.approx(2.0 - read.own_load, abs=0.05)
-
-
-def _forbidden(percpu: bool = False) -> Any:
+def _forbidden(_percpu: bool) -> Any:
     raise PermissionError("/proc/stat")
 
 
-def _nought(percpu: bool = False) -> Any:
-    return [Cpu(0.0, 0.0, 0.0)] * (os.cpu_count() or 1) if percpu else Cpu(0.0, 0.0, 0.0)
+def _nought(percpu: bool) -> Any:
+    return [Cpu(0.0, 0.0, 0.0)] * 2 if percpu else Cpu(0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("counters", [_forbidden, _nought])
 def test_the_load_outside_is_unknown_where_nobody_counts_it(
-    counters: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    counters: Counters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autotune.trial.machine_watch.psutil.cpu_times", counters)
-    read = seen(MachineWatch(CPU), lambda: burn(0.05))
-    assert read.outside_load is None
-    assert read.own_load is not None and read.own_load > 0
+    machine = Machine(monkeypatch, counters=counters)
+    watch = MachineWatch(CPU)
+    watch.start()
+    machine.run(0.5, {machine.own: 1.5})
+    assert loads(watch.read()) == (1.5, None)
 
 
-def test_memory_is_read_and_the_device_is_left_alone_on_a_cpu() -> None:
-    read = MachineWatch(CPU).read()
+def test_this_machine_can_be_read_and_the_device_is_left_alone_on_a_cpu() -> None:
+    assert psutil.Process().cpu_times()._fields[:4] == ("user", "system", "children_user", "children_system")
+    watch = MachineWatch(CPU)
+    watch.find_workers()
+    watch.start()
+    read = watch.read()
+    assert read.own_load is not None and read.own_load >= 0
+    assert read.outside_load is None or read.outside_load >= 0
     assert 0 < read.available_memory_bytes <= psutil.virtual_memory().total
     assert read.resident_bytes > 10 * 2**20
     assert (read.device_allocated_bytes, read.allocator_retries, read.sm_clock_mhz, read.energy_j) == (None,) * 4
     assert read.throttle_reasons == ()
-
-
-def test_costs_next_to_nothing_beside_a_block() -> None:
-    watch = MachineWatch(CPU)
-    watch.find_workers()
-    rounds = 50
-    before = time.process_time()
-    for _ in range(rounds):
-        watch.start()
-        watch.read()
-    assert (time.process_time() - before) / rounds < 0.002
