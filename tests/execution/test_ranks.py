@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,8 @@ pytestmark = pytest.mark.slow
 
 WORKLOAD = Path(__file__).parent / "workload"
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+DEADLINE_S = 60.0
+"""No trial here takes nearly as long, unless this has ended it; a rank that hangs would sleep ten times as long."""
 
 
 def spec(ranks: int = 2, data: str = "build_data", dtype: str = "float64") -> dict[str, Any]:
@@ -57,7 +58,7 @@ def config_of(micro: int, *, ranks: int = 2, **changes: Any) -> TrainConfig:
 
 def run(backend: LocalBackend, config: TrainConfig, **request: Any) -> TrialResult:
     asked = TrialRequest(config=config, **({"seed": 0, "time_limit_s": 0.5, "max_blocks": 4} | request))
-    return backend.run(asked, deadline_s=60, on_event=lambda _event: None)
+    return backend.run(asked, deadline_s=DEADLINE_S, on_event=lambda _event: None)
 
 
 def losses(ranks: int, dtype: str, config: TrainConfig) -> list[float]:
@@ -126,12 +127,11 @@ def test_the_slowest_rank_is_named(backend: LocalBackend) -> None:
 def test_a_fault_of_one_rank_ends_all(
     backend: LocalBackend, mark: str, size: int, status: TrialStatus, reason: str
 ) -> None:
-    began_s = time.monotonic()
     result = run(backend, config_of(size), time_limit_s=30, max_blocks=400, target_relative_error=0.0)
     assert result.status is status, result.output_tail
-    assert time.monotonic() - began_s < 10
     assert result.failure is not None
     assert reason in result.failure.reason
+    assert result.wall_s < DEADLINE_S, "it was ended for its rank, not at its deadline"
     assert len(marked(mark)) == 1, "only the template may live on"
     assert run(backend, config_of(ranked.OK)).status is TrialStatus.OK
 
@@ -145,12 +145,11 @@ def test_a_loader_that_hangs_on_one_rank_ends_all(mark: str, workers: int) -> No
     try:
         config = config_of(ranked.OK, num_workers=workers, prefetch_factor=2 if workers else None)
         backend.facts(60)
-        began_s = time.monotonic()
         result = run(backend, config, time_limit_s=30, max_blocks=400, target_relative_error=0.0)
-        assert time.monotonic() - began_s < 10
         assert result.status is TrialStatus.TIMEOUT
         assert result.failure is not None
         assert "rank 1 hangs" in result.failure.reason
+        assert result.wall_s < DEADLINE_S, "it was ended for its rank, not at its deadline"
         assert len(marked(mark)) == before
     finally:
         backend.close()
@@ -162,4 +161,6 @@ def test_a_deadline_ends_all(backend: LocalBackend, mark: str) -> None:
     )
     result = backend.run(request, deadline_s=3, on_event=lambda _event: None)
     assert result.status is TrialStatus.TIMEOUT
+    assert result.failure is not None
+    assert result.failure.reason == "not done after 3 s; its process was killed"
     assert len(marked(mark)) == 1
