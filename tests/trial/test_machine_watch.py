@@ -316,7 +316,7 @@ def test_own_work_does_not_count_as_outside(machine: Machine, outside: list[floa
     machine.run(30, {machine.own: 2.0})
     watch.start()
     machine.run(0.5, {machine.own: 1.0}, outside)
-    assert (1.0, sum(outside)) == loads(watch.read())
+    assert loads(watch.read()) == (1.0, sum(outside))
 
 
 def test_workers_count_as_own_once_they_are_found(machine: Machine) -> None:
