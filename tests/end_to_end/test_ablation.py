@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,17 +13,19 @@ import yaml
 
 pytestmark = pytest.mark.slow
 
+WORKLOAD = Path(__file__).parents[1] / "execution" / "workload" / "unstable.py"
 SPEC = {
-    "model": {"timm": "resnet10t", "args": {"num_classes": 4}},
-    "data": {"synthetic": {"samples": 256, "classes": 4, "image_size": 32}},
+    "model": {"factory": "unstable:build_model"},
+    "data": {"factory": "unstable:build_data"},
     "training": {"effective_batch_size": 16},
     "device": "cpu",
-    "budget": "30s",  # for six runs and the start: more than twice of what they need on an idle machine
+    "budget": "25s",  # for six runs and the start: three times what they need on an idle machine
     "ablation": {"factors": {"grad_accum_steps": [1, 4]}, "rounds": 3},
 }
 
 
 def test_every_cell_is_trained_in_every_round(tmp_path: Path) -> None:
+    shutil.copy(WORKLOAD, tmp_path)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(SPEC))
     command = [sys.executable, "-m", "autotune", "ablate", "tiny.yaml"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

@@ -81,8 +81,8 @@ class Shell:
             time.sleep(0.05)
 
     def a_little_more(self) -> str:
-        """A budget with which the study goes on for twelve seconds."""
-        return f"{self.study.read_trials()[-1].elapsed_s + 12:.0f}s"
+        """A budget with which the study goes on for nine seconds."""
+        return f"{self.study.read_trials()[-1].elapsed_s + 9:.0f}s"
 
     def optuna_states(self) -> list[str]:
         storage = optuna.storages.RDBStorage(f"sqlite:///{self.study.database}")

@@ -86,5 +86,6 @@ def test_everything_a_trial_saw_is_kept(records: list[TrialRecord]) -> None:
 def test_the_budget_is_kept_and_what_it_went_into_is_told(best: dict[str, Any], records: list[TrialRecord]) -> None:
     effort = best["search"]
     assert effort["elapsed_s"] <= effort["budget_s"] == load_spec(SPEC).spec.budget
-    assert effort["trials"] == sum(effort["by_status"].values())
+    assert effort["runs"] == sum(effort["by_status"].values()) == len(records)
+    assert effort["trials"] == sum(record.optuna_trial is not None for record in records)
     assert effort["training_s"] == pytest.approx(sum(record.result.training_s for record in records), rel=0.01)
