@@ -6,16 +6,26 @@ import math
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Facts, Phase, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
+from autotune.records import (
+    Check,
+    Facts,
+    Measurement,
+    Phase,
+    Purpose,
+    TrialRecord,
+    TrialRequest,
+    TrialResult,
+)
 from autotune.search.budget import Budget
 from autotune.search.confirm import FEWEST_ROUNDS, Confirmation
 from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
-from autotune.search.gates import soak, violations
+from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, violations
 from autotune.search.ledger import Ledger
+from autotune.search.racing import restart_spread
 from autotune.search.runner import TrialRunner
-from autotune.search.stability import Stability
+from autotune.search.stability import Stability, not_cut
 from autotune.spec import Spec
 from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome
 
@@ -67,7 +77,7 @@ class Conclusion:
         if config is None or not self._is_worthwhile(confirmation, config):
             return None
         checks = [*self._checks(confirmation, config), soak(None, self._spec.stability.soak_steps)]
-        return self._document(confirmation, config, confirmation.speedup(config), checks)
+        return self._document(confirmation, config, checks)
 
     def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
         """The best that is faster beyond doubt and passes every gate and the soak; else the baseline. Where the
@@ -80,18 +90,23 @@ class Conclusion:
         # Only of the best of those that stand: whatever ranks below it has shown less.
         closest: tuple[TrainConfig, Comparison] | None = None
         while (config := self._next_best(confirmation)) is not None:
-            speedup = confirmation.speedup(config)
-            if self._is_worthwhile(confirmation, config):
-                last = self._soak(runner, config)
-                if all(check.holds for check in last) or self._ran_out():
-                    return self._document(confirmation, config, speedup, [*self._checks(confirmation, config), *last])
-            else:
-                closest = closest or (config, speedup)
-            confirmation.reject(config)
+            if not self._is_worthwhile(confirmation, config):
+                closest = closest or (config, confirmation.speedup(config))
+                confirmation.reject(config)
+                continue
+            run = self._soak(runner, config)
+            checks = self._soak_checks(run)
+            refusing = [check for check in checks if not check.holds]
+            if run is not None and refusing:
+                confirmation.reject(config, refusing)
+                continue
+            if run is not None:
+                checks.append(self._agreement(confirmation, config, run))
+            checks = [*self._checks(confirmation, config), *checks]
+            return self._document(confirmation, config, checks, soaked=run)
         baseline = confirmation.baseline
         checks = [*confirmation.checks(baseline), self._nothing_faster(closest, baseline)]
-        itself = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=confirmation.rounds(baseline))
-        return self._document(confirmation, baseline, itself, checks)
+        return self._document(confirmation, baseline, checks)
 
     def _next_best(self, confirmation: Confirmation) -> TrainConfig | None:
         """The leader; where the rounds ended before it was tested, and so is the budget, a tested one that is faster
@@ -116,7 +131,8 @@ class Conclusion:
         return [*confirmation.checks(config), *([missing] if missing else [])]
 
     def _nothing_faster(self, closest: tuple[TrainConfig, Comparison] | None, baseline: TrainConfig) -> Check:
-        """That the baseline stands because the others were measured and are not worthwhile, not for want of figures.
+        """That the baseline stands because the others were measured and are not worthwhile, not because there was no
+        figure of them.
 
         Value: the upper end of the interval of the best of the others. `closest`: it, and how it compares.
         """
@@ -133,17 +149,20 @@ class Conclusion:
         detail = f"the best other, {names}: {comparison.ratio.value:.2f}×{within}, {comparison.outcome}"
         return Check(name="nothing_faster", passed=passed, value=high, limit=WORTHWHILE, detail=detail)
 
-    def _soak(self, runner: TrialRunner, config: TrainConfig) -> list[Check]:
-        """Train the winner for the steps that the spec asks, or longer; a run of an earlier session counts."""
+    def _soak(self, runner: TrialRunner, config: TrainConfig) -> TrialResult | None:
+        """Train the winner for the steps that the spec asks, or longer. A run of an earlier session counts, one that
+        failed above all. None where the spec asks for no soak, or the budget has no time for the whole of it."""
         steps = self._spec.stability.soak_steps
         if not steps:
-            return [soak(None, 0)]
-        done = [record.result for record in self._ledger.of_purpose(Purpose.SOAK) if record.result.config == config]
-        run = next((result for result in done if soak(result, steps).passed), None)
-        run = run or self._run_soak(runner, config, self._longer_than_an_epoch(config, steps))
-        if run is None:
-            return [soak(None, steps)]
-        return self._stability.soak_checks(run, steps)
+            return None
+        runs = [record.result for record in self._ledger.of_purpose(Purpose.SOAK) if record.result.config == config]
+        done = [run for run in runs if not_cut(run) and (run.failure or soak(run, steps).passed)]
+        failed = next((run for run in done if run.failure), None)
+        return failed or next(iter(done), None) or self._run_soak(runner, config)
+
+    def _soak_checks(self, run: TrialResult | None) -> list[Check]:
+        steps = self._spec.stability.soak_steps
+        return [soak(None, steps)] if run is None else self._stability.soak_checks(run, steps)
 
     def _longer_than_an_epoch(self, config: TrainConfig, steps: int) -> int:
         """`steps`, or as many as take the loader past the end of its epoch, where that costs little."""
@@ -155,34 +174,49 @@ class Conclusion:
         affordable = cost_s < min(_SOAK_SHARE * self._budget.total_s, self._budget.remaining_s / 2)
         return max(steps, wanted) if affordable else steps
 
-    def _run_soak(self, runner: TrialRunner, config: TrainConfig, steps: int) -> TrialResult | None:
-        if self._ran_out():
+    def _run_soak(self, runner: TrialRunner, config: TrainConfig) -> TrialResult | None:
+        if self._budget.remaining_s <= 1:
             return None
         runner.phase = Phase.SOAKING
+        steps = self._longer_than_an_epoch(config, self._spec.stability.soak_steps)
         request = TrialRequest(config=config, seed=self._spec.training.seed, time_limit_s=0.0, min_steps=steps)
         result = runner.run(request, Purpose.SOAK, deadline_s=self._budget.remaining_s).result
-        return None if result.status is TrialStatus.TIMEOUT else result
+        return result if not_cut(result) else None
 
-    def _ran_out(self) -> bool:
-        """Whether there is no time for a soak, or was not for the whole of it: no fault of the configuration."""
-        return self._budget.remaining_s <= 1
+    def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
+        """Whether the soak was as fast as the confirming runs."""
+        spread = restart_spread(self._ledger.of_purpose(Purpose.CONFIRM))
+        confirmed = confirmation.throughput(config).value
+        return soak_throughput(soaked, confirmed, runs=confirmation.rounds(config), spread=spread)
 
     def _document(
-        self, confirmation: Confirmation, config: TrainConfig, speedup: Comparison, checks: list[Check]
+        self, confirmation: Confirmation, config: TrainConfig, checks: list[Check], *, soaked: TrialResult | None = None
     ) -> dict[str, Any]:
+        """`soaked`: the soak of `config`; where it contradicts the confirming runs, its figure is emitted."""
         baseline = confirmation.baseline
+        ours, theirs = self._confirmed(confirmation, config), self._confirmed(confirmation, baseline)
+        speedup = confirmation.speedup(config)
+        if config == baseline:
+            speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=speedup.pairs)
+        if soaked and any(check.name == SOAK_THROUGHPUT and not check.holds for check in checks):
+            ours = measurement_of(soaked)
+            ratio = Estimate(ours.samples_per_s / theirs.samples_per_s, None)
+            speedup = Comparison(ratio=ratio, outcome=Outcome.AMBIGUOUS, pairs=1)
         certain = config == baseline or self._is_worthwhile(confirmation, config)
         return best_document(
             config=config,
-            measured=measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config)),
+            measured=ours,
             baseline_config=baseline,
-            baseline=measurement_of_runs(list(confirmation.runs(baseline).values()), confirmation.throughput(baseline)),
+            baseline=theirs,
             speedup=speedup,
             checks=checks,
             refused=confirmation.refused,
             verdict=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
             **self._common(),
         )
+
+    def _confirmed(self, confirmation: Confirmation, config: TrainConfig) -> Measurement:
+        return measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config))
 
     def _common(self) -> dict[str, Any]:
         return {

@@ -145,8 +145,10 @@ class Confirmation:
 
         return min(passing, key=preference, default=None)
 
-    def reject(self, config: TrainConfig) -> None:
-        """`config` is out, for a fault that no gate names; the next becomes the leader."""
+    def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
+        """`config` is out, and the next becomes the leader. `refusing`: the gates that say why, where any do."""
+        if refusing:
+            self.refused[config] = list(refusing)
         self._rejected.add(config)
         self._finalists.remove(config)
 

@@ -35,7 +35,9 @@ def notes_on(
 
 def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) -> str | None:
     verdict, checks = document["stability"]["verdict"], document["stability"]["checks"]
-    stands = "No configuration was faster than the baseline beyond doubt, so the baseline itself stands in best.yaml."
+    refused = document["stability"]["refused"]
+    faster = "What was faster was refused" if refused else "No configuration was faster than the baseline beyond doubt"
+    stands = f"{faster}, so the baseline itself stands in best.yaml."
     if verdict == "stable" and document["speedup"]["outcome"] != "faster" and not is_baseline:
         return (
             f"The baseline does not meet the spec's constraints; this is the fastest that does, at "

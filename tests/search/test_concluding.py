@@ -18,6 +18,7 @@ from autotune.search import Interrupted, Listener
 
 BUDGET_S = 300.0
 SOAK_STEPS = 20
+NAN = "the loss is nan at optimizer step 12"
 
 
 def speed(config: TrainConfig) -> float:
@@ -33,10 +34,15 @@ def diverging_soak(which: Callable[[TrainConfig], bool]) -> Training:
     def training(request: TrialRequest, result: TrialResult) -> TrialResult:
         if not (is_soak(request) and which(request.config)):
             return result
-        failure = Failure(reason="the loss is nan at optimizer step 12")
+        failure = Failure(reason=NAN)
         return result.model_copy(update={"status": TrialStatus.DIVERGED, "failure": failure})
 
     return training
+
+
+def interrupt_after_soak(record: TrialRecord) -> None:
+    if record.purpose is Purpose.SOAK:
+        raise KeyboardInterrupt
 
 
 def of_purpose(bench: Bench, purpose: Purpose) -> list[TrialRecord]:
@@ -64,19 +70,72 @@ def test_what_fails_its_soak_is_not_emitted_but_the_next_best_is(bench: Bench) -
     assert best["config"]["num_workers"] == 2
     assert best["stability"]["verdict"] == "stable"
     assert check_of(best, "soak")["passed"]
+    assert check_of(best, "soak_throughput")["passed"]
+    (refused,) = best["stability"]["refused"]
+    assert refused["config"]["num_workers"] == 4
+    assert [check["detail"] for check in refused["checks"]] == [NAN]
 
 
-def test_where_everything_fails_its_soak_the_baseline_stands(bench: Bench) -> None:
+def test_where_everything_fails_its_soak_the_baseline_stands_and_it_is_said_why(bench: Bench) -> None:
     backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda _config: True))
-    best = bench.search(backend, search=SPACE).best
+    result = bench.search(backend, search=SPACE)
+    assert result.best["config"] == result.best["baseline"]["config"]
+    assert result.notes[0].startswith("What was faster was refused, so the baseline itself stands")
+    assert any(note.startswith("Refused: ") and NAN in note for note in result.notes)
+
+
+def test_a_soak_that_failed_in_an_earlier_session_has_failed(bench: Bench) -> None:
+    backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda _config: True))
+    with pytest.raises(Interrupted):
+        bench.search(backend, search=SPACE, on=Listener(on_trial=interrupt_after_soak))
+    best = bench.search(bench.backend(speed, noise=0.0), search=SPACE).best
+    assert best["config"] == best["baseline"]["config"]
+    assert len(of_purpose(bench, Purpose.SOAK)) == 1
+
+
+def test_a_soak_that_fails_as_the_budget_ends_has_failed_all_the_same(bench: Bench) -> None:
+    def oversleep(record: TrialRecord) -> None:
+        if record.purpose is Purpose.SOAK:
+            bench.clock.advance(BUDGET_S)
+
+    backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda _config: True))
+    best = bench.search(backend, search=SPACE, on=Listener(on_trial=oversleep)).best
     assert best["config"] == best["baseline"]["config"]
 
 
-def test_a_soak_that_an_earlier_session_passed_is_not_run_again(bench: Bench) -> None:
-    def interrupt_after_soak(record: TrialRecord) -> None:
-        if record.purpose is Purpose.SOAK:
-            raise KeyboardInterrupt
+def slower_soak(factor: float) -> Training:
+    """The soak takes so many times as long as short runs let expect: they lived on what the loader had prepared."""
 
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        if not is_soak(request):
+            return result
+        blocks = [block.model_copy(update={"seconds": factor * block.seconds}) for block in result.blocks]
+        return result.model_copy(update={"blocks": tuple(blocks)})
+
+    return training
+
+
+def test_what_the_soak_contradicts_is_not_emitted_as_a_figure(bench: Bench) -> None:
+    """Confirmed 1.5 times as fast as the baseline, and 1.8 times slower when it trains on, as on the first GPU."""
+    backend = bench.backend(speed, noise=0.0, busy=0.0, training=slower_soak(1.8))
+    best = bench.search(backend, search=SPACE).best
+    assert best["measured"]["samples_per_s"] == pytest.approx(1500 / 1.8, rel=1e-3)
+    assert best["speedup"]["ratio"] == pytest.approx(1.5 / 1.8, rel=1e-3)
+    assert best["speedup"]["ci95"] is None
+    assert best["stability"]["verdict"] == "unconfirmed"
+    check = check_of(best, "soak_throughput")
+    assert not check["passed"]
+    assert check["detail"] == "833 samples/s in the soak, 1,500 in the confirming runs"
+
+
+def test_a_soak_as_fast_as_one_run_may_be_by_chance_contradicts_nothing(bench: Bench) -> None:
+    backend = bench.backend(speed, noise=0.0, busy=0.0, training=slower_soak(1.1))
+    best = bench.search(backend, search=SPACE).best
+    assert best["measured"]["samples_per_s"] == pytest.approx(1500, rel=1e-3)
+    assert best["stability"]["verdict"] == "stable"
+
+
+def test_a_soak_that_an_earlier_session_passed_is_not_run_again(bench: Bench) -> None:
     with pytest.raises(Interrupted):
         bench.search(bench.backend(speed, noise=0.0), search=SPACE, on=Listener(on_trial=interrupt_after_soak))
     later = bench.backend(speed, noise=0.0)

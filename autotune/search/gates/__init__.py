@@ -16,9 +16,10 @@ from autotune.search.gates.memory import (
     shm_headroom,
 )
 from autotune.search.gates.numbers import finite_gradients, finite_loss, fp16_range, loss_scale, skipped_steps
-from autotune.search.gates.soak import soak
+from autotune.search.gates.soak import SOAK_THROUGHPUT, soak, soak_throughput
 
 __all__ = [
+    "SOAK_THROUGHPUT",
     "allocator_retries",
     "constraint_check",
     "finite_gradients",
@@ -37,5 +38,6 @@ __all__ = [
     "shm_headroom",
     "skipped_steps",
     "soak",
+    "soak_throughput",
     "violations",
 ]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from autotune.records import Check, TrialResult
+from autotune.stats import throughput, undisturbed
+
+SOAK_THROUGHPUT = "soak_throughput"
+_SURE = 2.58
+"""One-sided 99.5 % of a normal: of 200 sound soaks one seems to contradict its figure."""
 
 
 def soak(run: TrialResult | None, steps: int) -> Check:
@@ -13,3 +20,17 @@ def soak(run: TrialResult | None, steps: int) -> Check:
     return Check(
         name="soak", passed=done >= steps and not (run and run.failure), value=done, limit=steps, detail=detail
     )
+
+
+def soak_throughput(run: TrialResult, confirmed: float, *, runs: int, spread: float) -> Check:
+    """The soak's throughput over `confirmed`, in samples per second, the figure that `runs` short runs have given.
+
+    Short runs can live on batches that the loader has prepared before; the longest run of all cannot. The limit is what
+    one more run may fall below the mean of the others by chance. `spread`: standard deviation of the logarithm of
+    throughput between runs of one configuration.
+    """
+    rate = throughput(undisturbed(run.blocks))
+    limit = math.exp(-_SURE * spread * math.sqrt(1 + 1 / runs))
+    detail = f"{rate:,.0f} samples/s in the soak, {confirmed:,.0f} in the confirming runs"
+    passed = rate >= limit * confirmed
+    return Check(name=SOAK_THROUGHPUT, passed=passed, value=rate / confirmed, limit=limit, detail=detail)

@@ -1,11 +1,14 @@
-"""The soak's gate."""
+"""The gates of the soak."""
 
 from __future__ import annotations
 
-from support.runs import run, without_steps
+import math
+
+import pytest
+from support.runs import block, run, without_steps
 
 from autotune.records import Failure
-from autotune.search.gates import soak
+from autotune.search.gates import soak, soak_throughput
 
 
 def test_a_soak_needs_all_its_steps() -> None:
@@ -45,3 +48,23 @@ def test_a_spec_may_ask_for_no_soak() -> None:
     check = soak(None, 0)
     assert check.passed
     assert check.detail == ""
+
+
+@pytest.mark.parametrize(
+    ("confirmed", "runs", "passes"),
+    [
+        pytest.param(320.0, 4, True, id="the same"),
+        pytest.param(200.0, 4, True, id="more than was confirmed"),
+        pytest.param(320.0 * math.exp(2.58 * 0.1 * math.sqrt(1.25)) - 0.1, 4, True, id="within chance"),
+        pytest.param(320.0 * math.exp(2.58 * 0.1 * math.sqrt(1.25)) + 0.1, 4, False, id="beyond"),
+        pytest.param(320.0 * math.exp(2.58 * 0.1 * math.sqrt(1.25)) + 0.1, 1, True, id="one run alone says less"),
+        pytest.param(3200.0, 1, False, id="ten times slower"),
+    ],
+)
+def test_a_soak_that_is_slower_than_chance_lets_one_run_be_contradicts(
+    confirmed: float, runs: int, passes: bool
+) -> None:
+    """The soak's blocks: 32 samples in 0.1 s. The spread between runs: 10 %."""
+    check = soak_throughput(run(blocks=[block()] * 5), confirmed, runs=runs, spread=0.1)
+    assert check.passed is passes
+    assert check.value == pytest.approx(320.0 / confirmed)
