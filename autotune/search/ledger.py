@@ -6,6 +6,7 @@ be running: told from its record where there is one, closed as FAIL where there 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Sequence
@@ -17,12 +18,13 @@ import optuna
 from optuna.trial import TrialState
 
 from autotune.config import TrainConfig
-from autotune.errors import StudyMismatch
+from autotune.errors import EnvironmentFailure, StudyMismatch
 from autotune.records import Predicted, Purpose, TrialRecord
 from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.identity import differences
+from autotune.search.interrupts import uninterrupted
 from autotune.search.performance import PREDICTED
 from autotune.search.space import Space
 from autotune.search.storage import OpenStudy, close, open_study, persistently, speaking_of, stored_study
@@ -116,9 +118,10 @@ class Ledger:
 
     def file(self, record: TrialRecord) -> None:
         """Keep the record of a trial that has ended; a search trial is then told to Optuna."""
-        self._folder.write_trial(record)
-        self.records.append(record)
-        log.info("%s", _line(record))
+        with uninterrupted():
+            self._folder.write_trial(record)
+            self.records.append(record)
+            log.info("%s", _line(record))
         self._persistently(lambda: self._tell(record))
 
     def predicted(self, optuna_trial: int | None) -> Predicted | None:
@@ -149,8 +152,12 @@ class Ledger:
         return bool(self._storage.get_trial(trial_id).state.is_finished())
 
     def _persistently(self, action: Callable[[], T]) -> T:
+        def whole() -> T:
+            with uninterrupted():
+                return action()
+
         with self._storage_in_use():
-            return persistently(action)
+            return persistently(whole)
 
     def _storage_in_use(self) -> AbstractContextManager[None]:
         return speaking_of(self._folder)
@@ -182,6 +189,10 @@ class Ledger:
         return [record for record in self.records if record.purpose is purpose]
 
     def close(self) -> None:
+        """Settle what an interruption has left running, and let go of the storage."""
+        # Where the storage cannot be used, that has been said, and the next session settles it.
+        with contextlib.suppress(EnvironmentFailure), self._storage_in_use(), uninterrupted():
+            self._settle_running()
         close(self._storage)
 
     def _tell(self, record: TrialRecord) -> None:
@@ -226,10 +237,8 @@ class Ledger:
             if record is not None:
                 self._tell(record)
             else:
-                log.info(
-                    "Optuna trial %d was running when the last session ended; closed without a result", trial.number
-                )
-                self.withdraw(trial.number)
+                log.info("Optuna trial %d was left running; closed without a result", trial.number)
+                self._tell_once(trial.number)
 
 
 def read_origin(folder: StudyFolder) -> Path:
