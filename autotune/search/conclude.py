@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from autotune.config import TrainConfig
@@ -27,7 +28,7 @@ from autotune.search.racing import restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, not_cut
 from autotune.spec import Spec
-from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome
+from autotune.stats import TIE, WORTHWHILE, Comparison, Estimate, Outcome
 
 _SOAK_SHARE = 0.05
 """Of the budget: what a soak may take that goes on past the end of an epoch."""
@@ -72,18 +73,22 @@ class Conclusion:
         return max(violations(record, self._stability.constraints), default=0.0) <= 0
 
     def confirmed_so_far(self, confirmation: Confirmation) -> dict[str, Any] | None:
-        """The leader of the rounds before its soak: what stands if the soak is interrupted."""
+        """The leader of the rounds before its soak: what stands if the soak is interrupted. None where no leader is
+        worth it, or its soak has failed in an earlier session."""
         config = confirmation.leader()
-        if config is None or not self._is_worthwhile(confirmation, config):
+        if config is None or not self._is_worthwhile(confirmation, config) or self._failed_soak(config):
             return None
         checks = [*self._checks(confirmation, config), soak(None, self._spec.stability.soak_steps)]
         return self._document(confirmation, config, checks)
 
-    def confirmed(self, confirmation: Confirmation, runner: TrialRunner) -> dict[str, Any] | None:
+    def confirmed(
+        self, confirmation: Confirmation, runner: TrialRunner, on_refused: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any] | None:
         """The best that is faster beyond doubt and passes every gate and the soak; else the baseline. Where the
         baseline does not meet the spec's own constraints, the best that passes and does, however slow.
 
-        None before two rounds: one says nothing about the spread.
+        None before two rounds: one says nothing about the spread. `on_refused`: takes what stands once a soak has
+        refused what stood before.
         """
         if confirmation.rounds(confirmation.baseline) < FEWEST_ROUNDS:
             return None
@@ -96,14 +101,27 @@ class Conclusion:
                 continue
             run = self._soak(runner, config)
             checks = self._soak_checks(run)
-            refusing = [check for check in checks if not check.holds]
-            if run is not None and refusing:
-                confirmation.reject(config, refusing)
-                continue
-            if run is not None:
-                checks.append(self._agreement(confirmation, config, run))
-            checks = [*self._checks(confirmation, config), *checks]
-            return self._document(confirmation, config, checks, soaked=run)
+            refusing = [check for check in checks if not check.holds] if run else []
+            if run and not refusing:
+                agreement = self._agreement(confirmation, config, run)
+                checks.append(agreement)
+                if not agreement.holds and self._is_no_faster(confirmation, run):
+                    refusing = [agreement]
+            if not refusing:
+                checks = [*self._checks(confirmation, config), *checks]
+                return self._document(confirmation, config, checks, soaked=run)
+            confirmation.reject(config, refusing)
+            on_refused(self.confirmed_so_far(confirmation) or self._baseline_stands(confirmation, closest))
+        return self._baseline_stands(confirmation, closest)
+
+    def _is_no_faster(self, confirmation: Confirmation, soaked: TrialResult) -> bool:
+        """Whether the soak was no faster than the confirming runs of the baseline, where that may stand."""
+        theirs = confirmation.throughput(confirmation.baseline).value
+        return confirmation.baseline_may_stand and measurement_of(soaked).samples_per_s <= TIE * theirs
+
+    def _baseline_stands(
+        self, confirmation: Confirmation, closest: tuple[TrainConfig, Comparison] | None
+    ) -> dict[str, Any]:
         baseline = confirmation.baseline
         checks = [*confirmation.checks(baseline), self._nothing_faster(closest, baseline)]
         return self._document(confirmation, baseline, checks)
@@ -155,10 +173,16 @@ class Conclusion:
         steps = self._spec.stability.soak_steps
         if not steps:
             return None
-        runs = [record.result for record in self._ledger.of_purpose(Purpose.SOAK) if record.result.config == config]
-        done = [run for run in runs if not_cut(run) and (run.failure or soak(run, steps).passed)]
-        failed = next((run for run in done if run.failure), None)
-        return failed or next(iter(done), None) or self._run_soak(runner, config)
+        passed = next((run for run in self._soaks_of(config) if soak(run, steps).passed), None)
+        return self._failed_soak(config) or passed or self._run_soak(runner, config)
+
+    def _failed_soak(self, config: TrainConfig) -> TrialResult | None:
+        return next((run for run in self._soaks_of(config) if run.failure), None)
+
+    def _soaks_of(self, config: TrainConfig) -> list[TrialResult]:
+        """Those on record that no budget has cut short."""
+        runs = (record.result for record in self._ledger.of_purpose(Purpose.SOAK))
+        return [run for run in runs if run.config == config and not_cut(run)]
 
     def _soak_checks(self, run: TrialResult | None) -> list[Check]:
         steps = self._spec.stability.soak_steps
@@ -181,7 +205,8 @@ class Conclusion:
         steps = self._longer_than_an_epoch(config, self._spec.stability.soak_steps)
         request = TrialRequest(config=config, seed=self._spec.training.seed, time_limit_s=0.0, min_steps=steps)
         result = runner.run(request, Purpose.SOAK, deadline_s=self._budget.remaining_s).result
-        return result if not_cut(result) else None
+        hangs = self._budget.remaining_s > 1
+        return result if not_cut(result) or hangs else None
 
     def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
         """Whether the soak was as fast as the confirming runs."""

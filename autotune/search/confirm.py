@@ -98,7 +98,7 @@ class Confirmation:
         self._random = random.Random(seed)
         self._finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
         self.refused: dict[TrainConfig, list[Check]] = {}
-        """Configurations that failed their stability tests, and the gates that refused them."""
+        """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
         self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
         self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}

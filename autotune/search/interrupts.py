@@ -13,8 +13,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Signals that come inside wait for its end, and are handled there. In other threads than the main one, to which
-    Python brings no signals, it does nothing.
+    """A signal that comes inside waits for its end, and is handled there; a second one is handled at once. In other
+    threads than the main one, to which Python brings no signals, it does nothing.
 
     A KeyboardInterrupt inside a database's transaction leaves a trial that seems to run; inside a callback of the
     garbage collector, of which SQLAlchemy has many, Python prints it and goes on.
@@ -24,12 +24,19 @@ def uninterrupted() -> Iterator[None]:
         return
     came: list[tuple[int, FrameType | None]] = []
     handlers = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: came.append((number, frame)))
+
+    def keep(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+        if len(came) > 1:
+            handlers[signal.Signals(number)](number, frame)
+
     try:
+        for number in handlers:
+            signal.signal(number, keep)
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for which, frame in came:
+        if len(came) == 1:
+            which, frame = came[0]
             handlers[signal.Signals(which)](which, frame)

@@ -189,11 +189,15 @@ class Ledger:
         return [record for record in self.records if record.purpose is purpose]
 
     def close(self) -> None:
-        """Settle what an interruption has left running, and let go of the storage."""
-        # Where the storage cannot be used, that has been said, and the next session settles it.
-        with contextlib.suppress(EnvironmentFailure), self._storage_in_use(), uninterrupted():
-            self._settle_running()
-        close(self._storage)
+        """Settle what an interruption has left running, and close the storage."""
+        # Where the storage cannot be used, that has been said, and the next session settles it. An interruption that
+        # comes only now finds nothing left to interrupt.
+        with contextlib.suppress(EnvironmentFailure, KeyboardInterrupt), uninterrupted():
+            try:
+                with self._storage_in_use():
+                    self._settle_running()
+            finally:
+                close(self._storage)
 
     def _tell(self, record: TrialRecord) -> None:
         number = record.optuna_trial

@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Facts, Purpose, TrialRecord
+from autotune.search.gates import SOAK_THROUGHPUT
 
 _EVEN = 1.05
 
@@ -35,9 +36,9 @@ def notes_on(
 
 def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) -> str | None:
     verdict, checks = document["stability"]["verdict"], document["stability"]["checks"]
-    refused = document["stability"]["refused"]
-    faster = "What was faster was refused" if refused else "No configuration was faster than the baseline beyond doubt"
-    stands = f"{faster}, so the baseline itself stands in best.yaml."
+    passing = " that passed its gates" if document["stability"]["refused"] else ""
+    none = f"No configuration{passing} was faster than the baseline beyond doubt"
+    stands = f"{none}, so the baseline itself stands in best.yaml."
     if verdict == "stable" and document["speedup"]["outcome"] != "faster" and not is_baseline:
         return (
             f"The baseline does not meet the spec's constraints; this is the fastest that does, at "
@@ -50,6 +51,11 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
     missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
     if is_baseline:
         return f"{stands} Unconfirmed: {'; '.join(missing)}. A larger --budget goes on."
+    if any(check["name"] == SOAK_THROUGHPUT and not check["passed"] for check in checks):
+        return (
+            f"Unconfirmed: {'; '.join(missing)}. The soak's figure is the one in best.yaml: training is slower once it "
+            "goes on than at its beginning, most often because of the loader."
+        )
     why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
     return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
 

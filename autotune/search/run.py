@@ -229,7 +229,7 @@ class _Study:
         )
         confirmation.run()
         self._write(self.conclusion.confirmed_so_far(confirmation))
-        document = self.conclusion.confirmed(confirmation, self.runner)
+        document = self.conclusion.confirmed(confirmation, self.runner, self._write)
         self.runner.phase = Phase.DONE
         if document is not None and document["stability"]["verdict"] == "stable":
             self.ledger.mark_finished(self.budget.total_s)

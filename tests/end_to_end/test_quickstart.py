@@ -66,7 +66,7 @@ def test_best_yaml_says_everything(best: dict[str, Any]) -> None:
 
 def test_stable_is_said_when_every_gate_holds_and_the_speed_up_is_sure(best: dict[str, Any]) -> None:
     checks = best["stability"]["checks"]
-    hold = all(check["passed"] or check.get("warns_only") for check in checks)
+    hold = bool(checks) and all(check["passed"] or check.get("warns_only") for check in checks)
     low, _ = best["speedup"]["ci95"] or (0.0, 0.0)
     sure = best["config"] == best["baseline"]["config"] or low > 1
     assert best["stability"]["verdict"] == ("stable" if hold and sure else "unconfirmed")

@@ -165,7 +165,7 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     began_s = time.monotonic()
     listener = Listener(on_trial=kill_one, on_progress=listen)
     result = search(load_spec(code / "mine.yaml"), folder, began_s=began_s, listener=listener)
-    assert time.monotonic() - began_s < BUDGET_S + 5
+    assert result.best["search"]["elapsed_s"] <= BUDGET_S
     assert folder.best.exists()
     assert result.best["measured"]["samples_per_s"] > 0
     assert "trials run on 3 of 3 nodes, 3 at a time" in result.notes

@@ -318,8 +318,8 @@ def test_a_study_keeps_what_was_predicted_with_each_trial() -> None:
     assert expected["low"] < expected["samples_per_s"] < expected["high"]
 
 
-def test_broken_physics_costs_the_lead_and_no_more() -> None:
-    """It still gets near the best. `benchmarks/broken_physics.py` compares with GPSampler, in more worlds."""
+def test_where_the_physics_is_broken_it_still_gets_near_the_best() -> None:
+    """`benchmarks/broken_physics.py` compares with GPSampler, in more worlds."""
     bench = bench_of(worlds.BROKEN["random interactions"](), "broken")
     steps = run_search(bench, "auto", seed=0, budget_s=90.0)
     run = run_of(bench, steps, strategy="auto", seed=0, budget_s=90.0)

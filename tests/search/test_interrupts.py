@@ -45,6 +45,16 @@ def test_inside_another_it_waits_for_the_outer_end() -> None:
     assert done
 
 
+def test_a_second_ctrl_c_does_not_wait() -> None:
+    done = False
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        press_ctrl_c()
+        press_ctrl_c()
+        done = True
+    assert not done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_an_error_inside_is_the_context_of_the_interruption() -> None:
     with pytest.raises(KeyboardInterrupt) as caught, uninterrupted():
         press_ctrl_c()
@@ -98,3 +108,4 @@ def test_optuna_keeps_no_running_trial_and_nothing_is_lost(
     states = [trial.state.name for trial in bench.optuna_trials()]
     assert states == ["COMPLETE"] * 4 + ["FAIL" if step == "ask" else "COMPLETE"]
     assert len(bench.folder.read_trials()) == states.count("COMPLETE")
+    assert calls == 5, "what was begun was done, and not left to the end"

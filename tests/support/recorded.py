@@ -211,7 +211,7 @@ def recorded_as(config: TrainConfig) -> TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What one search came to, held against all that was recorded."""
+    """What one search found, held against all that was recorded."""
 
     chosen_over_best: float
     emitted_over_truth: float

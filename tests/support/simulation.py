@@ -43,8 +43,8 @@ _BLOCKS_OF_A_SOAK = 30
 _WARM_UP_STEPS = 3
 _WARM_UP_SHARE = 0.4
 """Of the time limit: a warm-up that takes longer is cut off there, and has not settled."""
-_HEAD_STARTS = 0.2
-"""Share of the trials with loader processes whose warm-up is over before the loader's head start is."""
+_QUEUED = 0.2
+"""Share of the trials with loader processes whose warm-up ends while they still train on queued batches."""
 _BUSY, _BUSY_SLOWS = 0.04, 1.3
 """Share of the blocks that other work slows down, and by how much."""
 _BATCHES = 0.02
@@ -175,7 +175,7 @@ class SimulatedBackend:
     def _warm_up(self, request: TrialRequest, step_s: float) -> WarmUp:
         seconds = _WARM_UP_STEPS * step_s
         cut_off = request.max_steps is None and seconds > max(_WARM_UP_SHARE * request.time_limit_s, 2 * step_s)
-        ahead = bool(request.config.num_workers) and self._random.random() < _HEAD_STARTS
+        ahead = bool(request.config.num_workers) and self._random.random() < _QUEUED
         return WarmUp(steps=_WARM_UP_STEPS, seconds=seconds, first_step_s=step_s, settled=not cut_off and not ahead)
 
     def _blocks(self, request: TrialRequest, step_s: float) -> list[Block]:

@@ -69,7 +69,7 @@ def _train_all(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Case, dict[str, Any]]]:
-    """What each process came to in each case: of one pair of processes, because to start them takes seconds."""
+    """What each process ended with in each case: of one pair of processes, because to start them takes seconds."""
     folder: Path = tmp_path_factory.mktemp("together")
     multiprocessing.spawn(_train_all, (str(folder),), nprocs=PROCESSES)
     return [dict(zip(CASES, torch.load(folder / f"{rank}.pt"), strict=True)) for rank in range(PROCESSES)]

@@ -9,6 +9,7 @@ from autotune.report import words
 from autotune.report.cleaning import one_line
 from autotune.report.html.parts import Markup, code, details, joined, listing, section, table, tag, to_copy
 from autotune.report.reading import Reading
+from autotune.search.gates import SOAK_THROUGHPUT
 from autotune.search.notes import notes_on
 
 _TARGETS = ("yaml", "torch", "timm", "transformers", "accelerate", "lightning", "deepspeed", "json")
@@ -62,7 +63,11 @@ def _verdict(reading: Reading) -> Iterator[object]:
         yield " No instability was seen in the steps that were run"
         yield f", {soaked} of them in one go. " if soaked else ". "
     else:
-        yield " The budget ended before the checks did, or the study still runs. "
+        failed = {check["name"] for check in document["stability"]["checks"] if not check["passed"]}
+        if SOAK_THROUGHPUT in failed:
+            yield " The soak was slower than the confirming runs; the figure is the soak's. "
+        else:
+            yield " The budget ended before the checks did, or the study still runs. "
     memory, before = document["measured"]["peak_memory_bytes"], document["baseline"]["peak_memory_bytes"]
     times = f", {memory / before:.2f} times the baseline's" if before else ""
     yield f"Peak memory is {words.memory(memory)}{times}. " if memory else ""

@@ -50,6 +50,7 @@ GATES: Mapping[str, _Gate] = {
     "loss_per_sample": ("loss above the baseline's at equal samples", "≤", _share),
     "reference_runs": ("runs of the fp32 reference", "≥", _count),
     "soak": ("steps trained in one go", "≥", _count),
+    "throughput": ("throughput over that of the confirming runs", "≥", _times),
     "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),
 }
 """Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec

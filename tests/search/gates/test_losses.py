@@ -84,11 +84,11 @@ def test_a_window_is_named_with_its_two_losses() -> None:
     assert check.detail == "loss 1.25 against 1 in window 2 of 4, 12 steps"
 
 
-@pytest.mark.parametrize("astray", [0.006, 0.04, 0.3, 0.9])
-def test_a_probe_near_the_reference_of_its_own_seed_passes_however_far_the_others_are(astray: float) -> None:
+@pytest.mark.parametrize("offset", [0.006, 0.04, 0.3, 0.9])
+def test_a_probe_near_the_reference_of_its_own_seed_passes_however_far_the_others_are(offset: float) -> None:
     """A seed whose weights begin badly is no fault of the configuration."""
-    own, *others = [run(list(learning() * factor)) for factor in (1 + astray, 1 - astray / 2, 1 - astray / 2)]
-    check = against(learning() * (1 + astray + 0.045), [own, *others])
+    own, *others = [run(list(learning() * factor)) for factor in (1 + offset, 1 - offset / 2, 1 - offset / 2)]
+    check = against(learning() * (1 + offset + 0.045), [own, *others])
     assert (check.passed, check.conclusive) == (True, True)
     assert check.value == pytest.approx(0.045)
 
