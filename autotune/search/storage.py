@@ -75,7 +75,7 @@ def open_study(folder: StudyFolder, sampler: BaseSampler, url: URL | None = None
             storage, name = _open_file(folder.database), _NAME
         else:
             name = remote.study if remote else f"{folder.path.absolute().name}-{secrets.token_hex(4)}"
-            storage = _on_server(url or _with_its_driver(remote))
+            storage = _server_storage(url or _with_its_driver(remote))
         study = optuna.create_study(
             storage=storage, study_name=name, sampler=sampler, direction="maximize", load_if_exists=True
         )
@@ -93,7 +93,7 @@ def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Stud
     """
     remote = folder.read_remote()
     with speaking_of(folder):
-        storage = _on_server(_with_its_driver(remote)) if remote else _existing_file(folder, writable=writable)
+        storage = _server_storage(_with_its_driver(remote)) if remote else _existing_file(folder, writable=writable)
         try:
             yield optuna.load_study(study_name=remote.study if remote else _NAME, storage=storage)
         except KeyError as error:
@@ -188,7 +188,7 @@ def _with_its_driver(remote: RemoteStudy | None) -> URL:
     return read_url(remote.url)
 
 
-def _on_server(url: URL) -> RDBStorage:
+def _server_storage(url: URL) -> RDBStorage:
     """A connection that was dropped while nobody used it is noticed, and replaced, before it is used again."""
     arguments = {"connect_timeout": _CONNECT_TIMEOUT_S} if url.get_backend_name() == "postgresql" else {}
     address = url.render_as_string(hide_password=False)

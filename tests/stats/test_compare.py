@@ -35,7 +35,7 @@ def interval_of(comparison: Comparison) -> Interval:
 
 
 class TestShares:
-    """Of simulated comparisons. `benchmarks/comparison_shares.py` makes more of them, on more machines."""
+    """How simulated comparisons end. `benchmarks/comparison_shares.py` makes more of them, on more machines."""
 
     @pytest.mark.parametrize(
         ("machine", "ratio"),

@@ -42,7 +42,7 @@ _BLOCKS = 6
 _BLOCKS_OF_A_SOAK = 30
 _WARM_UP_STEPS = 3
 _WARM_UP_SHARE = 0.4
-"""Of the time limit: a warm-up that takes longer is cut off there, and has not settled."""
+"""Share of the time limit at which a warm-up is cut off; it has not settled then."""
 _QUEUED = 0.2
 """Share of the trials with loader processes whose warm-up ends while they still train on queued batches."""
 _BUSY, _BUSY_SLOWS = 0.04, 1.3

@@ -32,7 +32,7 @@ LOSSES = {"mean": mean_loss, "counted": counted_loss}
 class Case(NamedTuple):
     loss: str
     micro_batches: int
-    """Of each process, until the window ends."""
+    """Micro-batches of each process, until the window ends."""
 
     def data(self) -> Batch:
         return draw(PROCESSES * MICRO * self.micro_batches)

@@ -220,7 +220,7 @@ class Process:
     children_now: list[Process] = field(default_factory=list)
     cpu_s: float = 0.0
     reaped_s: float = 0.0
-    """Of its children that have ended and been waited for."""
+    """CPU time of its children that have ended and been waited for."""
     alive: bool = True
     looks: int = 0
     listings: int = 0

@@ -73,3 +73,13 @@ def test_blocks_beside_other_work_contradict_nothing() -> None:
     check = soak_throughput(run(blocks=[block(), block(), busy, busy]), 3200.0, runs=4, spread=0.1)
     assert (check.passed, check.conclusive) == (True, False)
     assert check.detail == "2 undisturbed blocks are too few to tell"
+
+
+def test_the_first_figure_from_a_gpu_is_contradicted_by_its_own_soak() -> None:
+    """ResNet-50 on an H200, 2026-11-27: 2,311 samples/s in two confirming runs, which timed what the loader had queued,
+    and 1,268 in the soak. The spread is that of the study's eight confirming runs."""
+    h200 = [block().model_copy(update={"samples": 1268, "seconds": 1.0})] * 3
+    check = soak_throughput(run(blocks=h200), 2311.0, runs=2, spread=0.132)
+    assert not check.passed
+    assert check.value == pytest.approx(0.549, abs=0.001)
+    assert check.limit == pytest.approx(0.659, abs=0.001)

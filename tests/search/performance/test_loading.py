@@ -22,7 +22,7 @@ def fed_by(workers: int) -> TrainConfig:
 
 
 def waiting(seconds_per_sample: float) -> Observation:
-    """Of a step that does nothing but wait for its data."""
+    """What a step shows that does nothing but wait for its data."""
     return Observation(
         status="ok", wall_s=5.0, overhead_s=1.0, samples_per_s=1.0, data_wait_s=SAMPLES * seconds_per_sample
     )
