@@ -157,14 +157,6 @@ def test_a_full_disk_is_said_and_nothing_is_lost(shell: Shell) -> None:
     assert gone(shell.mark)
 
 
-def test_a_budget_that_is_too_short_for_the_workload(shell: Shell) -> None:
-    shell.write_spec(data={"factory": "misbehaving:build_slow_data"}, budget="10s")
-    code, _, stderr = shell.run()
-    assert code == 3
-    assert "budget" in stderr
-    assert gone(shell.mark)
-
-
 def test_even_the_baseline_fails(shell: Shell) -> None:
     shell.write_spec(baseline={"micro_batch_size": 8}, search={"micro_batch_size": [8, 40]})
     code, stdout, stderr = shell.run()
