@@ -9,6 +9,7 @@ from pydantic import Field
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
+from autotune.records.rates import Rates
 
 
 class TrialStatus(StrEnum):
@@ -183,6 +184,8 @@ class TrialResult(Record):
     seed: int
     blocks: tuple[Block, ...] = ()
     warm_up: WarmUp | None = None
+    rates: Rates | None = None
+    """None where the run ended before it could measure them, and in records from before 2026-11-28."""
     steps: OptimizerSteps | None = None
     first_gradient: FirstGradient | None = None
     largest_activation: LargestActivation | None = None

@@ -1,0 +1,34 @@
+"""The two sides of a training run, and what a run of hours gets from them."""
+
+from __future__ import annotations
+
+from autotune.records.base import Record
+
+
+class Rates(Record):
+    """Rates in samples per second, over all processes that train together.
+
+    Errors are relative standard errors from the spread inside the run: another process may differ by more.
+    """
+
+    sustained_per_s: float
+    """What a training run of hours gets: whole epochs after the first, their edges included, with the loader's queue in
+    its own steady state."""
+    sustained_error: float
+    demand_per_s: float
+    """What the training step takes while a batch is ready."""
+    demand_error: float
+    supply_per_s: float
+    """What the loader delivers while its queue is not full; without loader processes, what the training process loads
+    when it does nothing else."""
+    supply_error: float
+    fetch_s: float
+    """Wall seconds that one process takes to load one micro-batch."""
+    fetch_cpu_s: float | None = None
+    """CPU seconds of them: the rest is waiting, for a disk, a network or a lock. None where nobody could count them."""
+    epoch_samples: int | None = None
+    """Samples that an epoch trains on; None where no end has been seen."""
+    epoch_edge_s: float = 0.0
+    """Seconds that an epoch takes beyond its samples at the rate in its middle."""
+    whole_epochs: bool = False
+    """Whether whole epochs were timed; otherwise their middle, and the edge was calculated."""
