@@ -29,7 +29,7 @@ from autotune.trial.memory import MemoryWatch
 from autotune.trial.ranks import Ranks
 from autotune.trial.stock import Stock
 from autotune.trial.timeline import make_timeline
-from autotune.trial.timing import Measurement
+from autotune.measure.timing import Measurement
 from autotune.workload import Prepared
 
 

@@ -32,7 +32,7 @@ from autotune.records import (
 from autotune.stats import throughput, undisturbed
 from autotune.trial.crew import ALONE, Crew
 from autotune.trial.loop import Loop
-from autotune.trial.timing import Measurement
+from autotune.measure.timing import Measurement
 from support.bench import Bench
 from support.facts import cpu_facts
 from support.simulation import Clock

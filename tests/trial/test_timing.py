@@ -20,7 +20,7 @@ from autotune.training import StepOutput
 from autotune.trial.failure import Diverged
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.timeline import HostTimeline
-from autotune.trial.timing import Measurement, has_settled
+from autotune.measure.timing import Measurement, has_settled
 
 SAMPLES = 8
 INTRUDED = 2.0
