@@ -1,1 +1,34 @@
-"""How a trial measures: warm-up, blocks, the loader, and the rates that follow from them; no torch."""
+"""How a trial measures: warm-up, blocks, the loader, and the rates that follow from them.
+
+No torch and no process in here: a real trial and a virtual world run the same code against `Loop`, `Loader` and
+`Machine`.
+"""
+
+from autotune.measure.accounting import Account, Loading, loading
+from autotune.measure.loader_log import Epoch, Fetch, LoaderLog, Take
+from autotune.measure.prefetch_queue import edge_seconds, epoch_seconds, pace
+from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
+from autotune.measure.timing import Measurement
+from autotune.measure.warm_up import WarmedUp, has_settled, warm_up
+
+__all__ = [
+    "Account",
+    "Epoch",
+    "Fetch",
+    "Judge",
+    "Loader",
+    "LoaderLog",
+    "Loading",
+    "Loop",
+    "Machine",
+    "Measurement",
+    "Report",
+    "Take",
+    "WarmedUp",
+    "edge_seconds",
+    "epoch_seconds",
+    "has_settled",
+    "loading",
+    "pace",
+    "warm_up",
+]

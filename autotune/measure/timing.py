@@ -1,153 +1,156 @@
-"""The measurement: warm up until the step time has settled, then time blocks of whole optimizer steps.
+"""The measurement of one trial: warm up, bring the loader's queue to the level that it keeps, time blocks of whole
+optimizer steps.
 
 The device is waited for at the edges of a block only, so that host and device overlap inside it as they do in training.
+What the figure is, and how queue, epochs and disturbances are dealt with: docs/measuring.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Protocol
 
-from autotune.records import Block, Disturbance, MachineState, TrialRequest, TrialStatus, WarmUp
-from autotune.stats import noise_has_settled, relative_standard_error, throughput_interval, undisturbed
-from autotune.trial.loop import Loop
+from autotune.measure.accounting import Account, loading
+from autotune.measure.plan import Plan, plan
+from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
+from autotune.measure.warm_up import WarmedUp, warm_up
+from autotune.records import Block, Rates, TrialRequest, TrialStatus
+from autotune.stats import noise_has_settled, relative_standard_error
 
-_WARM_UP_SHARE = 0.4
-"""Of the time limit, at the most: a warm-up that has not settled by then is marked."""
-_SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
-"""Two steps in a row whose times differ by less than this share; two stretches of many steps."""
-_STRETCH_SHARE = 0.04
-"""Of the time limit: what a stretch of steps has to last to show that their time has settled."""
-_STEPS_FOR_PACE = 8
-_BLOCKS_PER_LIMIT = 12
-_BLOCKS_OF_A_SOAK = 30
-"""At least: a trend in the memory shows between them."""
-_SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
-"""The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
-spread."""
 _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
 """Of a trial whose steps are so long that its time is spent before `min_blocks`."""
 _MOST_TIME_GIVEN_BACK = 0.5
 """Of the time limit, for measuring again what was disturbed."""
-
-Report = Callable[[str, dict[str, Any]], None]
-
-
-class Machine(Protocol):
-    """`MachineWatch`, as far as the measurement knows it."""
-
-    def find_workers(self) -> None: ...
-
-    def start(self) -> None: ...
-
-    def read(self) -> MachineState: ...
+_FEWEST_BATCHES = 64
+"""Loaded before a trial may end early: one in fifty may be slow, and has to be seen."""
+_SLOW, _FEWEST_SLOW = 4.0, 3
+"""Times the median, and how many such batches the blocks have to hold where there are any."""
+_MOST_EMPTYING = 8
+"""Times that what is queued is discarded: meanwhile the workers go on."""
 
 
 class Measurement:
     """Warm-up and blocks of one trial, reported as they come."""
 
     def __init__(
-        self,
-        loop: Loop,
-        request: TrialRequest,
-        report: Report,
-        *,
-        machine: Machine,
-        judge: Callable[[MachineState, float], tuple[Disturbance, ...]],
+        self, loop: Loop, loader: Loader, request: TrialRequest, report: Report, *, machine: Machine, judge: Judge
     ) -> None:
-        """`judge`: what disturbed a block, from the machine's state during it and its seconds."""
         self._loop = loop
+        self._loader = loader
         self._request = request
         self._report = report
         self._machine = machine
         self._judge = judge
-        self._started = loop.clock()
+        self._began_s = loop.clock()
+        self._account = Account(loader.read(), whole_epochs=False)
 
-    def run(self, head_start_spent: Callable[[], bool]) -> TrialStatus:
+    def run(self) -> TrialStatus:
         """Warm up, then time blocks until the request is met: OK; or until it can no longer win: PRUNED.
 
         Raises whatever the workload raises, and Diverged.
         """
-        step_time_s = self._warm_up(head_start_spent)
+        warm = warm_up(self._loop, self._loader, self._request)
+        self._began_s = warm.began_s
+        self._tell("warm", {"warm_up": warm.record.model_dump()})
+        planned = self._prepare(warm)
+        self._account = Account(self._loader.read(), whole_epochs=planned.whole_epochs)
         self._machine.find_workers()
-        block_s = min(max(self._request.time_limit_s / _BLOCKS_PER_LIMIT, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S)
-        steps_per_block = max(1, round(block_s / step_time_s))
-        if self._request.min_steps:
-            steps_per_block = min(steps_per_block, max(1, self._request.min_steps // _BLOCKS_OF_A_SOAK))
-        blocks: list[Block] = []
-        while not self._done(blocks) and not self._is_hopeless(blocks):
-            blocks.append(self._block(steps_per_block, block_s))
-            steps = self._loop.harvest()
-            self._report("block", {"block": blocks[-1].model_dump(mode="json"), "steps": steps.model_dump(mode="json")})
-        return TrialStatus.PRUNED if self._is_hopeless(blocks) else TrialStatus.OK
+        while not self._done() and not self._is_hopeless():
+            block = self._block(planned)
+            self._tell("block", {"block": block.model_dump(mode="json")})
+        return TrialStatus.PRUNED if self._is_hopeless() else TrialStatus.OK
+
+    def rates(self) -> Rates | None:
+        """What the blocks so far say; None before the first."""
+        self._loader.read()
+        return self._account.rates()
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return [timed.block for timed in self._account.timed]
 
     @property
     def _spent_s(self) -> float:
-        return self._loop.clock() - self._started
+        return self._loop.clock() - self._began_s
 
-    def _warm_up(self, head_start_spent: Callable[[], bool]) -> float:
-        """Train until step times settle and the loader's head start is spent; mean seconds of the last steps."""
-        times: list[float] = []
-        settled = False
-        limit_s = self._request.time_limit_s * _WARM_UP_SHARE
-        most = self._request.max_steps or math.inf
-        while not settled and self._loop.steps_done < most and (len(times) < 2 or self._spent_s < limit_s):
-            self._loop.begin(1)
-            before = self._loop.clock()
-            self._loop.optimizer_step()
-            self._loop.synchronise()
-            times.append(self._loop.clock() - before)
-            if len(times) == 1:  # compilation counts against the budget, not against this trial's time to measure
-                self._started = self._loop.clock()
-            settled = has_settled(times, _STRETCH_SHARE * self._request.time_limit_s) and head_start_spent()
-        warm_up = WarmUp(steps=len(times), seconds=math.fsum(times), first_step_s=times[0], settled=settled)
+    def _tell(self, event: str, payload: dict[str, object]) -> None:
         steps = self._loop.harvest()
-        self._report("warm", {"warm_up": warm_up.model_dump(), "steps": steps.model_dump(mode="json")})
-        last = times[1:][-_STEPS_FOR_PACE:] or times
-        return math.fsum(last) / len(last)
+        self._report(event, {**payload, "steps": steps.model_dump(mode="json")})
 
-    def _block(self, steps: int, block_s: float) -> Block:
-        """`steps` optimizer steps; fewer when they take much longer than the `block_s` that the warm-up promised, where
-        no others have been told to do as many."""
+    def _prepare(self, warm: WarmedUp) -> Plan:
+        """Decide what to time, and bring the loader to where it begins."""
+        log = self._loader.read()
+        loaded = loading(log, warm.began_s)
+        if loaded is None:  # nobody has seen a batch
+            return Plan(steps=1, block_s=math.inf)
+        left_s = self._request.time_limit_s - self._spent_s
+        planned = plan(self._request, log, loaded, step_s=warm.step_s, left_s=left_s, wall_s=warm.wall_s)
+        if planned.discard:
+            self._loop.discard(planned.discard)
+        for _ in range(_MOST_EMPTYING):
+            queued = self._loader.read().level
+            if not planned.empty_queue or queued <= 0:
+                break
+            self._loop.discard(queued)
+        return planned
+
+    def _block(self, planned: Plan) -> Block:
+        """As many optimizer steps as planned; fewer when they take much longer than the warm-up promised, where no
+        others have been told to do as many."""
         loop = self._loop
-        samples = loop.samples
-        most = int(min(steps, (self._request.max_steps or math.inf) - loop.steps_done))
-        loop.begin(most)
+        most = int(min(planned.steps, (self._request.max_steps or math.inf) - loop.steps_done))
         loop.synchronise()
+        samples, first_take = loop.samples, self._loader.read().taken
         self._machine.start()
-        loop.watch.timeline.restart()
-        before = loop.clock()
+        loop.begin(most)
+        before_s = loop.clock()
         done = 0
-        while done < most and (done == 0 or loop.crew.size > 1 or loop.clock() - before < _OVERRUN * block_s):
+        while done < most and (done == 0 or loop.ranks > 1 or loop.clock() - before_s < _OVERRUN * planned.block_s):
             loop.optimizer_step()
             done += 1
         loop.synchronise()
-        seconds = loop.clock() - before
+        ended_s = loop.clock()
         machine = self._machine.read()
-        return Block(
+        seconds = ended_s - before_s
+        block = Block(
             steps=done,
             samples=loop.samples - samples,
             seconds=seconds,
-            phases=loop.watch.timeline.phases(seconds),
+            phases=loop.phases(seconds),
             machine=machine,
             disturbances=self._judge(machine, seconds),
         )
+        self._loader.read()
+        self._account.add(block, began_s=before_s, ended_s=ended_s, first_take=first_take)
+        return block
 
-    def _done(self, blocks: list[Block]) -> bool:
+    def _done(self) -> bool:
         """Whether the throughput is known well enough, will not be known better, or the time is over."""
-        request, steps = self._request, self._loop.steps_done
+        request, steps, blocks = self._request, self._loop.steps_done, self._blocks
         if request.max_steps is not None and steps >= request.max_steps:
             return True
         if steps < request.min_steps or len(blocks) < _FEWEST_BLOCKS:
             return False
         if len(blocks) >= request.max_blocks or self._spent_s >= request.time_limit_s + self._given_back_s(blocks):
             return True
-        good = [block for block in blocks if not block.disturbances]
-        if len(good) < request.min_blocks:
+        if sum(not block.disturbances for block in blocks) < request.min_blocks or not self._has_seen_enough():
+            return False
+        good = [block for block in self._account.lasting() if not block.disturbances]
+        if len(good) < _FEWEST_BLOCKS:
             return False
         return relative_standard_error(good) < request.target_relative_error or noise_has_settled(good)
+
+    def _has_seen_enough(self) -> bool:
+        """Whether slow batches, if there are any, are in the blocks as often as they come."""
+        log = self._loader.read()
+        if not log.workers:
+            return log.taken >= _FEWEST_BATCHES
+        seconds = sorted(fetch.seconds for fetches in log.fetches for fetch in fetches if not fetch.first)
+        if len(seconds) < _FEWEST_BATCHES:
+            return False
+        slow_s = _SLOW * seconds[len(seconds) // 2]
+        timed = sum(fetch.seconds > slow_s for fetch in log.since(self._account.timed[0].began_s))
+        return seconds[-1] <= slow_s or timed >= _FEWEST_SLOW
 
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds; none where the disturbance is there to stay."""
@@ -156,30 +159,13 @@ class Measurement:
         disturbed_s = math.fsum(block.seconds for block in blocks if block.disturbances)
         return min(disturbed_s, _MOST_TIME_GIVEN_BACK * self._request.time_limit_s)
 
-    def _is_hopeless(self, blocks: list[Block]) -> bool:
+    def _is_hopeless(self) -> bool:
         """Whether even the upper end of the interval is below what the request asks a winner for."""
-        floor = self._request.hopeless_below
+        floor, blocks = self._request.hopeless_below, self._blocks
         if floor is None or len(blocks) < self._request.min_blocks:
             return False
         clean = sum(not block.disturbances for block in blocks)
         if clean < self._request.min_blocks and (clean or self._spent_s < self._request.time_limit_s / 2):
             return False  # a burst of other work is no reason to give up; one that is there to stay is
-        interval = throughput_interval(undisturbed(blocks))
+        interval = self._account.interval()
         return interval is not None and interval.high < floor
-
-
-def has_settled(times: list[float], least_s: float = 0.0) -> bool:
-    """Whether step times have stopped falling: the last stretch of steps took about as long as the one before it.
-
-    Stretches of 1, 2, 4, … steps are tried, for step times that alternate; those shorter than `least_s` seconds cannot
-    show a slow trend, such as clocks that ramp up. The more steps, the closer the two have to be. The first step never
-    counts: it compiles, searches for convolution algorithms and grows the allocator.
-    """
-    stretch = 1
-    while len(times) > 2 * stretch:
-        last = math.fsum(times[-stretch:])
-        earlier = math.fsum(times[-2 * stretch : -stretch])
-        if last >= least_s and abs(last / earlier - 1) < max(_SETTLED / math.sqrt(stretch), _SETTLED_AT_BEST):
-            return True
-        stretch *= 2
-    return False

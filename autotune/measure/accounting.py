@@ -1,0 +1,278 @@
+"""From timed blocks and the loader's log to rates: what a run of hours gets, and what limits it.
+
+Over a stretch without an epoch's edge, what lasts is the smaller of what the loop took and what the loader's processes
+loaded in the same time: the rest came out of the prefetch queue, or went into it. An epoch's edge is in the figure as
+often as there are edges: (samples ÷ samples of an epoch) times, whether that many were timed or not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from autotune.measure import prefetch_queue
+from autotune.measure.loader_log import Fetch, LoaderLog
+from autotune.records import Block, Rates
+from autotune.stats import Interval, relative_standard_error, student_t
+
+_CLEARLY_FASTER = 1.1
+"""A loader that loads so much faster than the loop trains keeps its queue full."""
+_FEWEST_CLEAN = 3
+_FEWEST_CLEAR_OF_EDGES = 2
+_FIRST_FETCHES, _LAST_FETCHES = 16, 512
+"""Of each process: those that fill the queue in the beginning, and as many as give a mean."""
+_ENDED = 4.0
+"""Usual fetches after which all that was under way has ended."""
+_PER_BATCH = 1_000_000
+"""Parts of batches are counted in millionths."""
+
+
+@dataclass(kw_only=True)
+class TimedBlock:
+    """A block, and what the loader's log calls it."""
+
+    block: Block
+    began_s: float
+    ended_s: float
+    first_take: int
+    end_take: int
+    waited_s: float
+    """For batches that were not ready, as far as the training stood still for them."""
+    produced: float | None = field(default=None)
+    """Batches that the workers loaded meanwhile; None until it is sure."""
+
+    @property
+    def batches(self) -> int:
+        return self.end_take - self.first_take
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What is known of the loader alone, in seconds for each micro-batch."""
+
+    fetch_s: tuple[float, ...]
+    """In one process."""
+    cpu_s: float | None
+    pace_s: float
+    """Of all processes together, while the queue is not full."""
+
+    @property
+    def mean_s(self) -> float:
+        return statistics.fmean(self.fetch_s)
+
+    @property
+    def relative_error(self) -> float:
+        if len(self.fetch_s) < 2:
+            return math.inf
+        return statistics.stdev(self.fetch_s) / self.mean_s / math.sqrt(len(self.fetch_s))
+
+
+def loading(log: LoaderLog, since_s: float) -> Loading | None:
+    """From the fetches since `since_s`, where those are enough; None before anything has been loaded.
+
+    Those made while the queue was not full come first: then every process is at work, as when the loader is the limit.
+    """
+    if not log.workers:
+        takes = [take for take in log.takes if take.asked_s >= since_s] or log.takes
+        fetches = [Fetch(take.asked_s, take.at_s, take.cpu_s, True, False) for take in takes]
+    else:
+        fetches = _chosen(log, since_s)
+    if not fetches:
+        return None
+    seconds = tuple(fetch.seconds for fetch in fetches[-_LAST_FETCHES:])
+    cpu = [fetch.cpu_s for fetch in fetches if fetch.cpu_s is not None]
+    pace_s = prefetch_queue.pace(workers=log.workers, prefetch=_prefetch(log), fetch_s=seconds)
+    return Loading(fetch_s=seconds, cpu_s=statistics.fmean(cpu) if cpu else None, pace_s=pace_s)
+
+
+def _chosen(log: LoaderLog, since_s: float) -> list[Fetch]:
+    of_each = (one[:_FIRST_FETCHES] + one[_FIRST_FETCHES:][-_LAST_FETCHES:] for one in log.fetches)
+    every = sorted(itertools.chain.from_iterable(of_each), key=lambda fetch: fetch.finish_s)
+    started = [fetch for fetch in every if not fetch.first]
+    saturated = [fetch for fetch in started if fetch.saturated]
+    lately = [fetch for fetch in saturated if fetch.start_s >= since_s]
+    fewest = max(log.workers, 3)
+    for choice in (lately, saturated, started):
+        if len(choice) >= fewest:
+            return choice
+    return started or every
+
+
+def _prefetch(log: LoaderLog) -> int:
+    return log.capacity // log.workers if log.workers else 0
+
+
+class Account:
+    """The timed blocks of one run, and what follows from them."""
+
+    def __init__(self, log: LoaderLog, *, whole_epochs: bool) -> None:
+        """`whole_epochs`: each block begins and ends with an epoch."""
+        self._log = log
+        self._whole = whole_epochs
+        self.timed: list[TimedBlock] = []
+
+    def add(self, block: Block, *, began_s: float, ended_s: float, first_take: int) -> None:
+        """`block` has ended. The log knows all that happened in it."""
+        taken = range(first_take, self._log.taken)
+        waited_s = min(self._waited_s(taken), block.phases.get("data_wait", math.inf))
+        self.timed.append(
+            TimedBlock(
+                block=block,
+                began_s=began_s,
+                ended_s=ended_s,
+                first_take=first_take,
+                end_take=self._log.taken,
+                waited_s=waited_s,
+            )
+        )
+
+    @property
+    def clean(self) -> list[TimedBlock]:
+        """Those that count: see `autotune.stats.undisturbed`."""
+        clean = [timed for timed in self.timed if not timed.block.disturbances]
+        return clean if len(clean) >= _FEWEST_CLEAN else self.timed
+
+    def loading(self) -> Loading | None:
+        return loading(self._log, self.timed[0].began_s if self.timed else -math.inf)
+
+    def lasting(self) -> list[Block]:
+        """The blocks that count, with what lasts of each in millionths of batches: their spread is that of the figure.
+
+        Those near an epoch's edge are left out where others are left.
+        """
+        loaded = self.loading()
+        blocks = self._clear_of_edges(self.clean)
+        amounts = self._amounts(blocks, loaded)
+        return [
+            Block(
+                steps=timed.block.steps,
+                samples=round(amount * _PER_BATCH),
+                seconds=timed.block.seconds,
+                phases={},
+                disturbances=timed.block.disturbances,
+            )
+            for timed, amount in zip(blocks, amounts, strict=True)
+        ]
+
+    def interval(self) -> Interval | None:
+        """95 % interval of the sustained samples per second, from the spread inside this run."""
+        rates, lasting = self.rates(), self.lasting()
+        if rates is None or len(lasting) < 2:
+            return None
+        half = student_t(len(lasting) - 1) * rates.sustained_error * rates.sustained_per_s
+        return Interval(max(rates.sustained_per_s - half, 0.0), rates.sustained_per_s + half)
+
+    def rates(self) -> Rates | None:
+        """None before the first block, or where nobody has seen anything loaded."""
+        loaded = self.loading()
+        if not self.timed or loaded is None:
+            return None
+        blocks = self._clear_of_edges(self.clean)
+        seconds = _seconds(blocks)
+        amount = math.fsum(self._amounts(blocks, loaded))
+        epoch, edge_s = self._log.epoch_batches, self._edge_s(blocks, loaded)
+        edges = sum(map(self._edges, blocks))
+        missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
+        samples = sum(timed.block.samples for timed in blocks) / sum(timed.batches for timed in blocks)
+        busy = [_busy(timed) for timed in self.clean]
+        return Rates(
+            sustained_per_s=samples * amount / max(seconds + missing_s, seconds / 2),
+            sustained_error=_finite(relative_standard_error(self.lasting())),
+            demand_per_s=samples * self._demand(),
+            demand_error=_finite(relative_standard_error(busy)),
+            supply_per_s=samples / loaded.pace_s if loaded.pace_s > 0 else samples * self._demand(),
+            supply_error=_finite(loaded.relative_error),
+            fetch_s=loaded.mean_s,
+            fetch_cpu_s=loaded.cpu_s,
+            epoch_samples=None if epoch is None else round(epoch * samples),
+            epoch_edge_s=edge_s,
+            whole_epochs=self._whole,
+        )
+
+    def _demand(self) -> float:
+        """Micro-batches per second while a batch is ready."""
+        blocks = self.clean
+        busy_s = math.fsum(timed.block.seconds - timed.waited_s for timed in blocks)
+        return sum(timed.batches for timed in blocks) / max(busy_s, 1e-9)
+
+    def _amounts(self, blocks: Sequence[TimedBlock], loaded: Loading | None) -> list[float]:
+        """Batches of each block that last."""
+        taken = [float(timed.batches) for timed in blocks]
+        if self._whole or loaded is None or not self._log.workers:
+            return taken
+        if loaded.pace_s * _CLEARLY_FASTER * self._demand() < 1:
+            return taken
+        produced = [self._produced(timed, loaded.mean_s) for timed in blocks]
+        return min(produced, taken, key=math.fsum)
+
+    def _produced(self, timed: TimedBlock, usual_s: float) -> float:
+        if timed.produced is not None:
+            return timed.produced
+        produced = self._log.produced(timed.began_s, timed.ended_s, usual_s)
+        if self.timed[-1].ended_s - timed.ended_s > _ENDED * usual_s:
+            timed.produced = produced
+        return produced
+
+    def _clear_of_edges(self, blocks: Sequence[TimedBlock]) -> list[TimedBlock]:
+        """Blocks in the middle of an epoch, where its start and its end, at which workers idle, are far; all blocks
+        where whole epochs were timed, or too few lie in the middle."""
+        middle = [timed for timed in blocks if not self._near_edge(timed)]
+        return list(blocks) if self._whole or len(middle) < _FEWEST_CLEAR_OF_EDGES else middle
+
+    def _near_edge(self, timed: TimedBlock) -> bool:
+        epoch = self._log.epoch_batches
+        if self._edges(timed):
+            return True
+        return epoch is not None and self._log.position_after(timed.end_take) > epoch - self._log.capacity
+
+    def _edges(self, timed: TimedBlock) -> int:
+        return self._log.edges_between(timed.first_take, timed.end_take)
+
+    def _edge_s(self, blocks: Sequence[TimedBlock], loaded: Loading) -> float:
+        """What an epoch's edge costs: as measured beside `blocks`, which lie in the middle; else as calculated."""
+        epoch = self._log.epoch_batches
+        if epoch is None:
+            return 0.0
+        near = [] if self._whole else [timed for timed in self.clean if timed not in blocks]
+        edges = sum(map(self._edges, near))
+        if edges:
+            pace_s = _seconds(blocks) / math.fsum(self._amounts(blocks, loaded))
+            return max(_seconds(near) - pace_s * math.fsum(self._amounts(near, loaded)), 0.0) / edges
+        restarts = [one.restart_s for one in self._log.epochs[1:]]
+        restart_s = statistics.fmean(restarts) if restarts else 0.0
+        if not self._log.workers:
+            return restart_s
+        edge_s = prefetch_queue.edge_seconds(
+            epoch,
+            workers=self._log.workers,
+            prefetch=_prefetch(self._log),
+            fetch_s=loaded.fetch_s,
+            step_s=1 / self._demand(),
+        )
+        return edge_s + restart_s
+
+    def _waited_s(self, taken: range) -> float:
+        """For batches that were not ready, beyond what taking a ready one takes."""
+        ready = [self._log.was_loaded(take) for take in taken]
+        waits = [self._log.takes[take].waited_s for take in taken]
+        usual = [wait for wait, loaded in zip(waits, ready, strict=True) if loaded]
+        usual_s = statistics.median(usual) if usual else 0.0
+        return math.fsum(max(wait - usual_s, 0.0) for wait, loaded in zip(waits, ready, strict=True) if not loaded)
+
+
+def _busy(timed: TimedBlock) -> Block:
+    """A block without the waiting for data."""
+    block = timed.block
+    return block.model_copy(update={"seconds": max(block.seconds - timed.waited_s, 1e-9)})
+
+
+def _seconds(blocks: Sequence[TimedBlock]) -> float:
+    return math.fsum(timed.block.seconds for timed in blocks)
+
+
+def _finite(error: float) -> float:
+    """Of one value alone nobody knows the error: as large as the value."""
+    return error if math.isfinite(error) else 1.0

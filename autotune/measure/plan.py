@@ -1,0 +1,106 @@
+"""What is timed after the warm-up: whole epochs where two fit into the time, else steps in the middle of an epoch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autotune.measure import prefetch_queue
+from autotune.measure.accounting import Loading
+from autotune.measure.loader_log import LoaderLog
+from autotune.records import TrialRequest
+
+_BLOCKS_PER_LIMIT = 12
+_BLOCKS_OF_A_SOAK = 30
+"""At least: a trend in the memory shows between them."""
+_SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
+"""The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
+spread."""
+_FEWEST_EPOCHS = 2
+_PAST_FIRST_EPOCH = 0.2
+"""Of the time limit: what loading the rest of the first epoch may take, for caches to be warm in what is timed."""
+_LOADER_LIMITS = 0.9
+"""Of what the steps take: a loader that delivers less keeps its queue empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to do after the warm-up."""
+
+    steps: int
+    """Optimizer steps of a block."""
+    block_s: float
+    whole_epochs: bool = False
+    """Whether each block is as many steps as whole epochs have, from an epoch's start on."""
+    discard: int = 0
+    """Micro-batches that are taken without training first, to the end of the epoch."""
+    empty_queue: bool = False
+    """Whether what is queued is discarded first, because in the long run the queue is empty."""
+
+
+def may_discard(request: TrialRequest) -> bool:
+    """Whether batches may be taken without training on them: not where losses are compared, nor in a soak, which has to
+    train as a user does."""
+    return request.max_steps is None and not request.watch_training and request.min_steps == 0
+
+
+def plan(
+    request: TrialRequest, log: LoaderLog, loaded: Loading, *, step_s: float, left_s: float, wall_s: float
+) -> Plan:
+    """For steps of `step_s` seconds without waiting for data and `wall_s` with it, and `left_s` until the time limit."""
+    accumulated = request.config.grad_accum_steps
+    batch_s = step_s / accumulated
+    block_s = min(max(request.time_limit_s / _BLOCKS_PER_LIMIT, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S)
+    lasting_s = _lasting_s(log, loaded, batch_s)
+    steps = max(1, round(block_s / max(lasting_s * accumulated, 1e-9)))
+    if not may_discard(request):
+        steps = max(1, round(block_s / wall_s))
+        if request.min_steps:
+            steps = min(steps, max(1, request.min_steps // _BLOCKS_OF_A_SOAK))
+        return Plan(steps=steps, block_s=block_s)
+    to_edge_s = math.inf if log.left is None else log.left * loaded.pace_s
+    whole = _whole_epochs(log, loaded, batch_s, accumulated, block_s, left_s - to_edge_s)
+    if whole is not None:
+        return whole
+    past_first = (
+        log.epochs_ended == 0 and log.left is not None and to_edge_s <= _PAST_FIRST_EPOCH * request.time_limit_s
+    )
+    if past_first and log.left:
+        return Plan(steps=steps, block_s=block_s, discard=log.left)
+    return Plan(steps=steps, block_s=block_s, empty_queue=loader_limits(log, loaded, batch_s))
+
+
+def loader_limits(log: LoaderLog, loaded: Loading, batch_s: float) -> bool:
+    """Whether the loader is surely slower than training, at `batch_s` seconds a micro-batch."""
+    return log.workers > 0 and batch_s < _LOADER_LIMITS * loaded.pace_s
+
+
+def _lasting_s(log: LoaderLog, loaded: Loading, batch_s: float) -> float:
+    """Seconds for each micro-batch in the middle of an epoch."""
+    return loaded.mean_s + batch_s if not log.workers else max(loaded.pace_s, batch_s)
+
+
+def _whole_epochs(
+    log: LoaderLog, loaded: Loading, batch_s: float, accumulated: int, block_s: float, left_s: float
+) -> Plan | None:
+    """Blocks of as many epochs as last `block_s` at least; None where two do not fit into `left_s`.
+
+    Where windows of accumulation do not come out even with an epoch, blocks have so many epochs that they do, or as
+    nearly as the time allows; `Account` makes up for what is left.
+    """
+    batches = log.epoch_batches
+    if batches is None:
+        return None
+    prefetch = log.capacity // log.workers if log.workers else 0
+    epoch_s = prefetch_queue.epoch_seconds(
+        batches, workers=log.workers, prefetch=prefetch, fetch_s=loaded.fetch_s, step_s=batch_s
+    )
+    step_s = epoch_s * accumulated / batches
+    if _FEWEST_EPOCHS * max(epoch_s, step_s) > left_s:
+        return None
+    even = accumulated // math.gcd(batches, accumulated)
+    epochs = max(1, math.ceil(block_s / epoch_s))
+    if even * epoch_s * _FEWEST_EPOCHS <= left_s:
+        epochs = even * math.ceil(epochs / even)
+    steps = max(1, round(epochs * batches / accumulated))
+    return Plan(steps=steps, block_s=steps * step_s, whole_epochs=True, discard=log.left or 0)

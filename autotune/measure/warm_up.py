@@ -1,0 +1,99 @@
+"""Before the first block: train until the step time has settled, whatever the loader does meanwhile."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autotune.measure.protocols import Loader, Loop
+from autotune.records import TrialRequest, WarmUp
+
+_SHARE, _LONGEST_SHARE = 0.4, 0.6
+"""Of the time limit: what a warm-up takes at the most, and one whose steps still become faster."""
+_SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
+"""Two steps in a row whose times differ by less than this share; two stretches of many steps."""
+_STRETCH_SHARE = 0.04
+"""Of the time limit: what a stretch of steps has to last to show that their time has settled."""
+_STEPS_FOR_PACE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmedUp:
+    """How a warm-up went."""
+
+    record: WarmUp
+    step_s: float
+    """Mean seconds of the last steps, without waiting for data."""
+    wall_s: float
+    """With it."""
+    began_s: float
+    """The end of the first step: compilation counts against the budget, not against this trial's time to measure."""
+
+
+def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
+    """Train step by step until the time of a step, without waiting for data, has settled, or its share of the time is
+    over."""
+    walls: list[float] = []
+    times: list[float] = []
+    began_s = loop.clock()
+    settled = False
+    most = request.max_steps or math.inf
+    while not settled and loop.steps_done < most:
+        spent_s = loop.clock() - began_s
+        share = _LONGEST_SHARE if _becomes_faster(times) else _SHARE
+        if len(times) >= 2 and spent_s >= share * request.time_limit_s:
+            break
+        wall_s, waited_s = _step(loop, loader)
+        walls.append(wall_s)
+        times.append(max(wall_s - waited_s, 0.0))
+        if len(times) == 1:
+            began_s = loop.clock()
+        settled = has_settled(times, _STRETCH_SHARE * request.time_limit_s, walls)
+    return WarmedUp(
+        record=WarmUp(steps=len(walls), seconds=math.fsum(walls), first_step_s=walls[0], settled=settled),
+        step_s=statistics.fmean(times[1:][-_STEPS_FOR_PACE:] or times),
+        wall_s=statistics.fmean(walls[1:][-_STEPS_FOR_PACE:] or walls),
+        began_s=began_s,
+    )
+
+
+def _step(loop: Loop, loader: Loader) -> tuple[float, float]:
+    """Seconds of one optimizer step, and those of them that it waited for batches that were not ready."""
+    first = loader.read().taken
+    loop.begin(1)
+    before_s = loop.clock()
+    loop.optimizer_step()
+    loop.synchronise()
+    wall_s = loop.clock() - before_s
+    log = loader.read()
+    return wall_s, math.fsum(log.takes[take].waited_s for take in range(first, log.taken) if not log.was_loaded(take))
+
+
+def _becomes_faster(times: Sequence[float]) -> bool:
+    """Whether the last third of the steps took clearly less than the third before; the first step never counts."""
+    third = (len(times) - 1) // 3
+    if third < 1:
+        return False
+    return math.fsum(times[-third:]) < (1 - _SETTLED_AT_BEST) * math.fsum(times[-2 * third : -third])
+
+
+def has_settled(times: Sequence[float], least_s: float = 0.0, walls: Sequence[float] | None = None) -> bool:
+    """Whether step times have stopped falling: the last stretch of steps took about as long as the one before it.
+
+    Stretches of 1, 2, 4, … steps are tried, for step times that alternate; those shorter than `least_s` seconds cannot
+    show a slow trend, such as clocks that ramp up. The more steps, the closer the two have to be. The first step never
+    counts: it compiles, searches for convolution algorithms and grows the allocator. `walls`: how long the steps lasted
+    by the clock, where that is more than the times that are compared.
+    """
+    walls = times if walls is None else walls
+    stretch = 1
+    while len(times) > 2 * stretch:
+        last = math.fsum(times[-stretch:])
+        earlier = math.fsum(times[-2 * stretch : -stretch])
+        limit = max(_SETTLED / math.sqrt(stretch), _SETTLED_AT_BEST)
+        if math.fsum(walls[-stretch:]) >= least_s and abs(last - earlier) < limit * earlier:
+            return True
+        stretch *= 2
+    return False
