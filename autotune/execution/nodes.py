@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autotune.records import Block, Facts, TrialResult, WarmUp
+from autotune.records import Block, Facts, Rates, TrialResult, WarmUp
 from autotune.stats import throughput, undisturbed
 
 
@@ -94,6 +94,7 @@ def with_seconds_times(result: TrialResult, factor: float, node: Node) -> TrialR
         "seconds_times": factor,
         "blocks": tuple(_slower(block, factor) for block in result.blocks),
         "warm_up": warm_up.model_copy(update=_scaled(warm_up, factor)) if warm_up else None,
+        "rates": _slower_rates(result.rates, factor) if result.rates else None,
     }
     return result.model_copy(update=changes)
 
@@ -101,6 +102,17 @@ def with_seconds_times(result: TrialResult, factor: float, node: Node) -> TrialR
 def _slower(block: Block, factor: float) -> Block:
     phases = {phase: seconds * factor for phase, seconds in block.phases.items()}
     return block.model_copy(update={"seconds": block.seconds * factor, "phases": phases})
+
+
+def _slower_rates(rates: Rates, factor: float) -> Rates:
+    seconds = {"fetch_s": rates.fetch_s * factor, "epoch_edge_s": rates.epoch_edge_s * factor}
+    per_s = {
+        "sustained_per_s": rates.sustained_per_s / factor,
+        "demand_per_s": rates.demand_per_s / factor,
+        "supply_per_s": rates.supply_per_s / factor,
+    }
+    cpu_s = None if rates.fetch_cpu_s is None else rates.fetch_cpu_s * factor
+    return rates.model_copy(update={**seconds, **per_s, "fetch_cpu_s": cpu_s})
 
 
 def _scaled(warm_up: WarmUp, factor: float) -> dict[str, float]:

@@ -47,7 +47,7 @@ def may_discard(request: TrialRequest) -> bool:
 def plan(
     request: TrialRequest, log: LoaderLog, loaded: Loading, *, step_s: float, left_s: float, wall_s: float
 ) -> Plan:
-    """For steps of `step_s` seconds without waiting for data and `wall_s` with it, and `left_s` until the time limit."""
+    """For steps of `step_s` seconds without waiting for data, `wall_s` with it; `left_s`: to the time limit."""
     accumulated = request.config.grad_accum_steps
     batch_s = step_s / accumulated
     block_s = min(max(request.time_limit_s / _BLOCKS_PER_LIMIT, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S)

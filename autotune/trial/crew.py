@@ -13,6 +13,16 @@ END, HARVEST = 0, -1
 """Orders beside a number of optimizer steps."""
 
 
+def discard(batches: int) -> int:
+    """The order to take so many micro-batches without training on them."""
+    return HARVEST - batches
+
+
+def discarded(order: int) -> int:
+    """How many micro-batches an order has discarded; 0 of all other orders."""
+    return max(HARVEST - order, 0)
+
+
 class Crew(Protocol):
     """A process and those that train with it."""
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from autotune.records import OptimizerSteps
+from autotune.records import OptimizerSteps, StepPhase
 from autotune.training import StepMark, StepOutput
-from autotune.trial.crew import ALONE, HARVEST, Crew
+from autotune.trial.crew import ALONE, HARVEST, Crew, discard
 from autotune.trial.failure import Diverged
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.timeline import Timeline
@@ -80,6 +80,21 @@ class Loop:
     def begin(self, steps: int) -> None:
         """Have all that train together do as many; to be called before the clock starts."""
         self.crew.lead(steps)
+        self.watch.timeline.restart()
+
+    @property
+    def ranks(self) -> int:
+        return self.crew.size
+
+    def phases(self, seconds: float) -> dict[StepPhase, float]:
+        """Where the time since `begin` went, in shares of `seconds`; asked once the device has done its work."""
+        return self.watch.timeline.phases(seconds)
+
+    def discard(self, batches: int) -> None:
+        """Take `batches` micro-batches, and have all that train together do so, without training on them."""
+        self.crew.lead(discard(batches))
+        for _ in range(batches):
+            next(self.batches)
 
     def optimizer_step(self) -> None:
         """Micro-batches until the window closes; nothing is waited for but data."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from autotune.records import OptimizerSteps
 from autotune.trial.board import Diary
-from autotune.trial.crew import END, HARVEST
+from autotune.trial.crew import END, HARVEST, discarded
 from autotune.trial.loop import Loop
 from autotune.trial.timeline import make_timeline
 
@@ -50,6 +50,9 @@ class Ranks:
                 return
             if number == HARVEST:
                 loop.harvest()
+                continue
+            if discarded(number):
+                loop.discard(discarded(number))
                 continue
             for _ in range(number):
                 loop.optimizer_step()
@@ -91,7 +94,7 @@ class Ranks:
             self._step_s += seconds
             self._timed_steps += self._steps
         self._steps = 0
-        timed = order not in (END, HARVEST) and self._diary.steps >= _STEPS_TO_SETTLE
+        timed = order > END and self._diary.steps >= _STEPS_TO_SETTLE
         self._began_s = now_s if timed else None
         if timed:
             self._timeline.restart()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, default_collate
-from torch.utils.data.distributed import DistributedSampler
 
 from autotune.config import TrainConfig
-from autotune.records import TrialRequest, TrialStatus
+from autotune.measure import Measurement
+from autotune.records import Rates, TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
@@ -26,10 +24,9 @@ from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch, disturbances
 from autotune.trial.memory import MemoryWatch
+from autotune.trial.observed_loader import ObservedLoader
 from autotune.trial.ranks import Ranks
-from autotune.trial.stock import Stock
 from autotune.trial.timeline import make_timeline
-from autotune.measure.timing import Measurement
 from autotune.workload import Prepared
 
 
@@ -56,7 +53,8 @@ def run_trial(
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     outcome: dict[str, Any] = {"failure": None}
     try:
-        outcome["status"] = _train(prepared, request, device, report, watch, unreadable_log, ranks)
+        status, rates = _train(prepared, request, device, report, watch, unreadable_log, ranks)
+        outcome |= {"status": status, "rates": rates.model_dump(mode="json") if rates else None}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
         outcome = {"status": classify(error), "failure": describe(error).model_dump()}
     unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
@@ -72,7 +70,7 @@ def _train(
     watch: Watch,
     unreadable_log: Path,
     ranks: Ranks | None,
-) -> TrialStatus:
+) -> tuple[TrialStatus, Rates | None]:
     config = request.config
     make_current(device)
     apply_to_process(config, device)
@@ -89,9 +87,9 @@ def _train(
     optimizer = prepared.optimizer(model.parameters(), fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
     step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
-    loader, stock = _loader(prepared.dataset(unreadable_log), config, device, request.seed)
+    loader, observed = _loader(prepared.dataset(unreadable_log), config, device, request.seed)
     report("started")
-    batches = _endless(loader, stock)
+    batches = observed.batches(loader)
     loop = Loop(
         batches=FirstWindow(batches, device) if request.watch_training else batches,
         step=step,
@@ -102,13 +100,13 @@ def _train(
     )
     if ranks is not None and ranks.rank > 0:
         ranks.follow(loop)
-        return TrialStatus.OK
+        return TrialStatus.OK, None
     judge = partial(disturbances, usable_cores=usable_cores())
     machine = MachineWatch(device, root=ranks.root if ranks else None)
-    measurement = Measurement(loop, request, report, machine=machine, judge=judge)
-    status = measurement.run(lambda: stock is None or stock.head_start_spent)
+    measurement = Measurement(loop, observed, request, report, machine=machine, judge=judge)
+    status = measurement.run()
     loop.begin(END)
-    return status
+    return status, measurement.rates()
 
 
 def _seed_everything(seed: int) -> None:
@@ -118,25 +116,12 @@ def _seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _loader(dataset: Any, config: TrainConfig, device: torch.device, seed: int) -> tuple[DataLoader[Any], Stock | None]:
-    """The loader that users get, its finished batches counted where it works ahead."""
+def _loader(
+    dataset: Any, config: TrainConfig, device: torch.device, seed: int
+) -> tuple[DataLoader[Any], ObservedLoader]:
+    """The loader that users get, its batches observed where processes of their own make them."""
+    observed = ObservedLoader(config)
     if not config.num_workers:
-        return build_dataloader(dataset, config, device=device, seed=seed), None
-    stock = Stock(num_workers=config.num_workers, prefetch_factor=config.prefetch_factor or 2)
-    collate = stock.counting(getattr(dataset, "collate_fn", None) or default_collate)
-    return build_dataloader(dataset, config, device=device, seed=seed, collate_fn=collate), stock
-
-
-def _endless(loader: DataLoader[Any], stock: Stock | None) -> Iterator[Any]:
-    """Epoch after epoch, each begun as a user's loop begins it."""
-    for epoch in itertools.count():
-        empty = True
-        if isinstance(loader.sampler, DistributedSampler):
-            loader.sampler.set_epoch(epoch)
-        for batch in loader:
-            empty = False
-            if stock is not None:
-                stock.take()
-            yield batch
-        if empty:
-            raise ValueError("the data set gives no full batch of this size")
+        return build_dataloader(dataset, config, device=device, seed=seed), observed
+    collate = observed.observing(getattr(dataset, "collate_fn", None) or default_collate)
+    return build_dataloader(dataset, config, device=device, seed=seed, collate_fn=collate), observed

@@ -214,6 +214,7 @@ def _one_result(
         "failure": failure.model_dump() if failure else None,
         "memory": largest,
         "unreadable_samples": sorted({path for end in ends.values() for path in end["unreadable_samples"]}),
+        "rates": told.get("rates"),
         "first_gradient": told.get("first_gradient"),
         "largest_activation": max(activations, key=lambda one: one["value"], default=None),
         "ranks": [

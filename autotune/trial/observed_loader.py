@@ -1,0 +1,110 @@
+"""Batches for the loop, epoch after epoch, with a log of when each was loaded and taken.
+
+Each loader process writes down when it finishes a batch, in memory that it shares with the loop's process. Nobody waits
+for a lock there: a loader process may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data.distributed import DistributedSampler
+
+from autotune.config import TrainConfig
+from autotune.measure import LoaderLog
+
+_UNTOUCHED = 4096
+"""Batches of one process that are kept until they are read."""
+_READ_EVERY = 256
+"""Batches that are taken; long before any process could have finished more than are kept."""
+
+
+class ObservedLoader:
+    """A DataLoader of a trial, once it has one: `observing` its collate function comes before, `batches` after."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        prefetch = (config.prefetch_factor or 2) if config.num_workers else 0
+        self._log = LoaderLog(workers=config.num_workers, prefetch=prefetch, epoch_batches=None)
+        self._finishes = Finishes(config.num_workers)
+
+    def observing(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """`collate`, which writes down when it ends; runs in the loader's processes."""
+        return _ObservedCollate(collate, self._finishes)
+
+    def batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
+        """Epoch after epoch, each begun as a user's loop begins it.
+
+        Raises ValueError where an epoch has no batch.
+        """
+        if not isinstance(loader.dataset, IterableDataset):
+            self._log.epoch_batches = len(loader)
+        asked_s, cpu_s = time.monotonic(), time.process_time()
+        for epoch in itertools.count():
+            if isinstance(loader.sampler, DistributedSampler):
+                loader.sampler.set_epoch(epoch)
+            self.read()
+            began_s = time.monotonic()
+            batches = iter(loader)
+            self._log.begin_epoch(time.monotonic(), time.monotonic() - began_s)
+            empty = True
+            for batch in batches:
+                empty = False
+                own_cpu_s = None if self._log.workers else time.process_time() - cpu_s
+                self._log.take(asked_s, time.monotonic(), own_cpu_s)
+                if self._log.taken % _READ_EVERY == 0:
+                    self.read()
+                yield batch
+                asked_s, cpu_s = time.monotonic(), time.process_time()
+            if empty:
+                raise ValueError("the data set gives no full batch of this size")
+            self._log.end_epoch()
+
+    def read(self) -> LoaderLog:
+        """The log, with all that loader processes have written down by now."""
+        for worker in range(self._log.workers):
+            for at_s, cpu_s in self._finishes.take(worker):
+                self._log.finish(worker, at_s, cpu_s)
+        return self._log
+
+
+class Finishes:
+    """For each loader process, when it finished its last batches, and its CPU seconds by then."""
+
+    def __init__(self, workers: int) -> None:
+        self._counts = multiprocessing.RawArray("q", max(workers, 1))
+        self._entries = multiprocessing.RawArray("d", max(workers, 1) * 2 * _UNTOUCHED)
+        self._read = [0] * workers
+
+    def note(self, worker: int) -> None:
+        """A batch has been loaded; called in process `worker`."""
+        count = self._counts[worker]
+        place = 2 * (worker * _UNTOUCHED + count % _UNTOUCHED)
+        self._entries[place : place + 2] = (time.monotonic(), time.process_time())
+        self._counts[worker] = count + 1  # last, so that whoever reads finds the entry
+
+    def take(self, worker: int) -> Iterator[tuple[float, float]]:
+        """What has not been read yet, in order."""
+        while self._read[worker] < self._counts[worker]:
+            place = 2 * (worker * _UNTOUCHED + self._read[worker] % _UNTOUCHED)
+            self._read[worker] += 1
+            yield self._entries[place], self._entries[place + 1]
+
+
+class _ObservedCollate:
+    """A class, not a closure, so that loader processes that are spawned can have it pickled."""
+
+    def __init__(self, collate: Callable[[Any], Any], finishes: Finishes) -> None:
+        self._collate = collate
+        self._finishes = finishes
+
+    def __call__(self, samples: Any) -> Any:
+        batch = self._collate(samples)
+        worker = get_worker_info()
+        if worker is not None:
+            self._finishes.note(worker.id)
+        return batch
