@@ -11,7 +11,8 @@ import itertools
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import Fetch, LoaderLog
@@ -41,12 +42,29 @@ class TimedBlock:
     end_take: int
     waited_s: float
     """For batches that were not ready, as far as the training stood still for them."""
-    produced: float | None = field(default=None)
+    backlog_s: float
+    """Of work that the device still had when the host had asked for the last step: so far the host runs ahead."""
+    overlap_s: float
+    """That the block took longer than in training that goes on, where the device still works while the host waits for
+    the first batch; here it had been waited for."""
+    produced: float | None = None
     """Batches that the workers loaded meanwhile; None until it is sure."""
 
     @property
     def batches(self) -> int:
         return self.end_take - self.first_take
+
+    @property
+    def going_on_s(self) -> float:
+        """Seconds that it takes in training that goes on."""
+        return self.block.seconds - self.overlap_s
+
+
+class Share(NamedTuple):
+    """What lasts of a block."""
+
+    batches: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +132,11 @@ class Account:
         self._whole = whole_epochs
         self.timed: list[TimedBlock] = []
 
-    def add(self, block: Block, *, began_s: float, ended_s: float, first_take: int) -> None:
-        """`block` has ended. The log knows all that happened in it."""
+    def add(self, block: Block, *, began_s: float, asked_s: float, ended_s: float, first_take: int) -> None:
+        """`block` has ended; the log knows all that happened in it. `asked_s`: when the host had asked the device for
+        its last step."""
         taken = range(first_take, self._log.taken)
-        waited_s = min(self._waited_s(taken), block.phases.get("data_wait", math.inf))
+        backlog_s = ended_s - asked_s
         self.timed.append(
             TimedBlock(
                 block=block,
@@ -125,18 +144,22 @@ class Account:
                 ended_s=ended_s,
                 first_take=first_take,
                 end_take=self._log.taken,
-                waited_s=waited_s,
+                waited_s=min(self._waited_s(taken), block.phases.get("data_wait", math.inf)),
+                backlog_s=backlog_s,
+                overlap_s=min(self._log.takes[first_take].waited_s, backlog_s),
             )
         )
 
     @property
     def clean(self) -> list[TimedBlock]:
-        """Those that count: see `autotune.stats.undisturbed`."""
+        """Those that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are left."""
         clean = [timed for timed in self.timed if not timed.block.disturbances]
-        return clean if len(clean) >= _FEWEST_CLEAN else self.timed
+        clean = clean if len(clean) >= _FEWEST_CLEAN else self.timed
+        later = [timed for timed in clean if self._log.edges_between(0, timed.first_take + 1)]
+        return later if len(later) >= _FEWEST_CLEAN else clean
 
     def loading(self) -> Loading | None:
-        return loading(self._log, self.timed[0].began_s if self.timed else -math.inf)
+        return loading(self._log, self.clean[0].began_s if self.timed else -math.inf)
 
     def lasting(self) -> list[Block]:
         """The blocks that count, with what lasts of each in millionths of batches: their spread is that of the figure.
@@ -145,16 +168,15 @@ class Account:
         """
         loaded = self.loading()
         blocks = self._clear_of_edges(self.clean)
-        amounts = self._amounts(blocks, loaded)
         return [
             Block(
                 steps=timed.block.steps,
-                samples=round(amount * _PER_BATCH),
-                seconds=timed.block.seconds,
+                samples=round(share.batches * _PER_BATCH),
+                seconds=share.seconds,
                 phases={},
                 disturbances=timed.block.disturbances,
             )
-            for timed, amount in zip(blocks, amounts, strict=True)
+            for timed, share in zip(blocks, self._shares(blocks, loaded), strict=True)
         ]
 
     def interval(self) -> Interval | None:
@@ -171,8 +193,7 @@ class Account:
         if not self.timed or loaded is None:
             return None
         blocks = self._clear_of_edges(self.clean)
-        seconds = _seconds(blocks)
-        amount = math.fsum(self._amounts(blocks, loaded))
+        amount, seconds = _sum(self._shares(blocks, loaded))
         epoch, edge_s = self._log.epoch_batches, self._edge_s(blocks, loaded)
         edges = sum(map(self._edges, blocks))
         missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
@@ -195,18 +216,20 @@ class Account:
     def _demand(self) -> float:
         """Micro-batches per second while a batch is ready."""
         blocks = self.clean
-        busy_s = math.fsum(timed.block.seconds - timed.waited_s for timed in blocks)
+        busy_s = math.fsum(_busy(timed).seconds for timed in blocks)
         return sum(timed.batches for timed in blocks) / max(busy_s, 1e-9)
 
-    def _amounts(self, blocks: Sequence[TimedBlock], loaded: Loading | None) -> list[float]:
-        """Batches of each block that last."""
-        taken = [float(timed.batches) for timed in blocks]
+    def _shares(self, blocks: Sequence[TimedBlock], loaded: Loading | None) -> list[Share]:
+        """What lasts of each block: what the loop took where the loader is clearly faster, what the workers loaded
+        where it is clearly slower, else the smaller of the two."""
+        taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
         if self._whole or loaded is None or not self._log.workers:
             return taken
-        if loaded.pace_s * _CLEARLY_FASTER * self._demand() < 1:
+        faster = 1 / (loaded.pace_s * self._demand())
+        if faster > _CLEARLY_FASTER:
             return taken
-        produced = [self._produced(timed, loaded.mean_s) for timed in blocks]
-        return min(produced, taken, key=math.fsum)
+        produced = [Share(self._produced(timed, loaded.mean_s), timed.block.seconds) for timed in blocks]
+        return produced if faster < 1 / _CLEARLY_FASTER else min(produced, taken, key=_rate)
 
     def _produced(self, timed: TimedBlock, usual_s: float) -> float:
         if timed.produced is not None:
@@ -232,27 +255,32 @@ class Account:
         return self._log.edges_between(timed.first_take, timed.end_take)
 
     def _edge_s(self, blocks: Sequence[TimedBlock], loaded: Loading) -> float:
-        """What an epoch's edge costs: as measured beside `blocks`, which lie in the middle; else as calculated."""
+        """What an epoch's edge costs: where training is the limit, as measured beside `blocks`, which lie in the
+        middle; else as calculated, because batches come in bursts."""
         epoch = self._log.epoch_batches
         if epoch is None:
             return 0.0
+        training_limits = loaded.pace_s * self._demand() < 1
         near = [] if self._whole else [timed for timed in self.clean if timed not in blocks]
         edges = sum(map(self._edges, near))
-        if edges:
-            pace_s = _seconds(blocks) / math.fsum(self._amounts(blocks, loaded))
-            return max(_seconds(near) - pace_s * math.fsum(self._amounts(near, loaded)), 0.0) / edges
+        if edges and training_limits:
+            middle_s = sum(timed.batches for timed in near) / _rate(self._shares(blocks, loaded))
+            return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
         restarts = [one.restart_s for one in self._log.epochs[1:]]
-        restart_s = statistics.fmean(restarts) if restarts else 0.0
+        edge_s = self._calculated_edge_s(epoch, loaded) + (statistics.fmean(restarts) if restarts else 0.0)
+        ahead_s = statistics.median(timed.backlog_s for timed in blocks) if training_limits else 0.0
+        return max(edge_s - ahead_s, 0.0)
+
+    def _calculated_edge_s(self, epoch: int, loaded: Loading) -> float:
         if not self._log.workers:
-            return restart_s
-        edge_s = prefetch_queue.edge_seconds(
+            return 0.0
+        return prefetch_queue.edge_seconds(
             epoch,
             workers=self._log.workers,
             prefetch=_prefetch(self._log),
             fetch_s=loaded.fetch_s,
             step_s=1 / self._demand(),
         )
-        return edge_s + restart_s
 
     def _waited_s(self, taken: range) -> float:
         """For batches that were not ready, beyond what taking a ready one takes."""
@@ -269,8 +297,13 @@ def _busy(timed: TimedBlock) -> Block:
     return block.model_copy(update={"seconds": max(block.seconds - timed.waited_s, 1e-9)})
 
 
-def _seconds(blocks: Sequence[TimedBlock]) -> float:
-    return math.fsum(timed.block.seconds for timed in blocks)
+def _sum(shares: Sequence[Share]) -> Share:
+    return Share(math.fsum(share.batches for share in shares), math.fsum(share.seconds for share in shares))
+
+
+def _rate(shares: Sequence[Share]) -> float:
+    batches, seconds = _sum(shares)
+    return batches / seconds
 
 
 def _finite(error: float) -> float:

@@ -17,7 +17,7 @@ _SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
 """The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
 spread."""
 _FEWEST_EPOCHS = 2
-_PAST_FIRST_EPOCH = 0.2
+_PAST_FIRST_EPOCH = 0.4
 """Of the time limit: what loading the rest of the first epoch may take, for caches to be warm in what is timed."""
 _LOADER_LIMITS = 0.9
 """Of what the steps take: a loader that delivers less keeps its queue empty."""
@@ -54,10 +54,10 @@ def plan(
     lasting_s = _lasting_s(log, loaded, batch_s)
     steps = max(1, round(block_s / max(lasting_s * accumulated, 1e-9)))
     if not may_discard(request):
-        steps = max(1, round(block_s / wall_s))
         if request.min_steps:
-            steps = min(steps, max(1, request.min_steps // _BLOCKS_OF_A_SOAK))
-        return Plan(steps=steps, block_s=block_s)
+            steps, block_s = max(1, request.min_steps // _BLOCKS_OF_A_SOAK), _LONGEST_BLOCK_S
+            return Plan(steps=min(steps, max(1, round(block_s / wall_s))), block_s=block_s)
+        return Plan(steps=max(1, round(block_s / wall_s)), block_s=block_s)
     to_edge_s = math.inf if log.left is None else log.left * loaded.pace_s
     whole = _whole_epochs(log, loaded, batch_s, accumulated, block_s, left_s - to_edge_s)
     if whole is not None:

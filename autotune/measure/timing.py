@@ -43,6 +43,7 @@ class Measurement:
         self._judge = judge
         self._began_s = loop.clock()
         self._account = Account(loader.read(), whole_epochs=False)
+        self._fewest_steps = 0
 
     def run(self) -> TrialStatus:
         """Warm up, then time blocks until the request is met: OK; or until it can no longer win: PRUNED.
@@ -54,8 +55,9 @@ class Measurement:
         self._tell("warm", {"warm_up": warm.record.model_dump()})
         planned = self._prepare(warm)
         self._account = Account(self._loader.read(), whole_epochs=planned.whole_epochs)
+        self._fewest_steps = _FEWEST_SLOW * warm.steps_between_slow
         self._machine.find_workers()
-        while not self._done() and not self._is_hopeless():
+        while not self._done(planned) and not self._is_hopeless():
             block = self._block(planned)
             self._tell("block", {"block": block.model_dump(mode="json")})
         return TrialStatus.PRUNED if self._is_hopeless() else TrialStatus.OK
@@ -108,6 +110,7 @@ class Measurement:
         while done < most and (done == 0 or loop.ranks > 1 or loop.clock() - before_s < _OVERRUN * planned.block_s):
             loop.optimizer_step()
             done += 1
+        asked_s = loop.clock()
         loop.synchronise()
         ended_s = loop.clock()
         machine = self._machine.read()
@@ -121,17 +124,19 @@ class Measurement:
             disturbances=self._judge(machine, seconds),
         )
         self._loader.read()
-        self._account.add(block, began_s=before_s, ended_s=ended_s, first_take=first_take)
+        self._account.add(block, began_s=before_s, asked_s=asked_s, ended_s=ended_s, first_take=first_take)
         return block
 
-    def _done(self) -> bool:
+    def _done(self, planned: Plan) -> bool:
         """Whether the throughput is known well enough, will not be known better, or the time is over."""
         request, steps, blocks = self._request, self._loop.steps_done, self._blocks
         if request.max_steps is not None and steps >= request.max_steps:
             return True
         if steps < request.min_steps or len(blocks) < _FEWEST_BLOCKS:
             return False
-        if len(blocks) >= request.max_blocks or self._spent_s >= request.time_limit_s + self._given_back_s(blocks):
+        next_s = planned.block_s / 2 if planned.whole_epochs else 0.0
+        limit_s = request.time_limit_s + self._given_back_s(blocks)
+        if len(blocks) >= request.max_blocks or self._spent_s + next_s >= limit_s:
             return True
         if sum(not block.disturbances for block in blocks) < request.min_blocks or not self._has_seen_enough():
             return False
@@ -141,7 +146,9 @@ class Measurement:
         return relative_standard_error(good) < request.target_relative_error or noise_has_settled(good)
 
     def _has_seen_enough(self) -> bool:
-        """Whether slow batches, if there are any, are in the blocks as often as they come."""
+        """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
+        if sum(block.steps for block in self._blocks) < self._fewest_steps:
+            return False
         log = self._loader.read()
         if not log.workers:
             return log.taken >= _FEWEST_BATCHES

@@ -17,6 +17,9 @@ _SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
 _STRETCH_SHARE = 0.04
 """Of the time limit: what a stretch of steps has to last to show that their time has settled."""
 _STEPS_FOR_PACE = 8
+"""At least; half of all steps where those are more."""
+_SLOW = 4.0
+"""Times the median of the steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,8 @@ class WarmedUp:
     """With it."""
     began_s: float
     """The end of the first step: compilation counts against the budget, not against this trial's time to measure."""
+    steps_between_slow: int
+    """Steps for each of those that took several times as long as the others; 0 where there were none."""
 
 
 def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
@@ -53,10 +58,24 @@ def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
         settled = has_settled(times, _STRETCH_SHARE * request.time_limit_s, walls)
     return WarmedUp(
         record=WarmUp(steps=len(walls), seconds=math.fsum(walls), first_step_s=walls[0], settled=settled),
-        step_s=statistics.fmean(times[1:][-_STEPS_FOR_PACE:] or times),
-        wall_s=statistics.fmean(walls[1:][-_STEPS_FOR_PACE:] or walls),
+        step_s=_pace_s(times),
+        wall_s=_pace_s(walls),
         began_s=began_s,
+        steps_between_slow=_steps_between_slow(times[1:]),
     )
+
+
+def _pace_s(seconds: Sequence[float]) -> float:
+    """Mean of the last steps; the first one counts only where it is alone."""
+    last = max(_STEPS_FOR_PACE, len(seconds) // 2)
+    return statistics.fmean(seconds[1:][-last:] or seconds)
+
+
+def _steps_between_slow(times: Sequence[float]) -> int:
+    if len(times) < _STEPS_FOR_PACE:
+        return 0
+    slow = sum(time_s > _SLOW * statistics.median(times) for time_s in times)
+    return round(len(times) / slow) if slow else 0
 
 
 def _step(loop: Loop, loader: Loader) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from typing import Any, cast
 from autotune.config import TrainConfig
 from autotune.execution import OnEvent
 from autotune.execution.outcome import Outcome
+from autotune.measure.timing import Measurement
 from autotune.records import (
     Block,
     Disturbance,
@@ -32,7 +33,6 @@ from autotune.records import (
 from autotune.stats import throughput, undisturbed
 from autotune.trial.crew import ALONE, Crew
 from autotune.trial.loop import Loop
-from autotune.measure.timing import Measurement
 from support.bench import Bench
 from support.facts import cpu_facts
 from support.simulation import Clock

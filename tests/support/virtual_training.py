@@ -28,6 +28,8 @@ from autotune.records import (
 SAMPLES = 8
 """Of a micro-batch."""
 ENDLESS = 10**9
+_AHEAD = 2
+"""Steps that a device has queued before its host has to wait."""
 
 
 class VirtualTraining:
@@ -115,6 +117,7 @@ class VirtualTraining:
             if not self._trained and self._first_step_s is not None:
                 step_s = self._first_step_s
             self._trained += 1
+            self._now_s = max(self._now_s, self._device_free_s - _AHEAD * step_s)
             idle_s = max(self._now_s - self._device_free_s, 0.0) if self._on_device else 0.0
             self._idle_s += idle_s
             self._device_free_s = max(self._device_free_s, self._now_s) + step_s
