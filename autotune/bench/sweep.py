@@ -17,11 +17,11 @@ from autotune.bench.sample import stratified
 from autotune.config import TrainConfig
 from autotune.errors import SpecError, StudyMismatch
 from autotune.execution import Backend, StartBackend, start_alone
-from autotune.records import Block, RecordedRun, Table, TrialRequest, TrialResult, TrialStatus
+from autotune.records import RecordedRun, Table, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Space, build_space, study_identity
 from autotune.search.identity import differences
 from autotune.spec import LoadedSpec, parse_spec
-from autotune.stats import throughput, undisturbed
+from autotune.stats.sustained import sustained_per_s
 from autotune.tables import read_table, table_path, write_table
 
 MOST_CONFIGURATIONS = 5_000
@@ -205,8 +205,7 @@ def _resumed(path: Path, wanted: Table, space: Space) -> Table:
 
 
 def _samples_per_s(result: TrialResult) -> float | None:
-    blocks: tuple[Block, ...] = result.blocks
-    return throughput(undisturbed(blocks)) if blocks and result.status is TrialStatus.OK else None
+    return sustained_per_s(result) if result.blocks and result.status is TrialStatus.OK else None
 
 
 def _now() -> str:

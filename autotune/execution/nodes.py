@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autotune.records import Block, Facts, Rates, TrialResult, WarmUp
-from autotune.stats import throughput, undisturbed
+from autotune.stats.sustained import sustained_per_s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _scaled(warm_up: WarmUp, factor: float) -> dict[str, float]:
 
 
 def _rate(result: TrialResult) -> float:
-    return throughput(undisturbed(result.blocks)) if result.blocks else 0.0
+    return sustained_per_s(result) if result.blocks else 0.0
 
 
 def _fault(result: TrialResult) -> str:

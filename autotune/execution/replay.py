@@ -12,13 +12,14 @@ from autotune.records import (
     Block,
     Facts,
     Failure,
+    Rates,
     RecordedRun,
     Table,
     TrialRequest,
     TrialResult,
     TrialStatus,
 )
-from autotune.stats import throughput_interval, undisturbed
+from autotune.stats import relative_standard_error, throughput, throughput_interval, undisturbed
 
 
 class ReplayBackend:
@@ -63,7 +64,7 @@ class ReplayBackend:
         if not run.blocks:
             return _result(run, request, (), run.status, run.wall_s)
         blocks = tuple(row.block() for row in self._random.choices(run.blocks, k=len(run.blocks)))
-        kept = _until_hopeless(blocks, request)
+        kept = _until_hopeless(blocks, request, _sustained_share(run))
         status = run.status if len(kept) == len(blocks) else TrialStatus.PRUNED
         recorded_s = sum(row.seconds for row in run.blocks)
         wall_s = run.wall_s + sum(block.seconds for block in kept) - recorded_s
@@ -82,12 +83,30 @@ def played(run: RecordedRun) -> TrialResult:
     return _result(run, request, tuple(row.block() for row in run.blocks), run.status, run.wall_s)
 
 
-def _until_hopeless(blocks: tuple[Block, ...], request: TrialRequest) -> tuple[Block, ...]:
+def _sustained_share(run: RecordedRun) -> float:
+    """What the recorded run sustains, over the throughput of its blocks."""
+    if run.rates is None:
+        return 1.0
+    return run.rates.sustained_per_s / throughput(undisturbed([row.block() for row in run.blocks]))
+
+
+def _rates(run: RecordedRun, blocks: Sequence[Block]) -> Rates | None:
+    """The recorded rates, as far from the throughput of `blocks` as from that of the run's own."""
+    if run.rates is None or not blocks:
+        return run.rates
+    sustained_per_s = throughput(undisturbed(blocks)) * _sustained_share(run)
+    error = relative_standard_error(undisturbed(blocks))
+    return run.rates.model_copy(
+        update={"sustained_per_s": sustained_per_s, "sustained_error": error if len(blocks) > 1 else 1.0}
+    )
+
+
+def _until_hopeless(blocks: tuple[Block, ...], request: TrialRequest, sustained_share: float) -> tuple[Block, ...]:
     if request.hopeless_below is None:
         return blocks
     for count in range(request.min_blocks, len(blocks)):
         interval = throughput_interval(undisturbed(blocks[:count]))
-        if interval is not None and interval.high < request.hopeless_below:
+        if interval is not None and interval.high * sustained_share < request.hopeless_below:
             return blocks[:count]
     return blocks
 
@@ -101,6 +120,7 @@ def _result(
         seed=request.seed,
         blocks=blocks,
         warm_up=run.warm_up,
+        rates=_rates(run, blocks),
         steps=None,
         first_gradient=None,
         largest_activation=None,

@@ -85,7 +85,8 @@ class Loading:
     def relative_error(self) -> float:
         if len(self.fetch_s) < 2:
             return math.inf
-        return statistics.stdev(self.fetch_s) / self.mean_s / math.sqrt(len(self.fetch_s))
+        error_s = statistics.stdev(self.fetch_s) / math.sqrt(len(self.fetch_s))
+        return error_s / self.mean_s if error_s else 0.0
 
 
 def loading(log: LoaderLog, since_s: float) -> Loading | None:
@@ -131,6 +132,7 @@ class Account:
         self._log = log
         self._whole = whole_epochs
         self.timed: list[TimedBlock] = []
+        self._loading: tuple[tuple[int, int], Loading | None] | None = None
 
     def add(self, block: Block, *, began_s: float, asked_s: float, ended_s: float, first_take: int) -> None:
         """`block` has ended; the log knows all that happened in it. `asked_s`: when the host had asked the device for
@@ -152,14 +154,17 @@ class Account:
 
     @property
     def clean(self) -> list[TimedBlock]:
-        """Those that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are left."""
+        """Those that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are."""
         clean = [timed for timed in self.timed if not timed.block.disturbances]
         clean = clean if len(clean) >= _FEWEST_CLEAN else self.timed
         later = [timed for timed in clean if self._log.edges_between(0, timed.first_take + 1)]
         return later if len(later) >= _FEWEST_CLEAN else clean
 
     def loading(self) -> Loading | None:
-        return loading(self._log, self.clean[0].began_s if self.timed else -math.inf)
+        now = len(self.timed), self._log.taken
+        if self._loading is None or self._loading[0] != now:
+            self._loading = now, loading(self._log, self.clean[0].began_s if self.timed else -math.inf)
+        return self._loading[1]
 
     def lasting(self) -> list[Block]:
         """The blocks that count, with what lasts of each in millionths of batches: their spread is that of the figure.
@@ -225,11 +230,11 @@ class Account:
         taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
         if self._whole or loaded is None or not self._log.workers:
             return taken
-        faster = 1 / (loaded.pace_s * self._demand())
-        if faster > _CLEARLY_FASTER:
+        slower = loaded.pace_s * self._demand()
+        if slower * _CLEARLY_FASTER < 1:
             return taken
         produced = [Share(self._produced(timed, loaded.mean_s), timed.block.seconds) for timed in blocks]
-        return produced if faster < 1 / _CLEARLY_FASTER else min(produced, taken, key=_rate)
+        return produced if slower > _CLEARLY_FASTER else min(produced, taken, key=_rate)
 
     def _produced(self, timed: TimedBlock, usual_s: float) -> float:
         if timed.produced is not None:

@@ -59,7 +59,11 @@ class Measurement:
         self._machine.find_workers()
         while not self._done(planned) and not self._is_hopeless():
             block = self._block(planned)
-            self._tell("block", {"block": block.model_dump(mode="json")})
+            rates = self._account.rates()
+            self._tell(
+                "block",
+                {"block": block.model_dump(mode="json"), "rates": rates.model_dump(mode="json") if rates else None},
+            )
         return TrialStatus.PRUNED if self._is_hopeless() else TrialStatus.OK
 
     def rates(self) -> Rates | None:

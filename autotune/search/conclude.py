@@ -22,7 +22,7 @@ from autotune.search.confirm import FEWEST_ROUNDS, Confirmation
 from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs
-from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, violations
+from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, steady_state, violations
 from autotune.search.ledger import Ledger
 from autotune.search.racing import restart_spread
 from autotune.search.runner import TrialRunner
@@ -123,7 +123,8 @@ class Conclusion:
         self, confirmation: Confirmation, closest: tuple[TrainConfig, Comparison] | None
     ) -> dict[str, Any]:
         baseline = confirmation.baseline
-        checks = [*confirmation.checks(baseline), self._nothing_faster(closest, baseline)]
+        settled = steady_state(list(confirmation.runs(baseline).values()))
+        checks = [*confirmation.checks(baseline), settled, self._nothing_faster(closest, baseline)]
         return self._document(confirmation, baseline, checks)
 
     def _next_best(self, confirmation: Confirmation) -> TrainConfig | None:
@@ -146,7 +147,8 @@ class Conclusion:
 
     def _checks(self, confirmation: Confirmation, config: TrainConfig) -> list[Check]:
         missing = self._stability.missing(config)
-        return [*confirmation.checks(config), *([missing] if missing else [])]
+        settled = steady_state(list(confirmation.runs(config).values()))
+        return [*confirmation.checks(config), settled, *([missing] if missing else [])]
 
     def _nothing_faster(self, closest: tuple[TrainConfig, Comparison] | None, baseline: TrainConfig) -> Check:
         """That the baseline stands because the others were measured and are not worthwhile, not because there was no

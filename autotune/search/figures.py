@@ -9,7 +9,8 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Block, Measurement, StepPhase, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.spec import MEASURES, knob_values
-from autotune.stats import Estimate, throughput, throughput_interval, undisturbed
+from autotune.stats import Estimate, undisturbed
+from autotune.stats.sustained import sustained_error, sustained_interval, sustained_per_s
 
 _WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
 
@@ -23,31 +24,40 @@ def has_figure(result: TrialResult) -> bool:
     return result.status in _WITH_FIGURES and bool(result.blocks)
 
 
-def samples_per_s(record: TrialRecord) -> float:
-    """Over the blocks that nothing disturbed."""
-    return throughput(undisturbed(record.result.blocks))
+def samples_per_s(run: TrialRecord | TrialResult) -> float:
+    """What the run says that a training run of hours gets."""
+    return sustained_per_s(run.result if isinstance(run, TrialRecord) else run)
+
+
+def relative_error(result: TrialResult) -> float:
+    """Standard error of `samples_per_s` over its value, from the spread inside the run; infinite where none shows."""
+    return sustained_error(result)
 
 
 def measurement_of(result: TrialResult) -> Measurement:
     """What one run measured; its interval covers the spread inside the run only."""
-    blocks = undisturbed(result.blocks)
-    return measurement_of_runs([result], Estimate(throughput(blocks), throughput_interval(blocks)))
+    return measurement_of_runs([result], Estimate(sustained_per_s(result), sustained_interval(result)))
 
 
 def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> Measurement:
-    """What several runs of one configuration measured together; `estimate` is their common throughput."""
+    """What several runs of one configuration measured together; `estimate` is their common throughput.
+
+    The fractions are of the time that the steps take in the long run: what the queue had saved in the blocks, or an
+    epoch's edge adds to them, is waiting for data.
+    """
     blocks = [block for result in results for block in undisturbed(result.blocks)]
     steps = sum(block.steps for block in blocks)
-    seconds = math.fsum(block.seconds for block in blocks)
+    seconds = math.fsum(map(_sustained_s, results))
+    phases = _phases(blocks, seconds)
     interval = estimate.interval
     return Measurement(
         samples_per_s=estimate.value,
         samples_per_s_ci95=(interval.low, interval.high) if interval else None,
         step_time_s=seconds / steps,
-        data_wait_fraction=_fraction(blocks, "data_wait"),
-        copy_fraction=_fraction(blocks, "copy"),
-        forward_backward_fraction=_fraction(blocks, "forward_backward"),
-        optimizer_fraction=_fraction(blocks, "optimizer"),
+        data_wait_fraction=phases.get("data_wait", 0.0),
+        copy_fraction=phases.get("copy", 0.0),
+        forward_backward_fraction=phases.get("forward_backward", 0.0),
+        optimizer_fraction=phases.get("optimizer", 0.0),
         peak_memory_bytes=max(result.memory.peak_bytes if result.memory else 0 for result in results),
         energy_j_per_sample=_energy_j_per_sample(blocks),
         steps=steps,
@@ -60,8 +70,9 @@ def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str,
 
     The largest of first steps and of peaks: a limit has to hold in every run. Needs runs with timed blocks.
     """
-    blocks = [block for result in results for block in undisturbed(result.blocks)]
-    measured = measurement_of_runs(results, Estimate(throughput(blocks), None)).model_dump(include=set(MEASURES))
+    samples = sum(block.samples for result in results for block in undisturbed(result.blocks))
+    rate = samples / math.fsum(map(_sustained_s, results))
+    measured = measurement_of_runs(results, Estimate(rate, None)).model_dump(include=set(MEASURES))
     first_steps = [result.warm_up.first_step_s for result in results if result.warm_up]
     return {**knob_values(config), **measured, "first_step_s": max(first_steps, default=None)}
 
@@ -83,9 +94,23 @@ def bottleneck(figures: Measurement) -> str:
     return sentence.format(f"{100 * phases[sentence]:.0f} %")
 
 
-def _fraction(blocks: Sequence[Block], phase: StepPhase) -> float:
-    whole = math.fsum(seconds for block in blocks for seconds in block.phases.values())
-    return math.fsum(block.phases.get(phase, 0.0) for block in blocks) / whole if whole else 0.0
+def _sustained_s(result: TrialResult) -> float:
+    """Seconds that the timed steps of a run take in the long run."""
+    return sum(block.samples for block in undisturbed(result.blocks)) / sustained_per_s(result)
+
+
+def _phases(blocks: Sequence[Block], seconds: float) -> dict[StepPhase, float]:
+    """Fractions of `seconds`, in which the steps of `blocks` are done in the long run."""
+    phases: dict[StepPhase, float] = {}
+    for block in blocks:
+        for phase, phase_s in block.phases.items():
+            phases[phase] = phases.get(phase, 0.0) + phase_s
+    if not phases:
+        return {}
+    beyond_s = seconds - math.fsum(block.seconds for block in blocks)
+    phases["data_wait"] = max(phases.get("data_wait", 0.0) + beyond_s, 0.0)
+    whole_s = math.fsum(phases.values())
+    return {phase: phase_s / whole_s for phase, phase_s in phases.items()} if whole_s > 0 else {}
 
 
 def _energy_j_per_sample(blocks: Sequence[Block]) -> float | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from autotune.records import TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
-from autotune.stats import relative_standard_error, undisturbed
+from autotune.stats.sustained import sustained_error
 
 _USUAL_SPREAD = 0.15
 """On the safe side of what small shared machines show; a quiet one shows 0.02, and the study notices as it confirms."""
@@ -44,7 +44,7 @@ def hopeless_below(fastest: TrialRecord, spread: float) -> float:
 
     Both figures are one run's, so both scatter by `spread`; the fastest's own blocks add to it.
     """
-    own = relative_standard_error(undisturbed(fastest.result.blocks))
+    own = sustained_error(fastest.result)
     scatter = math.sqrt(2 * spread**2 + (own**2 if math.isfinite(own) else 0.0))
     return samples_per_s(fastest) * math.exp(-_SURE * scatter)
 

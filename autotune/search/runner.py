@@ -16,6 +16,7 @@ from autotune.records import (
     Phase,
     Progress,
     Purpose,
+    Rates,
     Running,
     Standing,
     TrialEvent,
@@ -202,7 +203,10 @@ class TrialRunner:
         flight = self._aloft[number]
         if event.event == "block":
             flight.blocks.append(Block.model_validate(event.payload["block"]))
-            flight.running = flight.running.model_copy(update=_so_far(flight.blocks))
+            rates = event.payload.get("rates")
+            flight.running = flight.running.model_copy(
+                update=_so_far(flight.blocks, Rates.model_validate(rates) if rates else None)
+            )
             self.publish()
 
     def _withdraw_all(self) -> None:
@@ -242,10 +246,12 @@ def standing(record: TrialRecord) -> Standing:
     )
 
 
-def _so_far(blocks: list[Block]) -> dict[str, Any]:
+def _so_far(blocks: list[Block], rates: Rates | None) -> dict[str, Any]:
+    """`rates`: as the trial itself makes them out so far; None of a backend that does not say."""
     interval = throughput_interval(blocks)
-    ends = (interval.low, interval.high) if interval else None
-    return {"samples_per_s": throughput(blocks), "samples_per_s_ci95": ends}
+    scale = rates.sustained_per_s / throughput(blocks) if rates else 1.0
+    ends = (interval.low * scale, interval.high * scale) if interval else None
+    return {"samples_per_s": throughput(blocks) * scale, "samples_per_s_ci95": ends}
 
 
 def _outcome(record: TrialRecord) -> str:

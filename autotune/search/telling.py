@@ -16,7 +16,7 @@ from autotune.search.performance import OBSERVATION, PREDICTED, observe
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.strategies import Learning, Strategy, StrategyContext
-from autotune.stats import throughput, undisturbed
+from autotune.stats.sustained import sustained_per_s
 
 _FEASIBLE, _INFEASIBLE = -1.0, 1.0
 _LONGEST_REASON = 500
@@ -77,7 +77,7 @@ def tell(
         if name not in trial.constraints:
             trial.set_constraint(name, value)
     if feasible and max(violations, default=0.0) <= 0:
-        study.tell(trial.number, throughput(undisturbed(result.blocks)))
+        study.tell(trial.number, sustained_per_s(result))
     elif worst is not None and (feasible or learning is Learning.WORST_VALUE):
         study.tell(trial.number, math.nextafter(worst, 0.0))
     else:
@@ -88,7 +88,7 @@ def _attributes(result: TrialResult) -> dict[str, str | float]:
     """What the trial came to, for whoever looks at the study with Optuna's tools."""
     told: dict[str, str | float] = {"status": str(result.status)}
     if has_figure(result):
-        told["samples_per_s"] = throughput(undisturbed(result.blocks))
+        told["samples_per_s"] = sustained_per_s(result)
     if result.memory:
         told["peak_memory_bytes"] = result.memory.peak_bytes
     if result.failure:

@@ -6,9 +6,8 @@ import pickle
 from typing import Any
 
 import pytest
-from torch.utils.data import DataLoader
-
 from autotune.trial.stock import Stock
+from torch.utils.data import DataLoader
 
 
 class Queue:

@@ -13,6 +13,7 @@ from autotune.report.cleaning import for_plotly
 from autotune.report.figures import style
 from autotune.report.figures.figure import Figure
 from autotune.report.reading import Reading
+from autotune.search.plain import arithmetic, reference_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -138,7 +139,13 @@ def _reference(runs: Sequence[TrialResult], name: str) -> list[Any]:
 def _caption(reading: Reading) -> str:
     probes, references = _runs(reading, Purpose.PROBE), _runs(reading, Purpose.REFERENCE)
     if not probes and not references:
-        return "Nothing that was emitted changes the arithmetic, so no reference was needed; the first round's losses."
+        config = reading.emitted
+        if arithmetic(config) == arithmetic(reference_of(config, reading.facts)):
+            return "What was emitted computes as the fp32 reference does, so none was run; the first round's losses."
+        return (
+            "What was emitted changes the arithmetic, and the study ended before it was compared with the fp32 "
+            "reference; the first round's losses."
+        )
     seeds = len({run.result.seed for run in references})
     left_out = (
         f" {len(probes) - _MOST_FINALISTS} more finalists are not drawn." if len(probes) > _MOST_FINALISTS else ""

@@ -49,6 +49,7 @@ GATES: Mapping[str, _Gate] = {
     "loss_against_reference": ("loss above fp32's, in the worst window", "≤", _share),
     "loss_per_sample": ("loss above the baseline's at equal samples", "≤", _share),
     "reference_runs": ("runs of the fp32 reference", "≥", _count),
+    "steady_state": ("confirming runs that were timed before they had settled", "≤", _share),
     "soak": ("steps trained in one go", "≥", _count),
     "throughput": ("throughput over that of the confirming runs", "≥", _times),
     "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),

@@ -1,7 +1,8 @@
 """The stability gates: each looks at runs of a configuration, and says what it saw and what the limit was.
 
 `passed` means that no instability was seen in the steps that were run; no gate can promise more. Each module holds
-those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`, `soak`;
+those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`,
+`steady_state`, `soak`;
 `constraints` those that the spec itself states.
 """
 
@@ -17,6 +18,7 @@ from autotune.search.gates.memory import (
 )
 from autotune.search.gates.numbers import finite_gradients, finite_loss, fp16_range, loss_scale, skipped_steps
 from autotune.search.gates.soak import SOAK_THROUGHPUT, soak, soak_throughput
+from autotune.search.gates.steady_state import steady_state
 
 __all__ = [
     "SOAK_THROUGHPUT",
@@ -39,5 +41,6 @@ __all__ = [
     "skipped_steps",
     "soak",
     "soak_throughput",
+    "steady_state",
     "violations",
 ]

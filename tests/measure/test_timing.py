@@ -14,13 +14,13 @@ import torch
 from support.simulation import Clock
 
 from autotune.config import TrainConfig
+from autotune.measure import LoaderLog, Measurement, has_settled
 from autotune.records import Block, Disturbance, MachineState, OptimizerSteps, TrialRequest, TrialStatus, WarmUp
 from autotune.stats import relative_standard_error, throughput, undisturbed
 from autotune.training import StepOutput
 from autotune.trial.failure import Diverged
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.timeline import HostTimeline
-from autotune.measure.timing import Measurement, has_settled
 
 SAMPLES = 8
 INTRUDED = 2.0
@@ -59,6 +59,8 @@ class Training:
         self._accumulate = accumulate
         self._on_host = on_host
         self._busy = busy
+        self.log = LoaderLog(workers=0, prefetch=0, epoch_batches=None)
+        self.log.begin_epoch(self.clock())
         self.loop = Loop(
             batches=self._batches(),
             step=self,
@@ -68,16 +70,16 @@ class Training:
         )
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def measure(
-        self, head_start_spent: Callable[[], bool] = lambda: True, *, time_limit_s: float = 8.0, **request: Any
-    ) -> TrialStatus:
+    def read(self) -> LoaderLog:
+        return self.log
+
+    def measure(self, *, time_limit_s: float = 8.0, **request: Any) -> TrialStatus:
         asked = TrialRequest(config=TrainConfig(), seed=0, time_limit_s=time_limit_s, **request)
 
         def report(name: str, payload: dict[str, Any]) -> None:
             self.events.append((name, payload))
 
-        measurement = Measurement(self.loop, asked, report, machine=self.machine, judge=judge)
-        return measurement.run(head_start_spent)
+        return Measurement(self.loop, self, asked, report, machine=self.machine, judge=judge).run()
 
     @property
     def warm_up(self) -> WarmUp:
@@ -115,8 +117,10 @@ class Training:
 
     def _batches(self) -> Iterator[int]:
         for number in itertools.count():
+            asked_s = self.clock()
             self.clock.advance(self._wait_s)
             self.batches_taken += 1
+            self.log.take(asked_s, self.clock())
             yield number
 
     def _synchronise(self) -> None:
@@ -214,13 +218,6 @@ def test_warm_up_goes_on_while_steps_grow_faster() -> None:
     assert training.warm_up.settled
 
 
-def test_warm_up_outlasts_the_loaders_head_start() -> None:
-    training = Training([0.1])
-    training.measure(lambda: training.batches_taken >= 20)
-    assert training.warm_up.steps == 20
-    assert training.warm_up.settled
-
-
 def test_a_warm_up_that_never_settles_ends_at_its_share_and_says_so() -> None:
     times = [0.01 * 1.2**step for step in range(25)]
     training = Training([1.0, *times])
@@ -228,14 +225,6 @@ def test_a_warm_up_that_never_settles_ends_at_its_share_and_says_so() -> None:
     assert not training.warm_up.settled
     assert 0.4 * 10.0 <= training.warm_up.seconds - 1.0 <= 0.4 * 10.0 + times[-1]
     assert training.blocks
-
-
-def test_a_head_start_that_never_ends_does_not_eat_the_whole_trial() -> None:
-    training = Training([0.1])
-    training.measure(lambda: False, time_limit_s=10.0)
-    assert not training.warm_up.settled
-    assert training.warm_up.seconds <= 0.4 * 10.0 + 0.3
-    assert len(training.blocks) >= 3
 
 
 def test_steps_longer_than_the_whole_limit_are_timed_all_the_same() -> None:
