@@ -234,6 +234,8 @@ class Account:
         if slower * _CLEARLY_FASTER < 1:
             return taken
         produced = [Share(self._produced(timed, loaded.mean_s), timed.block.seconds) for timed in blocks]
+        if not any(share.batches for share in produced):  # all of an epoch is dispatched, and nothing of the next
+            return taken
         return produced if slower > _CLEARLY_FASTER else min(produced, taken, key=_rate)
 
     def _produced(self, timed: TimedBlock, usual_s: float) -> float:

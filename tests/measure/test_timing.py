@@ -354,17 +354,22 @@ def test_each_block_is_reported_when_it_ends() -> None:
     def report(_name: str, _payload: dict[str, Any]) -> None:
         seen.append(training.loop.steps_done)
 
-    Measurement(training.loop, request, report, machine=training.machine, judge=judge).run(lambda: True)
+    Measurement(training.loop, training, request, report, machine=training.machine, judge=judge).run()
     assert seen == [9, 14, 19, 24]
 
 
 def test_a_steady_trial_ends_at_its_fewest_blocks() -> None:
+    for fewest in (3, 6):
+        training = Training([0.1], accumulate=8)
+        training.measure(target_relative_error=0.02, min_blocks=fewest)
+        assert len(training.blocks) == fewest
+
+
+def test_no_trial_ends_early_before_it_has_seen_64_batches() -> None:
+    """One in fifty may take much longer than the others."""
     training = Training([0.1])
     training.measure(target_relative_error=0.02, min_blocks=3)
-    assert len(training.blocks) == 3
-    training = Training([0.1])
-    training.measure(target_relative_error=0.02, min_blocks=6)
-    assert len(training.blocks) == 6
+    assert 64 <= training.batches_taken < 64 + 5
 
 
 def test_a_noisy_trial_goes_on_until_its_error_is_small_enough() -> None:
@@ -530,22 +535,22 @@ def test_stopping_early_does_not_bend_the_figure() -> None:
 
 
 def test_a_burst_of_other_work_does_not_stop_a_promising_trial() -> None:
-    training = Training([0.1], busy=lambda at_s: 0.5 < at_s < 3.5)
-    status = training.measure(hopeless_below=0.9 * SAMPLES / 0.1, head_start_spent=lambda: training.clock() > 1001.0)
+    training = Training([0.1], busy=lambda at_s: 1.0 < at_s < 4.0)
+    status = training.measure(hopeless_below=0.9 * SAMPLES / 0.1)
     assert any(block.disturbances for block in training.blocks)
     assert status is TrialStatus.OK
     assert throughput(undisturbed(training.blocks)) == pytest.approx(SAMPLES / 0.1)
 
 
 def test_disturbed_blocks_are_marked_measured_again_and_left_out() -> None:
-    training = Training([0.1], busy=lambda at_s: 1.3 < at_s < 3.0)
+    training = Training([0.1], busy=lambda at_s: 1.3 < at_s < 3.0, accumulate=8)
     training.measure(min_blocks=3)
     marks = [block.disturbances for block in training.blocks]
     assert marks == [(), ("contended",), ("contended",), (), ()]
     assert [block.seconds for block in training.blocks] == pytest.approx([0.5, 1.0, 1.0, 0.5, 0.5])
     assert [block.machine.outside_load for block in training.blocks if block.machine] == [0, 1, 1, 0, 0]
-    assert throughput(undisturbed(training.blocks)) == pytest.approx(SAMPLES / 0.1)
-    assert throughput(training.blocks) < 0.8 * SAMPLES / 0.1
+    assert throughput(undisturbed(training.blocks)) == pytest.approx(8 * SAMPLES / 0.1)
+    assert throughput(training.blocks) < 0.8 * 8 * SAMPLES / 0.1
 
 
 def test_what_a_disturbance_took_is_given_back() -> None:

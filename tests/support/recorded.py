@@ -18,7 +18,7 @@ from typing import Any, cast
 from autotune.config import TrainConfig
 from autotune.execution import OnEvent
 from autotune.execution.outcome import Outcome
-from autotune.measure.timing import Measurement
+from autotune.measure import LoaderLog, Measurement
 from autotune.records import (
     Block,
     Disturbance,
@@ -26,13 +26,12 @@ from autotune.records import (
     MachineState,
     Memory,
     OptimizerSteps,
+    StepPhase,
     TrialEvent,
     TrialRequest,
     TrialResult,
 )
 from autotune.stats import throughput, undisturbed
-from autotune.trial.crew import ALONE, Crew
-from autotune.trial.loop import Loop
 from support.bench import Bench
 from support.facts import cpu_facts
 from support.simulation import Clock
@@ -101,14 +100,28 @@ class _Playback:
     disturbances: set[Disturbance] = field(default_factory=set)
     """Of the steps since they were last looked at."""
     _harvested: int = 0
-    watch: Any = field(default_factory=lambda: _Unwatched())
-    crew: Crew = ALONE
+    ranks: int = 1
+    log: LoaderLog = field(default_factory=lambda: LoaderLog(workers=0, prefetch=0, epoch_batches=None))
+
+    def __post_init__(self) -> None:
+        self.log.begin_epoch(self.clock())
+
+    def read(self) -> LoaderLog:
+        """What loading took was not recorded: the steps hold it."""
+        return self.log
 
     def begin(self, steps: int) -> None:
-        self.crew.lead(steps)
+        pass
+
+    def phases(self, seconds: float) -> dict[StepPhase, float]:
+        return {"forward_backward": seconds}
+
+    def discard(self, batches: int) -> None:
+        raise NotImplementedError("a recording holds steps only")
 
     def optimizer_step(self) -> None:
         step = next(self.blocks)
+        self.log.take(self.clock(), self.clock())
         self.clock.advance(step.seconds)
         self.samples += step.samples
         self.disturbances.update(step.disturbances)
@@ -121,17 +134,6 @@ class _Playback:
         new = self.steps_done - self._harvested
         self._harvested = self.steps_done
         return OptimizerSteps(losses=[1.0] * new, samples=[32] * new, skipped=[False] * new)
-
-
-class _Unwatched:
-    def __init__(self) -> None:
-        self.timeline = self
-
-    def restart(self) -> None:
-        pass
-
-    def phases(self, seconds: float) -> dict[str, float]:
-        return {"forward_backward": seconds}
 
 
 class _Machine:
@@ -182,11 +184,13 @@ class RecordedBackend:
         def judge(_state: MachineState, _seconds: float) -> tuple[Disturbance, ...]:
             return tuple(playback.disturbances)
 
-        measurement = Measurement(cast(Loop, playback), request, report, machine=_Machine(playback), judge=judge)
-        status = measurement.run(lambda: True)
+        measurement = Measurement(playback, playback, request, report, machine=_Machine(playback), judge=judge)
+        status = measurement.run()
         assert self._clock() - outcome.asked_at_s <= deadline_s, "no deadline is meant to be met in a recording"
         memory = Memory(resident_bytes=1 << 30, resident_growth_bytes=1 << 28)
-        report("result", {"status": status, "failure": None, "memory": memory.model_dump()})
+        rates = measurement.rates()
+        told = {"rates": rates.model_dump(mode="json") if rates else None, "memory": memory.model_dump()}
+        report("result", {"status": status, "failure": None, **told})
         outcome.ended_at_s = self._clock()
         return outcome.result(request)
 

@@ -1,124 +1,154 @@
-"""How far the loader's processes are ahead of the loop, and when that has stopped flattering the loop."""
+"""What a trial sees of its loader: batches as they are, epochs as a user's loop begins them, when each was loaded."""
 
 from __future__ import annotations
 
-import pickle
+import time
+from collections.abc import Iterator
+from itertools import islice
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
-from autotune.trial.stock import Stock
-from torch.utils.data import DataLoader
+import torch
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from autotune.config import TrainConfig
+from autotune.measure import LoaderLog
+from autotune.training import build_dataloader
+from autotune.trial.observed_loader import Finishes, ObservedLoader
+
+LOAD_S = 0.02
 
 
-class Queue:
-    """A loader and a loop, batch by batch, around a stock of 2 × 4 batches."""
+class Slow(Dataset[int]):
+    """Twelve samples that wait before they are there."""
 
-    def __init__(self, num_workers: int = 2, prefetch_factor: int = 4) -> None:
-        self.stock = Stock(num_workers=num_workers, prefetch_factor=prefetch_factor)
-        self._collate = self.stock.counting(list)
+    def __len__(self) -> int:
+        return 12
 
-    def load(self, batches: int) -> None:
-        for _ in range(batches):
-            self._collate([])
-
-    def take(self, batches: int = 1) -> None:
-        for _ in range(batches):
-            self.stock.take()
-
-    @property
-    def spent(self) -> bool:
-        return self.stock.head_start_spent
+    def __getitem__(self, index: int) -> int:
+        time.sleep(LOAD_S)
+        return index
 
 
-def test_capacity_is_what_the_loader_may_work_ahead() -> None:
-    assert Stock(num_workers=2, prefetch_factor=8).capacity == 16
+class Stream(IterableDataset[int]):
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(12))
 
 
-def test_nothing_is_spent_before_the_first_queue_has_been_taken() -> None:
-    queue = Queue()
-    queue.load(8)
-    queue.take(7)
-    queue.load(7)
-    assert not queue.spent
-    queue.take()
-    queue.load(1)
-    assert queue.spent
+class OwnBatches(Slow):
+    def collate_fn(self, samples: list[int]) -> dict[str, Any]:
+        return {"own": torch.tensor(samples)}
 
 
-@pytest.mark.parametrize("behind", [0, 1])
-def test_a_loop_that_waits_for_the_loader_has_spent_it(behind: int) -> None:
-    queue = Queue()
-    queue.load(20 + behind)
-    queue.take(20)
-    assert queue.spent
+def observe(dataset: Any, batches: int, *, workers: int = 2, method: str | None = None) -> tuple[list[Any], LoaderLog]:
+    config = TrainConfig(
+        micro_batch_size=2, num_workers=workers, prefetch_factor=2 if workers else None, pin_memory=False
+    )
+    observed = ObservedLoader(config)
+    given = {"multiprocessing_context": method} if method else {}
+    if workers:
+        given["collate_fn"] = observed.observing(getattr(dataset, "collate_fn", None) or default_collate)
+    loader = build_dataloader(dataset, config, device=torch.device("cpu"), seed=0, **given)
+    taken = list(islice(observed.batches(loader), batches))
+    return taken, observed.read()
 
 
-@pytest.mark.parametrize(("level", "spent"), [(1, True), (2, False), (5, False), (6, True), (8, True)])
-def test_a_queue_between_empty_and_full_is_on_its_way(level: int, spent: bool) -> None:
-    """Full within one batch of each process, which is what is being loaded; empty within the one that is awaited."""
-    queue = Queue()
-    queue.load(20 + level)
-    queue.take(20)
-    assert queue.spent is spent
+def test_two_epochs_are_told_apart_and_their_batches_are_the_data_sets_own() -> None:
+    taken, log = observe(Slow(), 12)
+    assert sorted(torch.cat(taken[:6]).tolist()) == sorted(torch.cat(taken[6:]).tolist()) == list(range(12))
+    assert log.epoch_batches == 6
+    assert [epoch.first_take for epoch in log.epochs] == [0, 6]
+    assert log.taken == 12
+    assert log.left == 0
+    assert log.level == 0
 
 
-def test_a_level_that_stays_in_between_is_waited_for_no_longer_than_twenty_queues() -> None:
-    queue = Queue()
-    queue.load(4)
-    for _ in range(159):
-        queue.load(1)
-        queue.take()
-    assert not queue.spent
-    queue.load(1)
-    queue.take()
-    assert queue.spent
+def test_every_batch_has_its_process_and_takes_as_long_as_its_samples() -> None:
+    """The bands are wide: this machine may do anything else meanwhile, but it cannot sleep less than it was told."""
+    _, log = observe(Slow(), 12)
+    assert [len(fetches) for fetches in log.fetches] == [6, 6]
+    fetches = [fetch for of_one in log.fetches for fetch in of_one]
+    assert all(fetch.seconds >= 2 * LOAD_S for fetch in fetches)
+    assert all(fetch.first == (position == 0) for of_one in log.fetches for position, fetch in enumerate(of_one))
+    assert all(fetch.cpu_s is not None and fetch.cpu_s >= 0 for fetch in fetches if not fetch.first)
+    waits = sum(fetch.seconds - (fetch.cpu_s or 0.0) for fetch in fetches if not fetch.first)
+    assert waits >= 10 * 1.5 * LOAD_S, "the processes were asleep most of the time"
 
 
-def test_a_slow_loader_spends_its_start_only_when_the_queue_has_run_empty() -> None:
-    """Loading takes four times as long as a step: 16 batches ahead last about 21 steps."""
-    queue = Queue(num_workers=2, prefetch_factor=8)
-    queue.load(16)
-    steps = 0
-    while not queue.spent:
-        queue.take()
-        steps += 1
-        if steps % 4 == 0:
-            queue.load(1)
-    assert 16 / (1 - 1 / 4) - 3 <= steps <= 16 / (1 - 1 / 4) + 1
+def test_what_is_loaded_ahead_is_the_level_of_the_queue() -> None:
+    config = TrainConfig(micro_batch_size=2, num_workers=2, prefetch_factor=2)
+    observed = ObservedLoader(config)
+    collate = observed.observing(default_collate)
+    loader = build_dataloader(Slow(), config, device=torch.device("cpu"), seed=0, collate_fn=collate)
+    batches = observed.batches(loader)
+    next(batches)
+    ends_s = time.monotonic() + 30
+    while observed.read().level < 4 and time.monotonic() < ends_s:
+        time.sleep(LOAD_S)
+    assert observed.read().level == 4
+    next(batches)
+    assert observed.read().was_loaded(1)
 
 
-def test_a_fast_loader_spends_it_after_one_queue() -> None:
-    queue = Queue(num_workers=2, prefetch_factor=8)
-    queue.load(16)
-    for _ in range(16):
-        assert not queue.spent
-        queue.take()
-        queue.load(1)
-    assert queue.spent
+def test_without_processes_what_the_loop_waits_for_is_the_loading() -> None:
+    _, log = observe(Slow(), 12, workers=0)
+    assert log.fetches == []
+    assert all(take.waited_s >= 2 * LOAD_S for take in log.takes)
+    assert all(take.cpu_s is not None and take.cpu_s < take.waited_s for take in log.takes)
+    assert not log.was_loaded(3)
 
 
-def test_counting_changes_nothing_about_a_batch() -> None:
-    assert Stock(num_workers=1, prefetch_factor=2).counting(sum)([1, 2, 3]) == 6
+def test_the_end_of_a_stream_is_learnt_when_it_comes() -> None:
+    _, log = observe(Stream(), 11, workers=2)
+    assert log.epoch_batches is None
+    _, log = observe(Stream(), 13, workers=2)
+    assert log.epoch_batches == 12, "each of two processes yields the whole stream"
+    assert log.epochs_ended == 1
+
+
+def test_a_data_set_that_makes_its_own_batches_still_does() -> None:
+    taken, log = observe(OwnBatches(), 6)
+    assert all(set(batch) == {"own"} for batch in taken)
+    assert sum(map(len, log.fetches)) == 6
+
+
+@pytest.mark.slow
+def test_processes_that_are_spawned_are_observed_too() -> None:
+    taken, log = observe(Slow(), 12, method="spawn")
+    assert len(taken) == 12
+    assert [len(fetches) for fetches in log.fetches] == [6, 6]
+
+
+def test_a_data_set_without_a_full_batch_is_refused() -> None:
+    class Short(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter([1])
+
+    with pytest.raises(ValueError, match="no full batch"):
+        observe(Short(), 1, workers=0)
 
 
 def test_a_batch_that_cannot_be_collated_is_not_counted() -> None:
-    stock = Stock(num_workers=1, prefetch_factor=1)
+    observed = ObservedLoader(TrainConfig(num_workers=1, prefetch_factor=2))
     with pytest.raises(TypeError):
-        stock.counting(sum)(["a"])
-    stock.take()
-    stock.take()
-    assert stock._finished.value == 0
+        observed.observing(sum)(["a"])
+    assert observed.read().level == 0
 
 
-def test_what_loader_processes_finish_is_seen_here() -> None:
-    stock = Stock(num_workers=2, prefetch_factor=2)
-    collate: Any = stock.counting(list)
-    loader: DataLoader[Any] = DataLoader(range(12), batch_size=2, num_workers=2, prefetch_factor=2, collate_fn=collate)  # type: ignore[arg-type]
-    assert sorted(number for batch in loader for number in batch) == list(range(12))
-    assert stock._finished.value == 6
+def test_finishes_are_read_once_and_in_order() -> None:
+    finishes = Finishes(2)
+    for _ in range(3):
+        finishes.note(1)
+    assert list(finishes.take(0)) == []
+    first = list(finishes.take(1))
+    assert len(first) == 3
+    assert first == sorted(first)
+    finishes.note(1)
+    assert len(list(finishes.take(1))) == 1
 
 
-def test_the_count_is_shared_by_inheritance_only() -> None:
-    """Spawned loader processes get it while they start; anybody else would count into a copy."""
+def test_the_notes_are_shared_by_inheritance_only() -> None:
+    """Spawned loader processes get them while they start; anybody else would write into a copy."""
     with pytest.raises(RuntimeError, match="inheritance"):
-        pickle.dumps(Stock(num_workers=1, prefetch_factor=2).counting(list))
+        ForkingPickler.dumps(ObservedLoader(TrainConfig(num_workers=1, prefetch_factor=2)).observing(list))
