@@ -39,3 +39,22 @@ def test_one_step_longer_than_all_the_time_is_still_timed(clock: Clock) -> None:
         ends.append(stopwatch.lap())
     assert ends == [False, False, True]
     assert stopwatch.steps_per_s() == pytest.approx(0.2)
+
+
+def test_whole_epochs_are_timed_with_what_lies_between_them(clock: Clock) -> None:
+    """Ten steps of 0.1 s, and half a second before the first of an epoch."""
+    stopwatch = Stopwatch(20.0, torch.device("cpu"), epoch_steps=10)
+    over, steps = False, 0
+    while not over:
+        clock.advance(0.6 if steps % 10 == 0 else 0.1)
+        steps += 1
+        over = stopwatch.lap()
+    assert stopwatch.epoch_s() == pytest.approx(1.5)
+
+
+def test_without_a_whole_epoch_there_is_none_to_time(clock: Clock) -> None:
+    stopwatch = Stopwatch(2.0, torch.device("cpu"), epoch_steps=1000)
+    while not stopwatch.lap():
+        clock.advance(0.1)
+    assert stopwatch.epoch_s() is None
+    assert stopwatch.steps_per_s() == pytest.approx(10.0)

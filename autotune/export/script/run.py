@@ -47,7 +47,7 @@ def options_piece(spec: Spec, data: DataPiece) -> Piece:
 
 
 def loader_piece(source: Source, data: DataPiece) -> Piece:
-    """`endless_batches`: the micro-batches of one epoch after the other."""
+    """`endless_batches`: the micro-batches of one epoch after the other, and when each epoch ended."""
     given = {**loader_arguments(source), "generator": Expression("torch.Generator().manual_seed(seed)")}
     given["batch_size"] = Expression("MICRO_BATCH_SIZE")
     if source.on_cpu or not source.config.pin_memory:
@@ -62,18 +62,25 @@ def loader_piece(source: Source, data: DataPiece) -> Piece:
     if not data.may_be_iterable:
         reason = 'f"the data set is smaller than one batch: {len(dataset)} samples"'
         body.append(block("if len(loader) == 0", [f"raise SystemExit({reason})"]))
-    body.append(block("while True", ["yield from loader"]))
+    body.append("taken = 0")
+    epoch = [
+        block("for batch in loader", ["taken += 1", "yield batch"]),
+        "epoch_ends.append((taken, time.perf_counter()))",
+    ]
+    body.append(block("while True", epoch))
     return Piece(
-        code=function("endless_batches(dataset, seed)", _ENDLESS[_accumulates(source)], body),
-        imports=frozenset(imports),
+        code=function("endless_batches(dataset, seed, epoch_ends)", _ENDLESS[_accumulates(source)], body),
+        imports=frozenset(imports | {"import time"}),
     )
 
 
+_NOTES = "`epoch_ends` gets, at the end of each, how many micro-batches there have been, and the time.\n"
 _ENDLESS = {
-    False: "Epoch after epoch; the shorter last batch of each is left out.",
+    False: f"Epoch after epoch; the shorter last batch of each is left out.\n\n{_NOTES}",
     True: (
         "Epoch after epoch; the shorter last batch of each is left out.\n\n"
         "An optimizer step goes on over the end of an epoch, so it always has all of its micro-batches.\n"
+        f"{_NOTES}"
     ),
 }
 
@@ -124,10 +131,20 @@ def main_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
     config = source.config
     folder = "options.data" if data.takes_folder else ""
     samples = "MICRO_BATCH_SIZE * GRAD_ACCUM_STEPS" if _accumulates(source) else "MICRO_BATCH_SIZE"
-    warm_up = ["train(step, WARM_UP_STEPS, math.inf)", "steps, seconds, loss = train(step, options.steps, math.inf)"]
+    warm_up = [
+        "train(step, WARM_UP_STEPS, math.inf)",
+        "epoch_ends.clear()",
+        "steps, seconds, loss = train(step, options.steps, math.inf)",
+    ]
     timed = [
         "train(step, math.inf, 0.4 * options.seconds)",
+        "epoch_ends.clear()",
         "steps, seconds, loss = train(step, math.inf, 0.6 * options.seconds)",
+    ]
+    whole_epochs = [
+        "(first, began), (last, ended) = epoch_ends[0], epoch_ends[-1]",
+        "samples_per_s = (last - first) * MICRO_BATCH_SIZE / (ended - began)",
+        'measured = f"{len(epoch_ends) - 1} whole epochs"',
     ]
     body = [
         "options = parse_options()",
@@ -140,14 +157,19 @@ def main_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
         f"model = {built_model(spec, data)}",
         built_optimizer(spec, fused=config.fused_optimizer),
         _scaler(source),
-        "batches = endless_batches(dataset, options.seed)",
+        "epoch_ends = []",
+        "batches = endless_batches(dataset, options.seed, epoch_ends)",
         f"step = partial(train_step, {step_arguments(source)})",
         "",
         "train(step, 1, math.inf)  # the first step pays for all that is done once",
         block("if options.seconds is None", warm_up),
         block("else", timed),
         f"samples_per_s = steps * {samples} / seconds",
-        'print(json.dumps({"samples_per_s": samples_per_s, "steps": steps, "loss": loss.item()}))',
+        'measured = f"{steps} steps after the warm-up"',
+        "# What a run of hours gets: what lies between two epochs counts too.",
+        block("if len(epoch_ends) > 1", whole_epochs),
+        'figures = {"samples_per_s": samples_per_s, "measured": measured, "steps": steps, "loss": loss.item()}',
+        "print(json.dumps(figures))",
     ]
     imports = {
         "import json",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import random
 import runpy
 import sys
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from autotune.config import TrainConfig
 from autotune.spec import parse_spec
@@ -85,22 +86,29 @@ class Workload:
 class Stopwatch:
     """Counts optimizer steps and the seconds that they take, once the first ones are over."""
 
-    def __init__(self, seconds: float, device: torch.device) -> None:
+    def __init__(self, seconds: float, device: torch.device, *, epoch_steps: int | None = None) -> None:
+        """`epoch_steps`: optimizer steps of an epoch; None where nobody knows."""
         self._seconds = seconds
         self._device = device
+        self._epoch_steps = epoch_steps
         self._began_s: float | None = None
         self._timed_since_s: float | None = None
+        self._laps = 0
         self._steps = 0
         self._timed_s = 0.0
+        self._epoch_ends_s: list[float] = []
 
     def lap(self) -> bool:
         """One optimizer step more; whether the time is over. The very first one, with all that is done once, does not
         count."""
         now = time.perf_counter()
+        self._laps += 1
         if self._began_s is None:
             self._began_s = now
         elif self._timed_since_s is not None:
             self._steps += 1
+            if self._epoch_steps is not None and self._laps % self._epoch_steps == 0:
+                self._epoch_ends_s.append(now)
         elif now - self._began_s >= _WARM_UP_SHARE * self._seconds:
             synchronise(self._device)
             self._timed_since_s = now = time.perf_counter()
@@ -110,6 +118,12 @@ class Stopwatch:
         self._timed_s = time.perf_counter() - (self._timed_since_s or now)
         return True
 
+    def epoch_s(self) -> float | None:
+        """Mean seconds of the whole epochs among what was timed; None where there was none."""
+        if len(self._epoch_ends_s) < 2:
+            return None
+        return (self._epoch_ends_s[-1] - self._epoch_ends_s[0]) / (len(self._epoch_ends_s) - 1)
+
     def steps_per_s(self) -> float:
         return self._steps / self._timed_s
 
@@ -117,7 +131,7 @@ class Stopwatch:
 def main() -> None:
     """The job that stdin describes, as JSON: target, files, expresses, spec, folder, config, seconds, seed.
 
-    The last line that is printed is a JSON object with `samples_per_s`.
+    The last line that is printed is a JSON object with `samples_per_s`: of whole epochs, where the time holds one.
     """
     job = json.loads(sys.stdin.read())
     spec, config = parse_spec(job["spec"], job["folder"]), TrainConfig.from_dict(job["config"])
@@ -135,7 +149,21 @@ def main() -> None:
         device=device,
         prepared=prepared.with_custom(dict(config.custom)),
     )
-    stopwatch = Stopwatch(job["seconds"], device)
+    batches = _epoch_batches(workload)
+    # The libraries step at the end of an epoch, whatever is missing of a window.
+    epoch_steps = None if batches is None else math.ceil(batches / config.grad_accum_steps)
+    stopwatch = Stopwatch(job["seconds"], device, epoch_steps=epoch_steps)
     importlib.import_module(f"{__name__}.through_{job['target']}").train(workload, stopwatch)
     samples_per_s = stopwatch.steps_per_s() * config.effective_batch_size
+    epoch_s = stopwatch.epoch_s()
+    if batches is not None and epoch_s is not None:
+        samples_per_s = batches * config.micro_batch_size / epoch_s
     sys.stdout.write("\n" + json.dumps({"samples_per_s": samples_per_s}) + "\n")
+
+
+def _epoch_batches(workload: Workload) -> int | None:
+    """Full micro-batches of an epoch; None where the data set has no length."""
+    dataset: Any = workload.dataset
+    if isinstance(dataset, IterableDataset):
+        return None
+    return len(dataset) // workload.config.micro_batch_size or None
