@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from autotune.config import TrainConfig
+from autotune.host import allowed_cpus
 from autotune.records import TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
-from autotune.trial.facts import usable_cores
 from autotune.trial.failure import classify, describe
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
@@ -103,7 +103,7 @@ def _train(
     if ranks is not None and ranks.rank > 0:
         ranks.follow(loop)
         return TrialStatus.OK
-    judge = partial(disturbances, usable_cores=usable_cores())
+    judge = partial(disturbances, cpus=len(allowed_cpus()))
     machine = MachineWatch(device, root=ranks.root if ranks else None)
     measurement = Measurement(loop, request, report, machine=machine, judge=judge)
     status = measurement.run(lambda: stock is None or stock.head_start_spent)
