@@ -26,7 +26,7 @@ def cpuinfo(key: str) -> str | None:
 
 
 def allowed_cpus() -> list[int]:
-    """Numbers of the CPUs that this process may run on: its affinity mask, which a container's quota leaves as it is."""
+    """Numbers of the CPUs that this process may run on: its affinity mask, which a container's quota leaves alone."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 

@@ -58,7 +58,7 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     baseline = knob_values(space.baseline)
     searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
     rows = [
-        (knob, ", ".join(map(words.setting, values)), words.setting(baseline[knob]))
+        (knob, words.values(values, space.held_back.get(knob, ())), words.setting(baseline[knob]))
         for knob, values in searched.items()
     ]
     size = words.configurations(space.size, space.points)
