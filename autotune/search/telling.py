@@ -14,7 +14,7 @@ from autotune.records import Facts, TrialResult
 from autotune.search.distinct import DistinctSampler
 from autotune.search.figures import has_figure
 from autotune.search.performance import OBSERVATION, PREDICTED, Observation, observe
-from autotune.search.performance.loading import learn_loading
+from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.strategies import Learning, Strategy, StrategyContext

@@ -13,8 +13,9 @@ from autotune.records import Facts
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
 from autotune.search.performance.feeding import feed
+from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
-from autotune.search.performance.loading import Beside, Loading, learn_loading
+from autotune.search.performance.loading import Beside, Loading
 from autotune.search.performance.memory import MemoryModel
 from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from autotune.config import TrainConfig
-from autotune.search.performance import Observation
-from autotune.search.performance.loading import Beside, Loading, learn_loading
+from autotune.records import Block, Rates, TrialResult, TrialStatus
+from autotune.search.performance import Observation, observe
+from autotune.search.performance.learn_loading import learn_loading
+from autotune.search.performance.loading import Beside, Loading
 
 CORES = 4
 SAMPLES = 32
@@ -173,3 +175,54 @@ def test_the_gradient_is_that_of_the_prediction(workers: float) -> None:
         there, _ = Loading(moved, at.doubts, CORES, counted=True).predict(np.array([workers]))
         here, _ = at.predict(np.array([workers]))
         assert gradient[0, number] == pytest.approx((there - here)[0] / 1e-6, abs=1e-3)
+
+
+RATES = Rates(
+    sustained_per_s=800.0,
+    sustained_error=0.02,
+    demand_per_s=1000.0,
+    demand_error=0.01,
+    supply_per_s=900.0,
+    supply_error=0.03,
+    fetch_s=0.2,
+    fetch_cpu_s=0.16,
+)
+
+
+def trial(rates: Rates | None, **config: Any) -> TrialResult:
+    phases: dict[Any, float] = {"data_wait": 0.4, "copy": 0.1, "forward_backward": 0.3, "optimizer": 0.2}
+    block = Block(steps=10, samples=640, seconds=1.0, phases=phases)
+    return TrialResult(
+        config=TrainConfig(micro_batch_size=32, grad_accum_steps=2, num_workers=4, **config),
+        status=TrialStatus.OK,
+        seed=0,
+        blocks=(block,),
+        rates=rates,
+        wall_s=3.0,
+    )
+
+
+def test_rates_go_before_phases_which_still_tell_forward_and_backward_from_the_optimizer() -> None:
+    seen = observe(trial(RATES))
+    assert seen.samples_per_s == 800.0
+    assert seen.compute_s + seen.optimizer_s == pytest.approx(0.064), "64 samples at 1,000 a second"
+    assert seen.compute_s / seen.optimizer_s == pytest.approx(2.0)
+    assert seen.data_wait_s == pytest.approx(64 / 800 - 64 / 1000)
+    assert seen.supply_s == pytest.approx(1 / 900)
+    assert seen.fetch_cpu_s == pytest.approx(0.005)
+    assert (seen.relative_error, seen.supply_error) == (0.02, 0.03)
+    assert Observation.from_dict(seen.to_dict()) == seen
+
+
+def test_rates_are_of_all_processes_loading_of_one() -> None:
+    seen = observe(trial(RATES, world_size=2))
+    assert seen.supply_s == pytest.approx(2 / 900)
+    assert seen.compute_s + seen.optimizer_s == pytest.approx(0.128)
+
+
+def test_without_rates_all_is_as_it_was() -> None:
+    seen = observe(trial(None))
+    assert (seen.samples_per_s, seen.supply_s, seen.fetch_cpu_s) == (640.0, None, None)
+    assert seen.data_wait_s == pytest.approx(0.04)
+    before = {key: value for key, value in seen.to_dict().items() if not key.startswith(("supply", "fetch"))}
+    assert Observation.from_dict(before) == seen, "attributes of an earlier version's trial"
