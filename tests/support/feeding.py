@@ -32,6 +32,7 @@ class Feeding:
     """In fp32, contiguous, in large batches."""
     on_cpu: bool = False
     optimizer_s: float = 0.004
+    epoch_samples: float = math.inf
 
     def demand_s(self, config: TrainConfig) -> tuple[float, float]:
         """Of an optimizer step: forward and backward, and the optimizer's."""
@@ -65,12 +66,15 @@ class Feeding:
         return config.effective_batch_size / self.whole_s(config)
 
     def whole_s(self, config: TrainConfig) -> float:
-        """Seconds of an optimizer step in the middle of an epoch."""
+        """Seconds of an optimizer step, with its share of what the edge of an epoch costs: a wait for the first batch,
+        or where the loader is the slower anyway half of it."""
         busy_s = sum(self.demand_s(config))
         loading_s = self.supply_s(config.num_workers) * config.effective_batch_size
         if not config.num_workers and self.on_cpu:
             return busy_s + loading_s
-        return float((busy_s**_INTERLOCK + loading_s**_INTERLOCK) ** (1 / _INTERLOCK))
+        first_s = config.micro_batch_size * config.num_workers * self.supply_s(config.num_workers)
+        edge_s = first_s * (1.0 if busy_s > loading_s else 0.5) * config.effective_batch_size / self.epoch_samples
+        return float((busy_s**_INTERLOCK + loading_s**_INTERLOCK) ** (1 / _INTERLOCK)) + edge_s
 
     def observed(self, config: TrainConfig, luck: random.Random | None = None, *, rates: bool = True) -> Observation:
         """What a trial tells; without `rates` what it did in records of before. `luck`: of runs that differ by 2 %."""

@@ -14,6 +14,13 @@ _SHARPNESS = 6.0
 either, because they do not interlock perfectly."""
 
 
+_INTERPLAY_DOUBTS = (0.3, 0.1)
+"""About ln(what steps take ÷ what `feed` gives), without loader processes and with: how far a device really computes
+while its process loads, nobody knows before."""
+_ONE_TRIAL = 0.1
+"""Standard deviation of it between trials of one kind."""
+
+
 class Fed(NamedTuple):
     """A row for each configuration."""
 
@@ -41,3 +48,15 @@ def feed(busy_s: Array, loading_s: Array, hidden: NDArray[np.bool_], first_wait_
     edge_s = np.where(hidden, first_wait_s * (1 + of_larger[0]) / 2, 0.0)
     period_s = middle_s + edge_s
     return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s)
+
+
+def interplay(workers: Array, missing: Array) -> tuple[float, float]:
+    """What `feed` leaves unexplained, without loader processes and with, from what it has left in trials.
+
+    `missing`: ln(what their steps took ÷ what it gave), `workers`: how many loader processes each had.
+    """
+    alone, fed = (
+        float(values.sum() / (len(values) + (_ONE_TRIAL / doubt) ** 2))
+        for values, doubt in zip((missing[workers == 0], missing[workers > 0]), _INTERPLAY_DOUBTS, strict=True)
+    )
+    return alone, fed

@@ -12,7 +12,7 @@ from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
-from autotune.search.performance.feeding import feed
+from autotune.search.performance.feeding import feed, interplay
 from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
 from autotune.search.performance.loading import Beside, Loading
@@ -50,6 +50,7 @@ class PerformanceModel:
         samples = facts.workload.dataset_samples
         self._epoch_samples = None if samples is None else samples / space.baseline.world_size
         self._edges = False
+        self._interplay = (0.0, 0.0)
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
         self._compute = AdditiveProcess(self.encoding.alike, _compute_scales(self.encoding))
         self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding))
@@ -78,6 +79,7 @@ class PerformanceModel:
         )
         finished = self.encoding.encode([config for config, _ in done])
         self._fit_parts(finished, [seen for _, seen in done])
+        self._learn_interplay([(config, seen) for config, seen in done if seen.supply_s is not None])
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
         if known and known[0]:
             self.limits.fit(finished, known)
@@ -135,6 +137,16 @@ class PerformanceModel:
         self._compute.fit(self._for_compute(encoded), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
         self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors)
 
+    def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
+        """From trials whose two sides were measured each for itself: what they sustained says how the two go together.
+        Of others the parts add up to the whole by definition."""
+        self._interplay = (0.0, 0.0)
+        if rated:
+            encoded = self.encoding.encode([config for config, _ in rated])
+            expected_s = self._parts(encoded).step_s
+            took_s = [config.effective_batch_size / (seen.samples_per_s or math.inf) for config, seen in rated]
+            self._interplay = interplay(encoded.workers, np.log(np.array(took_s) / expected_s))
+
     def _for_compute(self, encoded: Encoded) -> Rows:
         """Rows of the compute time, of which loader processes on a CPU that compute are expected to take their part."""
         rows = encoded.for_compute()
@@ -155,7 +167,8 @@ class PerformanceModel:
         fed = feed(busy_s, loading_s, hidden, encoded.workers * loading_s * edges)
         shares = np.stack([fed.of_busy * compute_s / busy_s, fed.of_busy * optimizer_s / busy_s, fed.of_loading])
         doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient)])
-        return _Parts(fed.period_s * encoded.accum, shares, doubts, gradient)
+        period_s = fed.period_s * np.exp(np.where(encoded.workers > 0, self._interplay[1], self._interplay[0]))
+        return _Parts(period_s * encoded.accum, shares, doubts, gradient)
 
 
 class _Parts(NamedTuple):
