@@ -8,8 +8,9 @@ from autotune.config import KnobValue
 from autotune.knobs.knob import Knob, KnobContext
 from autotune.records import Facts
 
-_MOST_BY_CORE = 4
-"""Processes for each usable core that are worth trying where loading waits: it then computes a quarter of its time."""
+_MOST_BY_CORE, _MOST_ON_FEW_CORES = 4, 32
+"""Processes for each usable core that are worth trying where loading waits: it then computes a quarter of its time; on
+few cores as many as wait for a slow network."""
 _MOST = 128
 """More than any loader in use is given; every one is forked, and the queue grows with each."""
 _MEMORY_BYTES = 256 * 2**20
@@ -20,7 +21,7 @@ _SMALLEST_SHM_BYTES = 64 * 2**20
 
 
 def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
-    """Up to the usable cores, in steps that a person would take, then twice and four times as many."""
+    """Up to the usable cores, in steps that a person would take, then twice as many, four times, …"""
     cores = context.facts.host.usable_cores
     powers = {1 << n for n in range(cores.bit_length())}
     between = {3 << n for n in range(1, cores.bit_length())}  # 6, 12, 24: a loader is seldom 2 times too slow
@@ -32,8 +33,9 @@ def _held_back(context: KnobContext) -> tuple[KnobValue, ...]:
     if context.spec.search.values("num_workers") is not None:
         return ()
     host = context.facts.host
-    most = min(_MOST, host.memory_bytes // 2 // _MEMORY_BYTES, _fitting_into_shm(context.facts))
-    more = (host.usable_cores * times for times in (2, _MOST_BY_CORE))
+    wanted = max(_MOST_BY_CORE * host.usable_cores, _MOST_ON_FEW_CORES)
+    most = min(wanted, _MOST, host.memory_bytes // 2 // _MEMORY_BYTES, _fitting_into_shm(context.facts))
+    more = (host.usable_cores << doublings for doublings in range(1, _MOST.bit_length()))
     return tuple(value for value in more if value <= most)
 
 

@@ -133,7 +133,7 @@ class PerformanceModel:
     def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation]) -> None:
         compute_s = np.array([one.compute_s for one in seen]) / encoded.accum / encoded.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
-        errors = np.array([one.relative_error for one in seen])
+        errors = np.array([one.relative_error if one.step_error is None else one.step_error for one in seen])
         self._compute.fit(self._for_compute(encoded), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
         self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors)
 

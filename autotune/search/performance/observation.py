@@ -39,6 +39,8 @@ class Observation:
     supply_s: float | None = None
     """Seconds between two samples that the loader of one training process delivers, whatever the step takes; None in
     records without rates. Where it is known, `compute_s` and `optimizer_s` are of steps that did not wait."""
+    step_error: float | None = None
+    """Standard error of the step's own time over its value, inside this run; None: that of `samples_per_s`."""
     supply_error: float = 0.0
     """Standard error of it over its value, inside this run."""
     fetch_cpu_s: float | None = None
@@ -109,7 +111,8 @@ def _by_rates(seen: Observation, config: TrainConfig, rates: Rates) -> Observati
     return replace(
         seen,
         samples_per_s=rates.sustained_per_s,
-        relative_error=min(max(rates.sustained_error, rates.demand_error), _LARGEST_ERROR),
+        relative_error=min(rates.sustained_error, _LARGEST_ERROR),
+        step_error=min(rates.demand_error, _LARGEST_ERROR),
         compute_s=seen.compute_s * scale if scale else demand_s,
         optimizer_s=seen.optimizer_s * scale,
         data_wait_s=max(sustained_s - demand_s, 0.0),

@@ -210,7 +210,7 @@ def test_rates_go_before_phases_which_still_tell_forward_and_backward_from_the_o
     assert seen.data_wait_s == pytest.approx(64 / 800 - 64 / 1000)
     assert seen.supply_s == pytest.approx(1 / 900)
     assert seen.fetch_cpu_s == pytest.approx(0.005)
-    assert (seen.relative_error, seen.supply_error) == (0.02, 0.03)
+    assert (seen.relative_error, seen.step_error, seen.supply_error) == (0.02, 0.01, 0.03)
     assert Observation.from_dict(seen.to_dict()) == seen
 
 
@@ -224,5 +224,5 @@ def test_without_rates_all_is_as_it_was() -> None:
     seen = observe(trial(None))
     assert (seen.samples_per_s, seen.supply_s, seen.fetch_cpu_s) == (640.0, None, None)
     assert seen.data_wait_s == pytest.approx(0.04)
-    before = {key: value for key, value in seen.to_dict().items() if not key.startswith(("supply", "fetch"))}
+    before = {key: value for key, value in seen.to_dict().items() if not key.startswith(("supply", "fetch", "step"))}
     assert Observation.from_dict(before) == seen, "attributes of an earlier version's trial"
