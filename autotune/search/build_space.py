@@ -26,7 +26,8 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     for knob in KNOBS:
         searched[knob.name], refused = _applicable(knob, context, baseline)
         dropped += refused
-        held = tuple(value for value in knob.held_back(context) if value != baseline.value(knob.name))
+        own = baseline.value(knob.name)
+        held = tuple(value for value in knob.held_back(context) if value in searched[knob.name] and value != own)
         held_back |= {knob.name: held} if held else {}
     searched |= {name: tuple(knob.values) for name, knob in spec.search.custom.items()}
     accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples)

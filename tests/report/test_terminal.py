@@ -215,6 +215,11 @@ def test_settings_as_yaml_writes_them(value: Any, text: str) -> None:
     assert words.setting(value) == text
 
 
+def test_values_that_are_held_back_are_said_to_be() -> None:
+    assert words.values((False, True)) == "false, true"
+    assert words.values((0, 2, 8, 16), (8, 16)) == "0, 2; 8, 16 if loading waits"
+
+
 def test_changes_from_the_baseline() -> None:
     config = BASELINE.replace(micro_batch_size=16, pin_memory=True)
     assert words.changes(config, BASELINE) == "micro_batch_size 16, pin_memory true"
