@@ -49,7 +49,7 @@ def _edge_fraction(rates: Rates) -> float:
 
 def bottleneck(figures: Measurement, config: TrainConfig, facts: Facts) -> str:
     """What limits `config`: `the loader is the limit: it delivers 1,780 samples/s, the step could take 2,700; 12
-    workers would feed it`. By the phases of the step where no rates are known."""
+    workers would feed the step`. By the phases of the step where no rates are known."""
     if figures.supply_per_s is None or figures.demand_per_s is None:
         return _by_phases(figures, config, facts)
     sides = _Sides(figures.supply_per_s, figures.demand_per_s, figures, config, facts)

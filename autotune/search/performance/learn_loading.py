@@ -114,14 +114,9 @@ def _told(config: TrainConfig, seen: Observation, *, overlaps: bool, threads: in
     if seen.supply_s is not None:
         told = [pace(math.log(seen.supply_s), math.hypot(seen.supply_error, _RATES_RUN_TO_RUN))]
         if seen.fetch_cpu_s is not None:
-            told.append(
-                _Told(
-                    workers,
-                    math.log(max(min(seen.fetch_cpu_s, max(workers, 1) * seen.supply_s), 1e-9)),
-                    _CPU_ERROR,
-                    of_cpu=True,
-                )
-            )
+            wall_s = max(workers, 1) * seen.supply_s
+            cpu_s = max(min(seen.fetch_cpu_s, wall_s), 1e-9)  # several threads of one process can count more
+            told.append(_Told(workers, math.log(cpu_s), _CPU_ERROR, of_cpu=True))
         return told
     if not workers and not overlaps:
         return [_Told(0, math.log(max(seen.data_wait_s, 1e-9) / samples), _RUN_TO_RUN)]
