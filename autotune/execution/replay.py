@@ -101,7 +101,6 @@ def _result(
         seed=request.seed,
         blocks=blocks,
         warm_up=run.warm_up,
-        rates=run.rates,
         steps=None,
         first_gradient=None,
         largest_activation=None,

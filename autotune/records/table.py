@@ -8,7 +8,6 @@ from typing import Any, Literal, NamedTuple
 from autotune.config import TrainConfig
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
-from autotune.records.rates import Rates
 from autotune.records.trial import Block, Disturbance, Memory, TrialResult, TrialStatus, WarmUp
 
 
@@ -66,8 +65,6 @@ class RecordedRun(Record):
     """Over the undisturbed blocks; None where the run came to no figure."""
     blocks: tuple[BlockRow, ...] = ()
     warm_up: WarmUp | None = None
-    rates: Rates | None = None
-    """None where the run could not measure them, and in tables from before 2026-11-28."""
     start_up_s: float | None = None
     wall_s: float
     """From the request to the end of the process: what this trial cost."""
@@ -90,7 +87,6 @@ class RecordedRun(Record):
             samples_per_s=samples_per_s,
             blocks=tuple(map(BlockRow.of, result.blocks)),
             warm_up=result.warm_up,
-            rates=result.rates,
             start_up_s=result.start_up_s,
             wall_s=result.wall_s,
             memory=result.memory,
