@@ -1,11 +1,17 @@
-"""The name of this machine's processor, found without importing anything heavy."""
+"""This machine's processor: its name, and how much of it this process may use. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import math
+import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+_ROOT = Path("/")
+_NEXT_TO_NOTHING = 0.1
+"""Cores: what a quota gives beyond whole ones, up to which another process could not use it."""
 
 
 def cpu_name() -> str:
@@ -17,3 +23,75 @@ def cpuinfo(key: str) -> str | None:
     """The first value of `key` in the kernel's description of the processors; None where there is none."""
     lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+
+
+def allowed_cpus() -> list[int]:
+    """Numbers of the CPUs that this process may run on: its affinity mask, which a container's quota leaves alone."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def usable_cores() -> int:
+    """CPU cores that this process and its children can keep busy: the allowed ones, or fewer under a CPU quota.
+
+    A part of a core counts as one. The quota limits the sum of what all processes compute, so that one process more
+    uses up the part; rounded down, a quota of 1.5 cores would leave a third of them idle.
+    """
+    allowed, quota = len(allowed_cpus()), cpu_quota()
+    return allowed if quota is None else min(allowed, max(math.ceil(quota - _NEXT_TO_NOTHING), 1))
+
+
+def cpu_quota(root: Path | None = None) -> float | None:
+    """Cores that the control groups of this process grant it, the tightest of them; None where none sets a limit.
+
+    Reads cgroup v2 (`cpu.max`) and v1 (`cpu.cfs_quota_us`), of the group itself and of its ancestors as far as they are
+    mounted: a container often sees its own group as the root. `root`: the folder that /proc and the mounts lie in.
+    """
+    try:
+        granted = [cores for folder in _groups(root or _ROOT) if (cores := _granted(folder)) is not None]
+    except (OSError, ValueError, IndexError):  # no Linux, or a sandbox that shows something else there
+        return None
+    return min(granted, default=None)
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """Folders of the control groups that may limit CPU time: those of this process, each followed by its ancestors."""
+    paths = dict(_own_paths(root))
+    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, options = after.split()[0], after.split()[-1].split(",")
+        path = paths.get("v2" if kind == "cgroup2" else "v1" if kind == "cgroup" and "cpu" in options else "")
+        if path is not None:
+            mounted, mount = before.split()[3:5]
+            yield from _upwards(root / mount.replace("\\040", " ").lstrip("/"), _below(path, mounted))
+
+
+def _own_paths(root: Path) -> Iterator[tuple[str, str]]:
+    """The path of this process's group in the hierarchies that limit CPU time."""
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        number, controllers, path = line.split(":", 2)
+        if "cpu" in controllers.split(","):
+            yield "v1", path
+        elif number == "0" and not controllers:
+            yield "v2", path
+
+
+def _below(path: str, mounted: str) -> list[str]:
+    """Names from what is mounted down to `path`; none where the mount shows another part of the hierarchy."""
+    names, top = ([name for name in each.split("/") if name] for each in (path, mounted))
+    return names[len(top) :] if names[: len(top)] == top else []
+
+
+def _upwards(mount: Path, names: list[str]) -> Iterator[Path]:
+    for depth in range(len(names), -1, -1):
+        yield mount.joinpath(*names[:depth])
+
+
+def _granted(folder: Path) -> float | None:
+    """Cores that this group alone would grant."""
+    if (v2 := folder / "cpu.max").exists():
+        quota, period = v2.read_text().split()[:2]
+    elif (v1 := folder / "cpu.cfs_quota_us").exists():
+        quota, period = v1.read_text().strip(), (folder / "cpu.cfs_period_us").read_text().strip()
+    else:
+        return None
+    return int(quota) / int(period) if quota.isdecimal() and int(quota) > 0 else None

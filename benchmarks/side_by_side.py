@@ -21,6 +21,7 @@ from typing import Any
 
 import timm
 import torch
+from autotune.trial.timing import Measurement
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
@@ -33,7 +34,6 @@ from autotune.trial.device import resolve_device, synchronise
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.timeline import make_timeline
-from autotune.trial.timing import Measurement
 
 BATCH, IMAGE, CLASSES, SAMPLES = 32, 64, 10, 512
 SEGMENT_S = 0.8

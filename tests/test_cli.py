@@ -434,11 +434,18 @@ def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, look
     assert "Test CPU" in ended.out
 
 
+def test_validate_shows_what_is_tried_only_where_loading_waits(run: Run, spec: str, looked: None) -> None:
+    few = ("--set", "search={amp_dtype: [none, bf16]}")
+    assert "0, 1, 2, 4; 8, 16, 32 if loading waits" in " ".join(run("validate", spec, *few).out.split())
+    assert json.loads(run("validate", spec, *few, "--json").out)["held_back"] == {"num_workers": [8, 16, 32]}
+
+
 def test_validate_as_json(run: Run, spec: str, looked: None) -> None:
     ended = run("validate", spec, "--json", "--set", "search.amp_dtype=[none,bf16,fp16]")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
     assert document["dimensions"]["amp_dtype"] == ["none", "bf16", "fp16"]
+    assert document["held_back"] == {}
     assert document["baseline"]["micro_batch_size"] == 32
     assert "pin_memory: no accelerator" in document["dropped"]
     assert document["facts"]["device"]["name"] == "Test CPU"

@@ -52,13 +52,14 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     if as_json:
         of_measures = [constraint.text for constraint in constraints if not constraint.on_knobs]
         extent = {"configurations": None if space.size == float("inf") else space.size}
-        document = {"facts": facts.model_dump(mode="json"), **space.to_dict(), **extent}
+        held_back = {knob: list(values) for knob, values in space.held_back.items()}
+        document = {"facts": facts.model_dump(mode="json"), **space.to_dict(), **extent, "held_back": held_back}
         print_json(document | {"measured_constraints": of_measures, "dropped": [str(d) for d in space.dropped]})
         return
     baseline = knob_values(space.baseline)
     searched = {dimension.knob: dimension.searched for dimension in space.dimensions}
     rows = [
-        (knob, ", ".join(map(words.setting, values)), words.setting(baseline[knob]))
+        (knob, words.values(values, space.held_back.get(knob, ())), words.setting(baseline[knob]))
         for knob, values in searched.items()
     ]
     size = words.configurations(space.size, space.points)

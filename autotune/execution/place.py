@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autotune.errors import EnvironmentFailure, SpecError
+from autotune.host import allowed_cpus, usable_cores
 
 _CPUS = Path("/sys/devices/system/cpu")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -45,18 +46,17 @@ def places(spec: dict[str, Any]) -> list[Place]:
     if not devices:
         return [ANYWHERE]
     groups = [tuple(devices[first : first + ranks]) for first in range(0, len(devices), ranks)]
-    shares = shares_of(usable_cores(), len(groups))
+    shares = shares_of(usable_cpus(), len(groups))
     return [
         Place(devices=group, cores=share, environment=_visible(group))
         for group, share in zip(groups, shares, strict=True)
     ]
 
 
-def usable_cores() -> list[int]:
-    """Numbers of the CPUs that this process may use, those of one core and of one socket next to each other."""
-    if not hasattr(os, "sched_getaffinity"):
-        return list(range(os.cpu_count() or 1))
-    return sorted(os.sched_getaffinity(0), key=lambda cpu: (*_position(cpu), cpu))
+def usable_cpus() -> list[int]:
+    """Numbers of the CPUs that this process may use, those of one core and of one socket next to each other; under a
+    container's quota no more of them than it can keep busy, as all slots share that."""
+    return sorted(allowed_cpus(), key=lambda cpu: (*_position(cpu), cpu))[: usable_cores()]
 
 
 def shares_of(cores: Sequence[int], slots: int) -> list[tuple[int, ...]]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from autotune.errors import AutotuneError, SpecError
 from autotune.execution.local import LocalBackend
-from autotune.execution.place import ANYWHERE, Place, shares_of, usable_cores
+from autotune.execution.place import ANYWHERE, Place, shares_of, usable_cpus
 from autotune.records import TrialRequest
 
 _DEVICES = "CUDA_VISIBLE_DEVICES"
@@ -99,7 +99,7 @@ def _own_place(slots: int) -> Place:
     global _held, _place
     if _held is not None or slots < 2:
         return _place
-    for slot, cores in enumerate(shares_of(usable_cores(), slots)) if slots <= len(usable_cores()) else ():
+    for slot, cores in enumerate(shares_of(usable_cpus(), slots)) if slots <= len(usable_cpus()) else ():
         lock = (Path(tempfile.gettempdir()) / f"autotune-{os.getuid()}-{_this_node()[:12]}-{slot}.lock").open("wb")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

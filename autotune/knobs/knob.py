@@ -56,6 +56,10 @@ def _always(_config: TrainConfig) -> bool:
     return True
 
 
+def _none(_context: KnobContext) -> tuple[KnobValue, ...]:
+    return ()
+
+
 def _never(_value: KnobValue, _context: KnobContext) -> str | None:
     return None
 
@@ -70,6 +74,8 @@ class Knob:
     """Values to search where the spec is silent, in their natural order: neighbours behave alike."""
     refusal: Callable[[KnobValue, KnobContext], str | None] = _never
     """Why a value cannot apply on this device, model or data, in a few words; None when it can."""
+    held_back: Callable[[KnobContext], tuple[KnobValue, ...]] = _none
+    """Values of the domain that are tried only once trials have shown that they can help: where loading waits."""
     untuned: Callable[[KnobContext], KnobValue] | None = None
     """What an untuned PyTorch user gets; silent: the default of `TrainConfig`."""
     matters: Callable[[TrainConfig], bool] = _always

@@ -29,6 +29,16 @@ class Measurement(Record):
     """Of the whole device, where it counts it."""
     steps: int
     """Timed optimizer steps behind these figures."""
+    supply_per_s: float | None = None
+    """Samples per second that the loader delivers while its queue is not full; None in records without rates."""
+    demand_per_s: float | None = None
+    """Samples per second that the step takes while a batch is ready."""
+    fetch_s: float | None = None
+    """Wall seconds that one process takes to load one micro-batch."""
+    fetch_cpu_s: float | None = None
+    """CPU seconds of them; None where nobody could count them."""
+    epoch_edge_fraction: float | None = None
+    """Share of an epoch's time that its edge costs."""
     disturbed_blocks: int = 0
     """Timed blocks left out of them, because the machine was busy with something else, or throttled."""
 

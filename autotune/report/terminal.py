@@ -73,7 +73,8 @@ def _costs(document: dict[str, Any]) -> Text:
     times = f", {memory / before:.2f}× the baseline's" if before else ""
     return Text(
         f"memory {words.memory(memory)} at the peak{times}\n"
-        f"{figures.get('bottleneck', 'unknown bottleneck')}; of the baseline, {baseline.get('bottleneck', 'unknown')}\n"
+        f"bottleneck: {figures.get('bottleneck', 'unknown')}\n"
+        f"of the baseline: {baseline.get('bottleneck', 'unknown')}\n"
         f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm and to test in "
         f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {_training(effort)}"
     )

@@ -51,6 +51,13 @@ def setting(value: KnobValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def values(searched: Sequence[KnobValue], held_back: Sequence[KnobValue] = ()) -> str:
+    """Those of a knob; `held_back`: those that a search comes to only where it finds that loading waits."""
+    at_hand = ", ".join(setting(value) for value in searched if value not in held_back)
+    more = ", ".join(setting(value) for value in searched if value in held_back)
+    return f"{at_hand}; {more} if loading waits" if more else at_hand
+
+
 def changes(config: TrainConfig, baseline: TrainConfig) -> str:
     """What sets `config` apart from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
     different = config.differences(baseline)

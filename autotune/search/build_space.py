@@ -21,10 +21,14 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     context = KnobContext(spec=spec, facts=facts)
     baseline = _baseline(context)
     searched: dict[str, tuple[KnobValue, ...]] = {}
+    held_back: dict[str, tuple[KnobValue, ...]] = {}
     dropped: list[Dropped] = []
     for knob in KNOBS:
         searched[knob.name], refused = _applicable(knob, context, baseline)
         dropped += refused
+        own = baseline.value(knob.name)
+        held = tuple(value for value in knob.held_back(context) if value in searched[knob.name] and value != own)
+        held_back |= {knob.name: held} if held else {}
     searched |= {name: tuple(knob.values) for name, knob in spec.search.custom.items()}
     accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples)
     searched["micro_batch_size"] = tuple(accum_by_micro)
@@ -42,6 +46,7 @@ def build_space(spec: Spec, facts: Facts) -> Space:
         accum_by_micro=accum_by_micro,
         dropped=tuple(dropped),
         allowed=tuple(constraint for constraint in spec.parsed_constraints() if constraint.on_knobs),
+        held_back=held_back,
     )
     if space.is_baseline_alone:
         given = "; ".join(constraint.text for constraint in space.allowed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -23,11 +23,25 @@ class DistinctSampler(BaseSampler):
     spend seconds of training on what is known.
     """
 
-    def __init__(self, inner: BaseSampler, space: Space, planned: Sequence[TrainConfig], seed: int) -> None:
+    def __init__(
+        self,
+        inner: BaseSampler,
+        space: Space,
+        planned: Sequence[TrainConfig],
+        seed: int,
+        releases: Callable[[Study], bool] = lambda _study: True,
+    ) -> None:
+        """`releases`: whether the trials of a study have shown that what the space holds back can help."""
         self._inner = inner
         self._space = space
+        self._releases = releases
         self.planned = planned
         self._random = random.Random(seed)
+
+    def reach(self, study: Study) -> Space:
+        """What is worth a trial by now."""
+        space = self._space
+        return space if not space.held_back or self._releases(study) else space.at_hand
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return dict(self._space.distributions)
@@ -42,9 +56,10 @@ class DistinctSampler(BaseSampler):
         proposal = self._proposal(study, trial)
         if self._space.only is not None:
             return self._nearest_listed(proposal, self._space.only - tried)
-        around = self._around(self._space.nearest_allowed(proposal))
-        new = (point for point in around if self._is_new(self._space.config_at(point), tried))
-        return next(new, None) or self._fallback(proposal)
+        space = self.reach(study)
+        around = self._around(space.nearest_allowed(proposal))
+        new = (point for point in around if self._is_new(space, point, tried))
+        return next(new, None) or self._fallback(space, proposal)
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
         """What the inner sampler expects of `config`, where it is one that predicts."""
@@ -92,12 +107,13 @@ class DistinctSampler(BaseSampler):
 
         return min(points, key=steps, default=proposal)
 
-    def _is_new(self, config: TrainConfig, tried: Collection[TrainConfig]) -> bool:
-        return config not in tried and self._space.allows(config)
+    def _is_new(self, space: Space, point: dict[str, int], tried: Collection[TrainConfig]) -> bool:
+        config = space.config_at(point)
+        return config not in tried and space.allows(config)
 
-    def _fallback(self, proposal: dict[str, int]) -> dict[str, int]:
+    def _fallback(self, space: Space, proposal: dict[str, int]) -> dict[str, int]:
         """Once all that is allowed has been tried."""
-        return proposal if self._space.allows(self._space.config_at(proposal)) else dict(self._space.baseline_indices)
+        return proposal if space.allows(space.config_at(proposal)) else dict(space.baseline_indices)
 
     def _proposal(self, study: Study, trial: FrozenTrial) -> dict[str, int]:
         point = self._inner.sample_relative(study, trial, self._inner.infer_relative_search_space(study, trial))

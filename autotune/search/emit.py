@@ -9,12 +9,13 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.emitted import FORMAT
 from autotune.records import Check, Facts, Measurement, TrialRecord
+from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
-from autotune.search.figures import bottleneck
 from autotune.search.ledger import Ledger
 from autotune.search.predictions import strategy_section
 from autotune.stats import Comparison
 
+_OF_RATES = frozenset({"supply_per_s", "demand_per_s", "fetch_s", "fetch_cpu_s", "epoch_edge_fraction"})
 STABLE, UNCONFIRMED = "stable", "unconfirmed"
 
 
@@ -42,8 +43,8 @@ def best_document(
         "study": study,
         "config": config.to_dict(),
         "effective_batch_size": config.effective_batch_size,
-        "measured": _figures(measured),
-        "baseline": {"config": baseline_config.to_dict(), **_figures(baseline)},
+        "measured": _figures(measured, config, facts),
+        "baseline": {"config": baseline_config.to_dict(), **_figures(baseline, baseline_config, facts)},
         "speedup": {
             "ratio": round(speedup.ratio.value, 4),
             "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
@@ -65,8 +66,10 @@ def best_document(
     }
 
 
-def _figures(measurement: Measurement) -> dict[str, Any]:
-    figures = measurement.model_dump(mode="json") | {"bottleneck": bottleneck(measurement)}
+def _figures(measurement: Measurement, config: TrainConfig, facts: Facts) -> dict[str, Any]:
+    """What is not known of rates is left out."""
+    figures = measurement.model_dump(mode="json") | {"bottleneck": bottleneck(measurement, config, facts)}
+    figures = {key: value for key, value in figures.items() if value is not None or key not in _OF_RATES}
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()} | {
         "samples_per_s_ci95": [round(end, 3) for end in measurement.samples_per_s_ci95 or ()] or None
     }

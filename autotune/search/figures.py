@@ -8,6 +8,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Block, Measurement, StepPhase, TrialRecord, TrialRequest, TrialResult, TrialStatus
+from autotune.search.bottleneck import figures_of_rates
 from autotune.spec import MEASURES, knob_values
 from autotune.stats import Estimate, undisturbed
 from autotune.stats.sustained import sustained_error, sustained_interval, sustained_per_s
@@ -62,6 +63,7 @@ def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> M
         energy_j_per_sample=_energy_j_per_sample(blocks),
         steps=steps,
         disturbed_blocks=sum(bool(block.disturbances) for result in results for block in result.blocks),
+        **figures_of_rates(results),
     )
 
 
@@ -80,18 +82,6 @@ def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str,
 def confirming_request(config: TrainConfig, seed: int, limit_s: float) -> TrialRequest:
     """A run whose figure counts: measured until it is known to 1 % instead of the search's 2 %."""
     return TrialRequest(config=config, seed=seed, time_limit_s=limit_s, min_blocks=4, target_relative_error=0.01)
-
-
-def bottleneck(figures: Measurement) -> str:
-    """The phase that takes most of a step, in words: `loader-bound: 61 % of the step waits for data`."""
-    phases = {
-        "loader-bound: {} of the step waits for data": figures.data_wait_fraction,
-        "copy-bound: {} of the step copies batches to the device": figures.copy_fraction,
-        "compute-bound: {} of the step is forward and backward": figures.forward_backward_fraction,
-        "optimizer-bound: {} of the step is the optimizer's": figures.optimizer_fraction,
-    }
-    sentence = max(phases, key=lambda sentence: phases[sentence])
-    return sentence.format(f"{100 * phases[sentence]:.0f} %")
 
 
 def _sustained_s(result: TrialResult) -> float:

@@ -91,8 +91,10 @@ class Ledger:
 
     @property
     def exhausted(self) -> bool:
-        """Whether every configuration of the space has been tried."""
-        return self._persistently(lambda: len(tried_configs(self._study, self._space))) >= self._space.size
+        """Whether every configuration that is worth a trial has been tried."""
+        return self._persistently(
+            lambda: len(tried_configs(self._study, self._space)) >= self._sampler.reach(self._study).size
+        )
 
     def ask(self) -> tuple[int, TrainConfig]:
         """The next Optuna trial, and the configuration that it proposes. Raises OnlyRisksLeft."""

@@ -11,7 +11,7 @@ MOST_SEEDS = 6
 
 
 def expert_seeds(space: Space) -> list[TrainConfig]:
-    """At most six configurations, the most promising first, none twice, all inside the space and allowed.
+    """At most six configurations, the most promising first, none twice, all in the space, allowed and not held back.
 
     All that should help at moderate values; the same at the baseline's own batch; without loader processes; without
     AMP, which loses on depth-wise convolutions; with the compiler on top; with as many loader processes as there are.
@@ -56,7 +56,8 @@ def _distinct(space: Space, ideas: list[dict[str, Any]]) -> list[TrainConfig]:
 
 
 def _searched(space: Space, knob: str) -> tuple[Any, ...]:
-    return next((dimension.searched for dimension in space.dimensions if dimension.knob == knob), ())
+    searched = next((dimension.searched for dimension in space.dimensions if dimension.knob == knob), ())
+    return tuple(value for value in searched if value not in space.held_back.get(knob, ()))
 
 
 def _first_of(space: Space, knob: str, *wishes: Any) -> Any:

@@ -12,7 +12,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from optuna.distributions import IntDistribution
@@ -83,6 +83,10 @@ class Space:
     are measured against."""
     only: frozenset[TrainConfig] | None = None
     """None but these, where a recorded table holds no others."""
+    held_back: Mapping[str, tuple[KnobValue, ...]] = field(default_factory=dict)
+    """Values of knobs that are worth a trial only once others have shown that they can help."""
+    withheld: bool = False
+    """Whether what is held back is no part of the space."""
 
     @cached_property
     def distributions(self) -> dict[str, IntDistribution]:
@@ -117,7 +121,16 @@ class Space:
 
     def restricted_to(self, configs: Collection[TrainConfig]) -> Space:
         """The same space with none but `configs` allowed, and the baseline."""
-        return dataclasses.replace(self, only=frozenset(configs))
+        return dataclasses.replace(self, only=frozenset(configs), held_back={})
+
+    @cached_property
+    def at_hand(self) -> Space:
+        """The same space without what is held back."""
+        return dataclasses.replace(self, withheld=True) if self.held_back else self
+
+    def holds_back(self, config: TrainConfig) -> bool:
+        """Whether `config` is worth a trial only once others have shown that it can help."""
+        return any(config.value(knob) in values for knob, values in self.held_back.items())
 
     @cached_property
     def unconstrained(self) -> Space:
@@ -132,6 +145,8 @@ class Space:
         """Whether `config` may be tried: it meets the constraints on knobs; of the baseline none is asked."""
         if config == self.baseline:
             return True
+        if self.withheld and self.holds_back(config):
+            return False
         if self.only is not None and config not in self.only:
             return False
         values = knob_values(config)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import optuna
 from optuna.trial import TrialState
 
 from autotune.config import TrainConfig
-from autotune.records import TrialResult
+from autotune.records import Facts, TrialResult
 from autotune.search.distinct import DistinctSampler
 from autotune.search.figures import has_figure
-from autotune.search.performance import OBSERVATION, PREDICTED, observe
+from autotune.search.performance import OBSERVATION, PREDICTED, Observation, observe
+from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.seeds import expert_seeds
 from autotune.search.space import Space
 from autotune.search.strategies import Learning, Strategy, StrategyContext
@@ -34,7 +36,20 @@ def sampler_of(strategy: Strategy, context: StrategyContext, *, seeded: bool | N
     """
     seeded = not strategy.begins_by_itself if seeded is None else seeded
     planned = [context.space.baseline, *(expert_seeds(context.space) if seeded else ())]
-    return DistinctSampler(strategy.build(context), context.space, planned, context.seed)
+    waits = partial(loading_waits, space=context.space, facts=context.facts)
+    return DistinctSampler(strategy.build(context), context.space, planned, context.seed, releases=waits)
+
+
+def loading_waits(study: optuna.Study, *, space: Space, facts: Facts) -> bool:
+    """Whether the trials of `study` have shown that loading waits, so that more processes than cores can help."""
+    told = [
+        (space.config_at(trial.params), Observation.from_dict(trial.user_attrs[OBSERVATION]))
+        for trial in study.get_trials(deepcopy=False)
+        if OBSERVATION in trial.user_attrs and trial.params.keys() == space.distributions.keys()
+    ]
+    figures = [(config, seen) for config, seen in told if seen.has_figure]
+    threads, on_cpu = facts.host.default_num_threads, facts.device.kind == "cpu"
+    return learn_loading(figures, facts.host.usable_cores, overlaps=not on_cpu, threads=threads).waits
 
 
 def ask(study: optuna.Study, sampler: DistinctSampler, space: Space) -> tuple[optuna.Trial, TrainConfig]:

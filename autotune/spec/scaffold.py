@@ -45,7 +45,7 @@ search:                               # a knob that is not named takes every val
   # grad_accum_steps: [1, 2, 4, 8, 16]
   # amp_dtype: [none, bf16, fp16]
   # pin_memory: [false, true]
-  # num_workers: [0, 2, 4, 8]
+  # num_workers: [0, 2, 4, 8]         # default: up to the usable cores, and further where loading waits
   # prefetch_factor: [2, 4]
   # memory_format: [contiguous, channels_last]
   # compile: none                     # one value holds a knob fixed

@@ -15,7 +15,7 @@ import torch
 
 import autotune
 from autotune.errors import EnvironmentFailure
-from autotune.host import cpu_name, cpuinfo
+from autotune.host import cpu_name, cpuinfo, usable_cores
 from autotune.records import DeviceFacts, Facts, HostFacts
 from autotune.training import device_name
 from autotune.trial.host_memory import usable_bytes
@@ -99,11 +99,6 @@ def host_facts(device: torch.device) -> HostFacts:
         shm_bytes=shutil.disk_usage(_SHM).total if _SHM.exists() else None,
         versions=versions,
     )
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -> str | None:

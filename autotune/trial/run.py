@@ -13,12 +13,12 @@ import torch
 from torch.utils.data import DataLoader, default_collate
 
 from autotune.config import TrainConfig
+from autotune.host import allowed_cpus
 from autotune.measure import Measurement
 from autotune.records import Rates, TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
-from autotune.trial.facts import usable_cores
 from autotune.trial.failure import classify, describe
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
@@ -101,7 +101,7 @@ def _train(
     if ranks is not None and ranks.rank > 0:
         ranks.follow(loop)
         return TrialStatus.OK, None
-    judge = partial(disturbances, usable_cores=usable_cores())
+    judge = partial(disturbances, cpus=len(allowed_cpus()))
     machine = MachineWatch(device, root=ranks.root if ranks else None)
     measurement = Measurement(loop, observed, request, report, machine=machine, judge=judge)
     status = measurement.run()

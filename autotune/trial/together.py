@@ -24,11 +24,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from autotune.host import usable_cores
 from autotune.records import Failure, TrialRequest, TrialStatus
 from autotune.trial import isolation
 from autotune.trial.board import Board, Diary, Vigil
 from autotune.trial.channel import Reporter
-from autotune.trial.facts import usable_cores
 from autotune.trial.ranks import Ranks
 from autotune.trial.run import run_trial
 from autotune.workload import Prepared

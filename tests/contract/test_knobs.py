@@ -289,10 +289,12 @@ def test_what_applies_is_not_refused(name: str, value: KnobValue, facts: Facts) 
     ("name", "facts", "values"),
     [
         ("micro_batch_size", cpu_facts(), (8, 16, 32, 64, 128, 256, 512)),
-        ("num_workers", cpu_facts(), (0, 1, 2, 4)),
-        ("num_workers", FACTS["odd cores"], (0, 1, 2, 4)),
-        ("num_workers", FACTS["one core"], (0, 1)),
-        ("num_workers", host(cpu_facts(), usable_cores=64), (0, 1, 2, 4, 8, 16)),
+        ("num_workers", cpu_facts(), (0, 1, 2, 4, 8, 16, 32)),
+        ("num_workers", FACTS["one core"], (0, 1, 2, 4, 8, 16, 32)),
+        ("num_workers", host(cpu_facts(), usable_cores=2), (0, 1, 2, 4, 8, 16, 32)),
+        ("num_workers", host(cpu_facts(), usable_cores=6), (0, 1, 2, 4, 6, 12, 24)),
+        ("num_workers", host(cpu_facts(), usable_cores=16, memory_bytes=64 << 30), (0, 1, 2, 4, 6, 8, 12, 16, 32, 64)),
+        ("num_workers", host(cpu_facts(), usable_cores=96), (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)),
         ("num_threads", cpu_facts(), (1, 2, 4)),
         ("num_threads", FACTS["odd cores"], (1, 2, 4, 6)),
         ("num_threads", FACTS["one core"], (1,)),
@@ -303,6 +305,38 @@ def test_what_applies_is_not_refused(name: str, value: KnobValue, facts: Facts) 
 )
 def test_domains_follow_the_machine(name: str, facts: Facts, values: tuple[KnobValue, ...]) -> None:
     assert BY_NAME[name].domain(KnobContext(spec=spec(), facts=facts)) == values
+
+
+def test_more_loader_processes_than_cores_are_held_back_unless_they_are_listed() -> None:
+    workers = BY_NAME["num_workers"]
+    assert workers.held_back(KnobContext(spec=spec(), facts=cpu_facts())) == (8, 16, 32)
+    assert workers.held_back(KnobContext(spec=spec(search={"num_workers": [0, 64]}), facts=cpu_facts())) == ()
+
+
+@pytest.mark.parametrize(
+    ("facts", "more"),
+    [
+        (host(cpu_facts(), memory_bytes=5 << 30), (8,)),  # 10 processes of 256 MiB in half of it
+        (host(cpu_facts(), memory_bytes=1 << 30), ()),
+        (host(cpu_facts(input_shape=(3, 224, 224)), shm_bytes=1 << 30), (8,)),  # 64 images of 602 kB each: 13 processes
+        (host(cpu_facts(input_shape=None), shm_bytes=1 << 30), (8, 16, 32)),
+        (host(cpu_facts(), shm_bytes=None), (8, 16, 32)),
+        (host(cpu_facts(), usable_cores=128, memory_bytes=1 << 40), ()),
+    ],
+)
+def test_more_loader_processes_than_cores_are_no_more_than_memory_holds(facts: Facts, more: tuple[int, ...]) -> None:
+    context = KnobContext(spec=spec(), facts=facts)
+    workers = BY_NAME["num_workers"]
+    assert workers.held_back(context) == more
+    assert workers.domain(context)[-len(more) - 1] <= facts.host.usable_cores
+    assert more == () or workers.domain(context)[-len(more) :] == more
+
+
+@pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
+@pytest.mark.parametrize("machine", FACTS)
+def test_what_is_held_back_belongs_to_the_domain_and_is_not_all_of_it(knob: Knob, machine: str) -> None:
+    context = contexts()[machine]
+    assert set(knob.held_back(context)) < set(knob.domain(context))
 
 
 def test_prefetching_matters_with_workers_only() -> None:

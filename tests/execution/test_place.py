@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autotune.errors import EnvironmentFailure, SpecError
 from autotune.execution import place
-from autotune.execution.place import ANYWHERE, places, shares_of, usable_cores
+from autotune.execution.place import ANYWHERE, places, shares_of, usable_cpus
 
 
 def spec(**execution: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def spec(**execution: Any) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _eight_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "usable_cores", lambda: list(range(8)))
+    monkeypatch.setattr(place, "usable_cpus", lambda: list(range(8)))
     for variable in ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"):
         monkeypatch.delenv(variable, raising=False)
 
@@ -65,5 +65,13 @@ def test_shares_are_equal_and_apart(cores: list[int], slots: int) -> None:
     assert set(together) <= set(cores)
 
 
-def test_the_cores_are_those_of_this_process() -> None:
-    assert sorted(usable_cores()) == sorted(os.sched_getaffinity(0))
+def test_the_cores_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "usable_cores", lambda: len(os.sched_getaffinity(0)))
+    assert sorted(usable_cpus()) == sorted(os.sched_getaffinity(0))
+
+
+def test_slots_share_what_a_containers_quota_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "allowed_cpus", lambda: list(range(64)))
+    monkeypatch.setattr(place, "usable_cores", lambda: 8)
+    monkeypatch.setattr(place, "_position", lambda cpu: (0, cpu))
+    assert usable_cpus() == list(range(8))

@@ -89,7 +89,8 @@ def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None
     assert ["prefetch_factor", "2", "default"] in rows
     assert not [row for row in rows if row[:1] == ["memory_format"]], "what stays as it is needs no line"
     assert "memory 600 MiB at the peak, 2.00× the baseline's" in text
-    assert "compute-bound: 91 %; of the baseline, loader-bound: 31 %" in text
+    assert "bottleneck: compute-bound: 91 %" in text
+    assert "of the baseline: loader-bound: 31 %" in text
     assert "38 trials and 12 runs to confirm and to test in 588 s of 600 s, 400 s of them training" in text
     assert text.rstrip().endswith("next:\n - set these in your training code")
 
@@ -212,6 +213,11 @@ def test_rates_in_words(rate: float, text: str) -> None:
 )
 def test_settings_as_yaml_writes_them(value: Any, text: str) -> None:
     assert words.setting(value) == text
+
+
+def test_values_that_are_held_back_are_said_to_be() -> None:
+    assert words.values((False, True)) == "false, true"
+    assert words.values((0, 2, 8, 16), (8, 16)) == "0, 2; 8, 16 if loading waits"
 
 
 def test_changes_from_the_baseline() -> None:

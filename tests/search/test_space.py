@@ -83,7 +83,7 @@ def test_a_silent_search_takes_every_knob_that_applies() -> None:
         "micro_batch_size": (8, 16, 32, 64, 128, 256, 512),
         "grad_accum_steps": (1, 2, 4, 8, 16),
         "amp_dtype": ("none", "bf16"),
-        "num_workers": (0, 1, 2, 4),
+        "num_workers": (0, 1, 2, 4, 8, 16, 32),
         "prefetch_factor": (2, 4, 8),
         "memory_format": ("contiguous", "channels_last"),
         "compile": ("none", "default"),

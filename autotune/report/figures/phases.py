@@ -69,7 +69,7 @@ def _caption(reading: Reading) -> str:
     if not sum(before.values()):
         return "The trials' backend times no phases."
     if reading.emitted == reading.baseline:
-        return f"Of the baseline; {reading.document['baseline'].get('bottleneck', '')}."
+        return f"Of the baseline, {reading.document['baseline'].get('bottleneck', 'whose bottleneck is unknown')}."
     saved = {phase: before[phase] - after[phase] for phase in PHASES}
     most, least = (chosen(saved, key=lambda phase: saved[phase]) for chosen in (max, min))
     text = f"The shorter bar is the faster one. {_moved(most, before, after)}"

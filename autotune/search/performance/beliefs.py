@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.search.performance.loading import Loading
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.space import Space
 
@@ -62,7 +63,14 @@ def _ascending(sizes: Sequence[KnobValue]) -> list[int]:
 def _loading(model: PerformanceModel) -> Iterator[str]:
     loading = model.loading
     if loading.alone_doubt < 1:
-        yield f"one process loads {math.exp(-loading.alone):,.0f} samples a second"
+        yield f"one process loads {1 / loading.alone_s:,.0f} samples a second" + _waiting(loading)
+
+
+def _waiting(loading: Loading) -> str:
+    if not loading.counted:
+        return ""
+    share = f"it computes {100 * loading.computing:.0f} % of that time"
+    return f"; {share} and waits otherwise, so that more processes than cores help" if loading.waits else f"; {share}"
 
 
 def _memory(model: PerformanceModel) -> Iterator[str]:

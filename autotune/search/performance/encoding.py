@@ -22,6 +22,8 @@ _NEXT_TO_NOTHING = 0.02
 """Doubt about a knob's effect on memory, up to which it is taken to have none."""
 _KNEE = 16.0
 """Micro-batch size at which half of a step's time does not depend on the batch, as first guess."""
+_FEEDING_DOUBT = 0.02
+"""About what loader processes do to a step that an accelerator computes: its host thread finds a core of its own."""
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
@@ -39,14 +41,25 @@ class Encoding:
         known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
         self.memory_doubts = tuple(knob.memory_doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
         self._weighty = [place for place, doubt in enumerate(self.memory_doubts) if doubt > _NEXT_TO_NOTHING]
-        self.doubts = tuple(knob.doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
+        self.doubts = tuple(self._doubt(knob) for knob in known)
 
     def encode(self, configs: Sequence[TrainConfig]) -> Encoded:
         """All that is needed to predict `configs`, a row each."""
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
-        numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 6)
+        numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 7)
         return Encoded(codes, numbers, self._weighty)
+
+    def _doubt(self, knob: Knob | None) -> float:
+        if knob is None:
+            return _DOUBT_OF_CUSTOM
+        apart = knob.name == "num_workers" and self._facts.device.kind != "cpu"
+        return _FEEDING_DOUBT if apart else knob.doubt
+
+    def _threads(self, config: TrainConfig) -> float:
+        """Of a step that compute on the host: on a CPU its intra-op threads, else the one that feeds the device."""
+        on_cpu = self._facts.device.kind == "cpu"
+        return float(config.num_threads or self._facts.host.default_num_threads) if on_cpu else 1.0
 
     def _row(self, config: TrainConfig) -> tuple[tuple[int, ...], tuple[float, ...]]:
         row = self._cache.get(config)
@@ -58,6 +71,7 @@ class Encoding:
                 float(batch),
                 float(config.grad_accum_steps),
                 float(config.num_workers),
+                self._threads(config),
                 math.fsum(each.time for each in expected) + math.log1p(_KNEE / batch),
                 math.fsum(each.optimizer for each in expected),
                 math.fsum(each.memory for each in expected),
@@ -74,7 +88,7 @@ class Encoded:
         self._codes = codes
         self._numbers = numbers
         self._weighty = weighty
-        self.batch, self.accum, self.workers, self._time, self._optimizer, self._memory = numbers.T
+        self.batch, self.accum, self.workers, self.threads, self._time, self._optimizer, self._memory = numbers.T
 
     def __len__(self) -> int:
         return len(self._numbers)

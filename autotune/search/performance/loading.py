@@ -1,96 +1,117 @@
-"""How long one sample takes to load: in the training process itself, and from loader processes that share the work."""
+"""How long a sample takes to load: in the training process itself, and from loader processes that share the work.
+
+A loader process computes for a sample's CPU seconds and waits for the rest, for a disk, a network or a lock. Waiting
+processes do not stand in one another's way, computing ones share the cores. So W processes deliver a sample every
+
+    max( wall ÷ W^(1 - crowding),  computing · wall ÷ cores left )        seconds,
+
+as a smooth maximum, where `wall` is what one process takes for it, `computing` the share of it that is CPU time, and
+the cores left are those that the training step, on a CPU, leaves to as many processes.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.config import TrainConfig
-from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import Array
 
-_UNKNOWN_LN_S, _UNKNOWN_DOUBT = math.log(1e-3), 2.0
-"""A millisecond a sample, give or take a factor of seven, before any trial has loaded one."""
-_RUN_TO_RUN = 0.1
-_OVERHEAD, _OVERHEAD_DOUBT = 0.1, 0.35
-"""What loader processes lose by handing batches over and by sharing cores, on top of an even split of the work."""
-_WAITING = 0.1
-"""Share of a step's time from which on the loader is what it waits for."""
+ALONE, SHARING, CROWDING, COMPUTING = range(4)
+"""Parameters: ln(wall seconds of a sample in the training process), what a loader process takes beyond that for handing
+the batch over, how far a doubling of the processes falls short of half the time, ln(share of CPU time)."""
+PRIOR = np.array([math.log(1e-3), 0.1, 0.0, 0.0])
+PRIOR_DOUBTS = np.array([2.0, 0.35, 0.1, 0.05])
+"""A millisecond a sample, give or take a factor of seven; as long as nobody has counted CPU seconds, all of it
+computing."""
+_WAITS_BELOW = 0.7
+"""Share of CPU time below which more processes than cores are worth trying."""
+_SHARPNESS = 40.0
+"""Of the larger of the two limits, as a norm: hardly any, as processes that find a core each do not wait for cores."""
+
+
+class Beside(NamedTuple):
+    """The training step that runs beside loader processes and needs cores too."""
+
+    threads: Array
+    """Of it that compute: on a CPU its intra-op threads, else the one that feeds the device."""
+    seconds: Array
+    """For a sample, while a batch is ready."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Logarithms of seconds per sample: one process's, and what sharing adds to an even split; with their doubts."""
+    """What is known of loading: the most probable parameters, and how far off they may be."""
 
-    alone: float = _UNKNOWN_LN_S
-    alone_doubt: float = _UNKNOWN_DOUBT
-    sharing: float = _OVERHEAD
-    sharing_doubt: float = _OVERHEAD_DOUBT
+    parameters: Array = field(default_factory=PRIOR.copy)
+    doubts: Array = field(default_factory=lambda: np.diag(PRIOR_DOUBTS**2))
+    """Covariance matrix of the parameters."""
     cores: int = 1
     overlaps: bool = False
     """Whether the training process itself loads while the device computes, as it does with an accelerator."""
+    counted: bool = False
+    """Whether any trial has counted CPU seconds."""
+
+    @property
+    def alone_s(self) -> float:
+        """Wall seconds of a sample in the training process."""
+        return math.exp(self.parameters[ALONE])
+
+    @property
+    def alone_doubt(self) -> float:
+        """Standard deviation of its logarithm."""
+        return math.sqrt(self.doubts[ALONE, ALONE])
+
+    @property
+    def computing(self) -> float:
+        """Share of a loader process's time that it computes; the rest it waits."""
+        return math.exp(self.parameters[COMPUTING])
+
+    @property
+    def waits(self) -> bool:
+        """Whether trials have shown that loading waits, so that more processes than cores can help."""
+        return self.counted and self.computing < _WAITS_BELOW
 
     def hidden(self, workers: Array) -> NDArray[np.bool_]:
         """Whether loading takes place while the step before is computed, so that only the longer of the two counts."""
         return (workers > 0) | self.overlaps
 
-    def predict(self, workers: Array) -> tuple[Array, Array]:
-        """Mean and standard deviation of ln(seconds per sample), for so many loader processes."""
-        split = np.log(np.clip(workers, 1, self.cores))
+    def predict(self, workers: Array, beside: Beside | None = None) -> tuple[Array, Array]:
+        """ln(seconds between two samples) of so many loader processes, and how it changes with the parameters: the
+        gradient, (rows, parameters)."""
+        alone, sharing, crowding, computing = self.parameters
+        count = np.maximum(workers, 1.0)
+        by_processes = alone + sharing - (1 - crowding) * np.log(count)
+        by_cores = np.full(len(count), alone + sharing + computing - math.log(self.cores))
+        if beside is not None:
+            busy = np.minimum(beside.seconds / np.exp(np.logaddexp(by_processes, by_cores)), 1.0)
+            by_cores = by_cores + np.log1p(beside.threads * busy / count)
+        both = np.logaddexp(_SHARPNESS * by_processes, _SHARPNESS * by_cores)
+        of_processes = np.exp(_SHARPNESS * by_processes - both)
         shared = workers > 0
-        mean = self.alone + np.where(shared, self.sharing - split, 0.0)
-        return mean, np.sqrt(self.alone_doubt**2 + np.where(shared, self.sharing_doubt**2, 0.0))
+        gradient = np.zeros((len(count), len(self.parameters)))
+        gradient[:, ALONE] = 1.0
+        gradient[:, SHARING] = shared
+        gradient[:, CROWDING] = np.where(shared, of_processes * np.log(count), 0.0)
+        gradient[:, COMPUTING] = np.where(shared, 1 - of_processes, 0.0)
+        return np.where(shared, both / _SHARPNESS, alone), gradient
 
-    def covariance(self, workers: Array, others: Array) -> Array:
-        """Of ln(seconds per sample) for `workers` with that for `others`: all load the same samples, and those without
-        loader processes share nothing."""
-        return np.asarray(self.alone_doubt**2 + self.sharing_doubt**2 * np.outer(workers > 0, others > 0))
+    def deviation(self, gradient: Array) -> Array:
+        """Standard deviation of each prediction with this gradient."""
+        return np.asarray(np.sqrt(np.einsum("ij,jk,ik->i", gradient, self.doubts, gradient)))
 
+    def covariance(self, gradient: Array, others: Array) -> Array:
+        """Of predictions with these gradients: all load the same samples."""
+        return np.asarray(gradient @ self.doubts @ others.T)
 
-def learn_loading(trials: list[tuple[TrainConfig, Observation]], cores: int, *, overlaps: bool) -> Loading:
-    """From trials with a figure.
+    def slows_down(self, workers: Array, threads: Array) -> Array:
+        """ln(how many times longer a step of so many threads takes on a CPU beside so many loader processes).
 
-    Where loading takes turns with computing, a trial tells its time directly. Where it is hidden behind computing, a
-    trial tells it if steps wait for data; if they do not, it tells what it cannot exceed: a faster step would learn
-    nothing from more processes.
-    """
-    if overlaps:
-        single = [_shared(config, seen, cores) for config, seen in trials if not config.num_workers]
-        alone = [pace for pace, waits in single if waits]
-        most = min((pace for pace, waits in single if not waits), default=math.inf)
-    else:
-        alone = [
-            math.log(max(seen.data_wait_s, 1e-9) / config.device_batch_size)
-            for config, seen in trials
-            if not config.num_workers
-        ]
-        most = math.inf
-    shared = [_shared(config, seen, cores) for config, seen in trials if config.num_workers]
-    bound = [pace for pace, waits in shared if waits]
-    ceiling = min((pace for pace, waits in shared if not waits), default=math.inf)
-    if alone:
-        centre, doubt = _posterior(_UNKNOWN_LN_S, _UNKNOWN_DOUBT, alone, _RUN_TO_RUN)
-    else:  # from what they share, as if sharing cost what it usually does
-        centre, doubt = _posterior(
-            min(_UNKNOWN_LN_S, ceiling - _OVERHEAD, most), _UNKNOWN_DOUBT, [pace - _OVERHEAD for pace in bound], 0.4
-        )
-    usual = min(_OVERHEAD, ceiling - centre)
-    sharing, sharing_doubt = _posterior(usual, _OVERHEAD_DOUBT, [pace - centre for pace in bound], 2 * _RUN_TO_RUN)
-    return Loading(centre, doubt, sharing, sharing_doubt, cores, overlaps)
-
-
-def _shared(config: TrainConfig, seen: Observation, cores: int) -> tuple[float, bool]:
-    """ln(seconds per sample that all loader processes together would take if split evenly), and whether steps wait."""
-    step_s = seen.data_wait_s + seen.compute_s + seen.optimizer_s
-    pace = math.log(step_s / config.device_batch_size) + math.log(min(max(config.num_workers, 1), cores))
-    return pace, seen.data_wait_s > _WAITING * step_s
-
-
-def _posterior(prior: float, doubt: float, values: list[float], noise: float) -> tuple[float, float]:
-    """Of a mean, from independent values: normal prior, normal noise."""
-    precision = 1 / doubt**2 + len(values) / noise**2
-    centre = (prior / doubt**2 + math.fsum(values) / noise**2) / precision
-    return centre, 1 / math.sqrt(precision)
+        Threads that have to share their cores with others run at about half their speed, and all others wait for them
+        at the end of every operator. Processes that wait take no core.
+        """
+        short = np.clip(threads + workers * self.computing - self.cores, 0.0, 1.0)
+        return np.where((workers > 0) & (threads > 1), np.log1p(short**2), 0.0)

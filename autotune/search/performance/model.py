@@ -12,16 +12,15 @@ from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
+from autotune.search.performance.feeding import feed, interplay
+from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
-from autotune.search.performance.loading import Loading, learn_loading
+from autotune.search.performance.loading import Beside, Loading
 from autotune.search.performance.memory import MemoryModel
 from autotune.search.performance.observation import Observation
-from autotune.search.performance.process import AdditiveProcess, Array, Scales
+from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales
 from autotune.search.space import Space
 
-_SHARPNESS = 6.0
-"""Of the larger of computing and loading, as a norm: where both take equally long, a step takes 12 % longer than
-either, because they do not interlock perfectly."""
 _OF_THE_WHOLE = 0.01
 """Standard deviation of what no part explains, in logarithms."""
 _OPTIMIZER_DOUBTS = {"fused_optimizer": 0.4, "num_threads": 0.3, "compile": 0.2}
@@ -45,16 +44,20 @@ class PerformanceModel:
 
     def __init__(self, space: Space, facts: Facts) -> None:
         self.encoding = Encoding(space, facts)
-        self._cores = facts.host.usable_cores
+        self._host = facts.host
         on_cpu = facts.device.kind == "cpu"
         self._overlaps = not on_cpu
+        samples = facts.workload.dataset_samples
+        self._epoch_samples = None if samples is None else samples / space.baseline.world_size
+        self._edges = False
+        self._interplay = (0.0, 0.0)
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
         self._compute = AdditiveProcess(self.encoding.alike, _compute_scales(self.encoding))
         self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding))
         self.memory = MemoryModel(self.encoding, float(limit))
         self.limits = LimitModel(self.encoding)
         self.breakdowns = LimitModel(self.encoding, expected=-1.0, knob_doubt=0.8, batch_doubt=0.4)
-        self.loading = Loading()
+        self.loading = Loading(cores=self._host.usable_cores, overlaps=self._overlaps)
         self.costs = TrialCosts([])
 
     def fit(
@@ -70,9 +73,13 @@ class PerformanceModel:
         self.costs = TrialCosts(trials)
         self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
-        self.loading = learn_loading(done, self._cores, overlaps=self._overlaps)
+        self._edges = any(seen.supply_s is not None for _, seen in done)
+        self.loading = learn_loading(
+            done, self._host.usable_cores, overlaps=self._overlaps, threads=self._host.default_num_threads
+        )
         finished = self.encoding.encode([config for config, _ in done])
         self._fit_parts(finished, [seen for _, seen in done])
+        self._learn_interplay([(config, seen) for config, seen in done if seen.supply_s is not None])
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
         if known and known[0]:
             self.limits.fit(finished, known)
@@ -93,11 +100,11 @@ class PerformanceModel:
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
         """Of ln(samples per second) of `encoded` with that of `others`, but for what is each configuration's own."""
-        shares, of_others = self._parts(encoded).shares, self._parts(others).shares
-        compute = self._compute.covariance(encoded.for_compute(), others.for_compute())
+        these, those = self._parts(encoded), self._parts(others)
+        compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
-        loading = self.loading.covariance(encoded.workers, others.workers)
-        parts = zip(shares, of_others, (compute, optimizer, loading), strict=True)
+        loading = self.loading.covariance(these.loading, those.loading)
+        parts = zip(these.shares, those.shares, (compute, optimizer, loading), strict=True)
         return np.asarray(sum(np.outer(share, other) * part for share, other, part in parts))
 
     @property
@@ -126,25 +133,42 @@ class PerformanceModel:
     def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation]) -> None:
         compute_s = np.array([one.compute_s for one in seen]) / encoded.accum / encoded.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
-        errors = np.array([one.relative_error for one in seen])
-        self._compute.fit(encoded.for_compute(), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
+        errors = np.array([one.relative_error if one.step_error is None else one.step_error for one in seen])
+        self._compute.fit(self._for_compute(encoded), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
         self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors)
 
+    def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
+        """From trials whose two sides were measured each for itself: what they sustained says how the two go together.
+        Of others the parts add up to the whole by definition."""
+        self._interplay = (0.0, 0.0)
+        if rated:
+            encoded = self.encoding.encode([config for config, _ in rated])
+            expected_s = self._parts(encoded).step_s
+            took_s = [config.effective_batch_size / (seen.samples_per_s or math.inf) for config, seen in rated]
+            self._interplay = interplay(encoded.workers, np.log(np.array(took_s) / expected_s))
+
+    def _for_compute(self, encoded: Encoded) -> Rows:
+        """Rows of the compute time, of which loader processes on a CPU that compute are expected to take their part."""
+        rows = encoded.for_compute()
+        if self._overlaps:
+            return rows
+        return rows._replace(prior=rows.prior + self.loading.slows_down(encoded.workers, encoded.threads))
+
     def _parts(self, encoded: Encoded) -> _Parts:
-        compute, compute_doubt = self._compute.predict(encoded.for_compute())
+        compute, compute_doubt = self._compute.predict(self._for_compute(encoded))
         optimizer, optimizer_doubt = self._optimizer.predict(encoded.for_optimizer())
-        loading, loading_doubt = self.loading.predict(encoded.workers)
-        compute_s, loading_s = np.exp(compute) * encoded.batch, np.exp(loading) * encoded.batch
-        optimizer_s = np.exp(optimizer) / encoded.accum  # of one micro-batch's share
-        busy_s = compute_s + optimizer_s
-        together = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
-        larger_s = np.exp(np.logaddexp(*together) / _SHARPNESS)
-        of_busy = np.exp(together[0] - np.logaddexp(*together))
-        shared = self.loading.hidden(encoded.workers)
-        period_s = np.where(shared, larger_s, busy_s + loading_s)
-        share_busy = np.where(shared, of_busy, busy_s / period_s)
-        shares = np.stack([share_busy * compute_s / busy_s, share_busy * optimizer_s / busy_s, 1 - share_busy])
-        return _Parts(period_s * encoded.accum, shares, np.stack([compute_doubt, optimizer_doubt, loading_doubt]))
+        compute_s, optimizer_s = np.exp(compute) * encoded.batch, np.exp(optimizer) / encoded.accum
+        busy_s = compute_s + optimizer_s  # of a micro-batch, with its share of the optimizer's
+        beside = Beside(encoded.threads, busy_s / encoded.batch)
+        loading, gradient = self.loading.predict(encoded.workers, beside)
+        loading_s = np.exp(loading) * encoded.batch
+        edges = encoded.batch / self._epoch_samples if self._edges and self._epoch_samples else 0.0
+        hidden = self.loading.hidden(encoded.workers)
+        fed = feed(busy_s, loading_s, hidden, encoded.workers * loading_s * edges)
+        shares = np.stack([fed.of_busy * compute_s / busy_s, fed.of_busy * optimizer_s / busy_s, fed.of_loading])
+        doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient)])
+        period_s = fed.period_s * np.exp(np.where(encoded.workers > 0, self._interplay[1], self._interplay[0]))
+        return _Parts(period_s * encoded.accum, shares, doubts, gradient)
 
 
 class _Parts(NamedTuple):
@@ -154,6 +178,8 @@ class _Parts(NamedTuple):
     shares: Array
     """How much of a relative change of a part is one of the step's time."""
     doubts: Array
+    loading: Array
+    """Gradient of the last: (configurations, parameters of `Loading`)."""
 
 
 def _compute_scales(encoding: Encoding) -> Scales:

@@ -6,7 +6,8 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from autotune.records import StepPhase, TrialResult, TrialStatus
+from autotune.config import TrainConfig
+from autotune.records import Rates, StepPhase, TrialResult, TrialStatus
 from autotune.stats import relative_standard_error, throughput, undisturbed
 
 OBSERVATION = "observation"
@@ -35,6 +36,15 @@ class Observation:
     compute_s: float = 0.0
     """Forward, backward, and the copies to the device."""
     optimizer_s: float = 0.0
+    supply_s: float | None = None
+    """Seconds between two samples that the loader of one training process delivers, whatever the step takes; None in
+    records without rates. Where it is known, `compute_s` and `optimizer_s` are of steps that did not wait."""
+    step_error: float | None = None
+    """Standard error of the step's own time over its value, inside this run; None: that of `samples_per_s`."""
+    supply_error: float = 0.0
+    """Standard error of it over its value, inside this run."""
+    fetch_cpu_s: float | None = None
+    """CPU seconds of loading one sample; None where nobody counted them."""
     memory_bytes: int | None = None
     """What a memory limit counts: reserved on an accelerator, resident on a CPU. Also of a trial that ran out of it."""
 
@@ -55,7 +65,7 @@ class Observation:
 
 
 def observe(result: TrialResult) -> Observation:
-    """What `result` tells, over the blocks that nothing disturbed."""
+    """What `result` tells, by its rates where it has any, else over the blocks that nothing disturbed."""
     outside_s = max(result.wall_s - result.training_s, 0.0)
     first_step_s = result.warm_up.first_step_s if result.warm_up else None
     memory = result.memory
@@ -88,4 +98,25 @@ def observe(result: TrialResult) -> Observation:
     scaled: dict[str, Any] = {name: seconds * step_s / whole_s for name, seconds in parts_s.items()}
     error = relative_standard_error(blocks)
     figures: dict[str, Any] = {"samples_per_s": throughput(blocks), "relative_error": min(error, _LARGEST_ERROR)}
-    return replace(plain, **figures, **scaled)
+    seen = replace(plain, **figures, **scaled)
+    return seen if result.rates is None else _by_rates(seen, result.config, result.rates)
+
+
+def _by_rates(seen: Observation, config: TrainConfig, rates: Rates) -> Observation:
+    """`seen` with the two sides as they were measured each for itself; where the step's time went, the phases say."""
+    demand_s = config.effective_batch_size / rates.demand_per_s
+    sustained_s = config.effective_batch_size / rates.sustained_per_s
+    busy_s = seen.compute_s + seen.optimizer_s
+    scale = demand_s / busy_s if busy_s > 0 else 0.0
+    return replace(
+        seen,
+        samples_per_s=rates.sustained_per_s,
+        relative_error=min(rates.sustained_error, _LARGEST_ERROR),
+        step_error=min(rates.demand_error, _LARGEST_ERROR),
+        compute_s=seen.compute_s * scale if scale else demand_s,
+        optimizer_s=seen.optimizer_s * scale,
+        data_wait_s=max(sustained_s - demand_s, 0.0),
+        supply_s=config.world_size / rates.supply_per_s,
+        supply_error=rates.supply_error,
+        fetch_cpu_s=None if rates.fetch_cpu_s is None else rates.fetch_cpu_s / config.micro_batch_size,
+    )

@@ -68,7 +68,8 @@ class Proposer:
         before = model.predict(model.encoding.encode(tried)).mean
         best = float(before.max())
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
-        candidates = [config for config in self._candidates(leaders) if config not in taken]
+        free = self._space_for(model)
+        candidates = [config for config in self._candidates(leaders) if config not in taken and free.allows(config)]
         if not candidates:
             return []
         encoded = model.encoding.encode(candidates)
@@ -117,7 +118,7 @@ class Proposer:
 
         if proposal is not None and not are_risks([proposal]):
             return False
-        left = self._left(taken)
+        left = self._left(model, taken)
         return bool(left) and are_risks(left)
 
     def nearest_that_fits(
@@ -126,7 +127,7 @@ class Proposer:
         """`point`, or where it is likely to run out of memory the nearest new one that is not, in steps between
         neighbouring values; `point` itself where there is none."""
         wanted = self._space.config_at(point)
-        others = self._left(taken)
+        others = self._left(model, taken)
         chances = model.memory.probability_to_fit(model.encoding.encode([wanted, *others]))
         likely = chances >= model.memory.least_probability
         if likely[0] or not likely.any():
@@ -138,8 +139,13 @@ class Proposer:
         nearest = min((config for config, fits in zip(others, likely[1:], strict=True) if fits), key=steps)
         return self._space.indices_of(nearest)
 
-    def _left(self, taken: set[TrainConfig]) -> list[TrainConfig]:
-        return [config for config in self._pool if config not in taken]
+    def _left(self, model: PerformanceModel, taken: set[TrainConfig]) -> list[TrainConfig]:
+        free = self._space_for(model)
+        return [config for config in self._pool if config not in taken and free.allows(config)]
+
+    def _space_for(self, model: PerformanceModel) -> Space:
+        """More loader processes than cores are held back unless loading waits."""
+        return self._space if model.loading.waits else self._space.at_hand
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
         if len(self._pool) <= _MOST_CANDIDATES:

@@ -1,0 +1,60 @@
+"""Loader and step together: what a micro-batch takes, and how much of that is due to either side."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.search.performance.process import Array
+
+_SHARPNESS = 6.0
+"""Of the larger of computing and loading, as a norm: where both take equally long, a step takes 12 % longer than
+either, because they do not interlock perfectly."""
+_INTERPLAY_DOUBTS = (0.3, 0.1)
+"""About ln(what steps take ÷ what `feed` gives), without loader processes and with: how far a device really computes
+while its process loads, nobody knows before."""
+_ONE_TRIAL = 0.1
+"""Standard deviation of it between trials of one kind."""
+
+
+class Fed(NamedTuple):
+    """A row for each configuration."""
+
+    period_s: Array
+    """Seconds of a micro-batch, edges of epochs included."""
+    of_busy: Array
+    """How much of a relative change of the step's own time is one of the period."""
+    of_loading: Array
+    """The same of loading."""
+
+
+def feed(busy_s: Array, loading_s: Array, hidden: NDArray[np.bool_], first_wait_s: Array) -> Fed:
+    """All in seconds of a micro-batch. A step that is fed while the one before is computed takes as long as the slower
+    of the two; else they take turns.
+
+    `first_wait_s`: for an epoch's first batch, as its share of one micro-batch of the epoch. All loader processes begin
+    their first batch at the same moment, with an empty queue. A step that never waits otherwise waits for the whole of
+    it; where it waits anyway, processes end the epoch one after the other, and half of that time is lost.
+    """
+    logs = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
+    both = np.logaddexp(*logs)
+    larger_s, of_larger = np.exp(both / _SHARPNESS), np.exp(logs - both)
+    middle_s = np.where(hidden, larger_s, busy_s + loading_s)
+    parts_s = np.where(hidden, of_larger * larger_s, np.stack([busy_s, loading_s]))
+    edge_s = np.where(hidden, first_wait_s * (1 + of_larger[0]) / 2, 0.0)
+    period_s = middle_s + edge_s
+    return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s)
+
+
+def interplay(workers: Array, missing: Array) -> tuple[float, float]:
+    """What `feed` leaves unexplained, without loader processes and with, from what it has left in trials.
+
+    `missing`: ln(what their steps took ÷ what it gave), `workers`: how many loader processes each had.
+    """
+    alone, fed = (
+        float(values.sum() / (len(values) + (_ONE_TRIAL / doubt) ** 2))
+        for values, doubt in zip((missing[workers == 0], missing[workers > 0]), _INTERPLAY_DOUBTS, strict=True)
+    )
+    return alone, fed
