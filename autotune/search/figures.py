@@ -9,7 +9,7 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Block, Measurement, StepPhase, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.spec import MEASURES, knob_values
-from autotune.stats import Estimate, throughput, throughput_interval, undisturbed
+from autotune.stats import Estimate, relative_standard_error, throughput, throughput_interval, undisturbed
 
 _WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
 
@@ -23,9 +23,15 @@ def has_figure(result: TrialResult) -> bool:
     return result.status in _WITH_FIGURES and bool(result.blocks)
 
 
-def samples_per_s(record: TrialRecord) -> float:
+def samples_per_s(run: TrialRecord | TrialResult) -> float:
     """Over the blocks that nothing disturbed."""
-    return throughput(undisturbed(record.result.blocks))
+    result = run.result if isinstance(run, TrialRecord) else run
+    return throughput(undisturbed(result.blocks))
+
+
+def relative_error(result: TrialResult) -> float:
+    """Standard error of `samples_per_s` over its value, from the spread inside the run; infinite where it shows none."""
+    return result.rates.sustained_error if result.rates else relative_standard_error(undisturbed(result.blocks))
 
 
 def measurement_of(result: TrialResult) -> Measurement:
