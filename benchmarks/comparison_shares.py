@@ -1,5 +1,5 @@
-"""How often the words of simulated confirmations are right, how often their intervals hold the truth, and how wide these
-are beside those of somebody who knows the noise.
+"""How often the words of simulated confirmations are right, how often their intervals hold the truth, and how wide
+these are beside those of somebody who knows the noise.
 
     PYTHONPATH=tests python benchmarks/comparison_shares.py [CONFIRMATIONS]
 

@@ -114,8 +114,8 @@ class Conclusion:
         return self._baseline_stands(confirmation, closest)
 
     def _is_faster_by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> bool:
-        """Whether what is emitted with the soak's figure is still faster than the baseline beyond doubt, or the baseline
-        may not stand."""
+        """Whether it is faster than the baseline beyond doubt with the soak's figure too, or the baseline may not
+        stand."""
         found = self._compared_by_its_soak(confirmation, config, soaked)
         return found.outcome is Outcome.FASTER or not confirmation.baseline_may_stand
 
@@ -225,8 +225,8 @@ class Conclusion:
     def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
         """Whether the soak was as fast as the confirming runs.
 
-        Where it was, their figure stays as it is: the baseline ran in the same rounds, so that ratio and throughputs fit
-        each other, and one more run of one of them would hardly sharpen it.
+        Where it was, their figure stays as it is: the baseline ran in the same rounds, so that ratio and throughputs
+        fit each other, and one more run of one of them would hardly sharpen it.
         """
         confirmed = confirmation.statistics.rate(confirmation.column(config))
         return soak_throughput(soaked, samples_per_s(soaked), confirmed, relative_error(soaked))

@@ -2,9 +2,9 @@
 
 The search reports the luckiest of many noisy measurements; only figures from here are emitted. Every round measures
 each configuration once, in random order, so that a drift of the machine hits all alike; all runs together say how much
-runs differ (`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader passes
-the stability tests early, so that another can take its place in time. Whether few long runs or many short ones tell
-more depends on the machine, and is calculated anew after each round from what the runs have shown of it.
+runs differ (`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader
+passes the stability tests early, so that another can take its place in time. Whether few long runs or many short ones
+tell more depends on the machine, and is calculated anew after each round from what the runs have shown of it.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ class Confirmation:
         return SPARE * sum(walls.get(config) or self._costs.run_s(config, limit_s) for config in configs)
 
     def _run_limit_s(self, soak_s: float) -> float:
-        """Training seconds of one run: as long as tells the most in the time that is left, if the planned rounds fit."""
+        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
         full, duel = [self.baseline, *self._finalists], [self.baseline, *self._finalists[:1]]
         done = self.rounds(self.baseline)
         rounds, duels = max(_FULL_ROUNDS - done, 0), max(min(_DUEL_ROUNDS, _FULL_ROUNDS + _DUEL_ROUNDS - done), 1)

@@ -30,7 +30,7 @@ def samples_per_s(run: TrialRecord | TrialResult) -> float:
 
 
 def relative_error(result: TrialResult) -> float:
-    """Standard error of `samples_per_s` over its value, from the spread inside the run; infinite where it shows none."""
+    """Standard error of `samples_per_s` over its value, from the spread inside the run; infinite where none shows."""
     return result.rates.sustained_error if result.rates else relative_standard_error(undisturbed(result.blocks))
 
 

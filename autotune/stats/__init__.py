@@ -12,7 +12,7 @@ from autotune.stats.blocks import (
 from autotune.stats.estimate import CONFIDENCE, Estimate, Interval, student_t
 from autotune.stats.factorial import Cell, cells, contrast, effects, mean_interval
 from autotune.stats.lengths import best_run_s
-from autotune.stats.noise import Posterior
+from autotune.stats.posterior import Posterior
 from autotune.stats.rounds import FEWEST_ROUNDS, TIE, WORTHWHILE, Comparison, Outcome, Rounds, judge, stated
 
 __all__ = [

@@ -12,10 +12,10 @@ to find it absent takes more runs than there ever are."""
 def best_run_s(*, spread: float, within: float, run_s: float, start_s: float) -> float:
     """Seconds to measure in one run, where each also costs `start_s` before it measures.
 
-    `spread`: standard deviation of ln(throughput) between runs of `run_s`; `within`: the part of it that the noise inside
-    a run makes, which falls with the root of its length. A run of length t costs start + t and has the variance
+    `spread`: standard deviation of ln(throughput) between runs of `run_s`; `within`: the part of it that the noise
+    inside a run makes, which falls with the root of its length. A run of length t costs start + t and has the variance
     between² + within² · run_s ÷ t; the product of the two is smallest at the root of start · within² · run_s ÷ between²
-    (Kalibera & Jones, Rigorous benchmarking in reasonable time, ISMM 2013, section 7, for two levels).
+    (Kalibera & Jones, Rigorous benchmarking in reasonable time, ISMM 2013, for two levels).
     """
     if spread <= 0 or not math.isfinite(within):
         return 0.0

@@ -27,7 +27,9 @@ from functools import cached_property
 import numpy as np
 
 from autotune.stats.estimate import Estimate, Interval
-from autotune.stats.noise import Posterior, Scale, Values, locate
+from autotune.stats.likelihood import Values
+from autotune.stats.noise import Scale
+from autotune.stats.posterior import Posterior, locate
 
 TIE = 1.01
 """A ratio that nobody would change a setting for, and of two finalists no reason to prefer the faster."""
@@ -139,11 +141,11 @@ class Rounds:
 
     def _of(self, column: int) -> Values:
         values = self._logs[:, column]
-        return values[~np.isnan(values)]
+        return np.asarray(values[~np.isnan(values)])
 
     def _differences(self, one: int, other: int) -> Values:
         values = self._logs[:, one] - self._logs[:, other]
-        return values[~np.isnan(values)]
+        return np.asarray(values[~np.isnan(values)])
 
     def _scale(self, first: Sequence[int], known: int) -> Scale:
         """Of the noise inside a round, from contrasts that are independent of the first `known` − 1 (Helmert's: each
@@ -177,7 +179,7 @@ class Rounds:
 
 
 def judge(ln_ratio: Posterior, pairs: int, *, chosen_from: int = 1) -> Comparison:
-    """What is said of a ratio whose logarithm is known to such a degree. `chosen_from`: among how many it is the best."""
+    """What is said of a ratio whose logarithm is known to such a degree. `chosen_from`: of how many it is the best."""
     outcome = _word(ln_ratio, chosen_from**-_DOUBT_OF_BEST)
     ratio = stated(ln_ratio, chosen_from=chosen_from)
     return Comparison(ratio=ratio, outcome=outcome, pairs=pairs, slower=ln_ratio.below(0.0))

@@ -1,5 +1,5 @@
-"""The rounds of the confirmation: how many are run, and who is left out of them. On a machine without noise or with little, whose
-speed each test says for each round."""
+"""The rounds of the confirmation: how many are run, how long, and who is left out of them. On a machine without noise
+or with little, whose speed each test says for each round."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from support.simulation import SimulatedBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
+from autotune.search.costs import SHORTEST_RUN_S
 
 SPACE: dict[str, Any] = {
     "micro_batch_size": 32,
@@ -94,3 +95,30 @@ def test_a_constraint_on_a_measure_refuses_after_two_rounds_and_not_after_one(
     assert rounds_of(bench, faster) == (2 if is_refused else FEWEST_ROUNDS)
     assert best["stability"]["verdict"] == "stable"
     assert math.isclose(best["speedup"]["ratio"], 1.0 if is_refused else 1.5)
+
+
+def stalling(_request: TrialRequest, result: TrialResult) -> TrialResult:
+    """Every other block takes twice as long as the next: a run has to be long to know its rate."""
+    blocks = tuple(
+        block.model_copy(update={"seconds": block.seconds * (4 / 3 if number % 2 else 2 / 3)})
+        for number, block in enumerate(result.blocks)
+    )
+    return result.model_copy(update={"blocks": blocks})
+
+
+def confirming_limits(bench: Bench, backend: SimulatedBackend) -> list[float]:
+    """Seconds that runs were given once two rounds had shown how much they differ."""
+    bench.search(backend, search=SPACE)
+    runs = {record.result.seed for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM}
+    return [request.time_limit_s for request in backend.requests if request.seed in runs and request.seed > 2]
+
+
+def test_runs_are_long_where_processes_agree_and_blocks_do_not(bench: Bench) -> None:
+    limits = confirming_limits(bench, machine(bench, training=stalling))
+    assert min(limits) > 3 * SHORTEST_RUN_S
+
+
+def test_runs_are_short_and_many_where_processes_differ(bench: Bench) -> None:
+    limits = confirming_limits(bench, machine(bench, noise=0.08))
+    assert max(limits) == SHORTEST_RUN_S
+    assert len(limits) > 10
