@@ -121,7 +121,7 @@ class Conclusion:
 
     def _compared_by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Comparison:
         """The soak over the baseline's confirming runs: not of the same rounds, so what rounds differ by counts."""
-        theirs = confirmation.statistics.rate(confirmation.column(confirmation.baseline))
+        theirs = confirmation.rate(confirmation.baseline)
         return judge(self._by_its_soak(confirmation, config, soaked).less(theirs), pairs=1)
 
     def _by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Posterior:
@@ -129,7 +129,7 @@ class Conclusion:
         are here."""
         return Posterior.of_one(
             math.log(samples_per_s(soaked)),
-            confirmation.statistics.rate(confirmation.column(config)).noise,
+            confirmation.rate(config).noise,
             relative_error(soaked),
         )
 
@@ -228,7 +228,7 @@ class Conclusion:
         Where it was, their figure stays as it is: the baseline ran in the same rounds, so that ratio and throughputs
         fit each other, and one more run of one of them would hardly sharpen it.
         """
-        confirmed = confirmation.statistics.rate(confirmation.column(config))
+        confirmed = confirmation.rate(config)
         return soak_throughput(soaked, samples_per_s(soaked), confirmed, relative_error(soaked))
 
     def _document(

@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Sequence
-
-import numpy as np
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
-from autotune.search.figures import confirming_request, is_ok, relative_error, samples_per_s
+from autotune.search.figures import confirming_request, is_ok
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
+from autotune.search.measured_rounds import MeasuredRounds
 from autotune.search.plain import arithmetic
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, blames_precision
 from autotune.spec import Constraint
-from autotune.stats import FEWEST_ROUNDS, TIE, Comparison, Estimate, Rounds, best_run_s
+from autotune.stats import FEWEST_ROUNDS, TIE, Comparison, Estimate, Posterior
 
 FINALISTS = 3
 
@@ -104,11 +102,9 @@ class Confirmation:
         """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
         self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
-        self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
-        self._looked_at = 0
-        """Records that `_by_config` was made from: it is asked for hundreds of times a round."""
-        self._judged: tuple[tuple[int, frozenset[TrainConfig]], Rounds] | None = None
-        """Records and finalists that the statistics were made from, and these."""
+        self._measured = MeasuredRounds(ledger, baseline, self._been_finalists)
+        self._given_s = math.inf
+        """Training seconds of the runs of the last round; of an earlier session nobody knows."""
         self.baseline = baseline
 
     def run(self) -> None:
@@ -168,49 +164,23 @@ class Confirmation:
 
     def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
         """Round → run, for the rounds in which both `config` and the baseline came to a figure."""
-        common = self._ok_runs(config).keys() & self._ok_runs(self.baseline).keys()
-        return {number: run.result for number, run in self._ok_runs(config).items() if number in common}
+        common = self._measured.common(config, self.baseline)
+        return {number: run.result for number, run in self._measured.runs(config).items() if number in common}
 
     def rounds(self, config: TrainConfig) -> int:
         return len(self.runs(config))
 
     def speedup(self, config: TrainConfig) -> Comparison:
-        """Over the baseline. The interval holds for the best of all finalists: the one that is emitted was chosen after
-        the fact. Needs one common round."""
-        return self.statistics.compare(self.column(config), self.column(self.baseline))
+        """Over the baseline. Needs one common round."""
+        return self._measured.compare(config, self.baseline)
 
     def throughput(self, config: TrainConfig) -> Estimate:
         """Over the rounds. Needs one round."""
-        return self.statistics.throughput(self.column(config))
+        return self._measured.throughput(config)
 
-    def column(self, config: TrainConfig) -> int:
-        """Of `config` in `statistics`."""
-        return self._columns.index(config)
-
-    @property
-    def statistics(self) -> Rounds:
-        """All rounds so far, a column for each configuration."""
-        state = len(self._ledger.records), frozenset(self._been_finalists)
-        if self._judged is None or self._judged[0] != state:
-            self._judged = state, self._judge()
-        return self._judged[1]
-
-    @property
-    def _columns(self) -> list[TrainConfig]:
-        """The baseline, then all that have run in a round or been a finalist."""
-        self._ok_runs(self.baseline)
-        others = {*self._by_config, *self._been_finalists} - {self.baseline}
-        return [self.baseline, *sorted(others, key=TrainConfig.canonical_json)]
-
-    def _judge(self) -> Rounds:
-        columns = [self._ok_runs(config) for config in self._columns]
-        numbers = sorted({number for runs in columns for number in runs})
-        logs = [
-            [math.log(samples_per_s(runs[number])) if number in runs else math.nan for runs in columns]
-            for number in numbers
-        ]
-        candidates = [number for number, config in enumerate(self._columns) if config in self._been_finalists]
-        return Rounds(np.reshape(logs, (len(numbers), len(columns))), candidates=candidates)
+    def rate(self, config: TrainConfig) -> Posterior:
+        """Of ln(samples per second), over the rounds. Needs one round."""
+        return self._measured.rate(config)
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))
@@ -232,13 +202,11 @@ class Confirmation:
         """The finalists that two rounds have not shown to be slower than the leader."""
         if leader is None or self.rounds(leader) < _FULL_ROUNDS:
             return list(self._finalists)
-        return [config for config in self._finalists if config == leader or self._may_be_best(config, leader)]
-
-    def _may_be_best(self, config: TrainConfig, leader: TrainConfig) -> bool:
-        compared = len(self._ok_runs(config).keys() & self._ok_runs(leader).keys())
-        if compared < FEWEST_ROUNDS:
-            return True
-        return self.statistics.compare(self.column(config), self.column(leader)).slower < _OUT
+        return [
+            config
+            for config in self._finalists
+            if config == leader or self._measured.may_be_faster(config, leader, _OUT)
+        ]
 
     def _test_leader(self, soak_s: float) -> None:
         """The stability tests, as soon as there is a leader worth them, and in time to find another."""
@@ -292,8 +260,9 @@ class Confirmation:
         return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
+        self._given_s = limit_s
         for config in self._random.sample(racing, len(racing)):
-            request = confirming_request(config, self._seed + number, limit_s)
+            request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
             deadline_s = min(3 * self._costs.run_s(config, limit_s) + 5, self._budget.remaining_s)
             if deadline_s <= 0:
                 return
@@ -309,26 +278,18 @@ class Confirmation:
         if rounds >= _MOST_ROUNDS or rounds <= _FULL_ROUNDS:
             return rounds >= _MOST_ROUNDS
         rivals = {self.baseline, *self._contenders(leader)} - {leader}
-        ours = self.column(leader)
-        if not all(self.statistics.is_decided(ours, self.column(rival)) for rival in rivals):
+        if not all(self._measured.is_decided(leader, rival) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
         return interval is not None and interval.is_within(_PRECISE)
 
-    def _ok_runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
-        """Round → run, of those that came to a figure."""
-        if self._looked_at != len(self._ledger.records):
-            self._looked_at = len(self._ledger.records)
-            self._by_config = {}
-            for run in self._ledger.of_purpose(Purpose.CONFIRM):
-                if run.round is not None and is_ok(run):
-                    self._by_config.setdefault(run.result.config, {})[run.round] = run
-        return self._by_config.get(config, {})
-
     def _round_s(self, configs: Sequence[TrainConfig], limit_s: float) -> float:
         """What a round will take: as long as each run took the last time, or as the search's trials tell."""
         walls = {record.result.config: record.result.wall_s for record in self._ledger.of_purpose(Purpose.CONFIRM)}
-        return SPARE * sum(walls.get(config) or self._costs.run_s(config, limit_s) for config in configs)
+        longer_s = max(limit_s - self._given_s, 0.0)
+        return SPARE * sum(
+            walls[config] + longer_s if config in walls else self._costs.run_s(config, limit_s) for config in configs
+        )
 
     def _run_limit_s(self, soak_s: float) -> float:
         """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
@@ -339,24 +300,8 @@ class Confirmation:
         runs = rounds * len(full) + duels * len(duel)
         left_s = self._budget.remaining_s - soak_s - self._tests_reserve_s()
         share_s = (left_s - fixed_s) / (runs * SPARE)
-        return min(max(min(share_s, self._best_run_s()), SHORTEST_RUN_S), 2 * self._budget.trial_s)
-
-    def _best_run_s(self) -> float:
-        """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
-        round the search's trials tell."""
-        running = [self.baseline, *self._finalists]
-        runs = [run for config in running for run in self._ok_runs(config).values()] or [
-            record for record in self._ledger.measured() if record.result.config in running
-        ]
-        errors = [relative_error(run.result) for run in runs]
-        known = [error for error in errors if math.isfinite(error)]
-        if not known:
-            return SHORTEST_RUN_S
-        return best_run_s(
-            spread=self.statistics.spread,
-            within=statistics.median(known),
-            run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
-            start_s=statistics.median(self._costs.run_s(config, 0.0) for config in running),
+        return min(
+            max(min(share_s, self._measured.best_run_s(full, self._costs)), SHORTEST_RUN_S), 2 * self._budget.trial_s
         )
 
     def _soak_reserve_s(self) -> float:

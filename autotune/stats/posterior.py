@@ -11,6 +11,9 @@ from autotune.stats.likelihood import SCALES, Values, likely_places, log_likelih
 from autotune.stats.noise import Scale
 
 _NEGLIGIBLE = 1e-4
+_TAILS = np.array([0.0, 1e-4, 1e-3, 0.004, 0.012, 0.03])
+_LEVELS = np.concatenate([_TAILS, np.linspace(0.06, 0.94, 23), 1 - _TAILS[::-1]])
+"""Of probability: places between them stand for a whole posterior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,13 @@ class Posterior:
 
     def _blurred(self, scales: Values, density: Values) -> Posterior:
         """With normal noise added, of one of these scales."""
-        widest = 6 * max(scales[density > _NEGLIGIBLE])
-        finest = widest / 2000
-        steps = np.geomspace(finest, widest, 40)
-        (middle,) = self.quantiles(0.5)
-        places = np.unique(np.concatenate([middle - steps, [middle], middle + steps, self.places]))
-        normal = ndtr((places[:, None, None] - self.places[None, :, None]) / scales)
-        below = np.einsum("pqs,q,s->p", normal, self.shares, density)
+        levels = (_LEVELS[1:] + _LEVELS[:-1]) / 2
+        centres, (middle,) = np.array(self.quantiles(*levels)), self.quantiles(0.5)
+        widest = 6 * max(scales[density > _NEGLIGIBLE]) + max(abs(centres - middle))
+        steps = np.geomspace(widest / 5000, widest, 60)
+        places = np.concatenate([middle - steps[::-1], [middle], middle + steps])
+        normal = ndtr((places[:, None, None] - centres[None, :, None]) / scales)
+        below = np.einsum("pqs,q,s->p", normal, np.diff(_LEVELS), density)
         return Posterior(*_from_cumulated(places, below), self.noise)
 
     def _cumulated(self) -> tuple[Values, Values]:
