@@ -1,7 +1,7 @@
 """How much the runs of a machine differ, from a handful of noisy values: a density over noise scales, on a grid.
 
 Values are logarithms of rates. Each comes with normal noise of a scale τ that has to be inferred, or, now and then,
-from a run that other work slowed down by a third or by half. The prior on ln τ is wide: flat from 0.06 % to 15 %, then
+from a run that other work slowed down by a third or by half. The prior on ln τ is wide: flat from 0.06 % to 17 %, then
 falling, so that two values that happen to agree do not mean that nothing varies, and two that differ by 10 % do not
 leave a noise of 60 % open, which no machine that anybody measures on has. What is known of τ from other series of the
 same machine sharpens that prior: the idea of limma's moderated variance (Smyth, Statistical Applications in Genetics
@@ -19,7 +19,7 @@ import numpy as np
 from autotune.stats.likelihood import SCALES, Values, likely_places, log_likelihood, widths
 
 _LOG_SCALES = np.log(SCALES)
-_USUAL_AT_MOST, _FALLS = 0.15, 0.6
+_USUAL_AT_MOST, _FALLS = 0.17, 0.6
 """Noise up to which all scales are equally likely, and the standard deviation of ln τ beyond it."""
 _ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.15, 0.8, 0.2
 """Standard deviations of ln(τ of one series ÷ of another): most have the same noise, one in five has its own."""

@@ -40,6 +40,8 @@ class Posterior:
 
     def times(self, factor: float) -> Posterior:
         """Of that many times the location; the noise stays that of one value."""
+        if factor < 0:
+            return Posterior(factor * self.places[::-1], self.shares[::-1], self.noise)
         return Posterior(factor * self.places, self.shares, self.noise)
 
     def widened(self, factor: float) -> Posterior:

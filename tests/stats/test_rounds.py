@@ -55,9 +55,9 @@ class TestRecorded:
         found = rounds.compare(1, 0)
         assert found.outcome is Outcome.FASTER
         assert found.ratio.value == pytest.approx(8.68, abs=0.01)
-        assert 6.5 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 11.5
+        assert 6.3 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 11.9
         two = Rounds(np.log(rates)[:, :2], candidates=(1,)).compare(1, 0)
-        assert 7.6 < interval_of(two).low < 8.58 < 8.77 < interval_of(two).high < 9.9
+        assert 7.0 < interval_of(two).low < 8.58 < 8.77 < interval_of(two).high < 10.7
 
     def test_a_vit_on_an_h200(self) -> None:
         """Four rounds, from which finalists dropped out."""
@@ -71,7 +71,7 @@ class TestRecorded:
         found = rounds.compare(2, 0)
         assert (found.outcome, found.pairs) == (Outcome.FASTER, 3)
         assert found.ratio.value == pytest.approx(8.43, abs=0.05)
-        assert 6.5 < interval_of(found).low < interval_of(found).high < 10.7
+        assert 6.4 < interval_of(found).low < interval_of(found).high < 11.1
         throughput = rounds.throughput(2).interval
         assert throughput is not None
         assert 1450 < throughput.low < 1676 < throughput.high < 1950
@@ -87,14 +87,14 @@ class TestRecorded:
         """Once "3.99×, 0.67 to 23.69, ambiguous": runs of 641 to 912 samples/s against 171 to 244."""
         found = Rounds(np.log(rates), candidates=(1,)).compare(1, 0)
         assert found.outcome is Outcome.FASTER
-        assert 2 < interval_of(found).low < found.ratio.value < interval_of(found).high < 6.5
+        assert 1.9 < interval_of(found).low < found.ratio.value < interval_of(found).high < 7
         assert found.slower < 0.001
 
     def test_the_first_quick_start(self) -> None:
         """Once "2.31×, 0.43 to 12.58": three rounds whose ratios differ by 24 %."""
         found = pairs(*(math.log(2.31) + step for step in (-0.24, 0.0, 0.24))).compare(0, 1)
         assert found.outcome is Outcome.FASTER
-        assert 1.5 < interval_of(found).low < interval_of(found).high < 3.5
+        assert 1.4 < interval_of(found).low < interval_of(found).high < 3.8
 
 
 class TestWords:

@@ -74,7 +74,7 @@ def confirm(logs: Values) -> Emitted:
     finalists = range(1, logs.shape[1])
     for count in range(FEWEST_ROUNDS, len(logs) + 1):
         so_far = Rounds(logs[:count], candidates=finalists)
-        best = max(finalists, key=lambda column: so_far.compare(column, 0).ratio.value)
+        best = max(finalists, key=lambda column: so_far.ratio(column, 0).quantiles(0.5)[0])
         if count > FEWEST_ROUNDS and so_far.is_decided(best, 0) and _is_precise(so_far.throughput(best)):
             break
     return Emitted(best, count, so_far.compare(best, 0), so_far.throughput(best))
