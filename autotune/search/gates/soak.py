@@ -8,7 +8,7 @@ from autotune.records import Check, TrialResult
 from autotune.stats import Posterior
 
 SOAK_THROUGHPUT = "soak_throughput"
-_CHANCE = 0.005
+_CHANCE = 0.003
 """Share of sound soaks that seem to contradict their figure."""
 
 _FEWEST_BLOCKS = 3
