@@ -1,33 +1,52 @@
-"""How often the words of simulated comparisons are right, and how often their intervals hold the truth.
+"""How often the words of simulated confirmations are right, how often their intervals hold the truth, and how wide
+these are beside those of somebody who knows the noise.
 
-    PYTHONPATH=tests python benchmarks/comparison_shares.py [COMPARISONS]
+    PYTHONPATH=tests python benchmarks/comparison_shares.py [CONFIRMATIONS]
 
-A row for each machine and true ratio: the share of each word, of intervals that hold the truth, and the mean rounds.
+Each confirmation looks after every round whether to stop, and states the best of three finalists; `pair` has one. A row
+for each kind of machine and noise; in each column the most rounds that there are.
 """
 
 from __future__ import annotations
 
-import statistics
+import itertools
+import math
 import sys
-from collections import Counter
 
-from support.comparisons import FASTER, MACHINES, SAME, SLOWER, comparisons
+from support.comparisons import THREE_ALIKE, TWO, Kind, shares
 
 from autotune.stats import Outcome
 
+NOISES = (0.002, 0.01, 0.03, 0.10, 0.25)
+ROUNDS = (2, 3, 5, 10)
+WORDS = (
+    ("1.3 times faster, 10 % noise, 6 rounds", Kind.PLAIN, 0.10, (0.0, math.log(1.3), -0.1, -0.2), 6),
+    ("three 1.3 times faster, the same", Kind.PLAIN, 0.10, (0.0, *[math.log(1.3)] * 3), 6),
+    ("2 times faster, 10 % noise, 2 rounds", Kind.PLAIN, 0.10, (0.0, math.log(2), -0.1, -0.2), 2),
+    ("three 2 times faster, the same", Kind.PLAIN, 0.10, (0.0, *[math.log(2)] * 3), 2),
+    *(
+        (f"identical, {kind}, {n:.0%}, {r} rounds", kind, n, (0.0,) * 4, r)
+        for kind, (n, r) in itertools.product(Kind, ((0.03, 3), (0.10, 5), (0.10, 10)))
+    ),
+)
+
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    print(f"{'machine':13}{'ratio':>6}" + "".join(f"{outcome:>11}" for outcome in Outcome) + "   covered   rounds")
-    for name, machine in MACHINES.items():
-        for ratio in (SAME, 1.02, FASTER, SLOWER):
-            found = comparisons(machine, ratio, count)
-            shares = Counter(comparison.outcome for comparison in found)
-            intervals = [comparison.ratio.interval for comparison in found]
-            covered = statistics.fmean(each is not None and each.low <= ratio <= each.high for each in intervals)
-            rounds = statistics.fmean(comparison.pairs for comparison in found)
-            words = "".join(f"{shares[outcome] / count:11.3f}" for outcome in Outcome)
-            print(f"{name:13}{ratio:6.3f}{words}{covered:10.3f}{rounds:9.1f}", flush=True)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    print("share of the 95 % intervals that hold the truth, and their width over that of one who knows the noise")
+    print(f"{'machine':20}" + "".join(f"{f'ratio, {r} rounds':>17}" for r in ROUNDS), end="")
+    print("".join(f"{f'throughput, {r}':>17}" for r in ROUNDS))
+    for truths, kind, noise in itertools.product((THREE_ALIKE, TWO), Kind, NOISES):
+        found = [shares(kind, noise, truths, rounds, count) for rounds in ROUNDS]
+        name = f"{'pair, ' if truths is TWO else ''}{kind} {noise:.1%}"
+        ratios = "".join(f"{one.ratio_covered:9.3f} ×{one.ratio_width / one.ratio_oracle:5.2f} " for one in found)
+        rates = "".join(f"{one.rate_covered:9.3f} ×{one.rate_width / one.rate_oracle:5.2f} " for one in found)
+        print(f"{name:20}{ratios}{rates}", flush=True)
+    print("\nshare of each word")
+    print(f"{'':40}" + "".join(f"{outcome:>11}" for outcome in Outcome) + "   rounds")
+    for name, kind, noise, truths, rounds in WORDS:
+        one = shares(kind, noise, truths, rounds, 2 * count)
+        print(f"{name:40}" + "".join(f"{one.share(each):11.3f}" for each in Outcome) + f"{one.rounds:9.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset, TensorDataset
 from autotune.config import TrainConfig
 from autotune.execution import LocalBackend
 from autotune.records import TrialRequest
-from autotune.stats import compare, is_decided, throughput, undisturbed
+from autotune.stats import Rounds, throughput, undisturbed
 
 WIDTH, WORK, MORE_WORK = 192, 40, 42
 CONFIG = TrainConfig(micro_batch_size=32, num_threads=1)
@@ -84,12 +84,12 @@ def start(repeats: int) -> LocalBackend:
 
 
 def one(first: LocalBackend, second: LocalBackend, seed: int) -> tuple[str, int, float]:
-    shuffle, log_ratios = random.Random(seed), list[float]()
-    while len(log_ratios) < MOST_ROUNDS and not is_decided(log_ratios):
+    shuffle, logs = random.Random(seed), list[list[float]]()
+    while len(logs) < 2 or (len(logs) < MOST_ROUNDS and not Rounds(logs).is_decided(0, 1)):
         sides = shuffle.sample([0, 1], 2)
-        rates = {side: rate((first, second)[side], seed + len(log_ratios)) for side in sides}
-        log_ratios.append(math.log(rates[0] / rates[1]))
-    comparison = compare(log_ratios)
+        rates = {side: rate((first, second)[side], seed + len(logs)) for side in sides}
+        logs.append([math.log(rates[0]), math.log(rates[1])])
+    comparison = Rounds(logs).compare(0, 1)
     return str(comparison.outcome), comparison.pairs, comparison.ratio.value
 
 

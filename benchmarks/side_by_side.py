@@ -28,7 +28,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from autotune.config import TrainConfig
 from autotune.records import Block, MachineState, TrialRequest
-from autotune.stats import compare, throughput
+from autotune.stats import Rounds, throughput
 from autotune.training import LossFn, TrainStep, apply_to_model, build_dataloader
 from autotune.trial.device import resolve_device, synchronise
 from autotune.trial.loop import Loop, Watch
@@ -64,9 +64,10 @@ def compare_ways(ways: dict[str, Segment], rounds: int, about: dict[str, str]) -
     for _ in range(rounds):
         for way in random.sample(list(ways), len(ways)):
             logs[way].append(math.log(ways[way]()))
+    together = Rounds(list(zip(*logs.values(), strict=True)))
     first, *others = ways
-    for other in others:
-        found = compare([a - b for a, b in zip(logs[first], logs[other], strict=True)]).ratio
+    for column, other in enumerate(others, 1):
+        found = together.compare(0, column).ratio
         ends = [round(end, 4) for end in (found.interval.low, found.interval.high)] if found.interval else None
         figures = {f"{first} ÷": other, "ratio": round(found.value, 4), "ci95": ends, "rounds": rounds}
         print(json.dumps(about | figures))

@@ -22,7 +22,7 @@ from autotune.execution import LocalBackend
 from autotune.export import Source, export, read_source
 from autotune.records import TrialRequest
 from autotune.search.duel import Measure
-from autotune.stats import compare, throughput
+from autotune.stats import Rounds, throughput
 from autotune.store import StudyFolder, read_resolved_spec
 
 TARGET = "transformers"
@@ -75,7 +75,7 @@ def in_a_trial(backend: LocalBackend, config: TrainConfig, seed: int, seconds: f
 
 
 def in_words(logs: list[float]) -> str:
-    found = compare(logs).ratio
+    found = Rounds([[log, 0.0] for log in logs]).compare(0, 1).ratio
     within = f" ({found.interval.low:.2f} to {found.interval.high:.2f})" if found.interval else ""
     return f"{found.value:.2f}×{within}"
 

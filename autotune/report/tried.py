@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,6 @@ from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRecord
 from autotune.report.reading import SEARCHING, Reading
 from autotune.search.figures import is_ok, samples_per_s
-from autotune.stats import location
 
 CLOSE = 0.03
 """Of the emitted throughput: who is that near may be the better choice for another reason."""
@@ -64,7 +64,7 @@ def _together(reading: Reading, config: TrainConfig, records: Sequence[TrialReco
     counted = confirming or records
     return Tried(
         config=config,
-        samples_per_s=location([samples_per_s(record) for record in counted]).value,
+        samples_per_s=statistics.median(samples_per_s(record) for record in counted),
         peak_memory_bytes=max(record.result.memory.peak_bytes if record.result.memory else 0 for record in records),
         runs=len(records),
         confirmed=bool(confirming),

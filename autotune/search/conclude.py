@@ -18,17 +18,16 @@ from autotune.records import (
     TrialResult,
 )
 from autotune.search.budget import Budget
-from autotune.search.confirm import FEWEST_ROUNDS, Confirmation
+from autotune.search.confirm import Confirmation
 from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
-from autotune.search.figures import measurement_of, measurement_of_runs
+from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
 from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, steady_state, violations
 from autotune.search.ledger import Ledger
-from autotune.search.racing import restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, not_cut
 from autotune.spec import Spec
-from autotune.stats import TIE, WORTHWHILE, Comparison, Estimate, Outcome
+from autotune.stats import FEWEST_ROUNDS, WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
 
 _SOAK_SHARE = 0.05
 """Of the budget: what a soak may take that goes on past the end of an epoch."""
@@ -105,7 +104,7 @@ class Conclusion:
             if run and not refusing:
                 agreement = self._agreement(confirmation, config, run)
                 checks.append(agreement)
-                if not agreement.holds and self._is_no_faster(confirmation, run):
+                if not agreement.holds and not self._is_faster_by_its_soak(confirmation, config, run):
                     refusing = [agreement]
             if not refusing:
                 checks = [*self._checks(confirmation, config), *checks]
@@ -114,10 +113,25 @@ class Conclusion:
             on_refused(self.confirmed_so_far(confirmation) or self._baseline_stands(confirmation, closest))
         return self._baseline_stands(confirmation, closest)
 
-    def _is_no_faster(self, confirmation: Confirmation, soaked: TrialResult) -> bool:
-        """Whether the soak was no faster than the confirming runs of the baseline, where that may stand."""
-        theirs = confirmation.throughput(confirmation.baseline).value
-        return confirmation.baseline_may_stand and measurement_of(soaked).samples_per_s <= TIE * theirs
+    def _is_faster_by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> bool:
+        """Whether it is faster than the baseline beyond doubt with the soak's figure too, or the baseline may not
+        stand."""
+        found = self._compared_by_its_soak(confirmation, config, soaked)
+        return found.outcome is Outcome.FASTER or not confirmation.baseline_may_stand
+
+    def _compared_by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Comparison:
+        """The soak over the baseline's confirming runs: not of the same rounds, so what rounds differ by counts."""
+        theirs = confirmation.rate(confirmation.baseline)
+        return judge(self._by_its_soak(confirmation, config, soaked).less(theirs), pairs=1)
+
+    def _by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Posterior:
+        """Of ln(samples per second): one run, known as well as its blocks let it be, and as far from the next as runs
+        are here."""
+        return Posterior.of_one(
+            math.log(samples_per_s(soaked)),
+            confirmation.rate(config).noise,
+            relative_error(soaked),
+        )
 
     def _baseline_stands(
         self, confirmation: Confirmation, closest: tuple[TrainConfig, Comparison] | None
@@ -211,10 +225,13 @@ class Conclusion:
         return result if not_cut(result) or hangs else None
 
     def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
-        """Whether the soak was as fast as the confirming runs."""
-        spread = restart_spread(self._ledger.of_purpose(Purpose.CONFIRM))
-        confirmed = confirmation.throughput(config).value
-        return soak_throughput(soaked, confirmed, runs=confirmation.rounds(config), spread=spread)
+        """Whether the soak was as fast as the confirming runs.
+
+        Where it was, their figure stays as it is: the baseline ran in the same rounds, so that ratio and throughputs
+        fit each other, and one more run of one of them would hardly sharpen it.
+        """
+        confirmed = confirmation.rate(config)
+        return soak_throughput(soaked, samples_per_s(soaked), confirmed, relative_error(soaked))
 
     def _document(
         self, confirmation: Confirmation, config: TrainConfig, checks: list[Check], *, soaked: TrialResult | None = None
@@ -226,9 +243,8 @@ class Conclusion:
         if config == baseline:
             speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=speedup.pairs)
         if soaked and any(check.name == SOAK_THROUGHPUT and not check.holds for check in checks):
-            ours = measurement_of(soaked)
-            ratio = Estimate(ours.samples_per_s / theirs.samples_per_s, None)
-            speedup = Comparison(ratio=ratio, outcome=Outcome.AMBIGUOUS, pairs=1)
+            ours = measurement_of_runs([soaked], stated(self._by_its_soak(confirmation, config, soaked)))
+            speedup = self._compared_by_its_soak(confirmation, config, soaked)
         certain = config == baseline or self._is_worthwhile(confirmation, config)
         return best_document(
             config=config,

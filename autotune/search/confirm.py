@@ -1,9 +1,10 @@
 """The confirming share of the budget: the finalists and the baseline again, alternating, in fresh processes.
 
 The search reports the luckiest of many noisy measurements; only figures from here are emitted. Every round measures
-each configuration once, in random order, so that a drift of the machine hits all alike, and gives one pair of runs for
-each comparison. Finalists drop out as soon as they are very likely not the best; the leader passes the stability tests
-early, so that another can take its place in time. What decides is the number of fresh processes, not their length.
+each configuration once, in random order, so that a drift of the machine hits all alike; all runs together say how much
+runs differ (`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader
+passes the stability tests early, so that another can take its place in time. Whether few long runs or many short ones
+tell more depends on the machine, and is calculated anew after each round from what the runs have shown of it.
 """
 
 from __future__ import annotations
@@ -16,25 +17,25 @@ from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
-from autotune.search.figures import confirming_request, is_ok, samples_per_s
+from autotune.search.figures import confirming_request, is_ok
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
+from autotune.search.measured_rounds import MeasuredRounds
 from autotune.search.plain import arithmetic
-from autotune.search.racing import restart_spread, still_racing
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, blames_precision
 from autotune.spec import Constraint
-from autotune.stats import TIE, Comparison, Estimate, compare, is_decided, location
+from autotune.stats import FEWEST_ROUNDS, TIE, Comparison, Estimate, Posterior
 
 FINALISTS = 3
-FEWEST_ROUNDS = 2
 
 _FULL_ROUNDS = 2
 _DUEL_ROUNDS = 6
 """Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _MOST_ROUNDS = 100
-_START_UPS_PER_RUN = 3
-"""As long as a run trains: three quarters of the time then go into training."""
+_OUT = 0.9
+"""Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
+better."""
 _PRECISE = 0.02
 """Half the width of the leader's throughput interval, relative: what is emitted should come true to a few per cent."""
 _CLEARLY = 0.05
@@ -101,9 +102,9 @@ class Confirmation:
         """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
         self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
-        self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
-        self._looked_at = 0
-        """Records that `_by_config` was made from: it is asked for hundreds of times a round."""
+        self._measured = MeasuredRounds(ledger, baseline, self._been_finalists)
+        self._given_s = math.inf
+        """Training seconds of the runs of the last round; of an earlier session nobody knows."""
         self.baseline = baseline
 
     def run(self) -> None:
@@ -112,10 +113,10 @@ class Confirmation:
             if self._stability.needs_reference(config) and self._stability.is_tested(config):
                 self._replace_if_unstable(config)
         soak_s = self._soak_reserve_s()
-        limit_s = self._run_limit_s(soak_s)
         number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
         while not self._decided():
             self._runner.phase = Phase.CONFIRMING
+            limit_s = self._run_limit_s(soak_s)
             racing = self._racing(self._budget.remaining_s - soak_s, limit_s)
             if not racing:
                 return
@@ -163,31 +164,23 @@ class Confirmation:
 
     def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
         """Round → run, for the rounds in which both `config` and the baseline came to a figure."""
-        common = self._ok_runs(config).keys() & self._ok_runs(self.baseline).keys()
-        return {number: run.result for number, run in self._ok_runs(config).items() if number in common}
+        common = self._measured.common(config, self.baseline)
+        return {number: run.result for number, run in self._measured.runs(config).items() if number in common}
 
     def rounds(self, config: TrainConfig) -> int:
         return len(self.runs(config))
 
     def speedup(self, config: TrainConfig) -> Comparison:
-        """Over the baseline. The interval holds for all finalists at once: the one that is emitted was chosen after the
-        fact. Needs one common round."""
-        return compare(self._log_ratios(config, self.baseline), comparisons=self._comparisons)
-
-    @property
-    def _comparisons(self) -> int:
-        """How many configurations the one that is emitted was chosen from."""
-        return max(len(self._been_finalists), 1)
+        """Over the baseline. Needs one common round."""
+        return self._measured.compare(config, self.baseline)
 
     def throughput(self, config: TrainConfig) -> Estimate:
-        """Over the rounds, a trimmed mean on the scale of logarithms. Needs one round."""
-        return location([math.log(samples_per_s(run)) for run in self._ok_runs(config).values()]).exp()
+        """Over the rounds. Needs one round."""
+        return self._measured.throughput(config)
 
-    def _log_ratios(self, config: TrainConfig, other: TrainConfig) -> list[float]:
-        """ln(throughput of `config` ÷ of `other`), one for each round in which both came to a figure."""
-        ours, theirs = self._ok_runs(config), self._ok_runs(other)
-        common = sorted(ours.keys() & theirs.keys())
-        return [math.log(samples_per_s(ours[number]) / samples_per_s(theirs[number])) for number in common]
+    def rate(self, config: TrainConfig) -> Posterior:
+        """Of ln(samples per second), over the rounds. Needs one round."""
+        return self._measured.rate(config)
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))
@@ -209,11 +202,10 @@ class Confirmation:
         """The finalists that two rounds have not shown to be slower than the leader."""
         if leader is None or self.rounds(leader) < _FULL_ROUNDS:
             return list(self._finalists)
-        spread = restart_spread(self._ledger.of_purpose(Purpose.CONFIRM))
         return [
             config
             for config in self._finalists
-            if config == leader or still_racing(self._log_ratios(config, leader), spread)
+            if config == leader or self._measured.may_be_faster(config, leader, _OUT)
         ]
 
     def _test_leader(self, soak_s: float) -> None:
@@ -268,8 +260,9 @@ class Confirmation:
         return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
+        self._given_s = limit_s
         for config in self._random.sample(racing, len(racing)):
-            request = confirming_request(config, self._seed + number, limit_s)
+            request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
             deadline_s = min(3 * self._costs.run_s(config, limit_s) + 5, self._budget.remaining_s)
             if deadline_s <= 0:
                 return
@@ -285,37 +278,31 @@ class Confirmation:
         if rounds >= _MOST_ROUNDS or rounds <= _FULL_ROUNDS:
             return rounds >= _MOST_ROUNDS
         rivals = {self.baseline, *self._contenders(leader)} - {leader}
-        together = self._comparisons
-        if not all(is_decided(self._log_ratios(leader, rival), comparisons=together) for rival in rivals):
+        if not all(self._measured.is_decided(leader, rival) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
         return interval is not None and interval.is_within(_PRECISE)
 
-    def _ok_runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
-        """Round → run, of those that came to a figure."""
-        if self._looked_at != len(self._ledger.records):
-            self._looked_at = len(self._ledger.records)
-            self._by_config = {}
-            for run in self._ledger.of_purpose(Purpose.CONFIRM):
-                if run.round is not None and is_ok(run):
-                    self._by_config.setdefault(run.result.config, {})[run.round] = run
-        return self._by_config.get(config, {})
-
     def _round_s(self, configs: Sequence[TrainConfig], limit_s: float) -> float:
         """What a round will take: as long as each run took the last time, or as the search's trials tell."""
         walls = {record.result.config: record.result.wall_s for record in self._ledger.of_purpose(Purpose.CONFIRM)}
-        return SPARE * sum(walls.get(config) or self._costs.run_s(config, limit_s) for config in configs)
+        longer_s = max(limit_s - self._given_s, 0.0)
+        return SPARE * sum(
+            walls[config] + longer_s if config in walls else self._costs.run_s(config, limit_s) for config in configs
+        )
 
     def _run_limit_s(self, soak_s: float) -> float:
-        """Training seconds of one run, so that the planned rounds fit, and more of them where there is time."""
+        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
         full, duel = [self.baseline, *self._finalists], [self.baseline, *self._finalists[:1]]
-        fixed_s = self._costs.rounds_s(full, _FULL_ROUNDS, 0.0) + self._costs.rounds_s(duel, _DUEL_ROUNDS, 0.0)
-        runs = _FULL_ROUNDS * len(full) + _DUEL_ROUNDS * len(duel)
+        done = self.rounds(self.baseline)
+        rounds, duels = max(_FULL_ROUNDS - done, 0), max(min(_DUEL_ROUNDS, _FULL_ROUNDS + _DUEL_ROUNDS - done), 1)
+        fixed_s = self._costs.rounds_s(full, rounds, 0.0) + self._costs.rounds_s(duel, duels, 0.0)
+        runs = rounds * len(full) + duels * len(duel)
         left_s = self._budget.remaining_s - soak_s - self._tests_reserve_s()
         share_s = (left_s - fixed_s) / (runs * SPARE)
-        # More processes tell more than longer ones, until their start-up would take most of the time.
-        long_enough_s = _START_UPS_PER_RUN * max(self._costs.run_s(config, 0.0) for config in full)
-        return min(max(share_s, SHORTEST_RUN_S), max(long_enough_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        return min(
+            max(min(share_s, self._measured.best_run_s(full, self._costs)), SHORTEST_RUN_S), 2 * self._budget.trial_s
+        )
 
     def _soak_reserve_s(self) -> float:
         """For the soak of the slowest finalist; nothing where it would leave no time for the rounds that come first."""

@@ -12,10 +12,12 @@ from autotune.execution import Backend
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.budget import Clock
 from autotune.search.figures import confirming_request, is_ok, samples_per_s
-from autotune.stats import FEWEST_PAIRS, Comparison, Estimate, compare, location
+from autotune.stats import Comparison, Estimate, Interval, Outcome, Rounds
 from autotune.store import StudyFolder
 
 _PLANNED_ROUNDS = 16
+_FEWEST_ROUNDS = 3
+"""To end on an answer that seems clear."""
 _MOST_ROUNDS = 100
 _SHORTEST_RUN_S, _LONGEST_RUN_S = 0.8, 20.0
 _NARROW = 0.02
@@ -104,11 +106,13 @@ class Duel:
 
     def comparison(self) -> Comparison | None:
         """`ours` over `theirs`; None before the first round."""
-        return compare([one[0] - one[-1] for one in self._rounds]) if self._rounds else None
+        if len(self._sides) == 1 and self._rounds:
+            return Comparison(ratio=Estimate(1.0, Interval(1.0, 1.0)), outcome=Outcome.TIE, pairs=self.rounds)
+        return Rounds(self._rounds).compare(0, 1) if self._rounds else None
 
     def samples_per_s(self) -> Estimate | None:
         """Of `ours`; None before the first round."""
-        return location([one[0] for one in self._rounds]).exp() if self._rounds else None
+        return Rounds(self._rounds).throughput(0) if self._rounds else None
 
     def _round(self, shuffle: random.Random, seed: int, limit_s: float) -> list[float] | None:
         """None when a side failed, or when there is no time for all."""
@@ -128,6 +132,6 @@ class Duel:
     def _is_clear(self) -> bool:
         comparison = self.comparison() if len(self._sides) > 1 else None
         estimate = comparison.ratio if comparison else self.samples_per_s()
-        if self.rounds < FEWEST_PAIRS or estimate is None or estimate.interval is None:
+        if self.rounds < _FEWEST_ROUNDS or estimate is None or estimate.interval is None:
             return False
         return estimate.interval.is_within(_NARROW)

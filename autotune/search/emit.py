@@ -50,6 +50,7 @@ def best_document(
             "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
             "outcome": str(speedup.outcome),
             "pairs": speedup.pairs,
+            "probability_slower": None if interval is None else round(speedup.slower, 6),
         },
         "stability": {
             "verdict": verdict,

@@ -51,10 +51,13 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
     missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
     if is_baseline:
         return f"{stands} Unconfirmed: {'; '.join(missing)}. A larger --budget goes on."
-    if any(check["name"] == SOAK_THROUGHPUT and not check["passed"] for check in checks):
+    contradicted = next((check for check in checks if check["name"] == SOAK_THROUGHPUT and not check["passed"]), None)
+    if contradicted:
+        why = "training is slower once it goes on than at its beginning, most often because of the loader"
+        because = f": {why}" if contradicted["value"] < 1 else ""
         return (
-            f"Unconfirmed: {'; '.join(missing)}. The soak's figure is the one in best.yaml: training is slower once it "
-            "goes on than at its beginning, most often because of the loader."
+            f"Unconfirmed: {'; '.join(missing)}. The soak's figure is the one in best.yaml, and the comparison with "
+            f"the baseline was made again with it{because}."
         )
     why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
     return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."

@@ -1,4 +1,4 @@
-"""Who is out of the race: trials that can no longer win, and finalists that are very likely not the best.
+"""Who is out of the race in the search: trials that can no longer win.
 
 Two fresh processes of one configuration differ by more than the blocks of either let expect: memory lies elsewhere, the
 machine has moved on. Whoever is judged by few runs is judged with that spread in mind.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from autotune.records import TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
@@ -20,8 +20,6 @@ _WORTH_RUNS = 4
 """How many pairs of runs the usual spread stands for, until the study has measured its own."""
 _SURE = 1.96
 """One-sided 97.5 % of a normal: one winner in forty may be lost for one trial's sake."""
-_LIKELY = 1.28
-"""One-sided 90 %: for a finalist, who will be replaced by one that is as good or better."""
 
 
 def restart_spread(records: Iterable[TrialRecord]) -> float:
@@ -47,10 +45,3 @@ def hopeless_below(fastest: TrialRecord, spread: float) -> float:
     own = sustained_error(fastest.result)
     scatter = math.sqrt(2 * spread**2 + (own**2 if math.isfinite(own) else 0.0))
     return samples_per_s(fastest) * math.exp(-_SURE * scatter)
-
-
-def still_racing(log_ratios: Sequence[float], spread: float) -> bool:
-    """Whether a finalist may still be the best. `log_ratios`: ln(its throughput ÷ the leader's), one for each round."""
-    if not log_ratios:
-        return True
-    return statistics.fmean(log_ratios) > -_LIKELY * spread * math.sqrt(2 / len(log_ratios))

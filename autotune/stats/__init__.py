@@ -9,13 +9,15 @@ from autotune.stats.blocks import (
     throughput_interval,
     undisturbed,
 )
-from autotune.stats.compare import FEWEST_PAIRS, TIE, WORTHWHILE, Comparison, Outcome, compare, is_decided
-from autotune.stats.estimate import CONFIDENCE, Estimate, Interval, location, student_t
+from autotune.stats.estimate import CONFIDENCE, Estimate, Interval, student_t
 from autotune.stats.factorial import Cell, cells, contrast, effects, mean_interval
+from autotune.stats.lengths import best_run_s
+from autotune.stats.posterior import Posterior
+from autotune.stats.rounds import FEWEST_ROUNDS, TIE, WORTHWHILE, Comparison, Outcome, Rounds, judge, stated
 
 __all__ = [
     "CONFIDENCE",
-    "FEWEST_PAIRS",
+    "FEWEST_ROUNDS",
     "TIE",
     "WORTHWHILE",
     "Cell",
@@ -23,15 +25,17 @@ __all__ = [
     "Estimate",
     "Interval",
     "Outcome",
+    "Posterior",
+    "Rounds",
+    "best_run_s",
     "cells",
-    "compare",
     "contrast",
     "effects",
-    "is_decided",
-    "location",
+    "judge",
     "mean_interval",
     "noise_has_settled",
     "relative_standard_error",
+    "stated",
     "student_t",
     "throughput",
     "throughput_interval",

@@ -4,8 +4,8 @@ Each round holds every combination of levels once and is a block: contrasts are 
 machine does to a whole round cancels, and the spread of a contrast over the rounds is its error (Box, Hunter & Hunter,
 Statistics for Experimenters, 2nd ed., chapters 4 and 5).
 
-Means and Student's t, not the trimmed means of `compare`: a contrast is already a mean over many processes, and of the
-three to ten rounds that there are trimming would leave too few degrees of freedom to say anything.
+Means and Student's t, not the posterior of `rounds`: a contrast is already a mean over many processes, and a single
+outlier moves it little.
 `tests/stats/test_factorial.py` measures how often the intervals are right, outliers included.
 """
 

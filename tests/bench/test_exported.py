@@ -16,7 +16,7 @@ from autotune.errors import SpecError
 from autotune.export import Export, export
 from autotune.records import ExportVerification
 from autotune.search.duel import DoesNotRun
-from autotune.stats import compare
+from autotune.stats import Rounds
 
 SCRIPT = """
 import json, sys
@@ -94,7 +94,7 @@ def test_modules_beside_the_spec_are_importable(tmp_path: Path) -> None:
 
 
 def test_what_the_rounds_cannot_tell_is_no_promise() -> None:
-    holds, reason = judge(compare([math.log(1.2), math.log(0.85), math.log(1.1)]), 3)
+    holds, reason = judge(Rounds([[math.log(1.2), 0.0], [math.log(0.85), 0.0], [math.log(1.1), 0.0]]).compare(0, 1), 3)
     assert not holds
     assert "cannot tell" in reason
 

@@ -1,5 +1,5 @@
-"""The rounds of the confirmation: how many are run, and who is left out of them. On a machine without noise, whose
-speed each test says for each round."""
+"""The rounds of the confirmation: how many are run, how long, and who is left out of them. On a machine without noise
+or with little, whose speed each test says for each round."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.simulation import SimulatedBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
-from autotune.stats.compare import FEWEST_PAIRS
+from autotune.search.costs import SHORTEST_RUN_S
 
 SPACE: dict[str, Any] = {
     "micro_batch_size": 32,
@@ -28,10 +28,14 @@ SPACE: dict[str, Any] = {
     "activation_checkpointing": False,
 }
 """The baseline, and one other that computes the same: nothing to be tested against a reference."""
+FEWEST_ROUNDS = 3
 
 
 def machine(
-    bench: Bench, at_round: Callable[[int], float] = lambda _number: 1.0, training: Training = lambda _, result: result
+    bench: Bench,
+    at_round: Callable[[int], float] = lambda _number: 1.0,
+    training: Training = lambda _, result: result,
+    noise: float = 0.0,
 ) -> SimulatedBackend:
     """1000 samples/s, and half as many again with loader processes. `at_round`: what a round's speeds are multiplied
     by; round 0 is the search."""
@@ -39,7 +43,7 @@ def machine(
     def speed(config: TrainConfig) -> float:
         return (1500.0 if config.num_workers else 1000.0) * at_round(backend.requests[-1].seed)
 
-    backend = bench.backend(speed, noise=0.0, training=training)
+    backend = bench.backend(speed, noise=noise, training=training)
     return backend
 
 
@@ -49,18 +53,18 @@ def rounds_of(bench: Bench, config: TrainConfig) -> int:
 
 
 def test_rounds_go_on_until_the_throughput_is_known_to_two_percent(bench: Bench) -> None:
-    """Every other round is 4 % slower for both: their ratio is clear at once, what is emitted as throughput is not."""
-    best = bench.search(machine(bench, lambda number: 1.02 if number % 2 else 0.98), search=SPACE).best
+    """Every other round is 8 % slower for both: their ratio is clear at once, what is emitted as throughput is not."""
+    best = bench.search(machine(bench, lambda number: 1.04 if number % 2 else 0.96, noise=0.003), search=SPACE).best
     low, high = best["measured"]["samples_per_s_ci95"]
     assert high / low < 1.02 / 0.98
     assert low < 1500 < high
-    assert best["speedup"]["ci95"] == [1.5, 1.5]
-    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) > FEWEST_PAIRS
+    assert best["speedup"]["ci95"] == pytest.approx([1.5, 1.5], rel=0.01)
+    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) > FEWEST_ROUNDS
 
 
 def test_on_a_steady_machine_the_fewest_rounds_do(bench: Bench) -> None:
     best = bench.search(machine(bench), search=SPACE).best
-    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) == FEWEST_PAIRS
+    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) == FEWEST_ROUNDS
 
 
 def waiting_in(rounds: Collection[int]) -> Training:
@@ -88,6 +92,33 @@ def test_a_constraint_on_a_measure_refuses_after_two_rounds_and_not_after_one(
     assert (TrainConfig.from_dict(best["config"]) == faster) is not is_refused
     refused = [TrainConfig.from_dict(entry["config"]) for entry in best["stability"]["refused"]]
     assert refused == ([faster] if is_refused else [])
-    assert rounds_of(bench, faster) == (2 if is_refused else FEWEST_PAIRS)
+    assert rounds_of(bench, faster) == (2 if is_refused else FEWEST_ROUNDS)
     assert best["stability"]["verdict"] == "stable"
     assert math.isclose(best["speedup"]["ratio"], 1.0 if is_refused else 1.5)
+
+
+def stalling(_request: TrialRequest, result: TrialResult) -> TrialResult:
+    """Every other block takes twice as long as the next: a run has to be long to know its rate."""
+    blocks = tuple(
+        block.model_copy(update={"seconds": block.seconds * (4 / 3 if number % 2 else 2 / 3)})
+        for number, block in enumerate(result.blocks)
+    )
+    return result.model_copy(update={"blocks": blocks})
+
+
+def confirming_limits(bench: Bench, backend: SimulatedBackend) -> list[float]:
+    """Seconds that runs were given once two rounds had shown how much they differ."""
+    bench.search(backend, search=SPACE)
+    runs = {record.result.seed for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM}
+    return [request.time_limit_s for request in backend.requests if request.seed in runs and request.seed > 2]
+
+
+def test_runs_are_long_where_processes_agree_and_blocks_do_not(bench: Bench) -> None:
+    limits = confirming_limits(bench, machine(bench, training=stalling))
+    assert min(limits) > 3 * SHORTEST_RUN_S
+
+
+def test_runs_are_short_and_many_where_processes_differ(bench: Bench) -> None:
+    limits = confirming_limits(bench, machine(bench, noise=0.08))
+    assert max(limits) == SHORTEST_RUN_S
+    assert len(limits) > 10

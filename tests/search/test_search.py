@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, Wor
 from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted
 from autotune.search.figures import samples_per_s
-from autotune.stats import location
 from autotune.store import StudyFolder
 
 STRATEGY_NAMES = ["auto", "gp", "tpe", "qmc", "random", "grid"]
@@ -63,6 +63,17 @@ def test_a_stable_verdict_has_no_gate_that_could_not_tell(bench: Bench, facts: F
     runs = [record.result for record in records(bench)]
     assert {run.warm_up.settled for run in runs if run.warm_up} == {True, False}
     assert any(block.disturbances for run in runs for block in run.blocks)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3])
+def test_what_everybody_can_see_is_said_after_few_rounds(bench: Bench, seed: int) -> None:
+    """Once "3.96×, 0.01 to 1366.78, ambiguous": in 2 minutes there is time for two rounds or three, some runs of which
+    other work has slowed down."""
+    best = bench.search(bench.backend(busy=0.04, seed=seed), strategy={"name": "gp"}, budget="2m").best
+    low, high = best["speedup"]["ci95"]
+    ours, theirs = (TrainConfig.from_dict(found["config"]) for found in (best, best["baseline"]))
+    assert best["speedup"]["outcome"] == "faster"
+    assert low < good_sense(ours) / good_sense(theirs) < high < 1.8 * low
 
 
 def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:
@@ -233,8 +244,8 @@ def test_the_luckiest_trial_of_the_search_is_not_believed(bench: Bench) -> None:
     again = [
         record for record in records(bench) if record.purpose is Purpose.CONFIRM and record.result.config == config
     ]
-    confirmed = location([math.log(samples_per_s(record)) for record in again]).exp().value
-    assert best["measured"]["samples_per_s"] == pytest.approx(confirmed, rel=1e-4)
+    confirmed = statistics.median(samples_per_s(record) for record in again)
+    assert best["measured"]["samples_per_s"] == pytest.approx(confirmed, rel=0.05)
     low, high = best["measured"]["samples_per_s_ci95"]
     assert low < good_sense(config) < high
 

@@ -56,7 +56,7 @@ def test_on_the_same_machine_the_promise_holds(promised: Bench) -> None:
     found = again(promised, budget_s=300)
     assert found.holds
     assert found.outcome == "faster"
-    assert found.rounds >= 5
+    assert found.rounds >= 3
     assert found.ratio == pytest.approx(found.promised_ratio, rel=0.03)
     assert found.environment_changes == ()
 

@@ -1,52 +1,132 @@
-"""Comparisons on simulated machines, each of as many rounds as it takes, and how often their words are right."""
+"""Confirmations on simulated machines: a baseline and finalists in rounds, looked at after each, and how often what is
+said of the best of them is right."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import Counter
-from collections.abc import Iterable
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
+from scipy.special import ndtri
 
-from autotune.stats import Comparison, Outcome, compare, is_decided
-from support.blocks import Machine
+from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Outcome, Rounds
 
-MOST_ROUNDS = 100
-FASTER, SLOWER, SAME = 1.05, 1 / 1.05, 1.0
-RIGHT_WORD = {FASTER: Outcome.FASTER, SLOWER: Outcome.SLOWER, SAME: Outcome.TIE}
-MACHINES = {
-    "calm": Machine(restarts=0.003, blocks=0.01, drift_of_runs=0.001, spiked=0.0),
-    "1 %": Machine(restarts=0.01),
-    "2 %": Machine(restarts=0.02),
-    "3 %": Machine(restarts=0.03),
-    "noisy blocks": Machine(restarts=0.01, blocks=0.10),
-    "drift": Machine(restarts=0.01, drift_of_rounds=0.10, drift_of_runs=0.02),
-    "spikes": Machine(restarts=0.01, spiked=0.10),
-    "5 %": Machine(restarts=0.05),
-}
-"""By what is special about them; the shares are the noise between processes."""
+Values = np.ndarray
+PRECISE = 0.02
+"""Half the width of the throughput's interval, relative, at which a confirmation ends."""
+THREE_ALIKE = (0.0, 0.3, 0.3, 0.3)
+"""ln(samples per second) of the baseline and of three finalists that nobody can tell apart."""
+TWO = (0.0, 0.3)
 
 
-def settled(log_ratios: Iterable[float]) -> Comparison:
-    """Rounds one after another until the word is clear, as a study makes them."""
-    seen: list[float] = []
-    for log_ratio in islice(log_ratios, MOST_ROUNDS):
-        seen.append(log_ratio)
-        if is_decided(seen):
+class Kind(StrEnum):
+    """What is special about a machine, beside that two runs differ."""
+
+    PLAIN = "plain"
+    DRIFT = "drift"
+    """Whole rounds differ by as much again as runs do, and neighbouring rounds are alike."""
+    OUTLIERS = "outliers"
+    """Other work makes 8 % of the runs 1.3 to 2 times slower."""
+    UNEVEN = "uneven"
+    """One of the configurations is three times noisier than the others; the noise given is the root mean square."""
+
+
+def log_rates(generator: np.random.Generator, kind: Kind, noise: float, truths: Sequence[float], rounds: int) -> Values:
+    """Rounds × configurations. `noise`: standard deviation of ln(samples per second) of one run inside a round."""
+    count = len(truths)
+    spreads = np.full(count, noise)
+    if kind is Kind.UNEVEN:
+        spreads[generator.integers(count)] *= 3
+        spreads *= noise / math.sqrt(float(np.mean(spreads**2)))
+    logs = np.asarray(truths) + spreads * generator.normal(size=(rounds, count))
+    if kind is Kind.DRIFT:
+        logs += noise * _lingering(generator, rounds)[:, None]
+    if kind is Kind.OUTLIERS:
+        slowed = generator.random((rounds, count)) < 0.08
+        logs -= np.where(slowed, np.log(generator.uniform(1.3, 2.0, (rounds, count))), 0.0)
+    return logs
+
+
+def _lingering(generator: np.random.Generator, count: int, memory: float = 0.5) -> Values:
+    """Of unit variance, each like the one before."""
+    values = generator.normal(size=count)
+    for number in range(1, count):
+        values[number] = memory * values[number - 1] + math.sqrt(1 - memory**2) * values[number]
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """What a confirmation came to: the best finalist, and what is said of it."""
+
+    column: int
+    rounds: int
+    comparison: Comparison
+    throughput: Estimate
+
+
+def confirm(logs: Values) -> Emitted:
+    """Rounds one after another until the answer is clear or there are no more, as a study makes them."""
+    finalists = range(1, logs.shape[1])
+    for count in range(FEWEST_ROUNDS, len(logs) + 1):
+        so_far = Rounds(logs[:count], candidates=finalists)
+        best = max(finalists, key=lambda column: so_far.ratio(column, 0).quantiles(0.5)[0])
+        if count > FEWEST_ROUNDS and so_far.is_decided(best, 0) and _is_precise(so_far.throughput(best)):
             break
-    return compare(seen)
+    return Emitted(best, count, so_far.compare(best, 0), so_far.throughput(best))
 
 
-def comparisons(machine: Machine, ratio: float, count: int) -> list[Comparison]:
-    names = [round(1e4 * ratio), round(1e4 * machine.restarts), round(1e4 * machine.drift_of_runs)]
-    generators = (np.random.default_rng([*names, seed]) for seed in range(count))
-    return [settled(machine.log_ratios(generator, ratio)) for generator in generators]
+def _is_precise(estimate: Estimate) -> bool:
+    return estimate.interval is not None and estimate.interval.is_within(PRECISE)
 
 
-def words(machine: Machine, ratio: float, count: int) -> Counter[Outcome]:
-    return Counter(comparison.outcome for comparison in comparisons(machine, ratio, count))
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Of many confirmations."""
+
+    words: Counter[Outcome]
+    rounds: float
+    """Mean number of them."""
+    ratio_covered: float
+    """Share of the intervals that hold the truth."""
+    ratio_width: float
+    """Median half-width, in log-units."""
+    ratio_oracle: float
+    """Half-width of the 95 % interval of one pair chosen in advance, whose noise is known and without outliers."""
+    rate_covered: float
+    rate_width: float
+    rate_oracle: float
+
+    def share(self, outcome: Outcome) -> float:
+        return self.words[outcome] / self.words.total()
 
 
-def said_to_differ(found: Counter[Outcome]) -> float:
-    """Share of the false words, of two that are the same."""
-    return (found[Outcome.FASTER] + found[Outcome.SLOWER]) / found.total()
+def shares(kind: Kind, noise: float, truths: Sequence[float], rounds: int, count: int) -> Shares:
+    generators = (np.random.default_rng([round(1e4 * noise), rounds, seed]) for seed in range(count))
+    found = [confirm(log_rates(generator, kind, noise, truths, rounds)) for generator in generators]
+    sure, usual = float(ndtri(0.975)) * noise, statistics.fmean(1 / math.sqrt(one.rounds) for one in found)
+    over_rounds = 2.0 if kind is Kind.DRIFT else 1.0  # of the variance, were neighbouring rounds not alike
+    return Shares(
+        words=Counter(one.comparison.outcome for one in found),
+        rounds=statistics.fmean(one.rounds for one in found),
+        ratio_covered=statistics.fmean(_holds(one.comparison.ratio, truths[one.column] - truths[0]) for one in found),
+        ratio_width=statistics.median(_half_width(one.comparison.ratio) for one in found),
+        ratio_oracle=sure * math.sqrt(2) * usual,
+        rate_covered=statistics.fmean(_holds(one.throughput, truths[one.column]) for one in found),
+        rate_width=statistics.median(_half_width(one.throughput) for one in found),
+        rate_oracle=sure * math.sqrt(over_rounds) * usual,
+    )
+
+
+def _holds(estimate: Estimate, log_truth: float) -> bool:
+    return estimate.interval is not None and estimate.interval.low <= math.exp(log_truth) <= estimate.interval.high
+
+
+def _half_width(estimate: Estimate) -> float:
+    if estimate.interval is None:
+        return math.inf
+    return math.log(estimate.interval.high / estimate.interval.low) / 2

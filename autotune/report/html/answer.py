@@ -65,7 +65,7 @@ def _verdict(reading: Reading) -> Iterator[object]:
     else:
         failed = {check["name"] for check in document["stability"]["checks"] if not check["passed"]}
         if SOAK_THROUGHPUT in failed:
-            yield " The soak was slower than the confirming runs; the figure is the soak's. "
+            yield " The soak contradicts the confirming runs; the figure is the soak's. "
         else:
             yield " The budget ended before the checks did, or the study still runs. "
     memory, before = document["measured"]["peak_memory_bytes"], document["baseline"]["peak_memory_bytes"]

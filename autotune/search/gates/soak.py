@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from autotune.records import Check, TrialResult
-from autotune.stats import throughput
+from autotune.stats import Posterior
 
 SOAK_THROUGHPUT = "soak_throughput"
-_SURE = 2.58
-"""One-sided 99.5 % of a normal: of 200 sound soaks one seems to contradict its figure."""
+_CHANCE = 0.003
+"""Share of sound soaks that seem to contradict their figure."""
 
 _FEWEST_BLOCKS = 3
 
@@ -24,19 +24,22 @@ def soak(run: TrialResult | None, steps: int) -> Check:
     )
 
 
-def soak_throughput(run: TrialResult, confirmed: float, *, runs: int, spread: float) -> Check:
-    """The soak's throughput over `confirmed`, in samples per second, the figure that `runs` short runs have given.
+def soak_throughput(run: TrialResult, rate: float, confirmed: Posterior, error: float) -> Check:
+    """The soak's throughput over the confirmed one. `rate`: of the soak, in samples per second; `error`: its relative
+    standard error; `confirmed`: of ln(samples per second), by the confirming runs.
 
-    Short runs may measure queued batches only; the longest run of all does not. The limit is what one more run may fall
-    below the mean of the others by chance. `spread`: standard deviation of the logarithm of
-    throughput between runs of one configuration.
+    It contradicts them where it lies, on either side, outside of what one more run is expected to show: that is as far
+    as the figure may be wrong, one process may differ from the next, and the soak is known. Limit: the end of that
+    range which is nearer.
     """
+    (middle,) = confirmed.quantiles(0.5)
+    value = rate / math.exp(middle)
     clean = [block for block in run.blocks if not block.disturbances]
-    if len(clean) < _FEWEST_BLOCKS:
+    if len(clean) < _FEWEST_BLOCKS or not math.isfinite(error):
         detail = f"{len(clean)} undisturbed blocks are too few to tell"
-        return Check(name=SOAK_THROUGHPUT, passed=True, value=1.0, limit=0.0, detail=detail, conclusive=False)
-    rate = throughput(clean)
-    limit = math.exp(-_SURE * spread * math.sqrt(1 + 1 / runs))
-    detail = f"{rate:,.0f} samples/s in the soak, {confirmed:,.0f} in the confirming runs"
-    passed = rate >= limit * confirmed
-    return Check(name=SOAK_THROUGHPUT, passed=passed, value=rate / confirmed, limit=limit, detail=detail)
+        return Check(name=SOAK_THROUGHPUT, passed=True, value=value, limit=0.0, detail=detail, conclusive=False)
+    low, high = (math.exp(end - middle) for end in confirmed.of_one_more(error).quantiles(_CHANCE / 2, 1 - _CHANCE / 2))
+    detail = f"{rate:,.0f} samples/s in the soak, {math.exp(middle):,.0f} in the confirming runs"
+    return Check(
+        name=SOAK_THROUGHPUT, passed=low <= value <= high, value=value, limit=low if value < 1 else high, detail=detail
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from support.runs import block, run, without_steps
 
 from autotune.records import Failure
 from autotune.search.gates import soak, soak_throughput
+from autotune.stats import Posterior, Rounds
 
 
 def test_a_soak_needs_all_its_steps() -> None:
@@ -48,38 +53,62 @@ def test_a_spec_may_ask_for_no_soak() -> None:
     assert check.detail == ""
 
 
+def confirmed_by(*rates: float) -> Posterior:
+    return Rounds([[math.log(rate)] for rate in rates]).rate(0)
+
+
 @pytest.mark.parametrize(
-    ("confirmed", "runs", "passes"),
+    ("rates", "passes"),
     [
-        pytest.param(320.0, 4, True, id="the same"),
-        pytest.param(200.0, 4, True, id="more than was confirmed"),
-        pytest.param(426.9, 4, True, id="within chance"),
-        pytest.param(427.1, 4, False, id="beyond"),
-        pytest.param(427.1, 1, True, id="one run alone says less"),
-        pytest.param(3200.0, 1, False, id="ten times slower"),
+        pytest.param((318.0, 320.0, 321.0), True, id="the same"),
+        pytest.param((280.0, 330.0, 360.0, 300.0), True, id="within what runs differ by"),
+        pytest.param((400.0, 401.0, 399.0, 400.0), False, id="beyond: slower"),
+        pytest.param((280.0, 281.0, 280.0, 279.0), False, id="beyond: faster"),
+        pytest.param((350.0,), True, id="one run alone says less"),
+        pytest.param((3200.0, 2900.0, 3300.0), False, id="ten times slower"),
     ],
 )
-def test_a_soak_that_is_slower_than_chance_lets_one_run_be_contradicts(
-    confirmed: float, runs: int, passes: bool
-) -> None:
-    """The soak's blocks: 32 samples in 0.1 s. The spread between runs: 10 %."""
-    check = soak_throughput(run(blocks=[block()] * 5), confirmed, runs=runs, spread=0.1)
+def test_a_soak_contradicts_where_chance_would_not_let_one_more_run_be(rates: Sequence[float], passes: bool) -> None:
+    """The soak's blocks: 32 samples in 0.1 s."""
+    check = soak_throughput(run(blocks=[block()] * 5), 320.0, confirmed_by(*rates), error=0.001)
     assert check.passed is passes
-    assert check.value == pytest.approx(320.0 / confirmed)
+    assert check.value == pytest.approx(320.0 / math.exp(confirmed_by(*rates).quantiles(0.5)[0]))
+    assert (check.limit < 1) is (check.value < 1)
+
+
+def test_a_soak_that_is_known_badly_itself_contradicts_less() -> None:
+    steady = confirmed_by(400.0, 401.0, 399.0, 400.0)
+    assert not soak_throughput(run(blocks=[block()] * 5), 320.0, steady, error=0.01).passed
+    assert soak_throughput(run(blocks=[block()] * 5), 320.0, steady, error=0.10).passed
+
+
+@pytest.mark.parametrize("noise", [0.005, 0.05, 0.15])
+def test_one_sound_soak_in_a_hundred_is_said_to_contradict_at_the_most(noise: float) -> None:
+    """After four rounds; its own blocks let it be known to 2 %."""
+    generator = np.random.default_rng(0)
+
+    def contradicts() -> bool:
+        logs = generator.normal(0, noise, (4, 4))
+        soaked = math.exp(generator.normal(0, math.hypot(noise, 0.02)))
+        fastest = int(logs[:, 1:].mean(axis=0).argmax()) + 1
+        check = soak_throughput(run(blocks=[block()] * 5), soaked, Rounds(logs).rate(fastest), error=0.02)
+        return not check.passed
+
+    assert sum(contradicts() for _ in range(200)) <= 4
 
 
 def test_blocks_beside_other_work_contradict_nothing() -> None:
     busy = block().model_copy(update={"disturbances": ("contended",)})
-    check = soak_throughput(run(blocks=[block(), block(), busy, busy]), 3200.0, runs=4, spread=0.1)
+    soaked = run(blocks=[block(), block(), busy, busy])
+    check = soak_throughput(soaked, 320.0, confirmed_by(3200.0, 3200.0), error=0.01)
     assert (check.passed, check.conclusive) == (True, False)
     assert check.detail == "2 undisturbed blocks are too few to tell"
 
 
 def test_the_first_figure_from_a_gpu_is_contradicted_by_its_own_soak() -> None:
-    """ResNet-50 on an H200, 2026-11-27: 2,311 samples/s in two confirming runs, which timed what the loader had queued,
-    and 1,268 in the soak. The spread is that of the study's eight confirming runs."""
-    h200 = [block().model_copy(update={"samples": 1268, "seconds": 1.0})] * 3
-    check = soak_throughput(run(blocks=h200), 2311.0, runs=2, spread=0.132)
+    """ResNet-50 on an H200, 2026-11-27: 2,310 and 2,312 samples/s in two confirming runs, which timed what the loader
+    had queued, and 1,268 in the soak. The baseline and the other finalists ran in the same rounds."""
+    confirmed = Rounds(np.log([[269.17, 2309.96, 2487.65, 2403.5], [263.57, 2312.16, 1819.87, 2483.02]])).rate(1)
+    check = soak_throughput(run(blocks=[block()] * 98), 1268.5, confirmed, error=0.08)
     assert not check.passed
     assert check.value == pytest.approx(0.549, abs=0.001)
-    assert check.limit == pytest.approx(0.659, abs=0.001)

@@ -1,0 +1,114 @@
+"""The runs of the confirmation in their rounds, what the statistics say of them, and how long the next should be."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from autotune.config import TrainConfig
+from autotune.records import Purpose, TrialRecord
+from autotune.search.costs import SHORTEST_RUN_S, Costs
+from autotune.search.figures import is_ok, relative_error, samples_per_s
+from autotune.search.ledger import Ledger
+from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Posterior, Rounds, best_run_s
+
+_USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
+"""Relative standard error with which a run may end before its time, and the most of their spread that it may be."""
+
+
+class MeasuredRounds:
+    """Reads the ledger anew when it has grown: it is asked hundreds of times a round."""
+
+    def __init__(self, ledger: Ledger, baseline: TrainConfig, finalists: Collection[TrainConfig]) -> None:
+        """`finalists`: among which the best is looked for; may grow."""
+        self._ledger = ledger
+        self._baseline = baseline
+        self._finalists = finalists
+        self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
+        self._columns: dict[TrainConfig, int] = {}
+        self._rounds = Rounds(np.empty((0, 1)))
+        self._read_at = -1, -1
+
+    def runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
+        """Round → run, of those that came to a figure."""
+        self._read()
+        return self._by_config.get(config, {})
+
+    def common(self, one: TrainConfig, other: TrainConfig) -> set[int]:
+        """The rounds in which both came to a figure."""
+        return self.runs(one).keys() & self.runs(other).keys()
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of ln(samples per second) between runs of one configuration."""
+        self._read()
+        return self._rounds.spread
+
+    def compare(self, one: TrainConfig, other: TrainConfig) -> Comparison:
+        """Needs one common round. Against the baseline, the interval holds for the best of all finalists: the one that
+        is emitted was chosen after the fact."""
+        self._read()
+        return self._rounds.compare(self._columns[one], self._columns[other])
+
+    def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
+        self._read()
+        return self._rounds.is_decided(self._columns[one], self._columns[other])
+
+    def may_be_faster(self, one: TrainConfig, other: TrainConfig, slower_at_most: float) -> bool:
+        """Whether the probability of being slower is below that, or there are too few rounds to know it."""
+        return len(self.common(one, other)) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
+
+    def throughput(self, config: TrainConfig) -> Estimate:
+        """Needs one round."""
+        self._read()
+        return self._rounds.throughput(self._columns[config])
+
+    def rate(self, config: TrainConfig) -> Posterior:
+        """Of ln(samples per second). Needs one round."""
+        self._read()
+        return self._rounds.rate(self._columns[config])
+
+    @property
+    def well_known(self) -> float:
+        """Relative standard error from which on a longer run tells no more: another process differs by more."""
+        return min(_USUALLY_KNOWN, _OF_SPREAD * self.spread)
+
+    def best_run_s(self, running: Sequence[TrainConfig], costs: Costs) -> float:
+        """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
+        round the search's trials tell."""
+        runs = [run for config in running for run in self.runs(config).values()] or [
+            record for record in self._ledger.measured() if record.result.config in running
+        ]
+        known = [error for run in runs if math.isfinite(error := relative_error(run.result))]
+        if not known:
+            return SHORTEST_RUN_S
+        return best_run_s(
+            spread=self.spread,
+            within=statistics.median(known),
+            run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
+            start_s=statistics.median(costs.run_s(config, 0.0) for config in running),
+        )
+
+    def _read(self) -> None:
+        state = len(self._ledger.records), len(self._finalists)
+        if state == self._read_at:
+            return
+        self._read_at, self._by_config = state, {}
+        for run in self._ledger.of_purpose(Purpose.CONFIRM):
+            if run.round is not None and is_ok(run):
+                self._by_config.setdefault(run.result.config, {})[run.round] = run
+        others = {*self._by_config, *self._finalists} - {self._baseline}
+        columns = [self._baseline, *sorted(others, key=TrainConfig.canonical_json)]
+        self._columns = {config: column for column, config in enumerate(columns)}
+        self._rounds = self._judge(columns)
+
+    def _judge(self, columns: Sequence[TrainConfig]) -> Rounds:
+        numbers = sorted({number for runs in self._by_config.values() for number in runs})
+        logs = np.full((len(numbers), len(columns)), math.nan)
+        for column, config in enumerate(columns):
+            for number, run in self._by_config.get(config, {}).items():
+                logs[numbers.index(number), column] = math.log(samples_per_s(run))
+        return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
