@@ -35,7 +35,7 @@ class Rung:
 @lru_cache(maxsize=2)
 def fitted_model(reading: Reading) -> PerformanceModel:
     """Fitted to the records alone: any strategy leaves those."""
-    return model_of_records(reading.space, reading.facts, reading.searched)
+    return model_of_records(reading.space, reading.facts, reading.records)
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -23,10 +23,11 @@ class DistinctSampler(BaseSampler):
     spend seconds of training on what is known.
     """
 
-    def __init__(self, inner: BaseSampler, space: Space, planned: Sequence[TrainConfig], seed: int) -> None:
+    def __init__(self, inner: BaseSampler, space: Space, planned: Iterable[TrainConfig], seed: int) -> None:
         self._inner = inner
         self._space = space
-        self.planned = planned
+        self.planned = list(planned)
+        """Proposed first; what is added while a study runs is proposed next."""
         self._random = random.Random(seed)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

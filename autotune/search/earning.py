@@ -6,11 +6,14 @@ memory. The search finds such settings by chance; here they are found again, to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.search.performance import PerformanceModel
+from autotune.search.performance.model import log_interval
 from autotune.search.space import Space
 from autotune.stats import TIE, Interval
 
@@ -32,6 +35,20 @@ class Gain:
 
 Compare = Callable[[TrainConfig, TrainConfig], Gain]
 """The first configuration against the second."""
+
+
+def by_model(model: PerformanceModel, *, doubtful: bool = False) -> Compare:
+    """What the performance model expects, with its 95 % interval.
+
+    `doubtful`: a standard deviation less than it expects, for finding what may be worth a trial without.
+    """
+
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        mean, doubt = model.compare(one, other)
+        _, low, high = log_interval(mean, doubt)
+        return Gain(math.exp(mean - doubt * doubtful), Interval(low, high), "model")
+
+    return compare
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.bench import Bench
 from support.facts import cuda_facts
+from support.simulation import good_sense
 
 from autotune.config import TrainConfig
+from autotune.records import SEARCHING
 from autotune.search import Space, build_space
 from autotune.search.earning import Gain, grouped, settings, simplest
 from autotune.spec import parse_spec
@@ -140,3 +144,16 @@ def test_pairs_go_together_where_both_change() -> None:
         ("amp_dtype",),
     ]
     assert grouped(["num_workers", "amp_dtype"]) == [("num_workers",), ("amp_dtype",)]
+
+
+@pytest.mark.parametrize("strategy", ["random", "auto"])
+def test_the_search_tries_the_best_without_what_does_nothing(strategy: str, tmp_path: Path) -> None:
+    """On this machine a fused optimizer gains nothing; what the search finds by chance has one, or has not."""
+    bench = Bench(tmp_path)
+    bench.search(bench.backend(seed=1), strategy={"name": strategy})
+    trials = [record.result.config for record in bench.folder.read_trials() if record.purpose in SEARCHING]
+    baseline = trials[0]
+    fastest = max(trials, key=good_sense)
+    as_fast = [config for config in trials if good_sense(config) == good_sense(fastest)]
+    assert any("fused_optimizer" in config.differences(baseline) for config in as_fast)
+    assert any("fused_optimizer" not in config.differences(baseline) for config in as_fast[-3:])

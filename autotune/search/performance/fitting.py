@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autotune.records import Facts, TrialRecord
+from autotune.records import SEARCHING, Facts, TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.observation import observe
@@ -14,9 +14,9 @@ _MOST_TO_LEARN_FROM = 300
 """Trials: the model's cost grows with their cube, and the fastest and the latest tell most about the best."""
 
 
-def model_of_records(space: Space, facts: Facts, searched: Sequence[TrialRecord]) -> PerformanceModel:
-    """Fitted to `searched`, trials of the search in the order in which they ran; at least one has a measurement."""
-    kept = list(searched)
+def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord]) -> PerformanceModel:
+    """Fitted to the trials of the search among `records`, in their order; at least one has a measurement."""
+    kept = [record for record in records if record.purpose in SEARCHING]
     if len(kept) > _MOST_TO_LEARN_FROM:
         half = _MOST_TO_LEARN_FROM // 2
         fastest = sorted(filter(is_ok, kept), key=samples_per_s, reverse=True)[:half]
