@@ -19,6 +19,7 @@ from autotune.records.study import (
 )
 from autotune.records.table import BlockRow, RecordedRun, Table
 from autotune.records.trial import (
+    SEARCHING,
     Block,
     Disturbance,
     Failure,
@@ -40,6 +41,7 @@ from autotune.records.trial import (
 )
 
 __all__ = [
+    "SEARCHING",
     "Ablation",
     "Block",
     "BlockRow",

@@ -244,6 +244,10 @@ class Purpose(StrEnum):
     """A cell of a factorial."""
 
 
+SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
+"""Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
+
+
 class Predicted(Record):
     """What the strategy expected of a trial, with its 95 % interval for one run."""
 

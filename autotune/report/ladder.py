@@ -4,19 +4,17 @@ predicted by the study's own performance model."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.report.reading import Reading
 from autotune.report.tried import tried
-from autotune.search.performance import PerformanceModel, observe
+from autotune.search.earning import grouped
+from autotune.search.performance import PerformanceModel
+from autotune.search.performance.fitting import model_of_records
 
-_ONE_STEP = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch_factor"))
-"""Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
-_MOST_TO_LEARN_FROM = 300
-"""Trials: the model's cost grows with their cube, and the fastest and the latest tell most about the best."""
 _SURE = 1.96
 
 
@@ -37,15 +35,7 @@ class Rung:
 @lru_cache(maxsize=2)
 def fitted_model(reading: Reading) -> PerformanceModel:
     """Fitted to the records alone: any strategy leaves those."""
-    model = PerformanceModel(reading.space, reading.facts)
-    trials = [(record.result.config, observe(record.result)) for record in reading.searched]
-    figures = [record.result.config for record in reading.measured][: _MOST_TO_LEARN_FROM // 2]
-    if len(trials) > _MOST_TO_LEARN_FROM:
-        first = len(trials) - _MOST_TO_LEARN_FROM // 2
-        kept = set(figures)
-        trials = [trial for place, trial in enumerate(trials) if place >= first or trial[0] in kept]
-    model.fit(trials)
-    return model
+    return model_of_records(reading.space, reading.facts, reading.records)
 
 
 @lru_cache(maxsize=2)
@@ -68,15 +58,8 @@ def ladder(reading: Reading) -> tuple[Rung, ...]:
 
 def _next_steps(current: TrainConfig, goal: TrainConfig) -> Iterator[TrainConfig]:
     left = goal.differences(current)
-    for knobs in _groups(left):
+    for knobs in grouped(left):
         yield current.with_values({knob: left[knob][0] for knob in knobs})
-
-
-def _groups(knobs: Iterable[str]) -> list[tuple[str, ...]]:
-    left = list(knobs)
-    together = [pair for pair in _ONE_STEP if all(knob in left for knob in pair)]
-    joined = {knob for pair in together for knob in pair}
-    return [*together, *((knob,) for knob in left if knob not in joined)]
 
 
 def _rung(reading: Reading, before: TrainConfig, config: TrainConfig) -> Rung:

@@ -8,16 +8,13 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
-from autotune.records import Facts, Purpose, TrialRecord
+from autotune.records import SEARCHING, Facts, Purpose, TrialRecord
 from autotune.search.build_space import build_space
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.space import Space
 from autotune.spec import Spec, parse_spec
 from autotune.store import StudyFolder, read_resolved_spec
-
-SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
-"""Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -37,7 +37,9 @@ def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> Rend
 
 def best_view(document: dict[str, Any]) -> RenderableType:
     """The heart of a study from its `best.yaml` alone."""
-    return Group(_headline(document), _settings_table(document), _costs(document), *_strategy(document))
+    left = words.left_out(document)
+    listed = [_listing("not worth a change", left)] if left else []
+    return Group(_headline(document), _settings_table(document), *listed, _costs(document), *_strategy(document))
 
 
 def _headline(document: dict[str, Any]) -> Text:
@@ -62,8 +64,12 @@ def _settings_table(document: dict[str, Any]) -> RenderableType:
     table.add_column("set")
     table.add_column("to", style="bold")
     table.add_column("from", style="dim")
+    gains = words.gains(document)
+    if gains:
+        table.add_column("gains")
     for knob, (own, before) in config.differences(baseline).items():
-        table.add_row(knob, words.setting(own), words.setting(before))
+        row = (knob, words.setting(own), words.setting(before), gains.get(knob, ""))
+        table.add_row(*row[: len(table.columns)])
     return table
 
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRecord
-from autotune.report.reading import SEARCHING, Reading
+from autotune.records import SEARCHING, Purpose, TrialRecord
+from autotune.report.reading import Reading
 from autotune.search.figures import is_ok, samples_per_s
 
 CLOSE = 0.03

@@ -58,6 +58,34 @@ def values(searched: Sequence[KnobValue], held_back: Sequence[KnobValue] = ()) -
     return f"{at_hand}; {more} if loading waits" if more else at_hand
 
 
+def gains(document: Mapping[str, Any]) -> dict[str, str]:
+    """Knob → what its emitted setting gains over the baseline's: `+62 %`, `+62 % (model)`. Where two knobs change
+    together, the second says so."""
+    found: dict[str, str] = {}
+    for entry in document.get("settings", []):
+        if entry["kept"]:
+            first, *others = entry["set"]
+            found |= {first: _gain(entry), **dict.fromkeys(others, f"with {first}")}
+    return found
+
+
+def left_out(document: Mapping[str, Any]) -> list[str]:
+    """Settings that were found and that gain nothing worth having: `pin_memory true: +0.2 %, left at false`."""
+    said = []
+    for entry in document.get("settings", []):
+        if not entry["kept"]:
+            own = ", ".join(f"{knob} {setting(value)}" for knob, value in entry["set"].items())
+            before = ", ".join(setting(value) for value in entry["instead_of"].values())
+            said.append(f"{own}: {_gain(entry)}, left at {before}")
+    return said
+
+
+def _gain(entry: Mapping[str, Any]) -> str:
+    percent = 100 * entry["gain"]
+    shown = f"{percent:+.0f} %" if abs(percent) >= 10 else f"{percent:+.1f} %"
+    return shown if entry["source"] == "measured" else f"{shown} (model)"
+
+
 def changes(config: TrainConfig, baseline: TrainConfig) -> str:
     """What sets `config` apart from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
     different = config.differences(baseline)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from optuna import Study
@@ -27,7 +27,7 @@ class DistinctSampler(BaseSampler):
         self,
         inner: BaseSampler,
         space: Space,
-        planned: Sequence[TrainConfig],
+        planned: Iterable[TrainConfig],
         seed: int,
         releases: Callable[[Study], bool] = lambda _study: True,
     ) -> None:
@@ -35,7 +35,8 @@ class DistinctSampler(BaseSampler):
         self._inner = inner
         self._space = space
         self._releases = releases
-        self.planned = planned
+        self.planned = list(planned)
+        """Proposed first; what is added while a study runs is proposed next."""
         self._random = random.Random(seed)
 
     def reach(self, study: Study) -> Space:

@@ -3,6 +3,7 @@ devices, as many trials at once."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 
 from autotune.config import TrainConfig
@@ -23,6 +24,8 @@ _MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
 """Runs of a configuration that differ by noise alone: a watched run is slower."""
 _SMALLEST_USEFUL_S = 1.0
 """Of training: in less, no trial gets through its warm-up."""
+_LAST_TRIALS = 3
+"""From so many before the end of the search on, what is tried is the simplest form of the best."""
 
 
 class Exploration:
@@ -40,9 +43,11 @@ class Exploration:
         stability: Stability,
         soak_steps: int,
         on_better: Callable[[], None],
+        simplest: Callable[[TrainConfig], TrainConfig],
     ) -> None:
         """`seed`: of the model's weights and the sample order, the same in every search trial. `soak_steps`: of the
-        winner, later, for which time is kept. `on_better` is called whenever a trial has become the fastest so far."""
+        winner, later, for which time is kept. `on_better` is called whenever a trial has become the fastest so far.
+        `simplest`: a configuration without the settings that may well gain nothing; it is tried last."""
         self._ledger = ledger
         self._runner = runner
         self._budget = budget
@@ -52,6 +57,7 @@ class Exploration:
         self._stability = stability
         self._soak_steps = soak_steps
         self._on_better = on_better
+        self._simplest = simplest
 
     def run(self) -> None:
         """Raises NoStableConfiguration when the baseline comes to no figure."""
@@ -69,6 +75,7 @@ class Exploration:
         while self._runner.has_room and self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S:
             if self._ledger.exhausted:
                 break
+            self._plan_the_simplest()
             try:
                 number, config = self._ledger.ask()
             except OnlyRisksLeft:
@@ -85,6 +92,19 @@ class Exploration:
             )
             begun = True
         return begun
+
+    def _plan_the_simplest(self) -> None:
+        """Towards the end of the search, the next trial: the best so far without what may well gain nothing.
+
+        Asked again before each of the last trials: what the one before has shown changes the answer.
+        """
+        best = self._ledger.eligible()[:1]
+        walls = [record.result.wall_s for record in self._ledger.measured()]
+        if not best or self._budget.search_remaining_s > _LAST_TRIALS * statistics.median(walls):
+            return
+        config = self._simplest(best[0].result.config)
+        if config not in self._ledger.strategy.planned:
+            self._ledger.strategy.planned.append(config)
 
     def _measure_baseline(self) -> None:
         deadline_s = self._budget.baseline_deadline_s()

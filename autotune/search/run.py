@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 
+from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration
 from autotune.execution import Backend, StartBackend, start_all, start_alone
 from autotune.records import Facts, Phase, SearchResult
@@ -19,10 +20,12 @@ from autotune.search.build_space import build_space
 from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
 from autotune.search.distinct import DistinctSampler
+from autotune.search.earning import by_model, simplest
 from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
+from autotune.search.performance.fitting import model_of_records
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
@@ -212,11 +215,12 @@ class _Study:
             runner=self.runner,
             budget=self.budget,
             baseline=self.space.baseline,
-            seeds=self.ledger.strategy.planned,
+            seeds=tuple(self.ledger.strategy.planned),
             seed=seed,
             stability=self.stability,
             soak_steps=spec.stability.soak_steps,
             on_better=lambda: self._write(self.conclusion.provisional()),
+            simplest=self._simplest,
         ).run()
         confirmation = Confirmation(
             ledger=self.ledger,
@@ -237,6 +241,11 @@ class _Study:
         if document is None:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
         return document
+
+    def _simplest(self, config: TrainConfig) -> TrainConfig:
+        """`config` without the settings of which neither the trials nor the model are sure that they gain 1 %."""
+        model = model_of_records(self.space, self.facts, self.ledger.records)
+        return simplest(config, self.space, by_model(model, doubtful=True))
 
     def _write(self, document: dict[str, Any] | None) -> None:
         if document is not None:

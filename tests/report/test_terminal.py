@@ -70,6 +70,39 @@ def test_no_colour_and_no_control_characters_where_there_is_no_terminal() -> Non
     assert not [character for view in views for character in drawn(view) if ord(character) < 32 and character != "\n"]
 
 
+SETTINGS = [
+    {
+        "set": {"amp_dtype": "bf16"},
+        "instead_of": {"amp_dtype": "none"},
+        "gain": 0.62,
+        "source": "measured",
+        "kept": True,
+    },
+    {
+        "set": {"num_workers": 4, "prefetch_factor": 2},
+        "instead_of": {"num_workers": 0, "prefetch_factor": None},
+        "gain": 0.054,
+        "source": "model",
+        "kept": True,
+    },
+    {"set": {"pin_memory": True}, "instead_of": {"pin_memory": False}, "gain": 0.002, "source": "model", "kept": False},
+]
+"""What each setting gains, as `best.yaml` states it."""
+
+
+def test_each_setting_shows_what_it_gains_and_what_was_left_out() -> None:
+    config = FAST.replace(amp_dtype="bf16", num_workers=4, prefetch_factor=2)
+    shown = drawn(best_view(document(config=config.to_dict(), settings=SETTINGS))).splitlines()
+    assert any(line.split() == ["amp_dtype", "bf16", "none", "+62", "%"] for line in shown), shown
+    assert any(line.split() == ["num_workers", "4", "0", "+5.4", "%", "(model)"] for line in shown), shown
+    assert any(line.split() == ["prefetch_factor", "2", "default", "with", "num_workers"] for line in shown), shown
+    assert any("pin_memory true: +0.2 % (model), left at false" in line for line in shown), shown
+
+
+def test_an_older_study_shows_no_gains() -> None:
+    assert "gains" not in drawn(best_view(document())).split()
+
+
 def test_a_terminal_that_wants_no_colour_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     screen = Console(file=StringIO(), width=100, force_terminal=True)

@@ -275,6 +275,16 @@ def test_before_any_figure_it_is_its_fallback() -> None:
     assert sampler.beliefs(study) == []
 
 
+def test_a_trial_of_another_thread_does_not_change_the_space_of_this_one() -> None:
+    """Between the two questions that Optuna asks of a sampler, the first trial of a foreign study ends."""
+    sampler = AutoSampler(SPACE, cpu_facts(), TPESampler(seed=0, n_startup_trials=0), seed=0)
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    waiting = study.ask()
+    study.tell(waiting, waiting.suggest_float("x", 0, 1))
+    running = study.get_trials(deepcopy=False)[0]
+    assert sampler.sample_relative(study, running, dict(SPACE.distributions)).keys() <= SPACE.distributions.keys()
+
+
 def test_trials_of_a_foreign_study_are_left_alone() -> None:
     study = optuna.create_study(sampler=auto(), direction="maximize")
     for _ in range(8):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from autotune.records import Purpose, TrialRecord
+from autotune.records import SEARCHING, Purpose, TrialRecord
 from autotune.report.figures import style
 from autotune.report.figures.figure import Figure
-from autotune.report.reading import SEARCHING, Reading
+from autotune.report.reading import Reading
 from autotune.search.figures import is_ok
 from autotune.spec.durations import format_duration
 

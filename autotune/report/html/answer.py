@@ -82,11 +82,20 @@ def _settings(reading: Reading) -> Markup:
         rows = reading.emitted.differences(reading.emitted.replace(micro_batch_size=-1, grad_accum_steps=-1))
         kept = [(code(knob), tag("b", words.setting(own))) for knob, (own, _) in rows.items()]
         return table(["keep", "at"], kept, class_="settings")
+    gains = words.gains(reading.document)
     shown = [
-        (code(one_line(knob)), tag("b", one_line(words.setting(own))), one_line(words.setting(before)))
+        (
+            code(one_line(knob)),
+            tag("b", one_line(words.setting(own))),
+            one_line(words.setting(before)),
+            *([one_line(gains.get(knob, ""))] if gains else []),
+        )
         for knob, (own, before) in changes.items()
     ]
-    return table(["set", "to", "from"], shown, class_="settings")
+    headings = ["set", "to", "from", *(["gains"] if gains else [])]
+    left = [one_line(said) for said in words.left_out(reading.document)]
+    parts: list[Markup] = [table(headings, shown, class_="settings")]
+    return joined([*parts, tag("p", "Not worth a change: ", "; ".join(left), ".")] if left else parts)
 
 
 def _notes(reading: Reading) -> Markup | None:

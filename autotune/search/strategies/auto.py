@@ -139,7 +139,7 @@ class AutoSampler(BaseSampler):
                 self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken, config)
             if config is not None:
                 return self._space.indices_of(config)
-        point = self._fallback.sample_relative(study, trial, self._fallback.infer_relative_search_space(study, trial))
+        point = self._from_fallback(study, trial, search_space)
         return self._proposer.nearest_that_fits(self._model, point, learnt.taken) if learnt and point else point
 
     def sample_independent(
@@ -155,6 +155,16 @@ class AutoSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         self._fallback.reseed_rng()
+
+    def _from_fallback(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Only within `search_space`: in a study of other parameters a trial of another thread may just have ended, and
+        the fallback has them in its own space now."""
+        own = self._fallback.infer_relative_search_space(study, trial)
+        return self._fallback.sample_relative(
+            study, trial, {name: distribution for name, distribution in own.items() if name in search_space}
+        )
 
     def _is_about(self, study: Study) -> bool:
         trials = study.get_trials(deepcopy=False)

@@ -1,0 +1,27 @@
+"""A performance model from the records of a study, whatever strategy left them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autotune.records import SEARCHING, Facts, TrialRecord
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.performance.model import PerformanceModel
+from autotune.search.performance.observation import observe
+from autotune.search.space import Space
+
+_MOST_TO_LEARN_FROM = 300
+"""Trials: the model's cost grows with their cube, and the fastest and the latest tell most about the best."""
+
+
+def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord]) -> PerformanceModel:
+    """Fitted to the trials of the search among `records`, in their order; at least one has a measurement."""
+    kept = [record for record in records if record.purpose in SEARCHING]
+    if len(kept) > _MOST_TO_LEARN_FROM:
+        half = _MOST_TO_LEARN_FROM // 2
+        fastest = sorted(filter(is_ok, kept), key=samples_per_s, reverse=True)[:half]
+        numbers = {record.number for record in (*fastest, *kept[-half:])}
+        kept = [record for record in kept if record.number in numbers]
+    model = PerformanceModel(space, facts)
+    model.fit([(record.result.config, observe(record.result)) for record in kept])
+    return model

@@ -1,0 +1,159 @@
+"""Settings that gain nothing are left out, and what each of the others gains is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench import Bench
+from support.facts import cuda_facts
+from support.simulation import good_sense
+
+from autotune.config import TrainConfig
+from autotune.records import SEARCHING
+from autotune.search import Space, build_space
+from autotune.search.earning import Gain, grouped, settings, simplest
+from autotune.spec import parse_spec
+
+_SPEC: dict[str, Any] = {
+    "model": {"timm": "resnet50"},
+    "data": {"synthetic": {"image_size": 64, "samples": 4096}},
+    "budget": "5m",
+    "baseline": {"micro_batch_size": 32, "num_workers": 0},
+    "search": {
+        "micro_batch_size": [16, 32, 64],
+        "grad_accum_steps": [1, 2, 4],
+        "amp_dtype": ["none", "bf16"],
+        "pin_memory": [False, True],
+        "num_workers": [0, 2, 4],
+        "prefetch_factor": [2, 4],
+        "memory_format": ["contiguous", "channels_last"],
+        "activation_checkpointing": [False, True],
+    },
+}
+RICHEST = TrainConfig(
+    micro_batch_size=64,
+    amp_dtype="bf16",
+    pin_memory=True,
+    num_workers=4,
+    prefetch_factor=4,
+    memory_format="channels_last",
+    activation_checkpointing=True,
+)
+
+
+def space_of(**sections: Any) -> Space:
+    return build_space(parse_spec(_SPEC | sections, "."), cuda_facts())
+
+
+SPACE = space_of()
+
+
+def speed(config: TrainConfig) -> float:
+    """Layout pays with low precision only, and takes 2 % without; pinning and checkpointing do next to nothing."""
+    found = 100.0 * (config.micro_batch_size / 32) ** 0.2
+    if config.amp_dtype == "bf16":
+        found *= 1.5 * (1.2 if config.memory_format == "channels_last" else 1.0)
+    elif config.memory_format == "channels_last":
+        found *= 0.98
+    found *= {0: 1.0, 2: 1.3, 4: 1.304}[config.num_workers]
+    return found * (1.002 if config.pin_memory else 1.0) * (1.001 if config.activation_checkpointing else 1.0)
+
+
+def by_formula(one: TrainConfig, other: TrainConfig) -> Gain:
+    return Gain(speed(one) / speed(other), None, "model")
+
+
+def test_what_gains_less_than_one_percent_is_left_out() -> None:
+    found = simplest(RICHEST, SPACE, by_formula)
+    assert found.differences(RICHEST).keys() == {"pin_memory", "activation_checkpointing"}
+    assert speed(RICHEST) < 1.01 * speed(found)
+
+
+def test_a_setting_that_another_one_needs_stays() -> None:
+    """bf16 by itself would gain 50 %; the layout pays only beside it, and neither goes."""
+    found = simplest(RICHEST, SPACE, by_formula)
+    assert (found.amp_dtype, found.memory_format) == ("bf16", "channels_last")
+
+
+def test_many_small_losses_do_not_add_up_to_a_large_one() -> None:
+    def each_half_a_percent(one: TrainConfig, other: TrainConfig) -> Gain:
+        def changed(config: TrainConfig) -> int:
+            return len(config.differences(SPACE.baseline))
+
+        return Gain(1.004 ** (changed(one) - changed(other)), None, "model")
+
+    found = simplest(RICHEST, SPACE, each_half_a_percent)
+    assert each_half_a_percent(RICHEST, found).ratio < 1.01
+    assert len(RICHEST.differences(found)) == 2
+
+
+def test_nothing_to_gain_is_the_baseline() -> None:
+    assert simplest(RICHEST, SPACE, lambda _one, _other: Gain(1.0, None, "model")) == SPACE.baseline
+
+
+def test_the_baseline_has_nothing_to_leave_out() -> None:
+    assert simplest(SPACE.baseline, SPACE, by_formula) == SPACE.baseline
+    assert settings(SPACE.baseline, [], SPACE, by_formula) == ()
+
+
+def test_what_the_constraints_forbid_is_not_proposed() -> None:
+    space = space_of(constraints=["pin_memory == true or num_workers == 0"])
+    found = simplest(RICHEST, space, by_formula)
+    assert space.allows(found)
+    assert found.pin_memory
+
+
+def test_the_fixed_effective_batch_size_holds() -> None:
+    space = space_of(training={"effective_batch_size": 64})
+    rich = space.complete(RICHEST.replace(micro_batch_size=16, grad_accum_steps=4))
+    found = simplest(rich, space, by_formula)
+    assert found.effective_batch_size == 64
+    assert found.micro_batch_size == 32
+
+
+def test_each_setting_with_its_gain_the_largest_first() -> None:
+    emitted = simplest(RICHEST, SPACE, by_formula)
+    shown = settings(emitted, [RICHEST], SPACE, by_formula)
+    gains = {" ".join(setting.changes): setting.gain.ratio for setting in shown if setting.kept}
+    assert list(gains) == ["amp_dtype", "num_workers prefetch_factor", "memory_format", "micro_batch_size"]
+    assert gains["memory_format"] == pytest.approx(1.2)
+    assert gains["amp_dtype"] == pytest.approx(1.8 / 0.98)
+    left = {" ".join(setting.changes): setting.gain.ratio for setting in shown if not setting.kept}
+    assert left["pin_memory"] == pytest.approx(1.002)
+    assert left["activation_checkpointing"] == pytest.approx(1.001)
+
+
+def test_as_the_document_states_it() -> None:
+    emitted = simplest(RICHEST, SPACE, by_formula)
+    found = next(one for one in settings(emitted, [RICHEST], SPACE, by_formula) if "pin_memory" in one.changes)
+    assert found.to_dict() == {
+        "set": {"pin_memory": True},
+        "instead_of": {"pin_memory": False},
+        "gain": 0.002,
+        "ci95": None,
+        "source": "model",
+        "kept": False,
+    }
+
+
+def test_pairs_go_together_where_both_change() -> None:
+    assert grouped(["amp_dtype", "num_workers", "prefetch_factor"]) == [
+        ("num_workers", "prefetch_factor"),
+        ("amp_dtype",),
+    ]
+    assert grouped(["num_workers", "amp_dtype"]) == [("num_workers",), ("amp_dtype",)]
+
+
+@pytest.mark.parametrize("strategy", ["random", "auto"])
+def test_the_search_tries_the_best_without_what_does_nothing(strategy: str, tmp_path: Path) -> None:
+    """On this machine a fused optimizer gains nothing; what the search finds by chance has one, or has not."""
+    bench = Bench(tmp_path)
+    bench.search(bench.backend(seed=1), strategy={"name": strategy})
+    trials = [record.result.config for record in bench.folder.read_trials() if record.purpose in SEARCHING]
+    baseline = trials[0]
+    fastest = max(trials, key=good_sense)
+    as_fast = [config for config in trials if good_sense(config) == good_sense(fastest)]
+    assert any("fused_optimizer" in config.differences(baseline) for config in as_fast)
+    assert any("fused_optimizer" not in config.differences(baseline) for config in as_fast[-3:])
