@@ -254,6 +254,7 @@ class Conclusion:
             speedup=speedup,
             checks=checks,
             refused=confirmation.refused,
+            settings=confirmation.settings(config),
             verdict=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
             **self._common(),
         )

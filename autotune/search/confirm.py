@@ -12,17 +12,20 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
+from autotune.search.earning import Compare, Gain, is_part, settings, simpler_form, together
 from autotune.search.figures import confirming_request, is_ok
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
 from autotune.search.plain import arithmetic
 from autotune.search.runner import TrialRunner
+from autotune.search.space import Space
 from autotune.search.stability import Stability, blames_precision
 from autotune.spec import Constraint
 from autotune.stats import FEWEST_ROUNDS, TIE, Comparison, Estimate, Posterior
@@ -85,10 +88,12 @@ class Confirmation:
         runner: TrialRunner,
         budget: Budget,
         stability: Stability,
-        baseline: TrainConfig,
+        space: Space,
+        expected: Compare,
         seed: int,
         soak_steps: int,
     ) -> None:
+        """`expected`: how configurations compare by what the search's trials have shown."""
         self._ledger = ledger
         self._runner = runner
         self._budget = budget
@@ -97,15 +102,17 @@ class Confirmation:
         self._soak_steps = soak_steps
         self._costs = Costs(ledger)
         self._random = random.Random(seed)
-        self._finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
+        self.baseline = space.baseline
+        self._space = space
+        self._expected = expected
+        self._finalists = self._chosen(ledger.measured())
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
         self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
-        self._measured = MeasuredRounds(ledger, baseline, self._been_finalists)
+        self._measured = MeasuredRounds(ledger, self.baseline, self._been_finalists)
         self._given_s = math.inf
         """Training seconds of the runs of the last round; of an earlier session nobody knows."""
-        self.baseline = baseline
 
     def run(self) -> None:
         """Rounds until the answer is clear, or only the soak's time is left."""
@@ -126,8 +133,9 @@ class Confirmation:
             self._test_leader(soak_s)
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
-        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest
-        goes to the smaller change from the baseline, then to less memory. None when none is left.
+        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest,
+        or a part of it that is, goes to the smaller change from the baseline, then to less memory. None when none is
+        left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -137,9 +145,12 @@ class Confirmation:
             if self.rounds(config) and self._passes(config) and (not tested or self._stability.is_tested(config))
         ]
         gain = {config: self.speedup(config).ratio.value for config in passing}
+        fastest = max(passing, key=gain.__getitem__, default=self.baseline)
 
         def preference(config: TrainConfig) -> tuple[bool, float, float]:
-            tied = gain[config] * TIE > max(gain.values())
+            tied = gain[config] * TIE > gain[fastest]
+            if not tied and is_part(config, fastest, self.baseline):
+                tied = self._gain(fastest, config).ratio < TIE
             changes = len(config.differences(self.baseline))
             memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
             return (not tied, changes if tied else -gain[config], memory)
@@ -181,6 +192,25 @@ class Confirmation:
     def rate(self, config: TrainConfig) -> Posterior:
         """Of ln(samples per second), over the rounds. Needs one round."""
         return self._measured.rate(config)
+
+    def settings(self, config: TrainConfig) -> list[dict[str, Any]]:
+        """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""
+        richer = [other for other in self._been_finalists if is_part(config, other, self.baseline)]
+        return [setting.to_dict() for setting in settings(config, richer, self._space, self._gain)]
+
+    def _gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
+        """By the rounds, and by the model as far as they leave it open."""
+        measured, expected = self._measured.gain(one, other), self._expected(one, other)
+        return together(measured, expected) if measured else expected
+
+    def _chosen(self, measured: Sequence[TrialRecord]) -> list[TrainConfig]:
+        """The finalists; the fastest of them also without those of its settings that do nothing, if that was tried."""
+        chosen = choose_finalists(measured, self.baseline, self._stability.constraints)
+        tried = [record.result.config for record in measured]
+        simple = simpler_form(chosen[0], tried, self.baseline, self._expected) if chosen else None
+        if simple is None or simple in chosen:
+            return chosen
+        return [chosen[0], simple, *chosen[1:][-(FINALISTS - 2) :]]
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))
@@ -242,7 +272,7 @@ class Confirmation:
 
     def _choose_again(self) -> None:
         fit = [record for record in self._ledger.measured() if not self._is_out(record.result.config)]
-        self._finalists = choose_finalists(fit, self.baseline, self._stability.constraints)
+        self._finalists = self._chosen(fit)
         self._been_finalists.update(self._finalists)
 
     def _is_out(self, config: TrainConfig) -> bool:

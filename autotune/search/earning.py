@@ -20,6 +20,9 @@ from autotune.stats import TIE, Interval
 _TOGETHER = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch_factor"))
 """Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
 
+_MODEL_AT_BEST = 0.02
+_CLOSEST = 1e-4
+
 Changes = Mapping[str, tuple[KnobValue, KnobValue]]
 """Knob → (value, value of the baseline)."""
 
@@ -86,6 +89,42 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
         if lost >= TIE:
             return current
         current = simpler
+
+
+def simpler_form(
+    config: TrainConfig, others: Iterable[TrainConfig], baseline: TrainConfig, compare: Compare
+) -> TrainConfig:
+    """The one of `others` with the fewest settings that does nothing but a part of what `config` does, and over which
+    `config` gains less than 1 %; `config` itself where there is none."""
+    tied = [other for other in others if is_part(other, config, baseline) and compare(config, other).ratio < TIE]
+    return min(tied, key=lambda other: len(other.differences(baseline)), default=config)
+
+
+def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> bool:
+    """Whether `simple` is `config` with some of its settings back at the baseline's, and not all."""
+    differing = simple.differences(config)
+    return (
+        bool(differing)
+        and simple != baseline
+        and all(own == baseline.value(knob) for knob, (own, _) in differing.items())
+    )
+
+
+def together(measured: Gain, expected: Gain) -> Gain:
+    """What was measured, with what the model expects where that leaves doubt: the mean weighed by precision.
+
+    Both ratios are taken as independent and normal in their logarithms; the model is never taken to be closer than 2 %.
+    """
+    known, believed = _deviation(measured), max(_deviation(expected), _MODEL_AT_BEST)
+    weights = 1 / max(known, _CLOSEST) ** 2, 1 / believed**2
+    mean = (weights[0] * math.log(measured.ratio) + weights[1] * math.log(expected.ratio)) / sum(weights)
+    ratio, low, high = log_interval(mean, 1 / math.sqrt(sum(weights)))
+    return Gain(ratio, Interval(low, high), "measured" if weights[0] > weights[1] else "model")
+
+
+def _deviation(gain: Gain) -> float:
+    """Standard deviation of the logarithm."""
+    return math.log(gain.interval.high / gain.interval.low) / (2 * 1.96) if gain.interval else math.inf
 
 
 def settings(

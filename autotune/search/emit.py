@@ -35,6 +35,7 @@ def best_document(
     facts: Facts,
     spec_sha256: str,
     strategy: str,
+    settings: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """`best.yaml` as a plain document; keys are stable, units stand in the names."""
     interval = speedup.ratio.interval
@@ -52,6 +53,7 @@ def best_document(
             "pairs": speedup.pairs,
             "probability_slower": None if interval is None else round(speedup.slower, 6),
         },
+        "settings": list(settings),
         "stability": {
             "verdict": verdict,
             "checks": [check.model_dump(mode="json") for check in checks],

@@ -11,9 +11,10 @@ import numpy as np
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRecord
 from autotune.search.costs import SHORTEST_RUN_S, Costs
+from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
 from autotune.search.ledger import Ledger
-from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Posterior, Rounds, best_run_s
+from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Interval, Posterior, Rounds, best_run_s
 
 _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
 """Relative standard error with which a run may end before its time, and the most of their spread that it may be."""
@@ -52,6 +53,14 @@ class MeasuredRounds:
         is emitted was chosen after the fact."""
         self._read()
         return self._rounds.compare(self._columns[one], self._columns[other])
+
+    def gain(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
+        """With the 95 % interval of these two by themselves; None for fewer than two common rounds."""
+        if len(self.common(one, other)) < FEWEST_ROUNDS:
+            return None
+        ratio = self._rounds.ratio(self._columns[one], self._columns[other])
+        low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
+        return Gain(middle, Interval(low, high), "measured")
 
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
         self._read()

@@ -25,6 +25,7 @@ from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
 from autotune.search.notes import notes_on
+from autotune.search.performance import PerformanceModel
 from autotune.search.performance.fitting import model_of_records
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
@@ -227,7 +228,8 @@ class _Study:
             runner=self.runner,
             budget=self.budget,
             stability=self.stability,
-            baseline=self.space.baseline,
+            space=self.space,
+            expected=by_model(self._model()),
             seed=seed,
             soak_steps=spec.stability.soak_steps,
         )
@@ -244,8 +246,10 @@ class _Study:
 
     def _simplest(self, config: TrainConfig) -> TrainConfig:
         """`config` without the settings of which neither the trials nor the model are sure that they gain 1 %."""
-        model = model_of_records(self.space, self.facts, self.ledger.records)
-        return simplest(config, self.space, by_model(model, doubtful=True))
+        return simplest(config, self.space, by_model(self._model(), doubtful=True))
+
+    def _model(self) -> PerformanceModel:
+        return model_of_records(self.space, self.facts, self.ledger.records)
 
     def _write(self, document: dict[str, Any] | None) -> None:
         if document is not None:
