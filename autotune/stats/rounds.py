@@ -130,7 +130,9 @@ class Rounds:
             others = [other for other in range(self._logs.shape[1]) if other != column]
             if others:  # what the machine does to whole rounds shows in them as well
                 whole = self._logs[:, others]
-                scale = scale.learnt_from(whole[~np.isnan(whole).any(axis=1)].mean(axis=1), runs=len(others))
+                whole = whole[~np.isnan(whole).any(axis=1)]
+                if len(whole):
+                    scale = scale.learnt_from(np.median(whole - np.median(whole, axis=0), axis=1))
             posterior = locate(self._of(column), scale, slow_only=True)
             rounds_own = max(1 - (inside.middle() / posterior.noise.middle()) ** 2, 0.0)
             self._rates[column] = posterior.widened(math.sqrt(1 + _LINGERING * rounds_own))
