@@ -56,6 +56,9 @@ class TestRecorded:
         assert found.outcome is Outcome.FASTER
         assert found.ratio.value == pytest.approx(8.68, abs=0.01)
         assert 6.3 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 11.9
+        throughput = rounds.throughput(1).interval
+        assert throughput is not None
+        assert 2050 < throughput.low < 2311 < throughput.high < 2620
         two = Rounds(np.log(rates)[:, :2], candidates=(1,)).compare(1, 0)
         assert 7.0 < interval_of(two).low < 8.58 < 8.77 < interval_of(two).high < 10.7
 
