@@ -1,0 +1,51 @@
+"""A workload whose times are known: samples that sleep as they load, and a model that sleeps as it trains."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+FEATURES, CLASSES = 16, 4
+
+
+class SleepingSamples(Dataset[tuple[torch.Tensor, int]]):
+    """Learnable points, each of which takes `sample_s` seconds to load."""
+
+    def __init__(self, samples: int, sample_s: float) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.inputs = torch.randn(samples, FEATURES, generator=generator)
+        self.targets = self.inputs[:, :CLASSES].argmax(dim=1).tolist()
+        self.sample_s = sample_s
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(self.sample_s)
+        return self.inputs[index], self.targets[index]
+
+
+class SleepingModel(nn.Module):
+    """Takes `batch_s` + `sample_s` × micro-batch size seconds, and the first time in a process `first_s` more."""
+
+    def __init__(self, batch_s: float, sample_s: float, first_s: float) -> None:
+        super().__init__()
+        self.layer = nn.Linear(FEATURES, CLASSES)
+        self.batch_s, self.sample_s, self.first_s = batch_s, sample_s, first_s
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.first_s + self.batch_s + self.sample_s * len(inputs))
+        self.first_s = 0.0
+        out: torch.Tensor = self.layer(inputs)
+        return out
+
+
+def build_data(samples: int, sample_s: float) -> SleepingSamples:
+    return SleepingSamples(samples, sample_s)
+
+
+def build_model(batch_s: float, sample_s: float, first_s: float) -> SleepingModel:
+    return SleepingModel(batch_s, sample_s, first_s)
