@@ -19,7 +19,7 @@ from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, Tr
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.earning import Compare, Gain, is_part, settings, simpler_form, together
-from autotune.search.figures import confirming_request, is_ok
+from autotune.search.figures import confirming_request, is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
@@ -206,7 +206,7 @@ class Confirmation:
     def _chosen(self, measured: Sequence[TrialRecord]) -> list[TrainConfig]:
         """The finalists; the fastest of them also without those of its settings that do nothing, if that was tried."""
         chosen = choose_finalists(measured, self.baseline, self._stability.constraints)
-        tried = [record.result.config for record in measured]
+        tried = {record.result.config: samples_per_s(record) for record in measured}
         simple = simpler_form(chosen[0], tried, self.baseline, self._expected) if chosen else None
         if simple is None or simple in chosen:
             return chosen

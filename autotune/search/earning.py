@@ -92,11 +92,19 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
 
 
 def simpler_form(
-    config: TrainConfig, others: Iterable[TrainConfig], baseline: TrainConfig, compare: Compare
+    config: TrainConfig, tried: Mapping[TrainConfig, float], baseline: TrainConfig, expected: Compare
 ) -> TrainConfig:
-    """The one of `others` with the fewest settings that does nothing but a part of what `config` does, and over which
-    `config` gains less than 1 %; `config` itself where there is none."""
-    tied = [other for other in others if is_part(other, config, baseline) and compare(config, other).ratio < TIE]
+    """The one of those `tried` with the fewest settings that does nothing but a part of what `config` does, and over
+    which `config` seems to gain less than 1 %; `config` itself where there is none.
+
+    `tried`: samples per second of one run each, of `config` too. Either that or what is expected has to say so: it is
+    worth a finalist's place, and the rounds decide.
+    """
+    tied = [
+        other
+        for other, rate in tried.items()
+        if is_part(other, config, baseline) and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
+    ]
     return min(tied, key=lambda other: len(other.differences(baseline)), default=config)
 
 

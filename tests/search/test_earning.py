@@ -13,8 +13,9 @@ from support.simulation import good_sense
 from autotune.config import TrainConfig
 from autotune.records import SEARCHING
 from autotune.search import Space, build_space
-from autotune.search.earning import Gain, grouped, settings, simplest
+from autotune.search.earning import Gain, grouped, is_part, settings, simpler_form, simplest, together
 from autotune.spec import parse_spec
+from autotune.stats import Interval
 
 _SPEC: dict[str, Any] = {
     "model": {"timm": "resnet50"},
@@ -157,3 +158,73 @@ def test_the_search_tries_the_best_without_what_does_nothing(strategy: str, tmp_
     as_fast = [config for config in trials if good_sense(config) == good_sense(fastest)]
     assert any("fused_optimizer" in config.differences(baseline) for config in as_fast)
     assert any("fused_optimizer" not in config.differences(baseline) for config in as_fast[-3:])
+
+
+BF16 = SPACE.baseline.replace(amp_dtype="bf16")
+PINNED = BF16.replace(pin_memory=True)
+UNSURE = Gain(1.1, Interval(0.8, 1.5), "model")
+
+
+def unsure(_one: TrainConfig, _other: TrainConfig) -> Gain:
+    return UNSURE
+
+
+@pytest.mark.parametrize(
+    ("simple", "expected"),
+    [
+        (BF16, True),
+        (PINNED, False),
+        (SPACE.baseline, False),
+        (SPACE.baseline.replace(pin_memory=True), True),
+        (BF16.replace(micro_batch_size=64), False),
+    ],
+)
+def test_a_part_has_no_setting_of_its_own(simple: TrainConfig, expected: bool) -> None:
+    assert is_part(simple, PINNED, SPACE.baseline) is expected
+
+
+def test_what_was_measured_to_be_as_fast_takes_the_finalists_place_whatever_the_model_expects() -> None:
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 199.0}, SPACE.baseline, unsure) == BF16
+
+
+def test_what_is_clearly_slower_by_both_does_not() -> None:
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 180.0}, SPACE.baseline, unsure) == PINNED
+
+
+def test_what_is_no_part_of_it_does_not() -> None:
+    other = BF16.replace(memory_format="channels_last")
+    assert simpler_form(PINNED, {PINNED: 200.0, other: 210.0}, SPACE.baseline, by_formula) == PINNED
+
+
+def test_a_precise_measurement_overrules_the_model() -> None:
+    found = together(Gain(1.002, Interval(1.001, 1.003), "measured"), UNSURE)
+    assert found.ratio == pytest.approx(1.002, abs=0.001)
+    assert found.source == "measured"
+
+
+def test_a_noisy_measurement_leaves_it_to_a_model_that_is_sure() -> None:
+    found = together(Gain(1.15, Interval(0.8, 1.6), "measured"), Gain(1.0, Interval(0.99, 1.01), "model"))
+    assert found.ratio < 1.01
+    assert found.source == "model"
+
+
+def test_both_together_know_more_than_either() -> None:
+    one, other = Gain(1.1, Interval(1.0, 1.21), "measured"), Gain(1.0, Interval(0.91, 1.1), "model")
+    found = together(one, other)
+    assert found.interval is not None
+    assert 1.0 < found.ratio < 1.1
+    assert found.interval.high / found.interval.low < 1.21
+
+
+def test_what_does_nothing_is_not_emitted_and_what_does_is_shown(tmp_path: Path) -> None:
+    """Pinning and checkpointing do nothing on this machine; the old search emitted whichever the noise preferred."""
+    bench = Bench(tmp_path)
+    backend = bench.backend(lambda config: 200.0 if config.amp_dtype == "bf16" else 100.0, noise=0.001)
+    best = bench.search(backend).best
+    emitted, baseline = (TrainConfig.from_dict(values) for values in (best["config"], best["baseline"]["config"]))
+    assert emitted.differences(baseline).keys() == {"amp_dtype"}
+    (amp,) = (entry for entry in best["settings"] if entry["kept"])
+    assert amp["set"] == {"amp_dtype": "bf16"}
+    assert amp["source"] == "measured"
+    assert amp["gain"] == pytest.approx(1.0, abs=0.02)
+    assert any(not entry["kept"] for entry in best["settings"])
