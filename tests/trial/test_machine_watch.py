@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from autotune.records import MachineState
-from autotune.trial.machine_watch import MachineWatch, disturbances
+from autotune.measure import disturbances
+from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.nvml import _REASONS, GpuReading, GpuSensors
 
 CPU = torch.device("cpu")
