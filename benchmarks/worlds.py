@@ -17,6 +17,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,6 @@ from optuna.samplers import BaseSampler
 from optuna.storages import InMemoryStorage
 
 from autotune.config import TrainConfig
-from autotune.errors import AutotuneError
 from autotune.execution.simulated import SimulatedBackend, VirtualClock, World, truth
 from autotune.execution.simulated.backend import facts_of
 from autotune.execution.simulated.catalogue import HARDWARE, worlds
@@ -44,8 +44,8 @@ LEGEND = """
 `±3 %`: share of searches whose emitted `samples_per_s` is within 3 % of the truth of the emitted configuration.
 `good`: share whose emitted configuration has at least 97 % of the best true throughput in the space (95 % in worlds \
 marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval holds the truth; of the speed-up, where \
-one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest possible one: \
-1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of the emitted configuration). \
+one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
+possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
 `slower`: share whose emitted configuration is truly slower than the baseline. `stable`: share with that verdict. \
 `trials`: median number of trials of the search. `failed`: searches that ended without a result.
 """
@@ -118,9 +118,14 @@ def run(world: World, seed: int, strategy: str, budget: str | None, keep: Path |
                 start_backend=SimulatedBackend(world, clock, seed),
                 clock=clock,
             )
-        except AutotuneError as error:
-            return f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 - a search that fails is a row's last column
+            return f"{type(error).__name__} in {_place(error)}: {error}"
     return judge(world, result.best, records, time.perf_counter() - began_s)
+
+
+def _place(error: Exception) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], seconds: float) -> Searched:

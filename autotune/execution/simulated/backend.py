@@ -70,7 +70,7 @@ class SimulatedBackend:
         outcome = Outcome(asked_at_s=self._clock.now_s)
 
         def report(event: str, payload: dict[str, Any] | None = None) -> None:
-            told = TrialEvent(event=event, at_s=process.now_s, payload=payload or {})  # type: ignore[arg-type]
+            told = TrialEvent(event=event, at_s=process.now_s, payload=payload or {})
             outcome.events.append(told)
             self._clock.now_s = process.now_s
             on_event(told)

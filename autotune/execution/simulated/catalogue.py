@@ -1,13 +1,14 @@
 """The worlds in which searches are judged, each as one function of the hardware.
 
-Seconds follow from how long the hardware computes one sample in its best way (bf16, channels_last): 0.37 ms on the H200,
-as ResNet-50 does, 2 ms on two CPU cores. The hardware's own figures were measured: docs/worlds.md.
+Seconds follow from how long the hardware computes one sample in its best way (bf16, channels_last): 0.37 ms on the
+H200, as ResNet-50 does, 2 ms on two CPU cores. The hardware's own figures were measured: docs/worlds.md.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from autotune.execution.simulated.world import Hardware, Noise, StepTime, World
 
@@ -40,7 +41,6 @@ H200 = Hardware(
     noise=Noise(between=0.001, step=0.005, fetch=0.3),
 )
 HARDWARE = {"cpu": CPU, "cpu-noisy": NOISY_CPU, "h200": H200}
-_NEIGHBOUR = {"burst_every_s": 6.0, "burst_s": 1.5, "burst_unseen": 0.2}
 
 
 def worlds(hardware: Hardware) -> dict[str, World]:
@@ -58,9 +58,15 @@ def worlds(hardware: Hardware) -> dict[str, World]:
         _changed(computing, "both close", sample_wait_s=0.5 * most * best_s),
         _changed(waiting, "epoch shorter than the queue", samples=_short_epoch(hardware)),
         _changed(waiting, "first step of 7 s", samples=_short_epoch(hardware) * 4, first_step_s=7.0),
-        _changed(waiting, "a slow batch every 50", sample_wait_s=most * best_s, slow_every=50, slow_times=15.0),
+        _changed(waiting, "a slow batch every 50", sample_wait_s=0.25 * most * best_s, slow_every=50, slow_times=5.0),
         _neighbour(waiting, hardware),
-        _changed(waiting, "cold first epoch", samples=_short_epoch(hardware) * 2, cold_times=2.0),
+        _changed(
+            waiting,
+            "cold first epoch",
+            sample_wait_s=0.5 * most * best_s,
+            samples=2 * _short_epoch(hardware),
+            cold_times=2.0,
+        ),
         _steps_of(computing, "steps of 2 ms", 0.002),
         _steps_of(computing, "steps of 2 s", 2.0),
     ]
@@ -71,9 +77,7 @@ def _computing(hardware: Hardware) -> World:
     """Compute-bound, as soon as the training process does not load itself."""
     on_device = hardware.device == "cuda"
     if on_device:
-        step = StepTime(
-            sample_s=0.00094, fixed_s=0.004, optimizer_s=0.003, amp=0.5, copy_s=2e-5, host_s=0.004
-        )
+        step = StepTime(sample_s=0.00094, fixed_s=0.004, optimizer_s=0.003, amp=0.5, copy_s=2e-5, host_s=0.004)
         search: dict[str, object] = {
             "micro_batch_size": [32, 64, 128, 256],
             "grad_accum_steps": [1, 2, 4, 8],
@@ -122,7 +126,9 @@ def _short_epoch(hardware: Hardware) -> int:
 
 
 def _neighbour(world: World, hardware: Hardware) -> World:
-    noise = dataclasses.replace(hardware.noise, burst_cores=0.75 * hardware.cores, **_NEIGHBOUR)
+    noise = dataclasses.replace(
+        hardware.noise, burst_every_s=6.0, burst_s=1.5, burst_cores=0.75 * hardware.cores, burst_unseen=0.2
+    )
     busy = dataclasses.replace(hardware, noise=noise)
     cores = hardware.cores
     best_s = world.step.sample_s * world.step.amp * world.step.channels_last
@@ -148,7 +154,7 @@ def _steps_of(world: World, name: str, seconds: float) -> World:
     )
 
 
-def _changed(world: World, name: str, *, first_step_s: float = math.nan, **changes: float) -> World:
+def _changed(world: World, name: str, *, first_step_s: float = math.nan, **changes: Any) -> World:
     hardware = world.hardware
     if not math.isnan(first_step_s):
         hardware = dataclasses.replace(hardware, first_step_s=first_step_s)

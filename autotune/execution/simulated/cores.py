@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 Event = Callable[[], None]
@@ -24,7 +24,7 @@ class Burst(NamedTuple):
 
 
 class Cores:
-    def __init__(self, count: int, began_s: float, bursts: Iterator[Burst] = iter(())) -> None:
+    def __init__(self, count: int, began_s: float, bursts: Iterable[Burst] = ()) -> None:
         """`bursts`: in the order of time, none within another."""
         self.now_s = began_s
         self.own_s = self.outside_s = 0.0
@@ -36,7 +36,7 @@ class Cores:
         self._numbers = 0
         self._computing: list[tuple[float, int, float, Event]] = []
         self._waiting: list[tuple[float, int, Event]] = []
-        self._bursts = bursts
+        self._bursts = iter(bursts)
         self._burst = Burst(-math.inf, -math.inf, 0.0, False)
         self._outside = 0.0
         self._change_s = -math.inf

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,9 @@ class Luck:
     seed: int = 0
 
 
+NO_LUCK = Luck()
+
+
 class TrainingProcess:
     """Trains from `began_s` on, when model and loader have been built. Ends with `Killed` at `deadline_s`."""
 
@@ -49,8 +52,8 @@ class TrainingProcess:
         *,
         began_s: float = 0.0,
         deadline_s: float = math.inf,
-        luck: Luck = Luck(),  # noqa: B008 - frozen
-        bursts: Iterator[Burst] = iter(()),
+        luck: Luck = NO_LUCK,
+        bursts: Iterable[Burst] = (),
         warm: bool = False,
     ) -> None:
         """`warm`: first step, start of the loader's processes and first epoch are over, and an epoch begins."""
@@ -85,7 +88,7 @@ class TrainingProcess:
         self._ahead = _AHEAD_PINNED if config.pin_memory else _AHEAD
         self._epoch = 0
         self._taken = self.epoch_batches  # of the epoch: none has begun
-        self._dispatched = self._loaded_ever = 0
+        self._dispatched = self._before_epoch = 0
         self._ready: set[int] = set()
         self._queues: list[deque[int]] = [deque() for _ in range(self.workers)]
         self._cpu_s = [0.0] * self.workers
@@ -141,7 +144,7 @@ class TrainingProcess:
             self._ready.remove(batch)
             cpu_s = None
         else:
-            wait_s, cpu_s = self._fetch()
+            wait_s, cpu_s = self._fetch(self._taken)
             self.cores.run_until(self.now_s + wait_s)
             self._occupy(cpu_s, 1)
         self._taken += 1
@@ -202,6 +205,7 @@ class TrainingProcess:
             restart_s = self.workers * self.world.hardware.worker_start_s
         self.cores.run_until(self.now_s + self._slowness * restart_s)
         self.log.begin_epoch(self.now_s, restart_s)
+        self._before_epoch += self._taken if self._epoch else 0
         self._epoch += 1
         self._taken = self._dispatched = 0
         for _ in range(min(self.capacity, self.epoch_batches)):
@@ -217,7 +221,7 @@ class TrainingProcess:
 
     def _load(self, worker: int) -> None:
         """The first of `worker`'s queue: it waits, then computes."""
-        wait_s, cpu_s = self._fetch()
+        wait_s, cpu_s = self._fetch(self._queues[worker][0])
         self._cpu_s[worker] += cpu_s
 
         def ended() -> None:
@@ -235,12 +239,11 @@ class TrainingProcess:
         else:
             compute()
 
-    def _fetch(self) -> tuple[float, float]:
-        """Seconds that the next micro-batch waits, and computes."""
-        self._loaded_ever += 1
+    def _fetch(self, batch: int) -> tuple[float, float]:
+        """Seconds that loading this micro-batch of the epoch waits, and computes."""
         factor = next(self._fetch_noise)
         world = self.world
-        if world.slow_every and self._loaded_ever % world.slow_every == 0:
+        if world.slow_every and (self._before_epoch + batch + 1) % world.slow_every == 0:
             factor *= world.slow_times
         cold = world.cold_times if self._epoch == 1 and not self._warm else 1.0
         return factor * cold * self._wait_s, factor * self._fetch_cpu_s
