@@ -11,7 +11,9 @@ from autotune.measure.protocols import Loader, Loop
 from autotune.records import TrialRequest, WarmUp
 
 _SHARE, _LONGEST_SHARE = 0.4, 0.6
-"""Of the time limit: what a warm-up takes at the most, and one whose steps still become faster."""
+"""Of the time limit: what a warm-up takes at the most, and one whose steps still become faster, or are too few."""
+_FEWEST_TO_SETTLE = 3
+"""Steps: the first one never counts."""
 _SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
 """Two steps in a row whose times differ by less than this share; two stretches of many steps."""
 _STRETCH_SHARE = 0.04
@@ -47,7 +49,7 @@ def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
     most = request.max_steps or math.inf
     while not settled and loop.steps_done < most:
         spent_s = loop.clock() - began_s
-        share = _LONGEST_SHARE if _becomes_faster(times) else _SHARE
+        share = _LONGEST_SHARE if len(times) < _FEWEST_TO_SETTLE or _becomes_faster(times) else _SHARE
         if len(times) >= 2 and spent_s >= share * request.time_limit_s:
             break
         wall_s, waited_s = _step(loop, loader)

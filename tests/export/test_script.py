@@ -353,7 +353,12 @@ def test_it_trains_for_as_long_as_it_is_told(
 
     text = script(PLAIN.replace(grad_accum_steps=grad_accum_steps), folder=tmp_path, **OWN_SECTIONS)
     said = run_here(text, *arguments, train_step=train_step, time=SimpleNamespace(perf_counter=clock))
-    assert said == {"samples_per_s": 8 * grad_accum_steps / 0.25, "steps": counted, "loss": before + counted}
+    assert said == {
+        "samples_per_s": 8 * grad_accum_steps / 0.25,
+        "measured": f"{counted} steps after the warm-up",
+        "steps": counted,
+        "loss": before + counted,
+    }
 
 
 def test_a_window_of_losses_that_weigh_differently_is_their_common_mean(tmp_path: Path) -> None:

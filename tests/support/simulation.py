@@ -41,10 +41,8 @@ START_UP_S = 0.6
 _BLOCKS = 6
 _BLOCKS_OF_A_SOAK = 30
 _WARM_UP_STEPS = 3
-_WARM_UP_SHARE = 0.4
-"""Share of the time limit at which a warm-up is cut off; it has not settled then."""
-_QUEUED = 0.2
-"""Share of the trials with loader processes whose warm-up ends while they still train on queued batches."""
+_WARM_UP_SHARE = 0.6
+"""Of the time limit, from the end of the first step: a warm-up that takes longer is cut off, and has not settled."""
 _BUSY, _BUSY_SLOWS = 0.04, 1.3
 """Share of the blocks that other work slows down, and by how much."""
 _BATCHES = 0.02
@@ -174,9 +172,8 @@ class SimulatedBackend:
 
     def _warm_up(self, request: TrialRequest, step_s: float) -> WarmUp:
         seconds = _WARM_UP_STEPS * step_s
-        cut_off = request.max_steps is None and seconds > max(_WARM_UP_SHARE * request.time_limit_s, 2 * step_s)
-        ahead = bool(request.config.num_workers) and self._random.random() < _QUEUED
-        return WarmUp(steps=_WARM_UP_STEPS, seconds=seconds, first_step_s=step_s, settled=not cut_off and not ahead)
+        cut_off = request.max_steps is None and step_s > _WARM_UP_SHARE * request.time_limit_s
+        return WarmUp(steps=_WARM_UP_STEPS, seconds=seconds, first_step_s=step_s, settled=not cut_off)
 
     def _blocks(self, request: TrialRequest, step_s: float) -> list[Block]:
         timed_s = max(request.time_limit_s - 2 * step_s, request.min_steps * step_s, 2 * step_s)
