@@ -57,7 +57,7 @@ def worlds(hardware: Hardware) -> dict[str, World]:
         computing,
         _changed(computing, "both close", sample_wait_s=0.5 * most * best_s),
         _changed(waiting, "epoch shorter than the queue", samples=_short_epoch(hardware)),
-        _changed(waiting, "first step of 7 s", samples=_short_epoch(hardware) * 4, first_step_s=7.0),
+        _changed(waiting, "first step of 7 s", samples=_short_epoch(hardware) * 4, first_step_s=7.0, budget="5m"),
         _changed(waiting, "a slow batch every 50", sample_wait_s=0.25 * most * best_s, slow_every=50, slow_times=5.0),
         _neighbour(waiting, hardware),
         _changed(
@@ -150,7 +150,7 @@ def _steps_of(world: World, name: str, seconds: float) -> World:
         step=dataclasses.replace(step, host_s=host_s, **scaled),
         sample_wait_s=world.sample_wait_s * times,
         sample_cpu_s=world.sample_cpu_s * times,
-        budget="10m" if seconds > 1 else "1m" if world.hardware.device == "cpu" else "2m",
+        budget="10m" if seconds > 1 else "1m" if world.hardware.device == "cpu" else "4m",
     )
 
 
