@@ -56,7 +56,7 @@ class SimulatedBackend:
         self._world = world
         self._clock = clock
         self._random = random.Random(f"{world.name} {seed}")
-        self._outside = Outside(world.hardware.noise, seed, clock.now_s)
+        self._outside = Outside(world.hardware.noise, f"{world.name} {seed}", clock.now_s)
 
     def __call__(self, _spec: dict[str, Any], _folder: Path) -> SimulatedBackend:
         """As `StartBackend`."""

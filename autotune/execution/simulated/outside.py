@@ -11,7 +11,7 @@ from autotune.execution.simulated.world import Noise
 
 
 class Outside:
-    def __init__(self, noise: Noise, seed: int, began_s: float) -> None:
+    def __init__(self, noise: Noise, seed: str, began_s: float) -> None:
         self._noise = noise
         self._random = random.Random(f"outside {seed}")
         self._phase = self._random.uniform(0, 2 * math.pi)
