@@ -5,6 +5,7 @@ No torch and no process in here: a real trial and a virtual world run the same c
 """
 
 from autotune.measure.accounting import Account, Loading, loading
+from autotune.measure.disturbance import disturbances
 from autotune.measure.loader_log import Epoch, Fetch, LoaderLog, Take
 from autotune.measure.prefetch_queue import edge_seconds, epoch_seconds, pace
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
@@ -25,6 +26,7 @@ __all__ = [
     "Report",
     "Take",
     "WarmedUp",
+    "disturbances",
     "edge_seconds",
     "epoch_seconds",
     "has_settled",

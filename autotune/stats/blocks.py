@@ -76,12 +76,12 @@ def _ratio_error(blocks: Sequence[Block]) -> float:
     population correction): with R = Σsamples / Σseconds and residuals eᵢ = samplesᵢ − R·secondsᵢ,
     SE(R)/R = √(n/(n−1)·Σeᵢ²) / Σsamples.
     """
-    count = len(blocks)
-    if count < 2:
+    count, samples = len(blocks), sum(block.samples for block in blocks)
+    if count < 2 or not samples:
         return math.inf
     ratio = throughput(blocks)
     squares = math.fsum((block.samples - ratio * block.seconds) ** 2 for block in blocks)
-    return math.sqrt(count / (count - 1) * squares) / sum(block.samples for block in blocks)
+    return math.sqrt(count / (count - 1) * squares) / samples
 
 
 def _chunks(blocks: Sequence[Block], size: int) -> list[Block]:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from autotune.config import TrainConfig
 from autotune.host import allowed_cpus
-from autotune.measure import Measurement
+from autotune.measure import Measurement, disturbances
 from autotune.records import Rates, TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
@@ -22,7 +22,7 @@ from autotune.trial.device import make_current, synchronise
 from autotune.trial.failure import classify, describe
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
-from autotune.trial.machine_watch import MachineWatch, disturbances
+from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.memory import MemoryWatch
 from autotune.trial.observed_loader import ObservedLoader
 from autotune.trial.ranks import Ranks

@@ -15,12 +15,11 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.execution import OnEvent
+from autotune.execution.simulated.training import BATCHES, ROUNDING, findings, loss_of
 from autotune.records import (
     Block,
     Facts,
     Failure,
-    FirstGradient,
-    LargestActivation,
     MachineState,
     Memory,
     OptimizerSteps,
@@ -45,9 +44,6 @@ _WARM_UP_SHARE = 0.6
 """Of the time limit, from the end of the first step: a warm-up that takes longer is cut off, and has not settled."""
 _BUSY, _BUSY_SLOWS = 0.04, 1.3
 """Share of the blocks that other work slows down, and by how much."""
-_BATCHES = 0.02
-"""Standard deviation of the logarithm of a batch's loss."""
-_ROUNDING = {"none": 0.0, "bf16": 2e-3, "fp16": 5e-4}
 
 
 def _phases(seconds: float) -> dict[StepPhase, float]:
@@ -97,7 +93,7 @@ class SimulatedBackend:
         noise: float = 0.02,
         busy: float = _BUSY,
         seed: int = 0,
-        loss: Callable[[TrainConfig, int], float] = lambda _config, samples: 2.3 / (1 + samples / 1000),
+        loss: Callable[[TrainConfig, int], float] = loss_of,
         training: Training = lambda _request, result: result,
     ) -> None:
         """`noise`: standard deviation of the logarithm of a process's speed; `busy`: share of the blocks that other
@@ -166,7 +162,7 @@ class SimulatedBackend:
             memory=self._memory(config),
             start_up_s=START_UP_S,
             wall_s=wall_s,
-            **self._findings(request),
+            **findings(request),
         )
         return self._training(request, result)
 
@@ -227,8 +223,8 @@ class SimulatedBackend:
         samples = config.effective_batch_size
         losses = [
             self._loss(config, (step + 1) * samples)
-            * batches.lognormvariate(0, _BATCHES)
-            * rounding.lognormvariate(0, _ROUNDING[config.amp_dtype])
+            * batches.lognormvariate(0, BATCHES)
+            * rounding.lognormvariate(0, ROUNDING[config.amp_dtype])
             for step in range(steps)
         ]
         fp16 = config.amp_dtype == "fp16"
@@ -239,15 +235,3 @@ class SimulatedBackend:
             loss_scales=[32768.0] * steps if fp16 else [],
             gradient_norms=[1.0] * steps if request.watch_training else [],
         )
-
-    def _findings(self, request: TrialRequest) -> dict[str, Any]:
-        """What a watched run says of its first gradient and of its activations."""
-        if not request.watch_training:
-            return {}
-        same, rounding = random.Random(request.seed), random.Random(request.config.canonical_json())
-        coarse = _ROUNDING[request.config.amp_dtype]
-        sketch = [same.gauss(0, 1) * (1 + rounding.gauss(0, coarse)) for _ in range(16)]
-        return {
-            "first_gradient": FirstGradient(sketch=sketch, norm=4.0, zero_share=0.0),
-            "largest_activation": LargestActivation(value=12.0, module="layer1"),
-        }

@@ -14,8 +14,9 @@ import psutil
 import pytest
 import torch
 
+from autotune.measure import disturbances
 from autotune.records import MachineState
-from autotune.trial.machine_watch import MachineWatch, disturbances
+from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.nvml import _REASONS, GpuReading, GpuSensors
 
 CPU = torch.device("cpu")

@@ -1,0 +1,164 @@
+"""Trials in a world, in virtual time, measured by the code that measures real ones."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from autotune.execution.backend import OnEvent
+from autotune.execution.outcome import Outcome
+from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
+from autotune.execution.simulated.outside import Outside
+from autotune.execution.simulated.process import Killed, Luck, TrainingProcess
+from autotune.execution.simulated.training import findings
+from autotune.execution.simulated.world import World
+from autotune.measure import Measurement, disturbances
+from autotune.records import (
+    DeviceFacts,
+    Facts,
+    Failure,
+    HostFacts,
+    Memory,
+    TrialEvent,
+    TrialRequest,
+    TrialResult,
+    TrialStatus,
+    WorkloadFacts,
+)
+
+_HOST_MEMORY_BYTES = 64 << 30
+_START_VARIES = 0.2
+_END_S = 0.05
+_LOOK_S = 3.0
+
+
+class VirtualClock:
+    """Moves only when a trial runs."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class SimulatedBackend:
+    """`seed`: of all that is luck: the same requests in the same order then give the same results."""
+
+    slots = 1
+    remarks: Sequence[str] = ()
+
+    def __init__(self, world: World, clock: VirtualClock, seed: int) -> None:
+        self._world = world
+        self._clock = clock
+        self._random = random.Random(f"{world.name} {seed}")
+        self._outside = Outside(world.hardware.noise, f"{world.name} {seed}", clock.now_s)
+
+    def __call__(self, _spec: dict[str, Any], _folder: Path) -> SimulatedBackend:
+        """As `StartBackend`."""
+        return self
+
+    def facts(self, deadline_s: float) -> Facts:
+        self._clock.now_s += _LOOK_S
+        return facts_of(self._world)
+
+    def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
+        outcome = Outcome(asked_at_s=self._clock.now_s)
+
+        def report(event: str, payload: dict[str, Any] | None = None) -> None:
+            told = TrialEvent(event=event, at_s=process.now_s, payload=payload or {})
+            outcome.events.append(told)
+            self._clock.now_s = process.now_s
+            on_event(told)
+
+        process = self._start(request, deadline_s)
+        try:
+            report("started")
+            report("result", self._train(process, request, report))
+            self._clock.now_s = process.now_s + _END_S
+        except Killed:
+            outcome.deadline_s = deadline_s
+            self._clock.now_s = outcome.asked_at_s + deadline_s
+        outcome.ended_at_s = self._clock.now_s
+        return outcome.result(request)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _start(self, request: TrialRequest, deadline_s: float) -> TrainingProcess:
+        noise, asked_s = self._world.hardware.noise, self._clock.now_s
+        slowness = self._outside.slowness(asked_s) * self._random.lognormvariate(0, noise.between)
+        if self._random.random() < noise.outlier_share:
+            slowness *= noise.outlier_slows
+        began_s = asked_s + self._world.hardware.start_s * self._random.lognormvariate(0, _START_VARIES)
+        return TrainingProcess(
+            self._world,
+            request.config,
+            began_s=began_s,
+            deadline_s=asked_s + deadline_s,
+            luck=Luck(slowness=slowness, seed=self._random.randrange(1 << 32)),
+            bursts=self._outside.bursts(began_s),
+        )
+
+    def _train(self, process: TrainingProcess, request: TrialRequest, report: Any) -> dict[str, Any]:
+        """The payload of the last event."""
+        memory = self._memory(request)
+        last: dict[str, Any] = {"failure": None, "memory": memory.model_dump()}
+        if self._world.memory_bytes(request.config) > self._world.hardware.memory_bytes:
+            process.cores.run_until(process.now_s + self._world.hardware.first_step_s)
+            failure = Failure(reason="simulated: out of memory").model_dump()
+            return {**last, "status": TrialStatus.OOM, "failure": failure}
+        loop = VirtualLoop(process, request)
+        machine = VirtualMachine(process, _HOST_MEMORY_BYTES, request.seed)
+        judge = partial(disturbances, cpus=self._world.hardware.cores)
+        measurement = Measurement(loop, loop, request, report, machine=machine, judge=judge)
+        status = measurement.run()
+        rates = measurement.rates()
+        seen = {name: finding.model_dump(mode="json") for name, finding in findings(request).items()}
+        return {**last, **seen, "status": status, "rates": rates.model_dump(mode="json") if rates else None}
+
+    def _memory(self, request: TrialRequest) -> Memory:
+        used = self._world.memory_bytes(request.config)
+        on_device = self._world.hardware.device == "cuda"
+        return Memory(
+            allocated_bytes=used if on_device else None,
+            reserved_bytes=math.ceil(1.1 * used) if on_device else None,
+            resident_bytes=(1 << 30) + (0 if on_device else used),
+            resident_growth_bytes=(1 << 28) if on_device else used,
+        )
+
+
+def facts_of(world: World) -> Facts:
+    hardware = world.hardware
+    on_device = hardware.device == "cuda"
+    return Facts(
+        device=DeviceFacts(
+            kind=hardware.device,
+            index=0 if on_device else None,
+            name=hardware.name,
+            total_memory_bytes=hardware.memory_bytes,
+            compute_capability=(9, 0) if on_device else None,
+            amp_dtypes=("bf16", "fp16") if on_device else ("bf16",),
+        ),
+        host=HostFacts(
+            cpu=hardware.name,
+            physical_cores=hardware.cores,
+            usable_cores=hardware.cores,
+            default_num_threads=hardware.cores,
+            memory_bytes=_HOST_MEMORY_BYTES,
+            shm_bytes=_HOST_MEMORY_BYTES // 2,
+            versions={"torch": "simulated"},
+        ),
+        workload=WorkloadFacts(
+            parameters=1_000_000,
+            dataset_samples=world.samples,
+            input_shape=(3, 224, 224),
+            activation_checkpointing_refusal=None,
+            fused_optimizer_refusal=None,
+            batch_norm=True,
+        ),
+    )

@@ -1,0 +1,258 @@
+"""A training process in virtual time: PyTorch's DataLoader, the loop that takes its batches, and the device.
+
+With loader processes: an epoch begins with workers × prefetch batches dispatched, batch k to worker k mod workers; each
+batch that is taken has the one workers × prefetch later dispatched, as long as the epoch has more; a worker loads what
+it was sent one batch after the other; batches come in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from autotune.config import TrainConfig
+from autotune.execution.simulated.cores import Burst, Cores
+from autotune.execution.simulated.world import World
+from autotune.measure import LoaderLog
+from autotune.records import StepPhase
+
+_AHEAD, _AHEAD_PINNED = 1, 3
+"""Micro-batches that the device may have left when the host asks for another: a copy from memory that is not pinned
+waits for all work before it."""
+_CHUNK = 512
+
+
+class Killed(Exception):
+    """The deadline is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luck:
+    """What the noise has made of one process."""
+
+    slowness: float = 1.0
+    """Times all of its seconds."""
+    seed: int = 0
+
+
+NO_LUCK = Luck()
+
+
+class TrainingProcess:
+    """Trains from `began_s` on, when model and loader have been built. Ends with `Killed` at `deadline_s`."""
+
+    def __init__(
+        self,
+        world: World,
+        config: TrainConfig,
+        *,
+        began_s: float = 0.0,
+        deadline_s: float = math.inf,
+        luck: Luck = NO_LUCK,
+        bursts: Iterable[Burst] = (),
+        warm: bool = False,
+    ) -> None:
+        """`warm`: first step, start of the loader's processes and first epoch are over, and an epoch begins."""
+        hardware, noise = world.hardware, world.hardware.noise
+        self.world, self.config = world, config
+        self.cores = Cores(hardware.cores, began_s, bursts)
+        self.workers = config.num_workers
+        self.capacity = self.workers * (config.prefetch_factor or 2)
+        self.epoch_batches = world.epoch_batches(config)
+        self.log = LoaderLog(
+            workers=self.workers, prefetch=config.prefetch_factor or 2, epoch_batches=self.epoch_batches
+        )
+        self.micro_batches = self.steps_done = 0
+        self.seconds: dict[StepPhase, float] = {}
+        self._deadline_s = deadline_s
+        self._warm = warm
+        self._asynchronous = hardware.asynchronous
+        # What computes on the CPU uses all cores that PyTorch takes by default; a host that only launches uses one.
+        self._threads = min(config.num_threads or hardware.cores, hardware.cores)
+        random = np.random.default_rng(luck.seed)
+        self._step_noise = _factors(random, noise.step)
+        self._fetch_noise = _factors(random, noise.fetch / math.sqrt(config.micro_batch_size))
+        self._slowness = luck.slowness
+        step = world.step
+        self._compute_s = luck.slowness * step.compute_s(config)
+        self._copy_s = luck.slowness * step.transfer_s(config)
+        self._optimizer_s = luck.slowness * step.optimizer_s
+        self._host_s = luck.slowness * step.host_s
+        self._wait_s = luck.slowness * world.sample_wait_s * config.micro_batch_size
+        self._fetch_cpu_s = luck.slowness * world.sample_cpu_s * config.micro_batch_size
+        self._device_ends: deque[float] = deque([began_s], maxlen=_AHEAD_PINNED + 1)
+        self._ahead = _AHEAD_PINNED if config.pin_memory else _AHEAD
+        self._epoch = 0
+        self._taken = self.epoch_batches  # of the epoch: none has begun
+        self._dispatched = self._before_epoch = 0
+        self._ready: set[int] = set()
+        self._queues: list[deque[int]] = [deque() for _ in range(self.workers)]
+        self._cpu_s = [0.0] * self.workers
+        self._idle = True
+
+    @property
+    def now_s(self) -> float:
+        return self.cores.now_s
+
+    @property
+    def samples(self) -> int:
+        return self.steps_done * self.config.effective_batch_size
+
+    def restart_phases(self) -> None:
+        self.seconds = dict.fromkeys(("data_wait", "copy", "forward_backward", "optimizer"), 0.0)
+
+    def optimizer_step(self) -> None:
+        for number in range(1, self.config.grad_accum_steps + 1):
+            self.micro_batch(last=number == self.config.grad_accum_steps)
+        self.steps_done += 1
+
+    def micro_batch(self, *, last: bool) -> None:
+        """Take one and train on it; `last`: the optimizer's step follows."""
+        if self.now_s > self._deadline_s:
+            raise Killed
+        asked_s = self.now_s
+        self.take()
+        waited_s = self.now_s - asked_s
+        factor = next(self._step_noise)
+        optimizer_s = self._optimizer_s * factor if last else 0.0
+        compute_s, copy_s = self._compute_s * factor, self._copy_s * factor
+        if not self.micro_batches and not self._warm:
+            self._occupy(self._slowness * self.world.hardware.first_step_s, 1)
+        self.micro_batches += 1
+        if self._asynchronous:
+            self._ask_device(copy_s + compute_s + optimizer_s)
+        else:
+            self._occupy(compute_s + optimizer_s, self._threads)
+            self._count("data_wait", waited_s)
+        self._count("copy", copy_s)
+        self._count("forward_backward", compute_s)
+        self._count("optimizer", optimizer_s)
+
+    def take(self) -> None:
+        """Wait for the next batch; at an epoch's end begin another."""
+        asked_s = self.now_s
+        if self._taken == self.epoch_batches:
+            self._begin_epoch()
+        if self.workers:
+            batch = self._taken
+            while batch not in self._ready:
+                self._until_event()
+            self._ready.remove(batch)
+            cpu_s = None
+        else:
+            wait_s, cpu_s = self._fetch(self._taken)
+            self.cores.run_until(self.now_s + wait_s)
+            self._occupy(cpu_s, 1)
+        self._taken += 1
+        self.log.take(asked_s, self.now_s, cpu_s)
+        if self._dispatched < self.epoch_batches and self.workers:
+            self._dispatch()
+
+    def synchronise(self) -> None:
+        self.cores.run_until(max(self._device_ends[-1], self.now_s))
+        if self.now_s > self._deadline_s:
+            raise Killed
+
+    def phases(self, seconds: float) -> dict[StepPhase, float]:
+        """Where `seconds` since `restart_phases` went. On an asynchronous device the rest is what it idled."""
+        parts = dict(self.seconds)
+        if self._asynchronous:
+            parts["data_wait"] = max(seconds - math.fsum(parts.values()), 0.0)
+        whole = math.fsum(parts.values())
+        return {phase: part * seconds / whole for phase, part in parts.items()} if whole else {}
+
+    def _count(self, phase: StepPhase, seconds: float) -> None:
+        if self.seconds:
+            self.seconds[phase] += seconds
+
+    def _ask_device(self, seconds: float) -> None:
+        """The host copies, which waits for earlier work, launches, and goes on; the device works when it is free."""
+        if len(self._device_ends) >= self._ahead:
+            self.cores.run_until(max(self._device_ends[-self._ahead], self.now_s))
+        began_s = self.now_s
+        self._occupy(self._host_s, 1)
+        start_s = max(self._device_ends[-1], began_s)
+        self._device_ends.append(max(start_s + seconds, self.now_s))
+
+    def _occupy(self, seconds: float, cores: float) -> None:
+        """The training process computes."""
+        if seconds <= 0:
+            return
+        self._idle = False
+        self.cores.compute(seconds, cores, self._end_occupation)
+        while not self._idle:
+            self.cores.step()
+
+    def _end_occupation(self) -> None:
+        self._idle = True
+
+    def _until_event(self) -> None:
+        self.cores.step()
+        if self.now_s > self._deadline_s:
+            raise Killed
+
+    def _begin_epoch(self) -> None:
+        restart_s = 0.0
+        if self._epoch:
+            self.log.end_epoch()
+        if self.workers and (self._epoch or self._warm):
+            restart_s = self.world.hardware.epoch_restart_s
+        elif self.workers:
+            restart_s = self.workers * self.world.hardware.worker_start_s
+        self.cores.run_until(self.now_s + self._slowness * restart_s)
+        self.log.begin_epoch(self.now_s, restart_s)
+        self._before_epoch += self._taken if self._epoch else 0
+        self._epoch += 1
+        self._taken = self._dispatched = 0
+        for _ in range(min(self.capacity, self.epoch_batches)):
+            self._dispatch()
+
+    def _dispatch(self) -> None:
+        worker = self._dispatched % self.workers
+        queue = self._queues[worker]
+        queue.append(self._dispatched)
+        self._dispatched += 1
+        if len(queue) == 1:
+            self._load(worker)
+
+    def _load(self, worker: int) -> None:
+        """The first of `worker`'s queue: it waits, then computes."""
+        wait_s, cpu_s = self._fetch(self._queues[worker][0])
+        self._cpu_s[worker] += cpu_s
+
+        def ended() -> None:
+            queue = self._queues[worker]
+            self._ready.add(queue.popleft())
+            self.log.finish(worker, self.now_s, self._cpu_s[worker])
+            if queue:
+                self._load(worker)
+
+        def compute() -> None:
+            self.cores.compute(cpu_s, 1, ended)
+
+        if wait_s:
+            self.cores.wait(wait_s, compute)
+        else:
+            compute()
+
+    def _fetch(self, batch: int) -> tuple[float, float]:
+        """Seconds that loading this micro-batch of the epoch waits, and computes."""
+        factor = next(self._fetch_noise)
+        world = self.world
+        if world.slow_every and (self._before_epoch + batch + 1) % world.slow_every == 0:
+            factor *= world.slow_times
+        cold = world.cold_times if self._epoch == 1 and not self._warm else 1.0
+        return factor * cold * self._wait_s, factor * self._fetch_cpu_s
+
+
+def _factors(random: np.random.Generator, relative: float) -> Iterator[float]:
+    """Factors around one: their mean is 1."""
+    while True:
+        if relative:
+            yield from random.lognormal(-(relative**2) / 2, relative, _CHUNK).tolist()
+        else:
+            yield from [1.0] * _CHUNK
