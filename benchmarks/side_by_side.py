@@ -21,18 +21,19 @@ from typing import Any
 
 import timm
 import torch
-from autotune.trial.timing import Measurement
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
 from autotune.config import TrainConfig
+from autotune.measure import Measurement
 from autotune.records import Block, MachineState, TrialRequest
 from autotune.stats import Rounds, throughput
 from autotune.training import LossFn, TrainStep, apply_to_model, build_dataloader
 from autotune.trial.device import resolve_device, synchronise
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch
+from autotune.trial.observed_loader import ObservedLoader
 from autotune.trial.timeline import make_timeline
 
 BATCH, IMAGE, CLASSES, SAMPLES = 32, 64, 10, 512
@@ -103,9 +104,9 @@ def trial_segment(
     """The loop of a trial, measured by itself."""
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     step = TrainStep(model, optimizer, loss_fn, config, device=device, observer=watch)
-    loader = build_dataloader(data, config, device=device, seed=0)
+    observed = ObservedLoader(config)
     loop = Loop(
-        batches=itertools.chain.from_iterable(itertools.repeat(loader)),
+        batches=observed.batches(build_dataloader(data, config, device=device, seed=0)),
         step=step,
         clock=time.monotonic,
         synchronise=partial(synchronise, device),
@@ -123,7 +124,7 @@ def trial_segment(
             if event == "block":
                 blocks.append(Block.model_validate(payload["block"]))
 
-        Measurement(loop, request, keep, machine=MachineWatch(device), judge=unjudged).run(lambda: True)
+        Measurement(loop, observed, request, keep, machine=MachineWatch(device), judge=unjudged).run()
         return throughput(blocks)
 
     return segment
