@@ -13,7 +13,7 @@ from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
-from autotune.execution.simulated.process import Killed, Luck, TrainingProcess
+from autotune.execution.simulated.process import Killed, Luck, PageCache, TrainingProcess
 from autotune.execution.simulated.training import findings
 from autotune.execution.simulated.world import World
 from autotune.measure import Measurement, disturbances
@@ -56,6 +56,7 @@ class SimulatedBackend:
         self._world = world
         self._clock = clock
         self._random = random.Random(f"{world.name} {seed}")
+        self._cache = PageCache()
         self._outside = Outside(world.hardware.noise, f"{world.name} {seed}", clock.now_s)
 
     def __call__(self, _spec: dict[str, Any], _folder: Path) -> SimulatedBackend:
@@ -102,6 +103,7 @@ class SimulatedBackend:
             deadline_s=asked_s + deadline_s,
             luck=Luck(slowness=slowness, seed=self._random.randrange(1 << 32)),
             bursts=self._outside.bursts(began_s),
+            cache=self._cache,
         )
 
     def _train(self, process: TrainingProcess, request: TrialRequest, report: Any) -> dict[str, Any]:

@@ -42,6 +42,13 @@ class Luck:
 NO_LUCK = Luck()
 
 
+@dataclass
+class PageCache:
+    """Of the machine: what one process has read, the next finds."""
+
+    samples: float = 0.0
+
+
 class TrainingProcess:
     """Trains from `began_s` on, when model and loader have been built. Ends with `Killed` at `deadline_s`."""
 
@@ -54,9 +61,11 @@ class TrainingProcess:
         deadline_s: float = math.inf,
         luck: Luck = NO_LUCK,
         bursts: Iterable[Burst] = (),
+        cache: PageCache | None = None,
         warm: bool = False,
     ) -> None:
-        """`warm`: first step, start of the loader's processes and first epoch are over, and an epoch begins."""
+        """`cache`: None for one that holds the whole data set. `warm`: first step, start of the loader's processes and
+        first epoch are over, and an epoch begins."""
         hardware, noise = world.hardware, world.hardware.noise
         self.world, self.config = world, config
         self.cores = Cores(hardware.cores, began_s, bursts)
@@ -70,6 +79,7 @@ class TrainingProcess:
         self.seconds: dict[StepPhase, float] = {}
         self._deadline_s = deadline_s
         self._warm = warm
+        self._cache = cache or PageCache(math.inf)
         self._asynchronous = hardware.asynchronous
         # What computes on the CPU uses all cores that PyTorch takes by default; a host that only launches uses one.
         self._threads = min(config.num_threads or hardware.cores, hardware.cores)
@@ -245,7 +255,8 @@ class TrainingProcess:
         world = self.world
         if world.slow_every and (self._before_epoch + batch + 1) % world.slow_every == 0:
             factor *= world.slow_times
-        cold = world.cold_times if self._epoch == 1 and not self._warm else 1.0
+        cold = world.cold_times if self._cache.samples < world.samples else 1.0
+        self._cache.samples += self.config.micro_batch_size
         return factor * cold * self._wait_s, factor * self._fetch_cpu_s
 
 

@@ -110,7 +110,8 @@ class World:
     """Every so many-th micro-batch takes `slow_times` as long to load; 0: none."""
     slow_times: float = 1.0
     cold_times: float = 1.0
-    """Times the waiting for each sample in a process's first epoch."""
+    """Times the waiting for each sample until the machine has read as many as the data set has: its page cache is then
+    warm, for later processes too."""
     sample_memory_bytes: int = 0
     """At the peak, a sample of a micro-batch in fp32."""
 
