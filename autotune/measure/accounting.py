@@ -27,6 +27,8 @@ _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Of each process: those that fill the queue in the beginning, and as many as give a mean."""
 _ENDED = 4.0
 """Usual fetches after which all that was under way has ended."""
+_BUSY_SHARE = 0.9
+"""Of the cores: with more at work, whoever computes takes time from the others."""
 _PER_BATCH = 1_000_000
 """Parts of batches are counted in millionths."""
 
@@ -127,9 +129,11 @@ def _prefetch(log: LoaderLog) -> int:
 class Account:
     """The timed blocks of one run, and what follows from them."""
 
-    def __init__(self, log: LoaderLog, *, whole_epochs: bool) -> None:
-        """`whole_epochs`: each block begins and ends with an epoch."""
+    def __init__(self, log: LoaderLog, *, whole_epochs: bool, shares_cores: bool = False) -> None:
+        """`whole_epochs`: each block begins and ends with an epoch. `shares_cores`: whether training computes on the
+        cores on which the workers do."""
         self._log = log
+        self._shares_cores = shares_cores
         self._whole = whole_epochs
         self.timed: list[TimedBlock] = []
         self._loading: tuple[tuple[int, int], Loading | None] | None = None
@@ -230,6 +234,8 @@ class Account:
         taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
         if self._whole or loaded is None or not self._log.workers:
             return taken
+        if loaded.cpu_s is not None and self._competes(blocks):
+            return [self._on_busy_cores(timed, loaded.mean_s, loaded.cpu_s) for timed in blocks]
         slower = loaded.pace_s * self._demand()
         if slower * _CLEARLY_FASTER < 1:
             return taken
@@ -237,6 +243,16 @@ class Account:
         if not any(share.batches for share in produced):  # all of an epoch is dispatched, and nothing of the next
             return taken
         return produced if slower > _CLEARLY_FASTER else min(produced, taken, key=_rate)
+
+    def _competes(self, blocks: Sequence[TimedBlock]) -> bool:
+        """Whether loading takes time from training, because all cores compute."""
+        return self._shares_cores and bool(self._log.workers) and all(map(_keeps_cores_busy, blocks))
+
+    def _on_busy_cores(self, timed: TimedBlock, usual_s: float, cpu_s: float) -> Share:
+        """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once
+        the queue is full they load no more than that."""
+        surplus_s = (self._produced(timed, usual_s) - timed.batches) * cpu_s / _own_load(timed)
+        return Share(float(timed.batches), max(timed.going_on_s - surplus_s, timed.going_on_s / 2))
 
     def _produced(self, timed: TimedBlock, usual_s: float) -> float:
         if timed.produced is not None:
@@ -267,16 +283,26 @@ class Account:
         epoch = self._log.epoch_batches
         if epoch is None:
             return 0.0
+        restarts = [one.restart_s for one in self._log.epochs[1:]]
+        restart_s = statistics.fmean(restarts) if restarts else 0.0
+        if self._competes(blocks):  # what cores load at an edge, they need not load later: what counts is who idles
+            return restart_s + self._idle_share(loaded, _cores(blocks[0])) * self._calculated_edge_s(epoch, loaded)
         training_limits = loaded.pace_s * self._demand() < 1
         near = [] if self._whole else [timed for timed in self.clean if timed not in blocks]
         edges = sum(map(self._edges, near))
         if edges and training_limits:
             middle_s = sum(timed.batches for timed in near) / _rate(self._shares(blocks, loaded))
             return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
-        restarts = [one.restart_s for one in self._log.epochs[1:]]
-        edge_s = self._calculated_edge_s(epoch, loaded) + (statistics.fmean(restarts) if restarts else 0.0)
+        edge_s = self._calculated_edge_s(epoch, loaded) + restart_s
         ahead_s = statistics.median(timed.backlog_s for timed in blocks) if training_limits else 0.0
         return max(edge_s - ahead_s, 0.0)
+
+    def _idle_share(self, loaded: Loading, cores: int) -> float:
+        """Of the cores, while training waits for an epoch's first batches and the workers load: they wait for more than
+        for cores as far as a fetch takes longer than its computing does beside training and all other workers."""
+        beside = 1 + self._log.workers / cores
+        waiting = max(1 - (loaded.cpu_s or 0.0) * beside / loaded.mean_s, 0.0)
+        return waiting + (1 - waiting) * max(1 - self._log.workers / cores, 0.0)
 
     def _calculated_edge_s(self, epoch: int, loaded: Loading) -> float:
         if not self._log.workers:
@@ -296,6 +322,23 @@ class Account:
         usual = [wait for wait, loaded in zip(waits, ready, strict=True) if loaded]
         usual_s = statistics.median(usual) if usual else 0.0
         return math.fsum(max(wait - usual_s, 0.0) for wait, loaded in zip(waits, ready, strict=True) if not loaded)
+
+
+def _own_load(timed: TimedBlock) -> float:
+    machine = timed.block.machine
+    return (machine.own_load or 0.0) if machine else 0.0
+
+
+def _cores(timed: TimedBlock) -> int:
+    machine = timed.block.machine
+    return (machine.cores if machine else None) or 1
+
+
+def _keeps_cores_busy(timed: TimedBlock) -> bool:
+    machine = timed.block.machine
+    if machine is None or machine.cores is None or not machine.own_load:
+        return False
+    return machine.own_load + (machine.outside_load or 0.0) > _BUSY_SHARE * machine.cores
 
 
 def _busy(timed: TimedBlock) -> Block:

@@ -54,7 +54,11 @@ class Measurement:
         self._began_s = warm.began_s
         self._tell("warm", {"warm_up": warm.record.model_dump()})
         planned = self._prepare(warm)
-        self._account = Account(self._loader.read(), whole_epochs=planned.whole_epochs)
+        self._account = Account(
+            self._loader.read(),
+            whole_epochs=planned.whole_epochs,
+            shares_cores=self._request.config.num_threads is not None,
+        )
         self._fewest_steps = _FEWEST_SLOW * warm.steps_between_slow
         self._machine.find_workers()
         while not self._done(planned) and not self._is_hopeless():

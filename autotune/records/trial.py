@@ -60,6 +60,8 @@ class MachineState(Record):
     """CPU cores kept busy by anything but this trial's own processes, the hypervisor's share (steal) included."""
     own_load: float | None = None
     """CPU cores kept busy by this trial's own processes, its DataLoader's workers included."""
+    cores: int | None = None
+    """On which the two were counted."""
     available_memory_bytes: int
     """Host memory that could still be had, at the block's end."""
     shm_free_bytes: int | None = None

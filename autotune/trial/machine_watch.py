@@ -58,6 +58,7 @@ class MachineWatch:
         return MachineState(
             outside_load=outside_load,
             own_load=own_load,
+            cores=self._cpus.count,
             available_memory_bytes=available_bytes(self._process),
             shm_free_bytes=shutil.disk_usage(_SHM).free if _SHM.exists() else None,
             resident_bytes=self._process.memory_info().rss,
