@@ -27,6 +27,8 @@ _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Of each process: those that fill the queue in the beginning, and as many as give a mean."""
 _ENDED = 4.0
 """Usual fetches after which all that was under way has ended."""
+_SHORT_EPOCH = 2
+"""Times what the queue holds."""
 _BUSY_SHARE = 0.9
 """Of the cores: with more at work, whoever computes takes time from the others."""
 _PER_BATCH = 1_000_000
@@ -205,12 +207,16 @@ class Account:
         amount, seconds = _sum(self._shares(blocks, loaded))
         epoch, edge_s = self._log.epoch_batches, self._edge_s(blocks, loaded)
         edges = sum(map(self._edges, blocks))
+        error = relative_standard_error(self.lasting())
+        if epoch is not None and self._is_all_queued(blocks):
+            amount, seconds, edges = epoch, epoch * self._calculated_pace_s(loaded), 0
+            error = max(loaded.relative_error, relative_standard_error([_busy(timed) for timed in self.clean]))
         missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
         samples = sum(timed.block.samples for timed in blocks) / sum(timed.batches for timed in blocks)
         busy = [_busy(timed) for timed in self.clean]
         return Rates(
             sustained_per_s=samples * amount / max(seconds + missing_s, seconds / 2),
-            sustained_error=_finite(relative_standard_error(self.lasting())),
+            sustained_error=_finite(error),
             demand_per_s=samples * self._demand(),
             demand_error=_finite(relative_standard_error(busy)),
             supply_per_s=samples / loaded.pace_s if loaded.pace_s > 0 else samples * self._demand(),
@@ -290,12 +296,28 @@ class Account:
         training_limits = loaded.pace_s * self._demand() < 1
         near = [] if self._whole else [timed for timed in self.clean if timed not in blocks]
         edges = sum(map(self._edges, near))
-        if edges and training_limits:
+        if edges and training_limits and not self._is_all_queued(blocks):
             middle_s = sum(timed.batches for timed in near) / _rate(self._shares(blocks, loaded))
             return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
         edge_s = self._calculated_edge_s(epoch, loaded) + restart_s
         ahead_s = statistics.median(timed.backlog_s for timed in blocks) if training_limits else 0.0
         return max(edge_s - ahead_s, 0.0)
+
+    def _is_all_queued(self, blocks: Sequence[TimedBlock]) -> bool:
+        """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
+        has no middle, and is calculated from both sides' rates."""
+        epoch = self._log.epoch_batches
+        if epoch is None or self._whole or self._competes(blocks):
+            return False
+        return epoch <= _SHORT_EPOCH * self._log.capacity
+
+    def _calculated_pace_s(self, loaded: Loading) -> float:
+        return prefetch_queue.pace(
+            workers=self._log.workers,
+            prefetch=_prefetch(self._log),
+            fetch_s=loaded.fetch_s,
+            step_s=1 / self._demand(),
+        )
 
     def _idle_share(self, loaded: Loading, cores: int) -> float:
         """Of the cores, while training waits for an epoch's first batches and the workers load: they wait for more than

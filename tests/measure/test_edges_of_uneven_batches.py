@@ -6,6 +6,8 @@ import random
 
 import pytest
 
+from support.virtual_training import VirtualTraining
+
 from autotune.measure import edge_seconds, pace
 
 
@@ -19,3 +21,17 @@ def test_no_worker_gets_the_slow_batches_because_of_how_many_are_known(known: in
     assert pace(workers=8, prefetch=4, fetch_s=fetch_s) == pytest.approx(mean_s / 8, rel=0.02)
     edge_s = edge_seconds(128, workers=8, prefetch=4, fetch_s=fetch_s, step_s=0.147)
     assert edge_s == pytest.approx(1.5, abs=0.5)
+
+
+@pytest.mark.parametrize(("batches", "workers", "prefetch"), [(8, 8, 2), (64, 16, 4), (12, 4, 4)])
+def test_an_epoch_that_the_queue_can_hold_and_that_is_too_long_to_time(
+    batches: int, workers: int, prefetch: int
+) -> None:
+    """Once 1.2 to 2 times too fast: what was timed were steps out of a queue that all of an epoch was in."""
+    generator = random.Random(2)
+    world = {"workers": workers, "prefetch": prefetch, "step_s": 0.1, "batches": batches}
+    truth = VirtualTraining(**world, fetch_s=2.5).run_of_hours()
+    training = VirtualTraining(**world, fetch_s=lambda _batch: 2.5 * generator.lognormvariate(0, 0.03))
+    _, rates = training.measure(time_limit_s=7.0, min_blocks=4)
+    assert not rates.whole_epochs
+    assert rates.sustained_per_s == pytest.approx(truth, rel=0.06)
