@@ -87,6 +87,7 @@ class VirtualMachine:
         return MachineState(
             outside_load=max((cores.outside_s - outside_s) / seconds + usual + error, 0.0),
             own_load=(cores.own_s - own_s) / seconds,
+            cores=self._process.world.hardware.cores,
             available_memory_bytes=self._memory_bytes - resident - self._random.randrange(1 << 26),
             shm_free_bytes=self._memory_bytes // 2,
             resident_bytes=resident,
