@@ -27,6 +27,8 @@ _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Of each process: those that fill the queue in the beginning, and as many as give a mean."""
 _ENDED = 4.0
 """Usual fetches after which all that was under way has ended."""
+_HELD_UP, _USUALLY_AHEAD = 0.9, 3
+"""Share of a block; micro-batches that a device has when its queue of kernels is full, the present one included."""
 _SHORT_EPOCH = 2
 """Times what the queue holds."""
 _BUSY_SHARE = 0.9
@@ -306,8 +308,14 @@ class Account:
             middle_s = sum(timed.batches for timed in near) / _rate(self._shares(blocks, loaded))
             return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
         edge_s = self._calculated_edge_s(epoch, loaded) + restart_s
-        ahead_s = statistics.median(timed.backlog_s for timed in blocks) if training_limits else 0.0
-        return max(edge_s - ahead_s, 0.0)
+        return max(edge_s - (self._ahead_s(blocks) if training_limits else 0.0), 0.0)
+
+    def _ahead_s(self, blocks: Sequence[TimedBlock]) -> float:
+        """By how much the host runs ahead of its device. One that nothing held up in a whole block would have run on:
+        how far, no short block can show."""
+        ahead_s = statistics.median(timed.backlog_s for timed in blocks)
+        whole_s = statistics.median(timed.going_on_s for timed in blocks)
+        return ahead_s if ahead_s < _HELD_UP * whole_s else max(ahead_s, _USUALLY_AHEAD / self._demand())
 
     def _is_all_queued(self, blocks: Sequence[TimedBlock]) -> bool:
         """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
