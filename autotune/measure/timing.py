@@ -157,15 +157,17 @@ class Measurement:
         """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
         if sum(block.steps for block in self._blocks) < self._fewest_steps:
             return False
-        log = self._loader.read()
-        if not log.workers:
-            return log.taken >= _FEWEST_BATCHES
-        seconds = sorted(fetch.seconds for fetches in log.fetches for fetch in fetches if not fetch.first)
+        log, began_s = self._loader.read(), self._account.timed[0].began_s
+        if log.workers:
+            seconds = sorted(fetch.seconds for fetches in log.fetches for fetch in fetches if not fetch.first)
+            timed = [fetch.seconds for fetch in log.since(began_s)]
+        else:
+            seconds = sorted(take.waited_s for take in log.takes)
+            timed = [take.waited_s for take in log.takes if take.asked_s >= began_s]
         if len(seconds) < _FEWEST_BATCHES:
             return False
         slow_s = _SLOW * seconds[len(seconds) // 2]
-        timed = sum(fetch.seconds > slow_s for fetch in log.since(self._account.timed[0].began_s))
-        return seconds[-1] <= slow_s or timed >= _FEWEST_SLOW
+        return seconds[-1] <= slow_s or sum(one > slow_s for one in timed) >= _FEWEST_SLOW
 
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds; none where the disturbance is there to stay."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Collection, Sequence
@@ -16,6 +17,9 @@ from autotune.search.figures import is_ok, relative_error, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Interval, Posterior, Rounds, best_run_s
 
+ACCURACY = 0.004
+"""What the measuring itself may be off by, relative, as a standard deviation: no repetition shows it, and where
+processes differ by 0.1 % it is most of the doubt. By the worlds of docs/worlds.md."""
 _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
 """Relative standard error with which a run may end before its time, and the most of their spread that it may be."""
 
@@ -52,7 +56,8 @@ class MeasuredRounds:
         """Needs one common round. Against the baseline, the interval holds for the best of all finalists: the one that
         is emitted was chosen after the fact."""
         self._read()
-        return self._rounds.compare(self._columns[one], self._columns[other])
+        found = self._rounds.compare(self._columns[one], self._columns[other])
+        return dataclasses.replace(found, ratio=_as_accurate(found.ratio, math.sqrt(2) * ACCURACY))
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
         """With the 95 % interval of these two by themselves; None for fewer than two common rounds."""
@@ -73,7 +78,7 @@ class MeasuredRounds:
     def throughput(self, config: TrainConfig) -> Estimate:
         """Needs one round."""
         self._read()
-        return self._rounds.throughput(self._columns[config])
+        return _as_accurate(self._rounds.throughput(self._columns[config]), ACCURACY)
 
     def rate(self, config: TrainConfig) -> Posterior:
         """Of ln(samples per second). Needs one round."""
@@ -121,3 +126,13 @@ class MeasuredRounds:
             for number, run in self._by_config.get(config, {}).items():
                 logs[numbers.index(number), column] = math.log(samples_per_s(run))
         return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
+
+
+def _as_accurate(estimate: Estimate, accuracy: float) -> Estimate:
+    """With an interval that allows for `accuracy` too, a relative standard deviation that no spread shows."""
+    if estimate.interval is None:
+        return estimate
+    middle, beyond = math.log(estimate.value), 1.96 * accuracy
+    low = middle - math.hypot(middle - math.log(estimate.interval.low), beyond)
+    high = middle + math.hypot(math.log(estimate.interval.high) - middle, beyond)
+    return Estimate(estimate.value, Interval(math.exp(low), math.exp(high)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-
 from support.virtual_training import VirtualTraining
 
 from autotune.measure import edge_seconds, pace
