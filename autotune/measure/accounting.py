@@ -238,7 +238,7 @@ class Account:
 
     def _shares(self, blocks: Sequence[TimedBlock], loaded: Loading | None) -> list[Share]:
         """What lasts of each block: what the loop took where the loader is clearly faster, what the workers loaded
-        where it is clearly slower; between them it is calculated."""
+        where it is clearly slower, else the smaller of the two."""
         taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
         if self._whole or loaded is None or not self._log.workers:
             return taken
@@ -250,13 +250,7 @@ class Account:
         produced = [Share(self._produced(timed, loaded.mean_s), timed.block.seconds) for timed in blocks]
         if not any(share.batches for share in produced):  # all of an epoch is dispatched, and nothing of the next
             return taken
-        return produced if slower > _CLEARLY_FASTER else self._as_calculated(produced, loaded)
-
-    def _as_calculated(self, shares: Sequence[Share], loaded: Loading) -> list[Share]:
-        """With the pace that follows from both sides' own: where they are close, what was taken and what was loaded
-        depend on where a burst of batches happened to lie."""
-        times = self._calculated_pace_s(loaded) * _rate(shares)
-        return [Share(share.batches, share.seconds * times) for share in shares]
+        return produced if slower > _CLEARLY_FASTER else min(produced, taken, key=_rate)
 
     def _competes(self, blocks: Sequence[TimedBlock]) -> bool:
         """Whether loading takes time from training, because all cores compute."""
