@@ -29,6 +29,8 @@ _ENDED = 4.0
 """Usual fetches after which all that was under way has ended."""
 _HELD_UP, _USUALLY_AHEAD = 0.9, 3
 """Share of a block; micro-batches that a device has when its queue of kernels is full, the present one included."""
+_MOSTLY = 0.5
+"""Share of a fetch that it waits, from which on loading does not compete for cores."""
 _SHORT_EPOCH = 2
 """Times what the queue holds."""
 _BUSY_SHARE = 0.9
@@ -210,7 +212,7 @@ class Account:
         epoch, edge_s = self._log.epoch_batches, self._edge_s(blocks, loaded)
         edges = sum(map(self._edges, blocks))
         error = relative_standard_error(self.lasting())
-        if epoch is not None and self._is_all_queued(blocks):
+        if epoch is not None and self._is_all_queued(blocks, loaded):
             amount, seconds, edges = epoch, epoch * self._calculated_pace_s(loaded), 0
             error = max(loaded.relative_error, relative_standard_error([_busy(timed) for timed in self.clean]))
         missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
@@ -242,7 +244,7 @@ class Account:
         taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
         if self._whole or loaded is None or not self._log.workers:
             return taken
-        if loaded.cpu_s is not None and self._competes(blocks):
+        if loaded.cpu_s is not None and self._competes(blocks, loaded):
             return [self._on_busy_cores(timed, loaded.mean_s, loaded.cpu_s) for timed in blocks]
         slower = loaded.pace_s * self._demand()
         if slower * _CLEARLY_FASTER < 1:
@@ -252,9 +254,11 @@ class Account:
             return taken
         return produced if slower > _CLEARLY_FASTER else min(produced, taken, key=_rate)
 
-    def _competes(self, blocks: Sequence[TimedBlock]) -> bool:
-        """Whether loading takes time from training, because all cores compute."""
-        return self._shares_cores and bool(self._log.workers) and all(map(_keeps_cores_busy, blocks))
+    def _competes(self, blocks: Sequence[TimedBlock], loaded: Loading) -> bool:
+        """Whether loading takes time from training, because it computes for the most part, and so do all cores."""
+        if not self._shares_cores or not self._log.workers or not all(map(_keeps_cores_busy, blocks)):
+            return False
+        return self._waiting_share(loaded, _cores(blocks[0])) < _MOSTLY
 
     def _on_busy_cores(self, timed: TimedBlock, usual_s: float, cpu_s: float) -> Share:
         """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once
@@ -293,12 +297,13 @@ class Account:
             return 0.0
         restarts = [one.restart_s for one in self._log.epochs[1:]]
         restart_s = statistics.fmean(restarts) if restarts else 0.0
-        if self._competes(blocks):  # what cores load at an edge, they need not load later: what counts is who idles
+        if self._competes(blocks, loaded):
+            # What cores load at an edge, they need not load later: what counts is who idles.
             return restart_s + self._idle_share(loaded, _cores(blocks[0])) * self._calculated_edge_s(epoch, loaded)
         training_limits = loaded.pace_s * self._demand() < 1
         near = [] if self._whole else [timed for timed in self.clean if timed not in blocks]
         edges = sum(map(self._edges, near))
-        if edges and training_limits and not self._is_all_queued(blocks):
+        if edges and training_limits and not self._is_all_queued(blocks, loaded):
             middle_s = sum(timed.batches for timed in near) / _rate(self._shares(blocks, loaded))
             return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
         edge_s = self._calculated_edge_s(epoch, loaded) + restart_s
@@ -311,11 +316,11 @@ class Account:
         whole_s = statistics.median(timed.going_on_s for timed in blocks)
         return ahead_s if ahead_s < _HELD_UP * whole_s else max(ahead_s, _USUALLY_AHEAD / self._demand())
 
-    def _is_all_queued(self, blocks: Sequence[TimedBlock]) -> bool:
+    def _is_all_queued(self, blocks: Sequence[TimedBlock], loaded: Loading) -> bool:
         """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
         has no middle, and is calculated from both sides' rates."""
         epoch = self._log.epoch_batches
-        if epoch is None or self._whole or self._competes(blocks):
+        if epoch is None or self._whole or self._competes(blocks, loaded):
             return False
         return epoch <= _SHORT_EPOCH * self._log.capacity
 
@@ -328,11 +333,15 @@ class Account:
         )
 
     def _idle_share(self, loaded: Loading, cores: int) -> float:
-        """Of the cores, while training waits for an epoch's first batches and the workers load: they wait for more than
-        for cores as far as a fetch takes longer than its computing does beside training and all other workers."""
-        beside = 1 + self._log.workers / cores
-        waiting = max(1 - (loaded.cpu_s or 0.0) * beside / loaded.mean_s, 0.0)
+        """Of the cores, while training waits for an epoch's first batches and the workers load."""
+        waiting = self._waiting_share(loaded, cores)
         return waiting + (1 - waiting) * max(1 - self._log.workers / cores, 0.0)
+
+    def _waiting_share(self, loaded: Loading, cores: int) -> float:
+        """Of a fetch: it waits for more than for cores as far as it takes longer than its computing does beside
+        training and all other workers."""
+        beside = 1 + self._log.workers / cores
+        return max(1 - (loaded.cpu_s or 0.0) * beside / loaded.mean_s, 0.0)
 
     def _calculated_edge_s(self, epoch: int, loaded: Loading) -> float:
         if not self._log.workers:
