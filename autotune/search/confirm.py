@@ -190,7 +190,7 @@ class Confirmation:
         return self._measured.throughput(config)
 
     def rate(self, config: TrainConfig) -> Posterior:
-        """Of ln(samples per second), over the rounds. Needs one round."""
+        """Posterior of ln(samples per second), over the rounds. Needs one round."""
         return self._measured.rate(config)
 
     def settings(self, config: TrainConfig) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ class MeasuredRounds:
         return _as_accurate(self._rounds.throughput(self._columns[config]), ACCURACY)
 
     def rate(self, config: TrainConfig) -> Posterior:
-        """Of ln(samples per second). Needs one round."""
+        """Posterior of ln(samples per second). Needs one round."""
         self._read()
         return self._rounds.rate(self._columns[config])
 

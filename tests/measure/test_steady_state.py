@@ -112,7 +112,7 @@ def test_a_soak_takes_the_drain_of_the_queue_out_of_its_figure() -> None:
     assert rates.sustained_per_s == pytest.approx(truth, rel=0.01)
 
 
-@pytest.mark.parametrize("faster", [0.95, 1.05])
+@pytest.mark.parametrize("faster", [0.95, 1.0, 1.05])
 def test_a_loader_about_as_fast_as_training(faster: float) -> None:
     """Noise on both sides: neither always waits for the other. A mean of ten trials, for each is rough."""
     figures, truth = [], 0.0

@@ -58,6 +58,7 @@ def test_rounds_go_on_until_the_throughput_is_known_to_two_percent(bench: Bench)
     low, high = best["measured"]["samples_per_s_ci95"]
     assert high / low < 1.02 / 0.98
     assert low < 1500 < high
+    assert best["speedup"]["ratio"] == pytest.approx(1.5, rel=0.003)
     assert best["speedup"]["ci95"] == pytest.approx([1.5, 1.5], rel=0.015)  # what the measuring itself is true to
     assert rounds_of(bench, TrainConfig.from_dict(best["config"])) > FEWEST_ROUNDS
 

@@ -137,7 +137,7 @@ def _neighbour(world: World, hardware: Hardware) -> World:
 
 
 def _steps_of(world: World, name: str, seconds: float) -> World:
-    """Of the fastest configuration, with the largest micro-batch."""
+    """`world` with steps of `seconds` in its fastest configuration, the one with the largest micro-batch."""
     largest = world.effective_batch_size
     step = world.step
     usual_s = step.fixed_s + step.optimizer_s + step.sample_s * step.amp * step.channels_last * largest

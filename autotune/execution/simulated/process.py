@@ -44,7 +44,7 @@ NO_LUCK = Luck()
 
 @dataclass
 class PageCache:
-    """Of the machine: what one process has read, the next finds."""
+    """The machine's page cache: what one process has read, the next finds."""
 
     samples: float = 0.0
 

@@ -10,7 +10,7 @@ from autotune.execution.simulated.process import Luck, TrainingProcess
 from autotune.execution.simulated.world import World
 
 _FEWEST_BATCHES = 1500
-"""Of the epochs that are run: over so many the noise within a process averages out to some 0.2 %."""
+"""Micro-batches that are run: over so many the noise within a process averages out to some 0.2 %."""
 
 
 @functools.lru_cache(maxsize=50_000)

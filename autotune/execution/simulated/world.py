@@ -16,9 +16,9 @@ class Noise:
     between: float = 0.0
     """Standard deviation of the logarithm of a process's speed."""
     step: float = 0.0
-    """Of a step's seconds, inside a process, relative."""
+    """Relative standard deviation of a step's seconds inside a process."""
     fetch: float = 0.0
-    """Of a sample's seconds of loading, relative; those of a micro-batch add up."""
+    """Relative standard deviation of a sample's seconds of loading; those of a micro-batch add up."""
     outlier_share: float = 0.0
     """Share of the processes that are slow outliers."""
     outlier_slows: float = 1.0
@@ -46,7 +46,7 @@ class Hardware:
     device: Literal["cpu", "cuda"]
     cores: int
     memory_bytes: int
-    """Of the device."""
+    """Device memory."""
     start_s: float
     """From the request to the first training step."""
     first_step_s: float
@@ -100,10 +100,10 @@ class World:
     sample_cpu_s: float
     """That it computes for it."""
     samples: int
-    """Of the data set."""
+    """Size of the data set."""
     budget: str
     search: tuple[tuple[str, object], ...]
-    """Of the spec."""
+    """The spec's section, as key and value."""
     baseline: tuple[tuple[str, object], ...]
     effective_batch_size: int
     slow_every: int = 0
