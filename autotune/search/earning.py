@@ -21,7 +21,7 @@ _TOGETHER = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch
 """Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
 
 _MODEL_AT_BEST = 0.02
-"""Standard deviation of ln(ratio) that the model is trusted with at the most: its own doubt leaves out what it lacks."""
+"""Smallest standard deviation of ln(ratio) that the model is trusted with: its own doubt leaves out what it lacks."""
 _CLOSEST = 1e-4
 """The same of what was measured, so that nothing is divided by zero."""
 
