@@ -41,9 +41,11 @@ class OwnBatches(Slow):
         return {"own": torch.tensor(samples)}
 
 
-def observe(dataset: Any, batches: int, *, workers: int = 2, method: str | None = None) -> tuple[list[Any], LoaderLog]:
+def observe(
+    dataset: Any, batches: int, *, workers: int = 2, prefetch: int = 2, method: str | None = None
+) -> tuple[list[Any], LoaderLog]:
     config = TrainConfig(
-        micro_batch_size=2, num_workers=workers, prefetch_factor=2 if workers else None, pin_memory=False
+        micro_batch_size=2, num_workers=workers, prefetch_factor=prefetch if workers else None, pin_memory=False
     )
     observed = ObservedLoader(config)
     given = {"multiprocessing_context": method} if method else {}
@@ -65,15 +67,17 @@ def test_two_epochs_are_told_apart_and_their_batches_are_the_data_sets_own() -> 
 
 
 def test_every_batch_has_its_process_and_takes_as_long_as_its_samples() -> None:
-    """The bands are wide: this machine may do anything else meanwhile, but it cannot sleep less than it was told."""
-    _, log = observe(Slow(), 12)
+    """Lengths are exact only between two moments that the same process writes down: the loop's process may be halted
+    between sending a batch and noting when. This machine may do anything else, but it cannot sleep less than told."""
+    _, log = observe(Slow(), 12, prefetch=3)
     assert [len(fetches) for fetches in log.fetches] == [6, 6]
-    fetches = [fetch for of_one in log.fetches for fetch in of_one]
-    assert all(fetch.seconds >= 2 * LOAD_S for fetch in fetches)
     assert all(fetch.first == (position == 0) for of_one in log.fetches for position, fetch in enumerate(of_one))
-    assert all(fetch.cpu_s is not None and fetch.cpu_s >= 0 for fetch in fetches if not fetch.first)
-    waits = sum(fetch.seconds - (fetch.cpu_s or 0.0) for fetch in fetches if not fetch.first)
-    assert waits >= 10 * 1.5 * LOAD_S, "the processes were asleep most of the time"
+    fetches = [fetch for of_one in log.fetches for fetch in of_one if fetch.saturated]
+    assert len(fetches) >= 4, "a whole epoch is sent at once: two of three follow another without a pause"
+    assert all(fetch.seconds >= 2 * LOAD_S for fetch in fetches)
+    assert all(fetch.cpu_s is not None and fetch.cpu_s >= 0 for fetch in fetches)
+    waits = sum(fetch.seconds - (fetch.cpu_s or 0.0) for fetch in fetches)
+    assert waits >= len(fetches) * 1.5 * LOAD_S, "the processes were asleep most of the time"
 
 
 def test_what_is_loaded_ahead_is_the_level_of_the_queue() -> None:
