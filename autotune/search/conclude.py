@@ -19,13 +19,13 @@ from autotune.records import (
 )
 from autotune.search.budget import Budget
 from autotune.search.confirm import Confirmation
-from autotune.search.costs import Costs
 from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
 from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, steady_state, violations
 from autotune.search.ledger import Ledger
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, not_cut
+from autotune.search.timetable import Timetable
 from autotune.spec import Spec
 from autotune.stats import FEWEST_ROUNDS, WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
 
@@ -37,12 +37,21 @@ class Conclusion:
     """Turns what the ledger holds into the document of `best.yaml`, at any moment of the study."""
 
     def __init__(
-        self, *, spec: Spec, spec_sha256: str, ledger: Ledger, budget: Budget, facts: Facts, stability: Stability
+        self,
+        *,
+        spec: Spec,
+        spec_sha256: str,
+        ledger: Ledger,
+        budget: Budget,
+        timetable: Timetable,
+        facts: Facts,
+        stability: Stability,
     ) -> None:
         self._spec = spec
         self._spec_sha256 = spec_sha256
         self._ledger = ledger
         self._budget = budget
+        self._timetable = timetable
         self._facts = facts
         self._stability = stability
 
@@ -147,8 +156,7 @@ class Conclusion:
         config = confirmation.leader()
         if config is None or self._stability.is_tested(config):
             return config
-        steps = self._spec.stability.soak_steps
-        needed_s = Costs(self._ledger).tests_s(config, confirmation.baseline, self._stability, steps)
+        needed_s = self._timetable.tests_and_soak_s(config)
         if self._is_worthwhile(confirmation, config) and needed_s <= self._budget.remaining_s:
             self._stability.test(config)
         if self._stability.is_tested(config):
@@ -210,7 +218,7 @@ class Conclusion:
         if samples is None:
             return steps
         wanted = samples // config.effective_batch_size + 2
-        cost_s = Costs(self._ledger).soak_s(config, wanted)
+        cost_s = self._timetable.costs.soak_s(config, wanted)
         affordable = cost_s < min(_SOAK_SHARE * self._budget.total_s, self._budget.remaining_s / 2)
         return max(steps, wanted) if affordable else steps
 

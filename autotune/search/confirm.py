@@ -9,73 +9,33 @@ tell more depends on the machine, and is calculated anew after each round from w
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult, TrialStatus
+from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult
 from autotune.search.budget import Budget
-from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.earning import Compare, Gain, is_part, settings, simpler_form, together
 from autotune.search.figures import confirming_request, is_ok, samples_per_s
-from autotune.search.gates import violations
+from autotune.search.finalists import FINALISTS, choose_finalists
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
 from autotune.search.plain import arithmetic
 from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability, blames_precision
-from autotune.spec import Constraint
-from autotune.stats import FEWEST_ROUNDS, TIE, Comparison, Estimate, Posterior
+from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
+from autotune.stats import TIE, Comparison, Estimate, Posterior
 
-FINALISTS = 3
-
-_FULL_ROUNDS = 2
-_DUEL_ROUNDS = 6
-"""Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _MOST_ROUNDS = 100
+_PATIENCE, _PATIENCE_S = 3, 5.0
+"""Times what a run should take, and seconds on top, after which it counts as one that hangs."""
 _OUT = 0.9
 """Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
 better."""
 _PRECISE = 0.02
 """Half the width of the leader's throughput interval, relative: what is emitted should come true to a few per cent."""
-_CLEARLY = 0.05
-"""Beyond the limit of a constraint, relative: less may be noise of one short run, and the confirmation decides."""
-_MOST_FOR_SOAK = 0.5
-"""Of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
-
-
-def choose_finalists(
-    measured: Sequence[TrialRecord], baseline: TrainConfig, constraints: Sequence[Constraint] = ()
-) -> list[TrainConfig]:
-    """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower.
-
-    None that its search trial has shown to be clearly outside the constraints.
-    """
-    measured = [record for record in measured if max(violations(record, constraints), default=0.0) <= _CLEARLY]
-    others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
-    if not others:  # let the best of them show that it is slower
-        others = [record.result.config for record in measured if record.result.config != baseline][:1]
-    chosen = others[:FINALISTS]
-    same_batch = [config for config in others if config.effective_batch_size == baseline.effective_batch_size]
-    if same_batch and not any(config in same_batch for config in chosen):
-        chosen[-1:] = same_batch[:1]
-    return chosen
-
-
-def _gave_up(record: TrialRecord) -> bool:
-    return record.result.status is TrialStatus.PRUNED
-
-
-def needed_s(ledger: Ledger, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
-    """Seconds that the planned rounds, the stability tests and the soak would take, with the finalists of now."""
-    costs = Costs(ledger)
-    finalists = choose_finalists(ledger.measured(), baseline, stability.constraints)
-    duels_s = costs.rounds_s([baseline, *finalists[:1]], _DUEL_ROUNDS)
-    tests_s = costs.tests_s(finalists[0], baseline, stability, soak_steps) if finalists else 0.0
-    return costs.rounds_s([baseline, *finalists], _FULL_ROUNDS) + duels_s + tests_s
 
 
 class Confirmation:
@@ -87,11 +47,11 @@ class Confirmation:
         ledger: Ledger,
         runner: TrialRunner,
         budget: Budget,
+        timetable: Timetable,
         stability: Stability,
         space: Space,
         expected: Compare,
         seed: int,
-        soak_steps: int,
     ) -> None:
         """`expected`: how configurations compare by what the search's trials have shown."""
         self._ledger = ledger
@@ -99,8 +59,7 @@ class Confirmation:
         self._budget = budget
         self._stability = stability
         self._seed = seed
-        self._soak_steps = soak_steps
-        self._costs = Costs(ledger)
+        self._timetable = timetable
         self._random = random.Random(seed)
         self.baseline = space.baseline
         self._space = space
@@ -111,26 +70,23 @@ class Confirmation:
         self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
         self._measured = MeasuredRounds(ledger, self.baseline, self._been_finalists)
-        self._given_s = math.inf
-        """Training seconds of the runs of the last round; of an earlier session nobody knows."""
 
     def run(self) -> None:
         """Rounds until the answer is clear, or only the soak's time is left."""
         for config in list(self._finalists):  # an earlier session may have tested them
             if self._stability.needs_reference(config) and self._stability.is_tested(config):
                 self._replace_if_unstable(config)
-        soak_s = self._soak_reserve_s()
         number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
         while not self._decided():
             self._runner.phase = Phase.CONFIRMING
-            limit_s = self._run_limit_s(soak_s)
-            racing = self._racing(self._budget.remaining_s - soak_s, limit_s)
+            limit_s = self._run_limit_s()
+            racing = self._racing(limit_s)
             if not racing:
                 return
             number += 1
             self._run_round(number, racing, limit_s)
             self._drop_violators()
-            self._test_leader(soak_s)
+            self._test_leader()
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
         """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest,
@@ -215,22 +171,23 @@ class Confirmation:
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))
 
-    def _racing(self, seconds: float, limit_s: float) -> list[TrainConfig]:
+    def _racing(self, limit_s: float) -> list[TrainConfig]:
         """Who runs the next round: the baseline with all that may still be the best; with the leader alone where there
         is no time for as many such rounds as its own speed-up needs; nobody when not even that fits."""
         leader = self.leader() or next(iter(self._finalists), None)
         duel = [self.baseline] if leader is None else [self.baseline, leader]
         full = [self.baseline, *self._contenders(leader)]
-        full_s, duel_s = self._round_s(full, limit_s), self._round_s(duel, limit_s)
+        full_s, duel_s = self._timetable.round_s(full, limit_s), self._timetable.round_s(duel, limit_s)
+        seconds = self._for_rounds_s()
         done = self.rounds(leader) if leader else 0
-        wanted = 1 if done < _FULL_ROUNDS else max(_FULL_ROUNDS + _DUEL_ROUNDS - done, 1)
+        wanted = 1 if done < FULL_ROUNDS else max(FULL_ROUNDS + DUEL_ROUNDS - done, 1)
         if wanted * full_s <= seconds:
             return full
         return duel if duel_s <= seconds else []
 
     def _contenders(self, leader: TrainConfig | None) -> list[TrainConfig]:
         """The finalists that two rounds have not shown to be slower than the leader."""
-        if leader is None or self.rounds(leader) < _FULL_ROUNDS:
+        if leader is None or self.rounds(leader) < FULL_ROUNDS:
             return list(self._finalists)
         return [
             config
@@ -238,14 +195,13 @@ class Confirmation:
             if config == leader or self._measured.may_be_faster(config, leader, _OUT)
         ]
 
-    def _test_leader(self, soak_s: float) -> None:
+    def _test_leader(self) -> None:
         """The stability tests, as soon as there is a leader worth them, and in time to find another."""
         leader = self.leader()
-        if leader is None or self.rounds(leader) < _FULL_ROUNDS or self._stability.is_tested(leader):
+        if leader is None or self.rounds(leader) < FULL_ROUNDS or self._stability.is_tested(leader):
             return
-        tests_s = self._costs.tests_s(leader, self.baseline, self._stability, soak_steps=0)
         is_slow = self.speedup(leader).ratio.value <= TIE and self.baseline_may_stand
-        if is_slow or self._budget.remaining_s < tests_s + soak_s:
+        if is_slow or self._budget.remaining_s < self._timetable.tests_and_soak_s(leader):
             return
         self._runner.phase = Phase.TESTING
         self._stability.test(leader)
@@ -265,7 +221,7 @@ class Confirmation:
         for config in list(self._finalists):
             checks = self._stability.constraint_checks(config, self.runs(config))
             violated = [check for check in checks if not check.holds]
-            if violated and self.rounds(config) >= _FULL_ROUNDS:
+            if violated and self.rounds(config) >= FULL_ROUNDS:
                 self.refused[config] = violated
         if any(config in self.refused for config in self._finalists):
             self._choose_again()
@@ -290,14 +246,20 @@ class Confirmation:
         return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
-        self._given_s = limit_s
+        """Each of them once, as long as there is time; a run that takes longer than it should have does not take the
+        time of the tests and the soak."""
+        self._timetable.begin_round(limit_s)
         for config in self._random.sample(racing, len(racing)):
             request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
-            deadline_s = min(3 * self._costs.run_s(config, limit_s) + 5, self._budget.remaining_s)
-            if deadline_s <= 0:
+            expected_s, left_s = self._timetable.costs.run_s(config, limit_s), self._for_rounds_s()
+            if left_s < expected_s:
                 return
-            record = self._runner.run(request, Purpose.CONFIRM, deadline_s=deadline_s, round_number=number)
-            if not is_ok(record) and config in self._finalists and self._budget.remaining_s > 0:
+            patience_s = _PATIENCE * expected_s + _PATIENCE_S
+            deadline_s = min(patience_s, left_s)
+            record = self._runner.run(
+                request, Purpose.CONFIRM, deadline_s=deadline_s, round_number=number, patience_s=patience_s
+            )
+            if not is_ok(record) and not record.cut_short and config in self._finalists:
                 self.reject(config)
 
     def _decided(self) -> bool:
@@ -305,7 +267,7 @@ class Confirmation:
         any, and its throughput is known well."""
         leader = self.leader() or self.baseline
         rounds = self.rounds(leader)
-        if rounds >= _MOST_ROUNDS or rounds <= _FULL_ROUNDS:
+        if rounds >= _MOST_ROUNDS or rounds <= FULL_ROUNDS:
             return rounds >= _MOST_ROUNDS
         rivals = {self.baseline, *self._contenders(leader)} - {leader}
         if not all(self._measured.is_decided(leader, rival) for rival in rivals):
@@ -313,35 +275,10 @@ class Confirmation:
         interval = self.throughput(leader).interval
         return interval is not None and interval.is_within(_PRECISE)
 
-    def _round_s(self, configs: Sequence[TrainConfig], limit_s: float) -> float:
-        """What a round will take: as long as each run took the last time, or as the search's trials tell."""
-        walls = {record.result.config: record.result.wall_s for record in self._ledger.of_purpose(Purpose.CONFIRM)}
-        longer_s = max(limit_s - self._given_s, 0.0)
-        return SPARE * sum(
-            walls[config] + longer_s if config in walls else self._costs.run_s(config, limit_s) for config in configs
-        )
+    def _for_rounds_s(self) -> float:
+        return self._timetable.for_rounds_s(self._finalists, self.rounds(self.baseline))
 
-    def _run_limit_s(self, soak_s: float) -> float:
+    def _run_limit_s(self) -> float:
         """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
-        full, duel = [self.baseline, *self._finalists], [self.baseline, *self._finalists[:1]]
-        done = self.rounds(self.baseline)
-        rounds, duels = max(_FULL_ROUNDS - done, 0), max(min(_DUEL_ROUNDS, _FULL_ROUNDS + _DUEL_ROUNDS - done), 1)
-        fixed_s = self._costs.rounds_s(full, rounds, 0.0) + self._costs.rounds_s(duel, duels, 0.0)
-        runs = rounds * len(full) + duels * len(duel)
-        left_s = self._budget.remaining_s - soak_s - self._tests_reserve_s()
-        share_s = (left_s - fixed_s) / (runs * SPARE)
-        return min(
-            max(min(share_s, self._measured.best_run_s(full, self._costs)), SHORTEST_RUN_S), 2 * self._budget.trial_s
-        )
-
-    def _soak_reserve_s(self) -> float:
-        """For the soak of the slowest finalist; nothing where it would leave no time for the rounds that come first."""
-        soak_s = max((self._costs.soak_s(config, self._soak_steps) for config in self._finalists), default=0.0)
-        rounds_s = self._costs.rounds_s([self.baseline, *self._finalists[:1]], FEWEST_ROUNDS + 1)
-        left_s = self._budget.remaining_s
-        return soak_s if soak_s < min(_MOST_FOR_SOAK * left_s, left_s - rounds_s) else 0.0
-
-    def _tests_reserve_s(self) -> float:
-        if not self._finalists:
-            return 0.0
-        return self._costs.tests_s(self._finalists[0], self.baseline, self._stability, soak_steps=0)
+        best_s = self._measured.best_run_s([self.baseline, *self._finalists], self._timetable.costs)
+        return self._timetable.run_limit_s(self._finalists, self.rounds(self.baseline), best_s)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import TrialRecord
+from autotune.search.figures import samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.stability import Stability
 
@@ -35,18 +37,30 @@ class Costs:
         return rounds * SPARE * sum(self.run_s(config, limit_s) for config in configs)
 
     def soak_s(self, config: TrainConfig, steps: int) -> float:
-        return SPARE * (self.overhead_s() + steps * self.step_s(config)) if steps else 0.0
+        return SPARE * (self.overhead_s() + steps * self.busy_step_s(config)) if steps else 0.0
 
-    def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability, soak_steps: int) -> float:
-        """The stability tests of `config`, and its soak. Plain arithmetic is taken to be as fast as the baseline."""
-        plain_step_s = self.step_s(baseline) * config.effective_batch_size / baseline.effective_batch_size
-        tests_s = stability.cost_s(config, self.step_s(config), plain_step_s, self.overhead_s())
-        return SPARE * tests_s + self.soak_s(config, soak_steps)
+    def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability) -> float:
+        """The stability tests of `config`. Plain arithmetic is taken to be as fast as the baseline."""
+        plain_step_s = self.busy_step_s(baseline) * config.effective_batch_size / baseline.effective_batch_size
+        return SPARE * stability.cost_s(config, self.busy_step_s(config), plain_step_s, self.overhead_s())
 
     def step_s(self, config: TrainConfig) -> float:
+        """One optimizer step in the long run, while nothing disturbs it."""
         record = self._record(config)
-        blocks = record.result.blocks if record else ()
-        return sum(block.seconds for block in blocks) / sum(block.steps for block in blocks) if blocks else 0.0
+        return config.effective_batch_size / samples_per_s(record) if record else 0.0
+
+    def busy_step_s(self, config: TrainConfig) -> float:
+        """One optimizer step on this machine as it is, other work on it included."""
+        return self.step_s(config) * self.slowdown()
+
+    def slowdown(self) -> float:
+        """How much longer the timed steps of the search took than they would have undisturbed: 1 or more."""
+        measured = [record for record in self._ledger.measured() if record.result.blocks]
+        taken_s = math.fsum(block.seconds for record in measured for block in record.result.blocks)
+        undisturbed_s = math.fsum(
+            sum(block.samples for block in record.result.blocks) / samples_per_s(record) for record in measured
+        )
+        return max(taken_s / undisturbed_s, 1.0) if undisturbed_s > 0 else 1.0
 
     def overhead_s(self) -> float:
         """Of one run outside its training steps: the fork, the model, the loader's processes."""

@@ -10,14 +10,15 @@ from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Phase, Purpose, TrialRecord, TrialRequest
 from autotune.search.budget import Budget
-from autotune.search.confirm import needed_s
 from autotune.search.figures import is_ok
+from autotune.search.finalists import choose_finalists
 from autotune.search.gates import loss_rise
 from autotune.search.ledger import Ledger
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
 from autotune.search.telling import OnlyRisksLeft
+from autotune.search.timetable import Timetable
 from autotune.spec.durations import format_duration
 
 _MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
@@ -41,12 +42,12 @@ class Exploration:
         seeds: Sequence[TrainConfig],
         seed: int,
         stability: Stability,
-        soak_steps: int,
+        timetable: Timetable,
         on_better: Callable[[], None],
         simplest: Callable[[TrainConfig], TrainConfig],
     ) -> None:
-        """`seed`: of the model's weights and the sample order, the same in every search trial. `soak_steps`: of the
-        winner, later, for which time is kept. `on_better` is called whenever a trial has become the fastest so far.
+        """`seed`: of the model's weights and the sample order, the same in every search trial. `timetable`: of the
+        confirmation, later, for which time is kept. `on_better` is called whenever a trial is the fastest so far.
         `simplest`: a configuration without the settings that may well gain nothing; it is tried last."""
         self._ledger = ledger
         self._runner = runner
@@ -55,7 +56,7 @@ class Exploration:
         self._seeds = seeds
         self._seed = seed
         self._stability = stability
-        self._soak_steps = soak_steps
+        self._timetable = timetable
         self._on_better = on_better
         self._simplest = simplest
 
@@ -137,7 +138,8 @@ class Exploration:
         """Wait for a trial's end, and plan with what it came to; None where it was lost."""
         fastest_before = self._ledger.eligible()[:1]
         record = self._runner.next_ended()
-        self._budget.reserve_for_confirming(needed_s(self._ledger, self._baseline, self._stability, self._soak_steps))
+        finalists = choose_finalists(self._ledger.measured(), self._baseline, self._stability.constraints)
+        self._budget.reserve_for_confirming(self._timetable.needed_s(finalists))
         if self._ledger.eligible()[:1] != fastest_before:
             self._on_better()
         return record

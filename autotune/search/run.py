@@ -33,6 +33,7 @@ from autotune.search.stability import Stability
 from autotune.search.storage import OpenStudy, open_study
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
+from autotune.search.timetable import Timetable
 from autotune.spec import LoadedSpec
 from autotune.store import StudyFolder
 
@@ -136,6 +137,7 @@ class _Study:
     loaded: LoadedSpec
     folder: StudyFolder
     budget: Budget
+    timetable: Timetable
     facts: Facts
     space: Space
     ledger: Ledger
@@ -174,10 +176,18 @@ class _Study:
         budget.carry_over(ledger.elapsed_s)
         runner = TrialRunner(spec.name, backend, ledger, budget, facts, listener)
         stability = Stability(ledger=ledger, runner=runner, budget=budget, spec=spec, facts=facts)
+        timetable = Timetable(
+            ledger=ledger,
+            budget=budget,
+            stability=stability,
+            baseline=space.baseline,
+            soak_steps=spec.stability.soak_steps,
+        )
         return cls(
             loaded=loaded,
             folder=folder,
             budget=budget,
+            timetable=timetable,
             facts=facts,
             space=space,
             ledger=ledger,
@@ -189,6 +199,7 @@ class _Study:
                 spec_sha256=loaded.sha256,
                 ledger=ledger,
                 budget=budget,
+                timetable=timetable,
                 facts=facts,
                 stability=stability,
             ),
@@ -219,7 +230,7 @@ class _Study:
             seeds=tuple(self.ledger.strategy.planned),
             seed=seed,
             stability=self.stability,
-            soak_steps=spec.stability.soak_steps,
+            timetable=self.timetable,
             on_better=lambda: self._write(self.conclusion.provisional()),
             simplest=self._simplest,
         ).run()
@@ -227,11 +238,11 @@ class _Study:
             ledger=self.ledger,
             runner=self.runner,
             budget=self.budget,
+            timetable=self.timetable,
             stability=self.stability,
             space=self.space,
             expected=by_model(self._model()),
             seed=seed,
-            soak_steps=spec.stability.soak_steps,
         )
         confirmation.run()
         self._write(self.conclusion.confirmed_so_far(confirmation))

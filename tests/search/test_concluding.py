@@ -239,6 +239,41 @@ def test_where_no_time_is_left_to_test_the_fastest_a_tested_one_is_emitted(bench
     assert best["stability"]["verdict"] == "stable"
 
 
+def test_a_run_that_takes_far_too_long_takes_no_time_from_the_soak(bench: Bench) -> None:
+    """In the third round the machine stands still under the leader: its run is cut short, which is no fault of it."""
+    both = SPACE | {"amp_dtype": ["none", "bf16"]}
+
+    def standing_still(config: TrainConfig) -> float | TrialStatus:
+        is_hung = backend.requests[-1].seed == 3 and not backend.requests[-1].watch_training
+        return TrialStatus.TIMEOUT if is_hung and config.amp_dtype == "bf16" else speed(config)
+
+    backend = bench.backend(standing_still, noise=0.0)
+    asleep = all_but(bench, 20.0, after_runs=2 * 4)
+    best = bench.search(backend, search=both, on=asleep).best
+    cut = [record for record in bench.folder.read_trials() if record.result.status is TrialStatus.TIMEOUT]
+    assert [(record.purpose, record.cut_short) for record in cut] == [(Purpose.CONFIRM, True)]
+    assert best["config"] == cut[0].result.config.to_dict()
+    assert best["stability"]["verdict"] == "stable"
+
+
+def test_time_for_the_soak_is_kept_as_long_as_steps_take_beside_other_work(bench: Bench) -> None:
+    """A quarter of the blocks take six times as long, and are marked: no figure counts them, but they last."""
+
+    def beside_bursts(_request: TrialRequest, result: TrialResult) -> TrialResult:
+        blocks = tuple(
+            block.model_copy(update={"seconds": block.seconds * (6.0 if block.disturbances else 1.0)})
+            for block in result.blocks
+        )
+        longer_s = math.fsum(block.seconds for block in blocks) - math.fsum(block.seconds for block in result.blocks)
+        bench.clock.advance(longer_s)
+        return result.model_copy(update={"blocks": blocks, "wall_s": result.wall_s + longer_s})
+
+    backend = bench.backend(speed, noise=0.06, busy=0.25, training=beside_bursts)
+    best = bench.search(backend, search=SPACE, stability={"soak_steps": 400}).best
+    assert [record.result.status for record in of_purpose(bench, Purpose.SOAK)] == [TrialStatus.OK]
+    assert best["search"]["elapsed_s"] < BUDGET_S
+
+
 @pytest.mark.parametrize(
     ("gains", "is_ruled_out"),
     [
