@@ -178,12 +178,12 @@ class Confirmation:
         duel = [self.baseline] if leader is None else [self.baseline, leader]
         full = [self.baseline, *self._contenders(leader)]
         full_s, duel_s = self._timetable.round_s(full, limit_s), self._timetable.round_s(duel, limit_s)
-        seconds = self._for_rounds_s()
-        done = self.rounds(leader) if leader else 0
-        wanted = 1 if done < FULL_ROUNDS else max(FULL_ROUNDS + DUEL_ROUNDS - done, 1)
-        if wanted * full_s <= seconds:
-            return full
-        return duel if duel_s <= seconds else []
+        seconds, done = self._for_rounds_s(), self._done()
+        if done < FULL_ROUNDS:
+            fits = full_s + (FULL_ROUNDS - done - 1) * duel_s <= seconds
+        else:
+            fits = max(FULL_ROUNDS + DUEL_ROUNDS - done, 1) * full_s <= seconds
+        return full if fits else duel if duel_s <= seconds else []
 
     def _contenders(self, leader: TrainConfig | None) -> list[TrainConfig]:
         """The finalists that two rounds have not shown to be slower than the leader."""
@@ -276,9 +276,14 @@ class Confirmation:
         return interval is not None and interval.is_within(_PRECISE)
 
     def _for_rounds_s(self) -> float:
-        return self._timetable.for_rounds_s(self._finalists, self.rounds(self.baseline))
+        return self._timetable.for_rounds_s(self._finalists, self._done())
 
     def _run_limit_s(self) -> float:
         """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
         best_s = self._measured.best_run_s([self.baseline, *self._finalists], self._timetable.costs)
-        return self._timetable.run_limit_s(self._finalists, self.rounds(self.baseline), best_s)
+        return self._timetable.run_limit_s(self._finalists, self._done(), best_s)
+
+    def _done(self) -> int:
+        """Rounds that the leader and the baseline have come through."""
+        leader = self.leader()
+        return self.rounds(leader) if leader else 0

@@ -48,7 +48,7 @@ class Timetable:
         finalist and the soak of the slowest need, as far as they leave time for the rounds that come first."""
         left_s = self._budget.remaining_s
         first = [self._baseline, *finalists[:1]]
-        first_s = self.costs.rounds_s(first, max(FEWEST_ROUNDS + 1 - done, 0))
+        first_s = self.costs.rounds_s(first, max(FEWEST_ROUNDS - done, 0))
         soak_s, tests_s = self._soak_s(finalists), self.tests_s(finalists[:1])
         if done < FEWEST_ROUNDS and (soak_s > _MOST_FOR_SOAK * left_s or left_s - soak_s < first_s):
             return left_s
