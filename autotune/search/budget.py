@@ -8,7 +8,7 @@ Clock = Callable[[], float]
 
 CONFIRM_SHARE = 0.35
 """For the three best and the baseline again, in alternation, and for the stability tests and the soak of the winner."""
-MOST_FOR_CONFIRMING = 0.5
+MOST_FOR_CONFIRMING = 0.6
 """Where steps are so slow that the share would not do; a search needs the rest."""
 EMIT_RESERVE_S = 1.0
 """For writing the result and ending the processes after the last run."""

@@ -28,21 +28,24 @@ class Costs:
 
     def run_s(self, config: TrainConfig, limit_s: float) -> float:
         """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
+        return self.start_s(config) + max(limit_s, _FEWEST_STEPS * self.step_s(config))
+
+    def start_s(self, config: TrainConfig) -> float:
+        """Of one run up to the end of its first step."""
         record = self._record(config)
         warm_up = record.result.warm_up if record else None
-        first_step_s = warm_up.first_step_s if warm_up else 0.0
-        return self.overhead_s() + first_step_s + max(limit_s, _FEWEST_STEPS * self.step_s(config))
+        return self.overhead_s() + (warm_up.first_step_s if warm_up else 0.0)
 
     def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
         return rounds * SPARE * sum(self.run_s(config, limit_s) for config in configs)
 
     def soak_s(self, config: TrainConfig, steps: int) -> float:
-        return SPARE * (self.overhead_s() + steps * self.busy_step_s(config)) if steps else 0.0
+        return SPARE * (self.start_s(config) + steps * self.busy_step_s(config)) if steps else 0.0
 
     def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability) -> float:
         """The stability tests of `config`. Plain arithmetic is taken to be as fast as the baseline."""
         plain_step_s = self.busy_step_s(baseline) * config.effective_batch_size / baseline.effective_batch_size
-        return SPARE * stability.cost_s(config, self.busy_step_s(config), plain_step_s, self.overhead_s())
+        return SPARE * stability.cost_s(config, self.busy_step_s(config), plain_step_s, self.start_s(config))
 
     def step_s(self, config: TrainConfig) -> float:
         """One optimizer step in the long run, while nothing disturbs it."""

@@ -106,14 +106,15 @@ class Stability:
             if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
                 self._run(reference.config, Purpose.REFERENCE, other, steps)
 
-    def cost_s(self, config: TrainConfig, step_s: float, reference_step_s: float, overhead_s: float) -> float:
-        """Seconds that `test` will take at the most; `reference_step_s`: of one optimizer step in plain arithmetic."""
+    def cost_s(self, config: TrainConfig, step_s: float, reference_step_s: float, start_s: float) -> float:
+        """Seconds that `test` will take at the most; `reference_step_s`: of one optimizer step in plain arithmetic;
+        `start_s`: of a run up to the end of its first step."""
         if self.is_tested(config):
             return 0.0
         most_s = self._budget.reference_run_s
-        probe_s = overhead_s + min(self._steps * step_s, most_s)
+        probe_s = start_s + min(self._steps * step_s, most_s)
         missing = max(REFERENCE_SEEDS - len(self._references_of(self._fed_as_before(config))), 0)
-        return probe_s + missing * (overhead_s + min(self._steps * reference_step_s, most_s))
+        return probe_s + missing * (start_s + min(self._steps * reference_step_s, most_s))
 
     def _fed_as_before(self, config: TrainConfig) -> TrainConfig:
         """`config` with its data coming in as for references on record that compute what its own would: those serve."""

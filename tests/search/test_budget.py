@@ -50,7 +50,7 @@ def test_of_200_seconds_the_search_has_130_and_leaves_the_others_for_confirming(
     assert budget.search_remaining_s == pytest.approx(100)
 
 
-@pytest.mark.parametrize(("needed_s", "kept_s"), [(0, 70), (69, 70), (80, 80), (99, 99), (101, 100), (1e6, 100)])
+@pytest.mark.parametrize(("needed_s", "kept_s"), [(0, 70), (69, 70), (80, 80), (119, 119), (121, 120), (1e6, 120)])
 def test_what_is_kept_for_confirming_has_bounds(clock: Clock, needed_s: float, kept_s: float) -> None:
     budget = Budget(200, clock)
     budget.reserve_for_confirming(needed_s)
