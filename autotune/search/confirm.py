@@ -90,8 +90,8 @@ class Confirmation:
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
         """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest,
-        or a part of it that is, goes to the smaller change from the baseline, then to less memory. None when none is
-        left.
+        or a part of it that is, goes to the smaller change from the baseline, then to more rounds, then to less
+        memory. None when none is left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -103,13 +103,13 @@ class Confirmation:
         gain = {config: self.speedup(config).ratio.value for config in passing}
         fastest = max(passing, key=gain.__getitem__, default=self.baseline)
 
-        def preference(config: TrainConfig) -> tuple[bool, float, float]:
+        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
             tied = gain[config] * TIE > gain[fastest]
             if not tied and is_part(config, fastest, self.baseline):
                 tied = self._gain(fastest, config).ratio < TIE
             changes = len(config.differences(self.baseline))
             memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
-            return (not tied, changes if tied else -gain[config], memory)
+            return (not tied, changes if tied else -gain[config], -self.rounds(config), memory)
 
         return min(passing, key=preference, default=None)
 
