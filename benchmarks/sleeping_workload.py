@@ -1,4 +1,8 @@
-"""A workload whose times are known: samples that sleep as they load, and a model that sleeps as it trains."""
+"""A workload whose times are known: samples that sleep as they load, and a model that sleeps as it trains.
+
+A batch sleeps once, not once for each of its samples: on a busy machine each sleep ends late by what the process waits
+for a core, and hundreds of them would make this a measurement of the machine.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ FEATURES, CLASSES = 16, 4
 
 
 class SleepingSamples(Dataset[tuple[torch.Tensor, int]]):
-    """Learnable points, each of which takes `sample_s` seconds to load."""
+    """Learnable points, each of which takes `sample_s` seconds to load, alone or in a batch."""
 
     def __init__(self, samples: int, sample_s: float) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -24,8 +28,12 @@ class SleepingSamples(Dataset[tuple[torch.Tensor, int]]):
         return len(self.targets)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        time.sleep(self.sample_s)
-        return self.inputs[index], self.targets[index]
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[torch.Tensor, int]]:
+        """What a DataLoader asks for."""
+        time.sleep(self.sample_s * len(indices))
+        return [(self.inputs[index], self.targets[index]) for index in indices]
 
 
 class SleepingModel(nn.Module):

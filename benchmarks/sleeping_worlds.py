@@ -1,9 +1,10 @@
 """Searches of workloads that sleep, run for real, and what a plain PyTorch loop says of their results.
 
-    python benchmarks/sleeping_worlds.py [--world NAME] [--budget 100s]
+    python benchmarks/sleeping_worlds.py [--world NAME] [--runs 1] [--budget 100s]
 
-For each world: the emitted figure over what the plain loop gets with the emitted configuration, and the latter over
-what it gets with the best configuration of the space, which is known from the times that everything sleeps.
+Three worlds take some seven minutes a run. A row says what the plain loop gets with the emitted configuration (its
+truth: whole epochs after the first, in a process that has started up), the emitted figure, and how near the truth comes
+to that of the space's best configuration, which is known from the times that everything sleeps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import itertools
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,20 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from autotune.config import TrainConfig
+from autotune.measure import prefetch_queue
 from autotune.search import search
 from autotune.spec import load_spec
 from autotune.store import StudyFolder
 
 EFFECTIVE = 64
 MICRO = (16, 32, 64)
-TIMED_S = 12.0
+PREFETCH = (2, 4)
+TIMED_S = 10.0
+AWAKE_S = 0.001
+"""Of a micro-batch's step, about: forward, backward and the optimizer compute for so long."""
+CLOSE, GOOD = 0.05, 0.95
+COLUMNS = ["world", "run", "truth", "emitted", "95 % interval", "ratio", "of the best", "verdict", "trials", "seconds"]
+COLUMNS += ["micro-batch, workers, prefetch", "best"]
 
 
 @dataclass(frozen=True)
@@ -47,24 +56,30 @@ class World:
     samples: int = 2048
 
     def rate(self, config: TrainConfig) -> float:
-        """Samples per second in the middle of an epoch."""
+        """Samples per second over whole epochs, as calculated: good enough to tell which configuration is best."""
         size = config.micro_batch_size
-        step_s = self.batch_s + self.step_s * size
-        if not config.num_workers:
-            return size / (step_s + self.fetch_s * size)
-        return min(size / step_s, config.num_workers / self.fetch_s)
+        batches = self.samples // size
+        epoch_s = prefetch_queue.epoch_seconds(
+            batches,
+            workers=config.num_workers,
+            prefetch=config.prefetch_factor or 0,
+            fetch_s=[self.fetch_s * size],
+            step_s=AWAKE_S + self.batch_s + self.step_s * size,
+        )
+        return batches * size / epoch_s
 
     def best(self) -> TrainConfig:
         """With the fewest workers of those that are as fast."""
-        configs = (
+        configs = [
             TrainConfig(
                 micro_batch_size=size,
                 grad_accum_steps=EFFECTIVE // size,
                 num_workers=workers,
-                prefetch_factor=2 if workers else None,
+                prefetch_factor=prefetch if workers else None,
+                num_threads=1,
             )
-            for size, workers in itertools.product(MICRO, self.workers)
-        )
+            for workers, prefetch, size in itertools.product(self.workers, PREFETCH, MICRO)
+        ]
         return max(configs, key=lambda config: (round(self.rate(config), 3), -config.num_workers))
 
 
@@ -75,30 +90,78 @@ WORLDS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One search, and what the plain loop says of it."""
+
+    world: str
+    run: int
+    document: dict[str, Any]
+    """`best.yaml`."""
+    truth: float
+    best: float
+    """What the plain loop gets with the best configuration."""
+    seconds: float
+
+    @property
+    def figure(self) -> float:
+        return float(self.document["measured"]["samples_per_s"])
+
+    @property
+    def ratio(self) -> float:
+        return self.figure / self.truth
+
+    def cells(self) -> list[str]:
+        interval = self.document["measured"]["samples_per_s_ci95"]
+        return [
+            self.world,
+            str(self.run),
+            f"{self.truth:.0f}",
+            f"{self.figure:.0f}",
+            "none" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}",
+            f"{self.ratio:.3f}",
+            f"{self.truth / self.best:.3f}",
+            self.document["stability"]["verdict"],
+            str(self.document["search"]["trials"]),
+            f"{self.seconds:.0f}",
+            _fed(TrainConfig.from_dict(self.document["config"])),
+            _fed(WORLDS[self.world].best()),
+        ]
+
+
+def _fed(config: TrainConfig) -> str:
+    return f"{config.micro_batch_size}, {config.num_workers}, {config.prefetch_factor or 'none'}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", choices=WORLDS)
-    parser.add_argument("--budget", default="100s")
+    parser.add_argument("--runs", type=int, default=1, help="searches of each world")
+    parser.add_argument("--budget", default="100s", help="of each search")
     options = parser.parse_args()
-    for name in [options.world] if options.world else WORLDS:
-        report(name, WORLDS[name], options.budget)
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores: on purpose
+    print(*map(_line, (COLUMNS, ["---"] * len(COLUMNS))), sep="\n", flush=True)
+    results = []
+    for run, name in itertools.product(range(options.runs), [options.world] if options.world else WORLDS):
+        results.append(judged(name, run, options.budget))
+        print(_line(results[-1].cells()), flush=True)
+    close = sum(abs(result.ratio - 1) <= CLOSE for result in results)
+    good = sum(result.truth >= GOOD * result.best for result in results)
+    print(f"\nOf {len(results)}: {close} figures within {CLOSE:.0%} of the truth, {good} with {GOOD:.0%} of the best.")
 
 
-def report(name: str, world: World, budget: str) -> None:
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def judged(name: str, run: int, budget: str) -> Result:
+    world, began_s = WORLDS[name], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         document = searched(world, budget, Path(folder))
-    emitted = TrainConfig.from_dict(document["config"])
-    figure, interval = document["measured"]["samples_per_s"], document["measured"]["samples_per_s_ci95"]
-    truth, best = plain_loop(world, emitted), plain_loop(world, world.best())
-    within = "no interval" if interval is None else f"{interval[0]:.0f} to {interval[1]:.0f}"
-    lines = [
-        f"{name}: {document['stability']['verdict']}, {document['search']['trials']} trials",
-        f"  emitted {figure:.0f} samples/s ({within}), plain loop {truth:.0f}: {figure / truth:.3f}",
-        f"  plain loop with the best configuration {best:.0f}: {truth / best:.3f} of it",
-        f"  micro-batch {emitted.micro_batch_size}, workers {emitted.num_workers}, prefetch {emitted.prefetch_factor}",
-        f"  {document['measured']['bottleneck']}",
-    ]
-    print("\n".join(lines), flush=True)
+    truth = plain_loop(world, TrainConfig.from_dict(document["config"]))
+    best = plain_loop(world, world.best())
+    seconds = time.monotonic() - began_s
+    return Result(world=name, run=run, document=document, truth=truth, best=best, seconds=seconds)
 
 
 def searched(world: World, budget: str, folder: Path) -> dict[str, Any]:
@@ -114,11 +177,12 @@ def searched(world: World, budget: str, folder: Path) -> dict[str, Any]:
         "training": {"optimizer": {"name": "sgd", "lr": 0.05}, "effective_batch_size": EFFECTIVE},
         "budget": budget,
         "device": "cpu",
-        "baseline": {"micro_batch_size": 16, "num_workers": 0},
+        "baseline": {"micro_batch_size": 16, "num_workers": 0, "num_threads": 1},
         "search": {
             "micro_batch_size": list(MICRO),
             "num_workers": list(world.workers),
-            "prefetch_factor": [2, 4],
+            "prefetch_factor": list(PREFETCH),
+            "num_threads": 1,
             "amp_dtype": "none",
             "compile": "none",
             "fused_optimizer": False,
@@ -131,7 +195,11 @@ def searched(world: World, budget: str, folder: Path) -> dict[str, Any]:
 
 
 def plain_loop(world: World, config: TrainConfig) -> float:
-    """Samples per second over whole epochs after the first, for at least `TIMED_S` seconds."""
+    """Samples per second over whole epochs after the first, for at least `TIMED_S` seconds.
+
+    In one thread, as the search has it: several would wait for each other where other work keeps the cores busy.
+    """
+    torch.set_num_threads(1)
     model = SleepingModel(world.batch_s, world.step_s, 0.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     workers: dict[str, Any] = (

@@ -18,6 +18,7 @@ from support.simulation import good_sense
 from support.studies import finished, grown, with_failure
 
 from autotune.export import TARGETS
+from autotune.records import Purpose
 from autotune.report import words
 from autotune.report.figures import FIGURES
 from autotune.report.html import comparison_page, report_page, write_page
@@ -213,6 +214,23 @@ def test_where_the_baseline_stands_it_says_so(tmp_path: Path) -> None:
     assert page.sections == SECTIONS
     assert "steps" not in page.figures
     assert "The baseline stands" in page.text
+
+
+@pytest.mark.parametrize(
+    ("amp_dtype", "said"),
+    [
+        ("bf16", "What was emitted changes the arithmetic, and the study ended before it was compared"),
+        ("none", "What was emitted computes as the fp32 reference does, so none was run"),
+    ],
+)
+def test_where_nothing_was_compared_with_the_reference_it_says_why(gpu: Reading, amp_dtype: str, said: str) -> None:
+    """Once "nothing that was emitted changes the arithmetic", of bf16 whose reference runs had found no time."""
+    compared = (Purpose.PROBE, Purpose.REFERENCE)
+    records = tuple(record for record in gpu.records if record.purpose not in compared)
+    assert len(records) < len(gpu.records)
+    config = gpu.baseline.replace(fp32_precision="ieee", amp_dtype=amp_dtype).to_dict()
+    page = report_page(dataclasses.replace(gpu, records=records, document=gpu.document | {"config": config}))
+    assert said in page
 
 
 def test_a_space_of_one_knob(tmp_path: Path) -> None:
