@@ -118,8 +118,9 @@ def _drawn(known: Seconds, lengths: tuple[int, ...]) -> Seconds:
     In turn, a number of them that the workers divide would give the slow ones to one worker always. The order depends
     on nothing but the lengths, so that a result changes with what is known, not with luck.
     """
-    drawn = np.sort(known)[(_ranks(lengths) * len(known)).astype(np.intp)]
-    return drawn * (known.mean() / max(drawn.mean(), 1e-300))
+    drawn: Seconds = np.sort(known)[(_ranks(lengths) * len(known)).astype(np.intp)]
+    mean_s = float(drawn.mean())
+    return drawn * (float(known.mean()) / mean_s) if mean_s else drawn
 
 
 @functools.lru_cache(maxsize=64)

@@ -62,6 +62,7 @@ class VirtualTraining:
         self._batches = batches
         self._accumulate = accumulate
         self._on_device = on_device
+        self.trains_on_cpu = not on_device
         self._restart_s = restart_s
         self._now_s = 1000.0
         self._device_free_s = self._idle_s = 0.0

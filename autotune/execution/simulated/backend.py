@@ -96,12 +96,13 @@ class SimulatedBackend:
         if self._random.random() < noise.outlier_share:
             slowness *= noise.outlier_slows
         began_s = asked_s + self._world.hardware.start_s * self._random.lognormvariate(0, _START_VARIES)
+        seed = self._random.randrange(1 << 32)
         return TrainingProcess(
             self._world,
             request.config,
             began_s=began_s,
             deadline_s=asked_s + deadline_s,
-            luck=Luck(slowness=slowness, seed=self._random.randrange(1 << 32)),
+            luck=Luck(slowness=slowness, seed=seed, phase=random.Random(seed).random()),
             bursts=self._outside.bursts(began_s),
             cache=self._cache,
         )

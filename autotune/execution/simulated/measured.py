@@ -24,6 +24,7 @@ class VirtualLoop:
         self._process = process
         self._losses = Losses(request)
         self._harvested = 0
+        self.trains_on_cpu = process.world.hardware.device == "cpu"
 
     @property
     def samples(self) -> int:

@@ -37,6 +37,8 @@ class Luck:
     slowness: float = 1.0
     """Times all of its seconds."""
     seed: int = 0
+    phase: float = 0.0
+    """How far into the period of slow batches it begins, as a share: data is shuffled anew for each run."""
 
 
 NO_LUCK = Luck()
@@ -87,6 +89,7 @@ class TrainingProcess:
         self._step_noise = _factors(random, noise.step)
         self._fetch_noise = _factors(random, noise.fetch / math.sqrt(config.micro_batch_size))
         self._slowness = luck.slowness
+        self._before_slow = int(luck.phase * world.slow_every)
         step = world.step
         self._compute_s = luck.slowness * step.compute_s(config)
         self._copy_s = luck.slowness * step.transfer_s(config)
@@ -253,7 +256,8 @@ class TrainingProcess:
         """Seconds that loading this micro-batch of the epoch waits, and computes."""
         factor = next(self._fetch_noise)
         world = self.world
-        if world.slow_every and (self._before_epoch + batch + 1) % world.slow_every == 0:
+        number = self._before_slow + self._before_epoch + batch + 1
+        if world.slow_every and number % world.slow_every == 0:
             factor *= world.slow_times
         cold = world.cold_times if self._cache.samples < world.samples else 1.0
         self._cache.samples += self.config.micro_batch_size
