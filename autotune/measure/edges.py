@@ -29,7 +29,7 @@ def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
         idle = cores.idle_share(seen.middle, loaded, log.workers)
         return restart_s + idle * _calculated_s(seen, loaded, epoch)
     training_limits = loaded.pace_s * seen.demand < 1
-    near = [] if seen.whole_epochs else [timed for timed in seen.clean if timed not in seen.middle]
+    near = seen.near_edge
     edges = sum(timed.edges for timed in near)
     if edges and training_limits and not seen.is_all_queued:
         middle_s = sum(timed.batches for timed in near) / rate

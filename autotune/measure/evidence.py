@@ -27,6 +27,8 @@ class Evidence:
     middle: list[TimedBlock]
     """Those of them in the middle of an epoch, where its start and its end, at which workers idle, are far; all of them
     where whole epochs were timed, or too few lie in the middle."""
+    near_edge: list[TimedBlock]
+    """The other ones that count."""
     whole_epochs: bool
     demand: float
     """Micro-batches that the loop trains on per second while a batch is ready."""
@@ -51,13 +53,17 @@ class Evidence:
 def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool, trains_on_cpu: bool) -> Evidence:
     """Needs one block. `whole_epochs`: each begins and ends with an epoch."""
     clean = _clean(timed)
-    middle = clean if whole_epochs else _clear_of_edges(clean, log)
+    near = [] if whole_epochs else [one for one in clean if _is_near_edge(one, log)]
+    if len(clean) - len(near) < _FEWEST_CLEAR_OF_EDGES:
+        near = []
+    middle = [one for one in clean if one not in near]
     loaded = loading(log, clean[0].began_s if clean else -math.inf)
     return Evidence(
         log=log,
         loaded=loaded,
         clean=clean,
         middle=middle,
+        near_edge=near,
         whole_epochs=whole_epochs,
         demand=demand(clean),
         compete=trains_on_cpu and loaded is not None and cores.compete(middle, loaded, log.workers),
@@ -69,11 +75,6 @@ def _clean(timed: Sequence[TimedBlock]) -> list[TimedBlock]:
     clean = undisturbed if len(undisturbed) >= _FEWEST_CLEAN else list(timed)
     later = [one for one in clean if not one.is_first_epoch]
     return later if len(later) >= _FEWEST_CLEAN else clean
-
-
-def _clear_of_edges(clean: list[TimedBlock], log: LoaderLog) -> list[TimedBlock]:
-    middle = [timed for timed in clean if not _is_near_edge(timed, log)]
-    return middle if len(middle) >= _FEWEST_CLEAR_OF_EDGES else clean
 
 
 def _is_near_edge(timed: TimedBlock, log: LoaderLog) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -26,11 +27,11 @@ class Loading:
     pace_s: float
     """Of all processes together, while the queue is not full."""
 
-    @property
+    @functools.cached_property
     def mean_s(self) -> float:
         return float(self.fetch_s.mean())
 
-    @property
+    @functools.cached_property
     def relative_error(self) -> float:
         if len(self.fetch_s) < 2:
             return math.inf

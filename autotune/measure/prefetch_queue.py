@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _QUEUES_TO_SETTLE = 4
-_UNEVEN = 2.0
-"""Times the mean: where a batch takes longer, it matters which of them comes where."""
+_EVEN, _UNEVEN = 1.1, 2.0
+"""Times the mean: where no batch takes longer, and where one does, so that it matters which of them comes where."""
 _WINDOW, _LONGER_WINDOW = 512, 2048
 """Batches that give the pace, at least; where they are uneven."""
 
@@ -81,23 +81,38 @@ def _short_epoch_seconds(batches: int, workers: int, prefetch: int, known: Secon
 
 
 def _long_epoch(batches: int, workers: int, prefetch: int, known: Seconds, step_s: float) -> _LongEpoch:
-    """Of more batches than are calculated."""
+    """Of more batches than are calculated. Asked anew after each block, often with nothing new known of the loader."""
+    return _remembered(batches, workers, prefetch, known.tobytes(), step_s)
+
+
+@functools.lru_cache(maxsize=16)
+def _remembered(batches: int, workers: int, prefetch: int, fetch_s: bytes, step_s: float) -> _LongEpoch:
+    known: Seconds = np.frombuffer(fetch_s)
     if _never_waits(known, workers, step_s):
         return _LongEpoch(step_s, _first_wait_s(known, workers, step_s))
     settle, window = _lengths(workers, prefetch, known)
-    finished, taken = _path(_drawn(known, (settle, window)), workers, prefetch, step_s)
-    took_s = (taken[-1] - taken[-1 - window]) / window
-    loaded_s = (sum(finished[-workers:]) - sum(finished[-workers - window : -window])) / workers / window
-    # Both in the end; until then workers drift apart, the loop waits for the slowest, and the others load ahead.
-    pace_s = (took_s + max(loaded_s, step_s)) / 2
+    path = _path(_drawn(known, (settle, window)), workers, prefetch, step_s)
+    pace_s = _pace_over(path, workers, window, step_s) if window else max(float(known.mean()) / workers, step_s)
     # As far into a round of all workers as the epoch's last batch is.
     alike = settle - 1 - (settle - batches) % workers
-    return _LongEpoch(pace_s, taken[alike] + step_s - (alike + 1) * pace_s)
+    return _LongEpoch(pace_s, path.taken[alike] + step_s - (alike + 1) * pace_s)
+
+
+def _pace_over(path: _Path, workers: int, window: int, step_s: float) -> float:
+    """Over the last `window` batches, a multiple of `workers`: halfway between what the loop took and what the workers
+    loaded. In the end both are the same; until then workers drift apart, the loop waits for the slowest of them, and
+    the others load ahead."""
+    finished, taken = path
+    took_s = (taken[-1] - taken[-1 - window]) / window
+    loaded_s = (sum(finished[-workers:]) - sum(finished[-workers - window : -window])) / workers / window
+    return (took_s + max(loaded_s, step_s)) / 2
 
 
 def _lengths(workers: int, prefetch: int, known: Seconds) -> tuple[int, int]:
-    """Batches until the queue is in a state of its own, and those after them that give the pace."""
-    fewest = _LONGER_WINDOW if known.max() > _UNEVEN * known.mean() else _WINDOW
+    """Batches until the queue is in a state of its own, and those after them that give the pace: none where batches are
+    so even that no worker ever waits for another."""
+    largest = known.max() / known.mean() if known.any() else 1.0
+    fewest = 0 if largest <= _EVEN else _LONGER_WINDOW if largest > _UNEVEN else _WINDOW
     return _QUEUES_TO_SETTLE * workers * prefetch, workers * -(-fewest // workers)
 
 

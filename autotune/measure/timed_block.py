@@ -15,7 +15,7 @@ _ENDED = 4.0
 _LEAST_S = 1e-9
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class TimedBlock:
     block: Block
     began_s: float
