@@ -11,9 +11,10 @@ from typing import Any
 
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
+from autotune.execution.simulated.loader import Killed
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
-from autotune.execution.simulated.process import Killed, Luck, PageCache, TrainingProcess
+from autotune.execution.simulated.process import Luck, PageCache, TrainingProcess
 from autotune.execution.simulated.training import findings
 from autotune.execution.simulated.world import World
 from autotune.measure import Measurement, disturbances

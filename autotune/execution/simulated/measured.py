@@ -51,7 +51,7 @@ class VirtualLoop:
 
     def discard(self, batches: int) -> None:
         for _ in range(batches):
-            self._process.take()
+            self._process.loader.take()
 
     def harvest(self) -> OptimizerSteps:
         steps = self.steps_done - self._harvested
