@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _QUEUES_TO_SETTLE = 4
-_EVEN, _UNEVEN = 1.1, 2.0
+_EVEN, _UNEVEN = 1.1, 1.5
 """Times the mean: where no batch takes longer, and where one does, so that it matters which of them comes where."""
 _WINDOW, _LONGER_WINDOW = 512, 2048
 """Batches that give the pace, at least; where they are uneven."""
