@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 from support.facts import cpu_facts
-from support.simulation import Clock, SimulatedBackend
+from support.simulation import Clock, FormulaBackend
 from torch.utils.data import TensorDataset
 
 import autotune
@@ -37,9 +37,9 @@ SPEC: dict[str, Any] = {
 
 
 @pytest.fixture
-def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimulatedBackend:
+def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FormulaBackend:
     """Studies on a machine in numbers, in a folder of their own."""
-    backend = SimulatedBackend(Clock(), cpu_facts())
+    backend = FormulaBackend(Clock(), cpu_facts())
     real = api.run_search
 
     def run(loaded: Any, folder: Any, *, began_s: float, **options: Any) -> Any:
@@ -57,20 +57,20 @@ def from_file(spec: dict[str, Any]) -> Path:
 
 
 @pytest.mark.parametrize("given", [from_file, dict, autotune.Spec.model_validate], ids=["file", "values", "models"])
-def test_a_spec_in_any_form(simulated: SimulatedBackend, given: Callable[[dict[str, Any]], Any]) -> None:
+def test_a_spec_in_any_form(simulated: FormulaBackend, given: Callable[[dict[str, Any]], Any]) -> None:
     result = autotune.search(given(SPEC))
     assert result.folder == "studies/mine"
     assert autotune.load(result.folder).speedup > 1
     assert isinstance(result, autotune.SearchResult)
 
 
-def test_the_budget_and_the_place_are_the_callers(simulated: SimulatedBackend) -> None:
+def test_the_budget_and_the_place_are_the_callers(simulated: FormulaBackend) -> None:
     result = autotune.search(SPEC, budget="3m", out="elsewhere")
     assert result.folder == "elsewhere"
     assert result.best["search"]["budget_s"] == 180
 
 
-def test_callbacks_see_every_run(simulated: SimulatedBackend) -> None:
+def test_callbacks_see_every_run(simulated: FormulaBackend) -> None:
     records: list[TrialRecord] = []
     snapshots: list[Progress] = []
     autotune.search(SPEC, progress=snapshots.append, on_trial=records.append)
@@ -79,7 +79,7 @@ def test_callbacks_see_every_run(simulated: SimulatedBackend) -> None:
     assert len(snapshots) > len(records)
 
 
-def test_an_exception_in_a_callback_ends_the_search_and_the_same_call_goes_on(simulated: SimulatedBackend) -> None:
+def test_an_exception_in_a_callback_ends_the_search_and_the_same_call_goes_on(simulated: FormulaBackend) -> None:
     def stop(record: TrialRecord) -> None:
         if record.number == 4:
             raise RuntimeError("enough")
@@ -92,14 +92,14 @@ def test_an_exception_in_a_callback_ends_the_search_and_the_same_call_goes_on(si
     assert first[0] == before == 5
 
 
-def test_it_works_beside_a_running_event_loop(simulated: SimulatedBackend) -> None:
+def test_it_works_beside_a_running_event_loop(simulated: FormulaBackend) -> None:
     async def cell() -> Any:
         return autotune.search(SPEC)
 
     assert asyncio.run(cell()).best["study"] == "mine"
 
 
-def test_a_wrong_spec_says_where(simulated: SimulatedBackend) -> None:
+def test_a_wrong_spec_says_where(simulated: FormulaBackend) -> None:
     with pytest.raises(SpecError, match=r"budget"):
         autotune.search(SPEC | {"budget": "soon"})
 
@@ -116,7 +116,7 @@ def loss(model: Any, batch: Any) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
 
 
-def test_tune_names_what_its_trials_import(simulated: SimulatedBackend) -> None:
+def test_tune_names_what_its_trials_import(simulated: FormulaBackend) -> None:
     result = autotune.tune(build, data, loss, budget="4m", training={"effective_batch_size": 128})
     spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
     assert result.folder == "studies/build"
@@ -125,7 +125,7 @@ def test_tune_names_what_its_trials_import(simulated: SimulatedBackend) -> None:
     assert spec["training"]["loss"] == "test_api:loss"
 
 
-def test_tune_takes_a_data_set_itself(simulated: SimulatedBackend) -> None:
+def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
     from autotune.workload.pickled import load
 
     result = autotune.tune(build, data(), loss, name="mine")
@@ -145,7 +145,7 @@ def test_tune_takes_a_data_set_itself(simulated: SimulatedBackend) -> None:
     ],
 )
 def test_what_another_process_cannot_import_is_refused(
-    simulated: SimulatedBackend, arguments: tuple[Any, ...], message: str | None
+    simulated: FormulaBackend, arguments: tuple[Any, ...], message: str | None
 ) -> None:
     if message is None:  # an installed function is found from anywhere
         autotune.tune(*arguments)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from optuna_dashboard import get_note
 from support.facts import cpu_facts
-from support.simulation import Clock, SimulatedBackend
+from support.simulation import Clock, FormulaBackend
 
 import autotune
 from autotune import ablation, cli, execution, search
@@ -93,12 +93,12 @@ def spec(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def backend() -> SimulatedBackend:
-    return SimulatedBackend(Clock(), cpu_facts(), noise=0.002, busy=0.0)
+def backend() -> FormulaBackend:
+    return FormulaBackend(Clock(), cpu_facts(), noise=0.002, busy=0.0)
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> SimulatedBackend:
+def simulated(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> FormulaBackend:
     """`autotune search` runs whole studies on a simulated machine."""
     real = search.search
 
@@ -249,7 +249,7 @@ def test_a_spec_that_is_not_there(run: Run, command: str) -> None:
 
 
 def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
-    run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend
+    run: Run, spec: str, tmp_path: Path, simulated: FormulaBackend
 ) -> None:
     ended = run("search", spec)
     assert (ended.code, ended.out) == (0, "studies/mine/best.yaml\n")
@@ -260,7 +260,7 @@ def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
     assert simulated.closed
 
 
-def test_search_as_json_is_one_document(run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend) -> None:
+def test_search_as_json_is_one_document(run: Run, spec: str, tmp_path: Path, simulated: FormulaBackend) -> None:
     ended = run("search", spec, "--json", "--out", "elsewhere")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
@@ -269,7 +269,7 @@ def test_search_as_json_is_one_document(run: Run, spec: str, tmp_path: Path, sim
     SearchResult.model_validate_json(ended.out)
 
 
-def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: FormulaBackend) -> None:
     ended = run("search", spec, "--quiet")
     assert ended.out == "studies/mine/best.yaml\n"
     assert "searching" not in ended.err
@@ -277,7 +277,7 @@ def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: SimulatedBa
 
 
 def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
-    run: Run, spec: str, tmp_path: Path, simulated: SimulatedBackend
+    run: Run, spec: str, tmp_path: Path, simulated: FormulaBackend
 ) -> None:
     first = run("search", spec)
     trials = len(simulated.requests)
@@ -292,7 +292,7 @@ def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
     assert len([path for path in (tmp_path / "studies").iterdir() if (path / "best.yaml").exists()]) == 2
 
 
-def test_options_of_search_reach_the_spec(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_options_of_search_reach_the_spec(run: Run, spec: str, simulated: FormulaBackend) -> None:
     ended = run(
         "search",
         spec,
@@ -312,7 +312,7 @@ def test_options_of_search_reach_the_spec(run: Run, spec: str, simulated: Simula
     assert {request.config.amp_dtype for request in simulated.requests[1:]} == {"bf16", "none"}
 
 
-def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, simulated: FormulaBackend) -> None:
     run("search", spec)
     ended = run("search", spec, "--set", "model.timm=resnet34")
     assert (ended.code, ended.out) == (2, "")
@@ -321,7 +321,7 @@ def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, simulat
 
 
 def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
-    run: Run, spec: str, simulated: SimulatedBackend
+    run: Run, spec: str, simulated: FormulaBackend
 ) -> None:
     simulated.interrupt_at = 3
     ended = run("search", spec)
@@ -331,7 +331,7 @@ def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
     assert "in your training code" not in ended.err
 
 
-def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: FormulaBackend) -> None:
     simulated.interrupt_at = 3
     ended = run("search", spec, "--json")
     assert ended.code == 130
@@ -340,7 +340,7 @@ def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: Simulated
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_an_interrupt_before_anything_was_measured(
-    run: Run, spec: str, simulated: SimulatedBackend, more: list[str]
+    run: Run, spec: str, simulated: FormulaBackend, more: list[str]
 ) -> None:
     simulated.interrupt_at = 1
     ended = run("search", spec, *more)
@@ -348,7 +348,7 @@ def test_an_interrupt_before_anything_was_measured(
     assert "interrupted before" in ended.err
 
 
-def test_a_baseline_that_fails_is_3_with_its_reason(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_a_baseline_that_fails_is_3_with_its_reason(run: Run, spec: str, simulated: FormulaBackend) -> None:
     simulated._behaviour = lambda _config: TrialStatus.OOM
     ended = run("search", spec, "--json")
     assert (ended.code, ended.out) == (3, "")
@@ -499,7 +499,7 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> N
 
 
 def test_verify_ends_with_0_while_the_promise_holds_and_with_1_when_it_does_not(
-    run: Run, spec: str, simulated: SimulatedBackend, monkeypatch: pytest.MonkeyPatch
+    run: Run, spec: str, simulated: FormulaBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run("search", spec)
     kept = run("verify", "mine")
@@ -515,7 +515,7 @@ def test_verify_ends_with_0_while_the_promise_holds_and_with_1_when_it_does_not(
     assert document["promised_ratio"] > 1.5 > 1.02 > document["ratio"]
 
 
-def test_verify_asks_for_a_budget_that_is_one(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_verify_asks_for_a_budget_that_is_one(run: Run, spec: str, simulated: FormulaBackend) -> None:
     run("search", spec)
     ended = run("verify", "mine", "--budget", "60")
     assert (ended.code, ended.out) == (2, "")
@@ -529,7 +529,7 @@ def test_verify_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
     assert "has no result yet; run its search again" in ended.err
 
 
-def test_show_gives_the_result_again(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_show_gives_the_result_again(run: Run, spec: str, simulated: FormulaBackend) -> None:
     run("search", spec)
     shown = run("show", "mine")
     assert (shown.code, shown.err) == (0, "")
@@ -570,7 +570,7 @@ def test_show_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def swept(monkeypatch: pytest.MonkeyPatch, backend: SimulatedBackend) -> SimulatedBackend:
+def swept(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> FormulaBackend:
     """`autotune sweep` measures on a simulated machine."""
     real = sweep.sweep
 
@@ -585,7 +585,7 @@ TABLE = "studies/recorded/test-cpu-4-cores-mine.json.gz"
 
 
 def test_sweep_prints_the_path_of_its_table_and_its_progress_on_stderr(
-    run: Run, spec: str, tmp_path: Path, swept: SimulatedBackend
+    run: Run, spec: str, tmp_path: Path, swept: FormulaBackend
 ) -> None:
     ended = run("sweep", spec, "--trial", "2s")
     assert (ended.code, ended.out) == (0, f"{TABLE}\n")
@@ -597,13 +597,13 @@ def test_sweep_prints_the_path_of_its_table_and_its_progress_on_stderr(
     assert lines[-1].startswith("4/4  0s left  ")
 
 
-def test_sweep_quietly_and_as_json(run: Run, spec: str, swept: SimulatedBackend) -> None:
+def test_sweep_quietly_and_as_json(run: Run, spec: str, swept: FormulaBackend) -> None:
     assert run("sweep", spec, "--quiet") == Ended(0, f"{TABLE}\n", "")
     ended = run("sweep", spec, "--json", "--out", "mine.json.gz")
     assert json.loads(ended.out) == {"table": "mine.json.gz"}
 
 
-def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swept: SimulatedBackend) -> None:
+def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swept: FormulaBackend) -> None:
     swept.interrupt_at = 3
     ended = run("sweep", spec)
     assert (ended.code, ended.out) == (130, "")
@@ -613,7 +613,7 @@ def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swe
     assert len(swept.requests) == 3 + 2
 
 
-def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Path, swept: SimulatedBackend) -> None:
+def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Path, swept: FormulaBackend) -> None:
     run("sweep", spec)
     ended = run("replay", TABLE, "--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--plot", "found.svg")
     assert ended.code == 0
@@ -622,7 +622,7 @@ def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Pat
     assert "</svg>" in (tmp_path / "found.svg").read_text()
 
 
-def test_replay_as_json(run: Run, spec: str, swept: SimulatedBackend) -> None:
+def test_replay_as_json(run: Run, spec: str, swept: FormulaBackend) -> None:
     run("sweep", spec)
     options = ("--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--json")
     document = json.loads(run("replay", TABLE, *options).out)
@@ -651,7 +651,7 @@ def test_a_wrong_replay_is_2_and_says_what_to_do(run: Run, spec: str, arguments:
 
 
 def test_export_writes_into_the_study_and_says_what_is_left(
-    run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path
+    run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path
 ) -> None:
     run("search", spec)
     done = run("export", "mine", "--to", "lightning")
@@ -663,7 +663,7 @@ def test_export_writes_into_the_study_and_says_what_is_left(
     assert "Effective batch size" in done.err
 
 
-def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path) -> None:
+def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path) -> None:
     run("search", spec)
     done = run("export", "studies/mine/best.yaml", "--to", "accelerate", "--out", "here", "--json")
     said = json.loads(done.out)
@@ -681,7 +681,7 @@ def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: SimulatedB
     ],
 )
 def test_what_cannot_be_exported_is_2_and_says_why(
-    run: Run, spec: str, simulated: SimulatedBackend, arguments: list[str], message: str
+    run: Run, spec: str, simulated: FormulaBackend, arguments: list[str], message: str
 ) -> None:
     run("search", spec)
     done = run(*arguments)
@@ -690,7 +690,7 @@ def test_what_cannot_be_exported_is_2_and_says_why(
 
 
 def test_a_report_is_written_and_its_path_is_printed(
-    run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path
+    run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path
 ) -> None:
     run("search", spec)
     done = run("report", "mine")
@@ -703,14 +703,14 @@ def test_a_report_is_written_and_its_path_is_printed(
     assert (tmp_path / "both.html").exists()
 
 
-def test_what_cannot_be_reported_is_said(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_what_cannot_be_reported_is_said(run: Run, spec: str, simulated: FormulaBackend) -> None:
     assert "no study at mine" in run("report", "mine").err
     run("search", spec)
     assert "one is reported, two are compared" in run("report", "mine", "mine", "mine").err
     assert run("dashboard", "none").code == 3 or "no study at none" in run("dashboard", "none").err
 
 
-def test_ablate_prints_where_its_tables_are(run: Run, spec: str, simulated: SimulatedBackend, tmp_path: Path) -> None:
+def test_ablate_prints_where_its_tables_are(run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path) -> None:
     done = run("ablate", spec, "--budget", "5m", "--set", "ablation.rounds=3")
     assert (done.code, done.out) == (0, "studies/ablation/mine/ablation.md\n")
     assert "AMP" in done.err
@@ -720,13 +720,13 @@ def test_ablate_prints_where_its_tables_are(run: Run, spec: str, simulated: Simu
     assert found["command"].startswith("autotune ablate mine.yaml")
 
 
-def test_ablations_of_one_name_are_refused(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_ablations_of_one_name_are_refused(run: Run, spec: str, simulated: FormulaBackend) -> None:
     done = run("ablate", spec, spec)
     assert done.code == 2
     assert "2 of the specs are named mine" in done.err
 
 
-def test_a_search_leaves_a_note_in_its_study(run: Run, spec: str, simulated: SimulatedBackend) -> None:
+def test_a_search_leaves_a_note_in_its_study(run: Run, spec: str, simulated: FormulaBackend) -> None:
     run("search", spec)
     with stored_study(StudyFolder(Path("studies/mine")), writable=False) as study:
         note = get_note(study)

@@ -4,9 +4,10 @@ No torch and no process in here: a real trial and a virtual world run the same c
 `Machine`.
 """
 
-from autotune.measure.accounting import Account, Loading, loading
+from autotune.measure.account import Account
 from autotune.measure.disturbance import disturbances
 from autotune.measure.loader_log import Epoch, Fetch, LoaderLog, Take
+from autotune.measure.loading import Loading, loading
 from autotune.measure.prefetch_queue import edge_seconds, epoch_seconds, pace
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
 from autotune.measure.timing import Measurement

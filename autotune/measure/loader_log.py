@@ -70,6 +70,7 @@ class LoaderLog:
         """`prefetch`: batches for each worker. `epoch_batches`: micro-batches of an epoch; None where the data set has
         no length (then learnt at the end of the first epoch)."""
         self.workers = workers
+        self.prefetch = prefetch
         self.capacity = workers * prefetch
         self.epoch_batches = epoch_batches
         self.epochs: list[Epoch] = []
@@ -116,9 +117,14 @@ class LoaderLog:
         return len(self.takes)
 
     @property
+    def finished(self) -> int:
+        """Batches that workers have loaded, of all epochs."""
+        return sum(map(len, self.fetches))
+
+    @property
     def level(self) -> int:
         """Batches that are loaded and not taken."""
-        return sum(map(len, self.fetches)) - self.taken if self.workers else 0
+        return self.finished - self.taken if self.workers else 0
 
     @property
     def epochs_ended(self) -> int:

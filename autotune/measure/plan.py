@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from autotune.measure import prefetch_queue
-from autotune.measure.accounting import Loading
 from autotune.measure.loader_log import LoaderLog
+from autotune.measure.loading import Loading
 from autotune.records import TrialRequest
 
 _BLOCKS_PER_LIMIT = 12
@@ -91,9 +91,8 @@ def _whole_epochs(
     batches = log.epoch_batches
     if batches is None:
         return None
-    prefetch = log.capacity // log.workers if log.workers else 0
     epoch_s = prefetch_queue.epoch_seconds(
-        batches, workers=log.workers, prefetch=prefetch, fetch_s=loaded.fetch_s, step_s=batch_s
+        batches, workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=batch_s
     )
     step_s = epoch_s * accumulated / batches
     if _FEWEST_EPOCHS * max(epoch_s, step_s) > left_s:

@@ -3,71 +3,157 @@
 Batch k is dispatched to worker k mod W when the epoch begins, if k < W × prefetch, else when batch k − W × prefetch is
 taken; its worker starts it then, or when it has finished batch k − W. The loop takes batches in order, each when it is
 loaded and the loop has trained on the one before.
+
+When a batch is taken depends on earlier ones only, so what an epoch costs beyond its batches lies at its beginning: a
+few hundred batches are calculated one by one, and the rest of a longer epoch takes the pace that they have reached.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from itertools import islice
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 _QUEUES_TO_SETTLE = 4
-_MOST_BATCHES = 20_000
-"""Batches that are calculated one by one; in a longer epoch the rest takes the pace of the middle."""
-_FEWEST_BATCHES = 500
-"""Calculated where their loading differs, so that it does not matter which of them comes where."""
+_EVEN, _UNEVEN = 1.1, 1.5
+"""Times the mean: where no batch takes longer, and where one does, so that it matters which of them comes where."""
+_WINDOW, _LONGER_WINDOW = 512, 2048
+"""Batches that give the pace, at least; where they are uneven."""
+
+Seconds = NDArray[np.float64]
 
 
-def epoch_seconds(batches: int, *, workers: int, prefetch: int, fetch_s: Sequence[float], step_s: float) -> float:
+class _LongEpoch(NamedTuple):
+    pace_s: float
+    edge_s: float
+
+
+class _Path(NamedTuple):
+    """When each batch of an epoch was loaded, and when it was taken."""
+
+    finished: list[float]
+    taken: list[float]
+
+
+def epoch_seconds(batches: int, *, workers: int, prefetch: int, fetch_s: ArrayLike, step_s: float) -> float:
     """From the dispatch of an epoch's first batches to the end of the training on its last one.
 
-    `fetch_s`: seconds that batches take to load, drawn in random order: in turn, a number of them that the workers
-    divide would give the slow ones to one worker always. `step_s`: seconds of training on one micro-batch. Without
-    workers the loop loads by itself.
+    `fetch_s`: seconds that batches take to load, drawn in random order. `step_s`: seconds of training on one
+    micro-batch. Without workers the loop loads by itself.
     """
+    known = np.asarray(fetch_s, dtype=np.float64)
     if not workers:
-        return batches * (sum(fetch_s) / len(fetch_s) + step_s)
-    calculated = min(batches, _MOST_BATCHES)
-    epochs = max(_FEWEST_BATCHES // calculated, 1) if len(fetch_s) > 1 else 1
-    drawn = _drawn(fetch_s)
-    taken_s = sum(_takes(calculated, workers, prefetch, drawn, step_s)[-1] for _ in range(epochs)) / epochs
-    beyond = (batches - calculated) * pace(workers=workers, prefetch=prefetch, fetch_s=fetch_s, step_s=step_s)
-    return taken_s + step_s + beyond
+        return batches * (float(known.mean()) + step_s)
+    if batches <= sum(_lengths(workers, prefetch, known)):
+        return _short_epoch_seconds(batches, workers, prefetch, known, step_s)
+    pace_s, edge_s = _long_epoch(batches, workers, prefetch, known, step_s)
+    return batches * pace_s + edge_s
 
 
-def pace(*, workers: int, prefetch: int, fetch_s: Sequence[float], step_s: float = 0.0) -> float:
+def pace(*, workers: int, prefetch: int, fetch_s: ArrayLike, step_s: float = 0.0) -> float:
     """Seconds for each batch in the middle of an epoch that never ends; without `step_s`, of the loader alone."""
+    known = np.asarray(fetch_s, dtype=np.float64)
     if not workers:
-        return sum(fetch_s) / len(fetch_s) + step_s
-    settle = _QUEUES_TO_SETTLE * workers * prefetch
-    fewest = max(len(fetch_s), settle, _FEWEST_BATCHES if len(fetch_s) > 1 else 0)
-    window = workers * -(-fewest // workers)
-    taken = _takes(settle + window + 1, workers, prefetch, _drawn(fetch_s), step_s)
-    return (taken[-1] - taken[settle]) / window
+        return float(known.mean()) + step_s
+    return _long_epoch(workers, workers, prefetch, known, step_s).pace_s
 
 
-def edge_seconds(batches: int, *, workers: int, prefetch: int, fetch_s: Sequence[float], step_s: float) -> float:
+def edge_seconds(batches: int, *, workers: int, prefetch: int, fetch_s: ArrayLike, step_s: float) -> float:
     """Seconds that an epoch takes beyond its batches at the pace in its middle."""
-    whole_s = epoch_seconds(batches, workers=workers, prefetch=prefetch, fetch_s=fetch_s, step_s=step_s)
-    middle_s = pace(workers=workers, prefetch=prefetch, fetch_s=fetch_s, step_s=step_s)
-    return max(whole_s - batches * middle_s, 0.0)
+    if not workers:
+        return 0.0
+    known = np.asarray(fetch_s, dtype=np.float64)
+    pace_s, edge_s = _long_epoch(batches, workers, prefetch, known, step_s)
+    if batches <= sum(_lengths(workers, prefetch, known)):
+        edge_s = _short_epoch_seconds(batches, workers, prefetch, known, step_s) - batches * pace_s
+    return max(edge_s, 0.0)
 
 
-def _drawn(fetch_s: Sequence[float]) -> Iterator[float]:
-    """Without end; each as often as the others."""
-    generator, once = random.Random(0), list(fetch_s)
-    while True:
-        generator.shuffle(once)
-        yield from once
+def _short_epoch_seconds(batches: int, workers: int, prefetch: int, known: Seconds, step_s: float) -> float:
+    """Of several epochs, one after the other, the mean."""
+    if _never_waits(known, workers, step_s):
+        return batches * step_s + _first_wait_s(known, min(workers, batches), step_s)
+    epochs = max(_WINDOW // batches, 1)
+    drawn = _drawn(known, (epochs * batches,)).reshape(epochs, batches)
+    return sum(_path(epoch, workers, prefetch, step_s).taken[-1] for epoch in drawn) / epochs + step_s
 
 
-def _takes(batches: int, workers: int, prefetch: int, fetch_s: Iterator[float], step_s: float) -> list[float]:
-    """When each batch of an epoch that begins at 0 is taken."""
-    capacity = workers * prefetch
-    finished, taken = [0.0] * batches, [0.0] * batches
-    for k, seconds in enumerate(islice(fetch_s, batches)):
-        dispatched = taken[k - capacity] if k >= capacity else 0.0
-        before = finished[k - workers] if k >= workers else 0.0
-        finished[k] = max(dispatched, before) + seconds
-        taken[k] = max(finished[k], taken[k - 1] + step_s) if k else finished[k]
-    return taken
+def _long_epoch(batches: int, workers: int, prefetch: int, known: Seconds, step_s: float) -> _LongEpoch:
+    """Of more batches than are calculated. Asked anew after each block, often with nothing new known of the loader."""
+    return _remembered(batches, workers, prefetch, known.tobytes(), step_s)
+
+
+@functools.lru_cache(maxsize=16)
+def _remembered(batches: int, workers: int, prefetch: int, fetch_s: bytes, step_s: float) -> _LongEpoch:
+    known: Seconds = np.frombuffer(fetch_s)
+    if _never_waits(known, workers, step_s):
+        return _LongEpoch(step_s, _first_wait_s(known, workers, step_s))
+    settle, window = _lengths(workers, prefetch, known)
+    path = _path(_drawn(known, (settle, window)), workers, prefetch, step_s)
+    pace_s = _pace_over(path, workers, window, step_s) if window else max(float(known.mean()) / workers, step_s)
+    # As far into a round of all workers as the epoch's last batch is.
+    alike = settle - 1 - (settle - batches) % workers
+    return _LongEpoch(pace_s, path.taken[alike] + step_s - (alike + 1) * pace_s)
+
+
+def _pace_over(path: _Path, workers: int, window: int, step_s: float) -> float:
+    """Over the last `window` batches, a multiple of `workers`: halfway between what the loop took and what the workers
+    loaded. In the end both are the same; until then workers drift apart, the loop waits for the slowest of them, and
+    the others load ahead."""
+    finished, taken = path
+    took_s = (taken[-1] - taken[-1 - window]) / window
+    loaded_s = (sum(finished[-workers:]) - sum(finished[-workers - window : -window])) / workers / window
+    return (took_s + max(loaded_s, step_s)) / 2
+
+
+def _lengths(workers: int, prefetch: int, known: Seconds) -> tuple[int, int]:
+    """Batches until the queue is in a state of its own, and those after them that give the pace: none where batches are
+    so even that no worker ever waits for another."""
+    largest = known.max() / known.mean() if known.any() else 1.0
+    fewest = 0 if largest <= _EVEN else _LONGER_WINDOW if largest > _UNEVEN else _WINDOW
+    return _QUEUES_TO_SETTLE * workers * prefetch, workers * -(-fewest // workers)
+
+
+def _never_waits(known: Seconds, workers: int, step_s: float) -> bool:
+    """Whether every batch is loaded by the time that its worker's turn comes again, so that training is the limit."""
+    return bool(known.max() <= workers * step_s)
+
+
+def _first_wait_s(known: Seconds, first: int, step_s: float) -> float:
+    """How far training falls behind over an epoch's `first` batches, which are loaded side by side."""
+    late = _drawn(known, (_WINDOW // first * first,)).reshape(-1, first) - step_s * np.arange(first)
+    return float(late.max(axis=1).mean())
+
+
+def _drawn(known: Seconds, lengths: tuple[int, ...]) -> Seconds:
+    """So many of `known` in random order, with their mean: in each stretch one as often as the other.
+
+    In turn, a number of them that the workers divide would give the slow ones to one worker always. The order depends
+    on nothing but the lengths, so that a result changes with what is known, not with luck.
+    """
+    drawn: Seconds = np.sort(known)[(_ranks(lengths) * len(known)).astype(np.intp)]
+    mean_s = float(drawn.mean())
+    return drawn * (float(known.mean()) / mean_s) if mean_s else drawn
+
+
+@functools.lru_cache(maxsize=64)
+def _ranks(lengths: tuple[int, ...]) -> Seconds:
+    """Evenly spread over [0, 1) in each stretch, in random order."""
+    generator = np.random.default_rng(0)
+    return np.concatenate([(generator.permutation(length) + 0.5) / length for length in lengths])
+
+
+def _path(fetch_s: Seconds, workers: int, prefetch: int, step_s: float) -> _Path:
+    """An epoch that begins at 0."""
+    finished, taken = [0.0] * workers, [0.0] * (workers * prefetch)
+    now_s = -step_s
+    for seconds, worker_free_s, dispatched_s in zip(fetch_s.tolist(), finished, taken, strict=False):
+        loaded_s = (worker_free_s if worker_free_s > dispatched_s else dispatched_s) + seconds
+        now_s += step_s
+        if loaded_s > now_s:
+            now_s = loaded_s
+        finished.append(loaded_s)  # comes up again `workers` batches later
+        taken.append(now_s)  # and a whole queue later
+    return _Path(finished[workers:], taken[workers * prefetch :])

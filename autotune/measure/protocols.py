@@ -26,6 +26,11 @@ class Loop(Protocol):
         ...
 
     @property
+    def trains_on_cpu(self) -> bool:
+        """Whether training computes on the CPU cores, as the loader's processes do."""
+        ...
+
+    @property
     def samples(self) -> int:
         """Trained on so far, over all ranks."""
         ...

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 
-from autotune.measure.accounting import Account, loading
+from autotune.measure.account import Account
+from autotune.measure.loading import loading
 from autotune.measure.plan import Plan, plan
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
+from autotune.measure.slow_batches import have_been_timed
 from autotune.measure.warm_up import WarmedUp, warm_up
 from autotune.records import Block, Rates, TrialRequest, TrialStatus
 from autotune.stats import noise_has_settled, relative_standard_error
@@ -21,10 +23,8 @@ _FEWEST_BLOCKS = 2
 """Of a trial whose steps are so long that its time is spent before `min_blocks`."""
 _MOST_TIME_GIVEN_BACK = 0.5
 """Of the time limit, for measuring again what was disturbed."""
-_FEWEST_BATCHES = 64
-"""Loaded before a trial may end early: one in fifty may be slow, and has to be seen."""
-_SLOW, _FEWEST_SLOW = 4.0, 3
-"""Times the median, and how many such batches the blocks have to hold where there are any."""
+_FEWEST_SLOW = 3
+"""Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
 _MOST_EMPTYING = 8
 """Times that what is queued is discarded: meanwhile the workers go on."""
 
@@ -42,7 +42,7 @@ class Measurement:
         self._machine = machine
         self._judge = judge
         self._began_s = loop.clock()
-        self._account = Account(loader.read(), whole_epochs=False)
+        self._account = Account(loader.read())
         self._fewest_steps = 0
 
     def run(self) -> TrialStatus:
@@ -57,7 +57,7 @@ class Measurement:
         self._account = Account(
             self._loader.read(),
             whole_epochs=planned.whole_epochs,
-            shares_cores=self._request.config.num_threads is not None,
+            trains_on_cpu=self._loop.trains_on_cpu,
         )
         self._fewest_steps = _FEWEST_SLOW * warm.steps_between_slow
         self._machine.find_workers()
@@ -157,17 +157,7 @@ class Measurement:
         """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
         if sum(block.steps for block in self._blocks) < self._fewest_steps:
             return False
-        log, began_s = self._loader.read(), self._account.timed[0].began_s
-        if log.workers:
-            seconds = sorted(fetch.seconds for fetches in log.fetches for fetch in fetches if not fetch.first)
-            timed = [fetch.seconds for fetch in log.since(began_s)]
-        else:
-            seconds = sorted(take.waited_s for take in log.takes)
-            timed = [take.waited_s for take in log.takes if take.asked_s >= began_s]
-        if len(seconds) < _FEWEST_BATCHES:
-            return False
-        slow_s = _SLOW * seconds[len(seconds) // 2]
-        return seconds[-1] <= slow_s or sum(one > slow_s for one in timed) >= _FEWEST_SLOW
+        return have_been_timed(self._loader.read(), self._account.timed[0].began_s)
 
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds; none where the disturbance is there to stay."""

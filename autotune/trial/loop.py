@@ -69,6 +69,7 @@ class Loop:
     synchronise: Callable[[], None]
     watch: Watch
     crew: Crew = ALONE
+    trains_on_cpu: bool = False
     samples: int = 0
     """Over all processes that train together."""
     steps_done: int = 0

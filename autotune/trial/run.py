@@ -97,6 +97,7 @@ def _train(
         synchronise=partial(synchronise, device),
         watch=watch,
         crew=ranks or ALONE,
+        trains_on_cpu=device.type == "cpu",
     )
     if ranks is not None and ranks.rank > 0:
         ranks.follow(loop)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.ablation import SPEC, AblationBench, techniques
 from support.facts import cuda_facts
-from support.simulation import SimulatedBackend
+from support.simulation import FormulaBackend
 
 from autotune.ablation import Interrupted
 from autotune.config import TrainConfig
@@ -55,7 +55,7 @@ def test_the_last_planned_round_fits_too(bench: AblationBench) -> None:
 
 
 def test_the_last_planned_round_fits_where_starts_become_slower(bench: AblationBench) -> None:
-    class Tiring(SimulatedBackend):
+    class Tiring(FormulaBackend):
         """As when another program comes to the machine in the middle of a round."""
 
         def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:

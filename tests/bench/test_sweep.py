@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from support.facts import cpu_facts
-from support.simulation import Behaviour, Clock, SimulatedBackend, good_sense
+from support.simulation import Behaviour, Clock, FormulaBackend, good_sense
 
 from autotune.bench.sweep import SweepPlan, SweepProgress, sweep
 from autotune.config import TrainConfig
@@ -43,7 +43,7 @@ class Sweeps:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.backend = SimulatedBackend(Clock(), cpu_facts())
+        self.backend = FormulaBackend(Clock(), cpu_facts())
         self.progress: list[SweepProgress] = []
 
     def run(
@@ -58,7 +58,7 @@ class Sweeps:
     ) -> Table:
         file = self.folder / "spec.yaml"
         file.write_text(yaml.safe_dump(SPEC | sections))
-        self.backend = SimulatedBackend(Clock(), cpu_facts(), behaviour)
+        self.backend = FormulaBackend(Clock(), cpu_facts(), behaviour)
         self.backend.interrupt_at = interrupt_at
         path = sweep(
             load_spec(file),

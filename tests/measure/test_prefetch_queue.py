@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,3 +57,18 @@ def test_a_compute_bound_epoch_waits_for_its_first_batch() -> None:
 
 def test_a_very_long_epoch_takes_the_pace_of_its_middle() -> None:
     assert epoch_seconds(10**7, workers=4, prefetch=2, fetch_s=[0.4], step_s=0.01) == pytest.approx(10**6, rel=1e-3)
+
+
+@pytest.mark.parametrize(("workers", "prefetch"), [(2, 2), (8, 2), (8, 4), (16, 2)])
+@pytest.mark.parametrize("spread", [0.02, 0.1, 0.3])
+def test_the_pace_is_that_of_a_long_run(workers: int, prefetch: int, spread: float) -> None:
+    """Against 20,000 batches in virtual time, of which each takes one of a hundred known times."""
+    generator = random.Random(1)
+    known = [generator.lognormvariate(0, spread) for _ in range(100)]
+    for step_s in (0.001, 1.1 / workers):
+        drawn = [generator.choice(known) for _ in range(25_000)]
+        world = {"workers": workers, "prefetch": prefetch, "fetch_s": drawn.__getitem__, "step_s": step_s}
+        per_s = VirtualTraining(**world).run_of_hours()
+        assert pace(workers=workers, prefetch=prefetch, fetch_s=known, step_s=step_s) == pytest.approx(
+            SAMPLES / per_s, rel=0.03
+        )

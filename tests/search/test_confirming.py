@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.bench import Bench
-from support.simulation import SimulatedBackend, Training
+from support.simulation import FormulaBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
@@ -36,7 +36,7 @@ def machine(
     at_round: Callable[[int], float] = lambda _number: 1.0,
     training: Training = lambda _, result: result,
     noise: float = 0.0,
-) -> SimulatedBackend:
+) -> FormulaBackend:
     """1000 samples/s, and half as many again with loader processes. `at_round`: what a round's speeds are multiplied
     by; round 0 is the search."""
 
@@ -107,7 +107,7 @@ def stalling(_request: TrialRequest, result: TrialResult) -> TrialResult:
     return result.model_copy(update={"blocks": blocks})
 
 
-def confirming_limits(bench: Bench, backend: SimulatedBackend) -> list[float]:
+def confirming_limits(bench: Bench, backend: FormulaBackend) -> list[float]:
     """Seconds that runs were given once two rounds had shown how much they differ."""
     bench.search(backend, search=SPACE)
     runs = {record.result.seed for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM}

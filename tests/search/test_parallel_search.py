@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 from support.bench import Bench
-from support.simulation import SimulatedBackend
+from support.simulation import FormulaBackend
 
 from autotune.errors import EnvironmentFailure
 from autotune.execution import OnEvent, TrialLost
@@ -23,7 +23,7 @@ class Crew:
 
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, inner: SimulatedBackend, slots: int, lost: Collection[int] = ()) -> None:
+    def __init__(self, inner: FormulaBackend, slots: int, lost: Collection[int] = ()) -> None:
         """`lost`: which of the runs, counted from 0, lose their place."""
         self._inner = inner
         self.slots = slots

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support.bench import Bench
 from support.facts import cpu_facts
-from support.simulation import Behaviour, SimulatedBackend, good_sense
+from support.simulation import Behaviour, FormulaBackend, good_sense
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, SpecError
@@ -126,7 +126,7 @@ def test_the_workload_is_built_from_the_specs_own_folder(
 ) -> None:
     started: list[tuple[dict[str, Any], Path]] = []
 
-    def start(spec: dict[str, Any], folder: Path) -> SimulatedBackend:
+    def start(spec: dict[str, Any], folder: Path) -> FormulaBackend:
         started.append((spec, folder))
         return promised.backend()
 

@@ -14,7 +14,7 @@ from autotune.records import Ablation, Facts
 from autotune.spec import LoadedSpec, load_spec
 from autotune.store import AblationFolder
 from support.facts import cuda_facts
-from support.simulation import Behaviour, Clock, SimulatedBackend
+from support.simulation import Behaviour, Clock, FormulaBackend
 
 SPEC: dict[str, Any] = {
     "model": {"timm": "resnet18"},
@@ -50,12 +50,12 @@ class AblationBench:
 
     def backend(
         self, behaviour: Behaviour = techniques, *, facts: Facts | None = None, **options: Any
-    ) -> SimulatedBackend:
-        return SimulatedBackend(self.clock, facts or cuda_facts(), behaviour, **options)
+    ) -> FormulaBackend:
+        return FormulaBackend(self.clock, facts or cuda_facts(), behaviour, **options)
 
     def ablate(
         self,
-        backend: SimulatedBackend | None = None,
+        backend: FormulaBackend | None = None,
         *,
         fresh: bool = False,
         on_run: Callable[[Any], None] = lambda _rounds: None,

@@ -15,7 +15,7 @@ from autotune.search.storage import OpenStudy, stored_study
 from autotune.spec import LoadedSpec, load_spec
 from autotune.store import StudyFolder
 from support.facts import cpu_facts
-from support.simulation import Clock, SimulatedBackend
+from support.simulation import Clock, FormulaBackend
 from support.storage import MemoryStudies
 
 _SPEC: dict[str, Any] = {
@@ -43,8 +43,8 @@ class Bench:
         self._spec_file.write_text(yaml.safe_dump(_SPEC | sections))
         return load_spec(self._spec_file)
 
-    def backend(self, *arguments: Any, facts: Facts | None = None, **options: Any) -> SimulatedBackend:
-        return SimulatedBackend(self.clock, facts or cpu_facts(), *arguments, **options)
+    def backend(self, *arguments: Any, facts: Facts | None = None, **options: Any) -> FormulaBackend:
+        return FormulaBackend(self.clock, facts or cpu_facts(), *arguments, **options)
 
     def search(
         self,

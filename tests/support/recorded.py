@@ -101,6 +101,7 @@ class _Playback:
     """Of the steps since they were last looked at."""
     _harvested: int = 0
     ranks: int = 1
+    trains_on_cpu: bool = True
     log: LoaderLog = field(default_factory=lambda: LoaderLog(workers=0, prefetch=0, epoch_batches=None))
 
     def __post_init__(self) -> None:

@@ -78,8 +78,11 @@ def good_sense(config: TrainConfig) -> float:
     return speed * (1.2 if config.num_workers else 1.0)
 
 
-class SimulatedBackend:
-    """Runs trials on a `Clock`. Noise is drawn for each process, as on a real machine, and a little for each block."""
+class FormulaBackend:
+    """Runs trials on a `Clock`, as fast as a formula says of each configuration.
+
+    Noise is drawn for each process, as on a real machine, and a little for each block.
+    """
 
     slots = 1
     remarks: Sequence[str] = ()
@@ -110,7 +113,7 @@ class SimulatedBackend:
         self.closed = False
         self.interrupt_at: int | None = None
 
-    def __call__(self, _spec: dict[str, Any], _folder: Path) -> SimulatedBackend:
+    def __call__(self, _spec: dict[str, Any], _folder: Path) -> FormulaBackend:
         return self
 
     def facts(self, deadline_s: float) -> Facts:

@@ -11,9 +11,10 @@ from typing import Any
 
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
+from autotune.execution.simulated.loader import Killed
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
-from autotune.execution.simulated.process import Killed, Luck, PageCache, TrainingProcess
+from autotune.execution.simulated.process import Luck, PageCache, TrainingProcess
 from autotune.execution.simulated.training import findings
 from autotune.execution.simulated.world import World
 from autotune.measure import Measurement, disturbances
@@ -96,12 +97,13 @@ class SimulatedBackend:
         if self._random.random() < noise.outlier_share:
             slowness *= noise.outlier_slows
         began_s = asked_s + self._world.hardware.start_s * self._random.lognormvariate(0, _START_VARIES)
+        seed = self._random.randrange(1 << 32)
         return TrainingProcess(
             self._world,
             request.config,
             began_s=began_s,
             deadline_s=asked_s + deadline_s,
-            luck=Luck(slowness=slowness, seed=self._random.randrange(1 << 32)),
+            luck=Luck(slowness=slowness, seed=seed, phase=random.Random(seed).random()),
             bursts=self._outside.bursts(began_s),
             cache=self._cache,
         )

@@ -53,6 +53,15 @@ class Cores:
         self._numbers += 1
         heapq.heappush(self._waiting, (self.now_s + seconds, self._numbers, ended))
 
+    def occupy(self, seconds: float, cores: float) -> None:
+        """Compute, and let the time pass until that is done."""
+        if seconds <= 0:
+            return
+        done: list[float] = []
+        self.compute(seconds, cores, lambda: done.append(self.now_s))
+        while not done:
+            self.step()
+
     def run_until(self, to_s: float) -> None:
         """All events up to `to_s`, which is the time afterwards."""
         while self._next_s() <= to_s:

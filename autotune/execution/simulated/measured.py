@@ -24,6 +24,7 @@ class VirtualLoop:
         self._process = process
         self._losses = Losses(request)
         self._harvested = 0
+        self.trains_on_cpu = process.world.hardware.device == "cpu"
 
     @property
     def samples(self) -> int:
@@ -50,7 +51,7 @@ class VirtualLoop:
 
     def discard(self, batches: int) -> None:
         for _ in range(batches):
-            self._process.take()
+            self._process.loader.take()
 
     def harvest(self) -> OptimizerSteps:
         steps = self.steps_done - self._harvested

@@ -1,9 +1,4 @@
-"""A training process in virtual time: PyTorch's DataLoader, the loop that takes its batches, and the device.
-
-With loader processes: an epoch begins with workers × prefetch batches dispatched, batch k to worker k mod workers; each
-batch that is taken has the one workers × prefetch later dispatched, as long as the epoch has more; a worker loads what
-it was sent one batch after the other; batches come in order.
-"""
+"""A training process in virtual time: the loop that takes a loader's batches, and the device."""
 
 from __future__ import annotations
 
@@ -16,6 +11,7 @@ import numpy as np
 
 from autotune.config import TrainConfig
 from autotune.execution.simulated.cores import Burst, Cores
+from autotune.execution.simulated.loader import Killed, VirtualLoader
 from autotune.execution.simulated.world import World
 from autotune.measure import LoaderLog
 from autotune.records import StepPhase
@@ -26,10 +22,6 @@ waits for all work before it."""
 _CHUNK = 512
 
 
-class Killed(Exception):
-    """The deadline is over."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Luck:
     """What the noise has made of one process."""
@@ -37,6 +29,8 @@ class Luck:
     slowness: float = 1.0
     """Times all of its seconds."""
     seed: int = 0
+    phase: float = 0.0
+    """How far into the period of slow batches it begins, as a share: data is shuffled anew for each run."""
 
 
 NO_LUCK = Luck()
@@ -69,11 +63,16 @@ class TrainingProcess:
         hardware, noise = world.hardware, world.hardware.noise
         self.world, self.config = world, config
         self.cores = Cores(hardware.cores, began_s, bursts)
-        self.workers = config.num_workers
-        self.capacity = self.workers * (config.prefetch_factor or 2)
-        self.epoch_batches = world.epoch_batches(config)
-        self.log = LoaderLog(
-            workers=self.workers, prefetch=config.prefetch_factor or 2, epoch_batches=self.epoch_batches
+        prefetch = config.prefetch_factor or 2
+        epoch_batches = world.epoch_batches(config)
+        self.log = LoaderLog(workers=config.num_workers, prefetch=prefetch, epoch_batches=epoch_batches)
+        self.loader = VirtualLoader(
+            self.cores,
+            self.log,
+            self._fetch,
+            epoch_batches=epoch_batches,
+            restart_s=self._restart_s,
+            deadline_s=deadline_s,
         )
         self.micro_batches = self.steps_done = 0
         self.seconds: dict[StepPhase, float] = {}
@@ -87,6 +86,7 @@ class TrainingProcess:
         self._step_noise = _factors(random, noise.step)
         self._fetch_noise = _factors(random, noise.fetch / math.sqrt(config.micro_batch_size))
         self._slowness = luck.slowness
+        self._before_slow = int(luck.phase * world.slow_every)
         step = world.step
         self._compute_s = luck.slowness * step.compute_s(config)
         self._copy_s = luck.slowness * step.transfer_s(config)
@@ -96,13 +96,6 @@ class TrainingProcess:
         self._fetch_cpu_s = luck.slowness * world.sample_cpu_s * config.micro_batch_size
         self._device_ends: deque[float] = deque([began_s], maxlen=_AHEAD_PINNED + 1)
         self._ahead = _AHEAD_PINNED if config.pin_memory else _AHEAD
-        self._epoch = 0
-        self._taken = self.epoch_batches  # of the epoch: none has begun
-        self._dispatched = self._before_epoch = 0
-        self._ready: set[int] = set()
-        self._queues: list[deque[int]] = [deque() for _ in range(self.workers)]
-        self._cpu_s = [0.0] * self.workers
-        self._idle = True
 
     @property
     def now_s(self) -> float:
@@ -125,42 +118,22 @@ class TrainingProcess:
         if self.now_s > self._deadline_s:
             raise Killed
         asked_s = self.now_s
-        self.take()
+        self.loader.take()
         waited_s = self.now_s - asked_s
         factor = next(self._step_noise)
         optimizer_s = self._optimizer_s * factor if last else 0.0
         compute_s, copy_s = self._compute_s * factor, self._copy_s * factor
         if not self.micro_batches and not self._warm:
-            self._occupy(self._slowness * self.world.hardware.first_step_s, 1)
+            self.cores.occupy(self._slowness * self.world.hardware.first_step_s, 1)
         self.micro_batches += 1
         if self._asynchronous:
             self._ask_device(copy_s + compute_s + optimizer_s)
         else:
-            self._occupy(compute_s + optimizer_s, self._threads)
+            self.cores.occupy(compute_s + optimizer_s, self._threads)
             self._count("data_wait", waited_s)
         self._count("copy", copy_s)
         self._count("forward_backward", compute_s)
         self._count("optimizer", optimizer_s)
-
-    def take(self) -> None:
-        """Wait for the next batch; at an epoch's end begin another."""
-        asked_s = self.now_s
-        if self._taken == self.epoch_batches:
-            self._begin_epoch()
-        if self.workers:
-            batch = self._taken
-            while batch not in self._ready:
-                self._until_event()
-            self._ready.remove(batch)
-            cpu_s = None
-        else:
-            wait_s, cpu_s = self._fetch(self._taken)
-            self.cores.run_until(self.now_s + wait_s)
-            self._occupy(cpu_s, 1)
-        self._taken += 1
-        self.log.take(asked_s, self.now_s, cpu_s)
-        if self._dispatched < self.epoch_batches and self.workers:
-            self._dispatch()
 
     def synchronise(self) -> None:
         self.cores.run_until(max(self._device_ends[-1], self.now_s))
@@ -184,76 +157,22 @@ class TrainingProcess:
         if len(self._device_ends) >= self._ahead:
             self.cores.run_until(max(self._device_ends[-self._ahead], self.now_s))
         began_s = self.now_s
-        self._occupy(self._host_s, 1)
+        self.cores.occupy(self._host_s, 1)
         start_s = max(self._device_ends[-1], began_s)
         self._device_ends.append(max(start_s + seconds, self.now_s))
 
-    def _occupy(self, seconds: float, cores: float) -> None:
-        """The training process computes."""
-        if seconds <= 0:
-            return
-        self._idle = False
-        self.cores.compute(seconds, cores, self._end_occupation)
-        while not self._idle:
-            self.cores.step()
-
-    def _end_occupation(self) -> None:
-        self._idle = True
-
-    def _until_event(self) -> None:
-        self.cores.step()
-        if self.now_s > self._deadline_s:
-            raise Killed
-
-    def _begin_epoch(self) -> None:
-        restart_s = 0.0
-        if self._epoch:
-            self.log.end_epoch()
-        if self.workers and (self._epoch or self._warm):
-            restart_s = self.world.hardware.epoch_restart_s
-        elif self.workers:
-            restart_s = self.workers * self.world.hardware.worker_start_s
-        self.cores.run_until(self.now_s + self._slowness * restart_s)
-        self.log.begin_epoch(self.now_s, restart_s)
-        self._before_epoch += self._taken if self._epoch else 0
-        self._epoch += 1
-        self._taken = self._dispatched = 0
-        for _ in range(min(self.capacity, self.epoch_batches)):
-            self._dispatch()
-
-    def _dispatch(self) -> None:
-        worker = self._dispatched % self.workers
-        queue = self._queues[worker]
-        queue.append(self._dispatched)
-        self._dispatched += 1
-        if len(queue) == 1:
-            self._load(worker)
-
-    def _load(self, worker: int) -> None:
-        """The first of `worker`'s queue: it waits, then computes."""
-        wait_s, cpu_s = self._fetch(self._queues[worker][0])
-        self._cpu_s[worker] += cpu_s
-
-        def ended() -> None:
-            queue = self._queues[worker]
-            self._ready.add(queue.popleft())
-            self.log.finish(worker, self.now_s, self._cpu_s[worker])
-            if queue:
-                self._load(worker)
-
-        def compute() -> None:
-            self.cores.compute(cpu_s, 1, ended)
-
-        if wait_s:
-            self.cores.wait(wait_s, compute)
-        else:
-            compute()
+    def _restart_s(self, first: bool) -> float:
+        hardware, workers = self.world.hardware, self.config.num_workers
+        if not workers:
+            return 0.0
+        starts = first and not self._warm
+        return self._slowness * (workers * hardware.worker_start_s if starts else hardware.epoch_restart_s)
 
     def _fetch(self, batch: int) -> tuple[float, float]:
-        """Seconds that loading this micro-batch of the epoch waits, and computes."""
+        """Seconds that loading this micro-batch waits, and computes."""
         factor = next(self._fetch_noise)
         world = self.world
-        if world.slow_every and (self._before_epoch + batch + 1) % world.slow_every == 0:
+        if world.slow_every and (self._before_slow + batch + 1) % world.slow_every == 0:
             factor *= world.slow_times
         cold = world.cold_times if self._cache.samples < world.samples else 1.0
         self._cache.samples += self.config.micro_batch_size

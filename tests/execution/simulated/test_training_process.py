@@ -9,7 +9,8 @@ import pytest
 from autotune.config import TrainConfig
 from autotune.execution.simulated import Hardware, Noise, StepTime, World, truth
 from autotune.execution.simulated.cores import Burst, Cores
-from autotune.execution.simulated.process import Killed, TrainingProcess
+from autotune.execution.simulated.loader import Killed
+from autotune.execution.simulated.process import TrainingProcess
 
 CPU = Hardware(
     name="cores",

@@ -1,0 +1,117 @@
+"""From timed blocks and the loader's log to rates: what a run of hours gets, and what limits it.
+
+Over a stretch without an epoch's edge, what lasts is the smaller of what the loop took and what the loader's processes
+loaded in the same time. An epoch's edge is in the figure as often as there are edges: (samples ÷ samples of an epoch)
+times, whether that many were timed or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from autotune.measure import prefetch_queue
+from autotune.measure.edges import edge_seconds
+from autotune.measure.evidence import Evidence, evidence
+from autotune.measure.lasting import Share, as_blocks, shares, total
+from autotune.measure.loader_log import LoaderLog
+from autotune.measure.slow_batches import stall_error
+from autotune.measure.timed_block import TimedBlock, timed_block
+from autotune.records import Block, Rates
+from autotune.stats import Interval, relative_standard_error, student_t
+
+
+class _Found(NamedTuple):
+    state: tuple[int, int, int]
+    lasting: list[Block]
+    rates: Rates | None
+
+
+class Account:
+    """The timed blocks of one run, and what follows from them: calculated once for each state of the log."""
+
+    def __init__(self, log: LoaderLog, *, whole_epochs: bool = False, trains_on_cpu: bool = False) -> None:
+        """`whole_epochs`: each block begins and ends with an epoch. `trains_on_cpu`: training computes on the cores on
+        which the loader's processes do."""
+        self._log = log
+        self._whole_epochs = whole_epochs
+        self._trains_on_cpu = trains_on_cpu
+        self.timed: list[TimedBlock] = []
+        self._found: _Found | None = None
+
+    def add(self, block: Block, *, began_s: float, asked_s: float, ended_s: float, first_take: int) -> None:
+        """As `timed_block` has it."""
+        timed = timed_block(block, self._log, began_s=began_s, asked_s=asked_s, ended_s=ended_s, first_take=first_take)
+        self.timed.append(timed)
+
+    def lasting(self) -> list[Block]:
+        """What lasts of the blocks that count, in millionths of batches: their spread is that of the figure.
+
+        Those near an epoch's edge are left out where others are left.
+        """
+        return self._find().lasting
+
+    def rates(self) -> Rates | None:
+        """None before the first block, or where nobody has seen anything loaded."""
+        return self._find().rates
+
+    def interval(self) -> Interval | None:
+        """95 % interval of the sustained samples per second, from the spread inside this run."""
+        rates, lasting = self.rates(), self.lasting()
+        if rates is None or len(lasting) < 2:
+            return None
+        half = student_t(len(lasting) - 1) * rates.sustained_error * rates.sustained_per_s
+        return Interval(max(rates.sustained_per_s - half, 0.0), rates.sustained_per_s + half)
+
+    def _find(self) -> _Found:
+        state = len(self.timed), self._log.taken, self._log.finished
+        if self._found is None or self._found.state != state:
+            self._found = _Found(state, *self._calculated())
+        return self._found
+
+    def _calculated(self) -> tuple[list[Block], Rates | None]:
+        if not self.timed:
+            return [], None
+        seen = evidence(self.timed, self._log, whole_epochs=self._whole_epochs, trains_on_cpu=self._trains_on_cpu)
+        each = shares(seen)
+        lasting = as_blocks(seen.middle, each)
+        return lasting, rates_of(seen, each, relative_standard_error(lasting))
+
+
+def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | None:
+    """`each`: what lasts of each block in the middle, and `error` the relative standard error of that."""
+    loaded, epoch, log = seen.loaded, seen.log.epoch_batches, seen.log
+    if loaded is None:
+        return None
+    amount, seconds = total(each)
+    edge_s = edge_seconds(seen, loaded, amount / seconds)
+    edges = sum(timed.edges for timed in seen.middle)
+    demand_error = relative_standard_error([timed.busy for timed in seen.clean])
+    error = max(error, stall_error(log, batches=amount, seconds=seconds))
+    if epoch is not None and seen.is_all_queued:
+        pace_s = prefetch_queue.pace(
+            workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=seen.step_s
+        )
+        amount, seconds, edges = epoch, epoch * pace_s, 0
+        error = max(loaded.relative_error, demand_error)
+    missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
+    samples = sum(timed.block.samples for timed in seen.middle) / sum(timed.batches for timed in seen.middle)
+    return Rates(
+        sustained_per_s=samples * amount / max(seconds + missing_s, seconds / 2),
+        sustained_error=_finite(error),
+        demand_per_s=samples * seen.demand,
+        demand_error=_finite(demand_error),
+        supply_per_s=samples / loaded.pace_s if loaded.pace_s > 0 else samples * seen.demand,
+        supply_error=_finite(loaded.relative_error),
+        fetch_s=loaded.mean_s,
+        fetch_cpu_s=loaded.cpu_s,
+        epoch_samples=None if epoch is None else round(epoch * samples),
+        epoch_edge_s=edge_s,
+        whole_epochs=seen.whole_epochs,
+    )
+
+
+def _finite(error: float) -> float:
+    """Of one value alone nobody knows the error: as large as the value."""
+    return error if math.isfinite(error) else 1.0

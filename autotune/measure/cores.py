@@ -1,0 +1,53 @@
+"""Whether loading takes time from training, because both compute on the same cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autotune.measure.loading import Loading
+from autotune.measure.timed_block import TimedBlock
+
+_MOSTLY = 0.5
+"""Share of a fetch that it waits, from which on loading does not compete for cores."""
+_BUSY_SHARE = 0.9
+"""Of the cores: with more at work, whoever computes takes time from the others."""
+
+
+def compete(blocks: Sequence[TimedBlock], loaded: Loading, workers: int) -> bool:
+    """Whether loading, which computes for the most part, and training, which computes on the same cores, have left none
+    of them idle in any of `blocks`."""
+    if not workers or not all(map(_were_busy, blocks)):
+        return False
+    return _waiting_share(loaded, workers, cores_of(blocks)) < _MOSTLY
+
+
+def idle_share(blocks: Sequence[TimedBlock], loaded: Loading, workers: int) -> float:
+    """Share of the cores that idle while training waits for an epoch's first batches and the workers load."""
+    cores = cores_of(blocks)
+    waiting = _waiting_share(loaded, workers, cores)
+    return waiting + (1 - waiting) * max(1 - workers / cores, 0.0)
+
+
+def own_load(timed: TimedBlock) -> float:
+    """Cores that the trial kept busy."""
+    machine = timed.block.machine
+    return (machine.own_load or 0.0) if machine else 0.0
+
+
+def cores_of(blocks: Sequence[TimedBlock]) -> int:
+    machine = blocks[0].block.machine
+    return (machine.cores if machine else None) or 1
+
+
+def _waiting_share(loaded: Loading, workers: int, cores: int) -> float:
+    """Share of a fetch in which it waits for more than for cores: so far it takes longer than its computing does beside
+    training and all other workers."""
+    beside = 1 + workers / cores
+    return max(1 - (loaded.cpu_s or 0.0) * beside / loaded.mean_s, 0.0)
+
+
+def _were_busy(timed: TimedBlock) -> bool:
+    machine = timed.block.machine
+    if machine is None or machine.cores is None or not machine.own_load:
+        return False
+    return machine.own_load + (machine.outside_load or 0.0) > _BUSY_SHARE * machine.cores

@@ -1,0 +1,53 @@
+"""What an epoch's edge costs: the seconds that an epoch takes beyond its batches at the rate in its middle."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from autotune.measure import cores, prefetch_queue
+from autotune.measure.evidence import Evidence
+from autotune.measure.loading import Loading
+from autotune.measure.timed_block import TimedBlock
+
+_HELD_UP, _USUALLY_AHEAD = 0.9, 3
+"""Share of a block; micro-batches that a device has when its queue of kernels is full, the present one included."""
+
+
+def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
+    """Where training is the limit, as measured beside the blocks in the middle, which take `rate` micro-batches per
+    second; else as calculated, because batches come in bursts."""
+    log = seen.log
+    epoch = log.epoch_batches
+    if epoch is None:
+        return 0.0
+    restarts = [one.restart_s for one in log.epochs[1:]]
+    restart_s = math.fsum(restarts) / len(restarts) if restarts else 0.0
+    if seen.compete:
+        # What cores load at an edge, they need not load later: what counts is who idles.
+        idle = cores.idle_share(seen.middle, loaded, log.workers)
+        return restart_s + idle * _calculated_s(seen, loaded, epoch)
+    training_limits = loaded.pace_s * seen.demand < 1
+    near = seen.near_edge
+    edges = sum(timed.edges for timed in near)
+    if edges and training_limits and not seen.is_all_queued:
+        middle_s = sum(timed.batches for timed in near) / rate
+        return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
+    edge_s = _calculated_s(seen, loaded, epoch) + restart_s
+    return max(edge_s - (_ahead_s(seen.middle, seen.step_s) if training_limits else 0.0), 0.0)
+
+
+def _calculated_s(seen: Evidence, loaded: Loading, epoch: int) -> float:
+    log = seen.log
+    return prefetch_queue.edge_seconds(
+        epoch, workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=seen.step_s
+    )
+
+
+def _ahead_s(blocks: Sequence[TimedBlock], step_s: float) -> float:
+    """By how much the host runs ahead of its device. One that nothing held up in a whole block would have run on: how
+    far, no short block can show."""
+    ahead_s = statistics.median(timed.backlog_s for timed in blocks)
+    whole_s = statistics.median(timed.going_on_s for timed in blocks)
+    return ahead_s if ahead_s < _HELD_UP * whole_s else max(ahead_s, _USUALLY_AHEAD * step_s)

@@ -1,0 +1,82 @@
+"""What rates are calculated from: the timed blocks that count, and what is known of the loader alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autotune.measure import cores
+from autotune.measure.loader_log import LoaderLog
+from autotune.measure.loading import Loading, loading
+from autotune.measure.timed_block import TimedBlock, demand
+
+_FEWEST_CLEAN = 3
+_FEWEST_CLEAR_OF_EDGES = 2
+_SHORT_EPOCH = 2
+"""Times what the queue holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    log: LoaderLog
+    loaded: Loading | None
+    """None where nobody has seen anything loaded."""
+    clean: list[TimedBlock]
+    """Blocks that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are."""
+    middle: list[TimedBlock]
+    """Those of them in the middle of an epoch, where its start and its end, at which workers idle, are far; all of them
+    where whole epochs were timed, or too few lie in the middle."""
+    near_edge: list[TimedBlock]
+    """The other ones that count."""
+    whole_epochs: bool
+    demand: float
+    """Micro-batches that the loop trains on per second while a batch is ready."""
+    compete: bool
+    """Whether loading takes time from training, on cores that both compute on."""
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of training on a micro-batch that is ready."""
+        return 1 / self.demand
+
+    @property
+    def is_all_queued(self) -> bool:
+        """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
+        has no middle, and is calculated from both sides' rates."""
+        epoch = self.log.epoch_batches
+        if epoch is None or self.whole_epochs or self.compete:
+            return False
+        return epoch <= _SHORT_EPOCH * self.log.capacity
+
+
+def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool, trains_on_cpu: bool) -> Evidence:
+    """Needs one block. `whole_epochs`: each begins and ends with an epoch."""
+    clean = _clean(timed)
+    near = [] if whole_epochs else [one for one in clean if _is_near_edge(one, log)]
+    if len(clean) - len(near) < _FEWEST_CLEAR_OF_EDGES:
+        near = []
+    middle = [one for one in clean if one not in near]
+    loaded = loading(log, clean[0].began_s if clean else -math.inf)
+    return Evidence(
+        log=log,
+        loaded=loaded,
+        clean=clean,
+        middle=middle,
+        near_edge=near,
+        whole_epochs=whole_epochs,
+        demand=demand(clean),
+        compete=trains_on_cpu and loaded is not None and cores.compete(middle, loaded, log.workers),
+    )
+
+
+def _clean(timed: Sequence[TimedBlock]) -> list[TimedBlock]:
+    undisturbed = [one for one in timed if not one.block.disturbances]
+    clean = undisturbed if len(undisturbed) >= _FEWEST_CLEAN else list(timed)
+    later = [one for one in clean if not one.is_first_epoch]
+    return later if len(later) >= _FEWEST_CLEAN else clean
+
+
+def _is_near_edge(timed: TimedBlock, log: LoaderLog) -> bool:
+    epoch = log.epoch_batches
+    return timed.edges > 0 or (epoch is not None and log.position_after(timed.end_take) > epoch - log.capacity)

@@ -1,0 +1,71 @@
+"""What lasts of timed blocks: the rest came out of the prefetch queue, or went into it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from autotune.measure import cores
+from autotune.measure.evidence import Evidence
+from autotune.measure.timed_block import TimedBlock, produced
+from autotune.records import Block
+
+_CLEARLY_FASTER = 1.1
+"""A loader that loads so much faster than the loop trains keeps its queue full."""
+_PER_BATCH = 1_000_000
+"""Parts of batches are counted in millionths."""
+
+
+class Share(NamedTuple):
+    """What lasts of a block."""
+
+    batches: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        return self.batches / self.seconds
+
+
+def shares(seen: Evidence) -> list[Share]:
+    """For each block in the middle of an epoch: what the loop took where the loader is clearly faster, what the workers
+    loaded where it is clearly slower, else the smaller of the two over all of them."""
+    log, loaded, blocks = seen.log, seen.loaded, seen.middle
+    taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
+    if seen.whole_epochs or loaded is None or not log.workers:
+        return taken
+    if seen.compete and loaded.cpu_s is not None:
+        return [_on_busy_cores(timed, produced(timed, log, loaded.mean_s), loaded.cpu_s) for timed in blocks]
+    slower = loaded.pace_s * seen.demand
+    if slower * _CLEARLY_FASTER < 1:
+        return taken
+    delivered = [Share(produced(timed, log, loaded.mean_s), timed.block.seconds) for timed in blocks]
+    if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
+        return taken
+    return delivered if slower > _CLEARLY_FASTER else min(delivered, taken, key=lambda each: total(each).rate)
+
+
+def total(each: Sequence[Share]) -> Share:
+    return Share(math.fsum(share.batches for share in each), math.fsum(share.seconds for share in each))
+
+
+def as_blocks(blocks: Sequence[TimedBlock], each: Sequence[Share]) -> list[Block]:
+    """What lasts of `blocks`, in millionths of batches: their spread is that of the figure."""
+    return [
+        Block(
+            steps=timed.block.steps,
+            samples=round(share.batches * _PER_BATCH),
+            seconds=share.seconds,
+            phases={},
+            disturbances=timed.block.disturbances,
+        )
+        for timed, share in zip(blocks, each, strict=True)
+    ]
+
+
+def _on_busy_cores(timed: TimedBlock, loaded: float, cpu_s: float) -> Share:
+    """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once the
+    queue is full they load no more than that."""
+    surplus_s = (loaded - timed.batches) * cpu_s / cores.own_load(timed)
+    return Share(float(timed.batches), max(timed.going_on_s - surplus_s, timed.going_on_s / 2))

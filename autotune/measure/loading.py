@@ -1,0 +1,70 @@
+"""The loader alone: what one process takes for a batch, and what all of them deliver together."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autotune.measure import prefetch_queue
+from autotune.measure.loader_log import Fetch, LoaderLog
+
+_FIRST_FETCHES, _LAST_FETCHES = 16, 512
+"""Of each process: those that fill the queue in the beginning, and as many as give a mean."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What is known of the loader alone, in seconds for each micro-batch."""
+
+    fetch_s: NDArray[np.float64]
+    """In one process."""
+    cpu_s: float | None
+    pace_s: float
+    """Of all processes together, while the queue is not full."""
+
+    @functools.cached_property
+    def mean_s(self) -> float:
+        return float(self.fetch_s.mean())
+
+    @functools.cached_property
+    def relative_error(self) -> float:
+        if len(self.fetch_s) < 2:
+            return math.inf
+        error_s = float(self.fetch_s.std(ddof=1)) / math.sqrt(len(self.fetch_s))
+        return error_s / self.mean_s if error_s else 0.0
+
+
+def loading(log: LoaderLog, since_s: float) -> Loading | None:
+    """From the fetches since `since_s`, where those are enough; None before anything has been loaded.
+
+    Those made while the queue was not full come first: then every process is at work, as when the loader is the limit.
+    """
+    if not log.workers:
+        takes = [take for take in log.takes if take.asked_s >= since_s] or log.takes
+        fetches = [Fetch(take.asked_s, take.at_s, take.cpu_s, True, False) for take in takes]
+    else:
+        fetches = _chosen(log, since_s)
+    if not fetches:
+        return None
+    seconds = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]])
+    cpu = [fetch.cpu_s for fetch in fetches if fetch.cpu_s is not None]
+    pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
+    return Loading(fetch_s=seconds, cpu_s=math.fsum(cpu) / len(cpu) if cpu else None, pace_s=pace_s)
+
+
+def _chosen(log: LoaderLog, since_s: float) -> list[Fetch]:
+    of_each = (one[:_FIRST_FETCHES] + one[_FIRST_FETCHES:][-_LAST_FETCHES:] for one in log.fetches)
+    every = sorted(itertools.chain.from_iterable(of_each), key=lambda fetch: fetch.finish_s)
+    started = [fetch for fetch in every if not fetch.first]
+    saturated = [fetch for fetch in started if fetch.saturated]
+    lately = [fetch for fetch in saturated if fetch.start_s >= since_s]
+    fewest = max(log.workers, 3)
+    for choice in (lately, saturated, started):
+        if len(choice) >= fewest:
+            return choice
+    return started or every
