@@ -89,6 +89,9 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     edges = sum(timed.edges for timed in seen.middle)
     demand_error = relative_standard_error([timed.busy for timed in seen.clean])
     error = max(error, stall_error(log, batches=amount, seconds=seconds))
+    if seen.may_wait and not seen.whole_epochs and not seen.compete:
+        # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
+        error = max(error, loaded.relative_error_of(amount))
     if epoch is not None and seen.is_all_queued:
         pace_s = prefetch_queue.pace(
             workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=seen.step_s

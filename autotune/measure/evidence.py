@@ -13,6 +13,8 @@ from autotune.measure.timed_block import TimedBlock, demand
 
 _FEWEST_CLEAN = 3
 _FEWEST_CLEAR_OF_EDGES = 2
+CLEARLY_FASTER = 1.1
+"""A loader that loads so much faster than the loop trains keeps its queue full."""
 _SHORT_EPOCH = 2
 """Times what the queue holds."""
 
@@ -39,6 +41,11 @@ class Evidence:
     def step_s(self) -> float:
         """Seconds of training on a micro-batch that is ready."""
         return 1 / self.demand
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether training may have to wait for the loader's processes."""
+        return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand * CLEARLY_FASTER >= 1)
 
     @property
     def is_all_queued(self) -> bool:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from autotune.measure import cores
-from autotune.measure.evidence import Evidence
+from autotune.measure.evidence import CLEARLY_FASTER, Evidence
 from autotune.measure.timed_block import TimedBlock, produced
 from autotune.records import Block
 
-_CLEARLY_FASTER = 1.1
-"""A loader that loads so much faster than the loop trains keeps its queue full."""
 _PER_BATCH = 1_000_000
 """Parts of batches are counted in millionths."""
 
@@ -36,14 +34,17 @@ def shares(seen: Evidence) -> list[Share]:
     if seen.whole_epochs or loaded is None or not log.workers:
         return taken
     if seen.compete and loaded.cpu_s is not None:
-        return [_on_busy_cores(timed, produced(timed, log, loaded.mean_s), loaded.cpu_s) for timed in blocks]
-    slower = loaded.pace_s * seen.demand
-    if slower * _CLEARLY_FASTER < 1:
+        return [_on_busy_cores(timed, produced(timed, log, loaded), loaded.cpu_s) for timed in blocks]
+    if not seen.may_wait:
         return taken
-    delivered = [Share(produced(timed, log, loaded.mean_s), timed.block.seconds) for timed in blocks]
+    delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
     if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
         return taken
-    return delivered if slower > _CLEARLY_FASTER else min(delivered, taken, key=lambda each: total(each).rate)
+    return (
+        delivered
+        if loaded.pace_s * seen.demand > CLEARLY_FASTER
+        else min(delivered, taken, key=lambda each: total(each).rate)
+    )
 
 
 def total(each: Sequence[Share]) -> Share:

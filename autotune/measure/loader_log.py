@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -154,12 +154,12 @@ class LoaderLog:
                     break
                 yield fetches[position]
 
-    def produced(self, from_s: float, to_s: float, usual_s: float) -> float:
+    def produced(self, from_s: float, to_s: float, usual_s: Callable[[float], float]) -> float:
         """Batches that the workers loaded between two moments, parts of batches included: a batch that was half loaded
-        at `from_s` counts half. `usual_s`: what a fetch takes that has not ended yet."""
+        at `from_s` counts half. `usual_s`: what a fetch usually takes that has not ended after so many seconds."""
         done = math.fsum(_share(fetch.start_s, fetch.finish_s, from_s, to_s) for fetch in self.since(from_s, to_s))
-        under_way = (max(start_s, from_s) for start_s in self._under_way())
-        return done + math.fsum(min(max(to_s - start_s, 0.0) / usual_s, 1.0) for start_s in under_way)
+        under_way = (start_s for start_s in self._under_way() if start_s < to_s)
+        return done + math.fsum((to_s - max(start_s, from_s)) / usual_s(to_s - start_s) for start_s in under_way)
 
     def was_loaded(self, take: int) -> bool:
         """Whether a batch had been loaded when the loop asked for it; to be asked once its loading is recorded."""

@@ -31,12 +31,28 @@ class Loading:
     def mean_s(self) -> float:
         return float(self.fetch_s.mean())
 
-    @functools.cached_property
+    @property
     def relative_error(self) -> float:
+        return self.relative_error_of(len(self.fetch_s))
+
+    def relative_error_of(self, batches: float) -> float:
+        """Of the mean of so many fetches, by how much they differ."""
         if len(self.fetch_s) < 2:
             return math.inf
-        error_s = float(self.fetch_s.std(ddof=1)) / math.sqrt(len(self.fetch_s))
-        return error_s / self.mean_s if error_s else 0.0
+        return float(self.fetch_s.std(ddof=1)) / self.mean_s / math.sqrt(max(batches, 1.0)) if self.mean_s else 0.0
+
+    def usual_s(self, lasted_s: float) -> float:
+        """What a fetch takes that has not ended after `lasted_s`, as the harmonic mean of those that took longer: the
+        part of it that is done is then right on average. Long ones are under way more often than they come."""
+        longer, inverse_sums = self._longer
+        count = len(longer) - int(np.searchsorted(longer, lasted_s, side="right"))
+        return count / float(inverse_sums[count - 1]) if count else lasted_s
+
+    @functools.cached_property
+    def _longer(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The fetches in order; and of the longest, the two longest, … the sum of their inverses."""
+        fetch_s = np.sort(self.fetch_s)
+        return fetch_s, np.cumsum(1 / np.maximum(fetch_s[::-1], 1e-12))
 
 
 def loading(log: LoaderLog, since_s: float) -> Loading | None:

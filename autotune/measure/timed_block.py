@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autotune.measure.loader_log import LoaderLog
+from autotune.measure.loading import Loading
 from autotune.records import Block
 
 _ENDED = 4.0
@@ -84,11 +85,11 @@ def demand(blocks: Sequence[TimedBlock]) -> float:
     return sum(timed.batches for timed in blocks) / math.fsum(timed.busy.seconds for timed in blocks)
 
 
-def produced(timed: TimedBlock, log: LoaderLog, usual_s: float) -> float:
-    """Batches that the workers loaded during a block. `usual_s`: what a fetch takes that has not ended yet."""
+def produced(timed: TimedBlock, log: LoaderLog, loaded: Loading) -> float:
+    """Batches that the workers loaded during a block."""
     if timed.produced is not None:
         return timed.produced
-    found = log.produced(timed.began_s, timed.ended_s, usual_s)
-    if log.takes[-1].at_s - timed.ended_s > _ENDED * usual_s:
+    found = log.produced(timed.began_s, timed.ended_s, loaded.usual_s)
+    if log.takes[-1].at_s - timed.ended_s > _ENDED * loaded.mean_s:
         timed.produced = found
     return found

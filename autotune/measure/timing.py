@@ -146,12 +146,18 @@ class Measurement:
         limit_s = request.time_limit_s + self._given_back_s(blocks)
         if len(blocks) >= request.max_blocks or self._spent_s + next_s >= limit_s:
             return True
-        if sum(not block.disturbances for block in blocks) < request.min_blocks or not self._has_seen_enough():
-            return False
+        clean = sum(not block.disturbances for block in blocks)
+        return clean >= request.min_blocks and self._has_seen_enough() and self._is_known_well()
+
+    def _is_known_well(self) -> bool:
+        """Whether the figure is known as well as the request asks, or as well as more blocks could tell."""
         good = [block for block in self._account.lasting() if not block.disturbances]
-        if len(good) < _FEWEST_BLOCKS:
+        rates = self._account.rates()
+        if rates is None or len(good) < _FEWEST_BLOCKS:
             return False
-        return relative_standard_error(good) < request.target_relative_error or noise_has_settled(good)
+        if rates.sustained_error < self._request.target_relative_error:
+            return True
+        return noise_has_settled(good) and relative_standard_error(good) >= rates.sustained_error
 
     def _has_seen_enough(self) -> bool:
         """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
