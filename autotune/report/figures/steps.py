@@ -84,8 +84,8 @@ def _caption(reading: Reading) -> str:
     if len(rungs) < 2:
         return "The baseline stands: there is no step to take."
     text = (
-        "From the baseline to the best, one change at a time, always the one that gains most next. What a change is "
-        "worth depends on those before it, and on the luck of single runs."
+        "One change at a time, always the one that gains most next. What a change is worth here depends on those "
+        "before it, and on the luck of single runs; what leaving it out of the best would cost stands in the answer."
     )
     predicted = sum(rung.predicted for rung in rungs)
     if predicted:
