@@ -81,11 +81,11 @@ class Scale:
         return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ inside))
 
     def of_another(self) -> Scale:
-        """Of another series of the same machine."""
+        """What is known of another series of the same machine."""
         return Scale(_log(_ALIKE_GIVEN @ self.density()))
 
     def over_rounds(self) -> Scale:
-        """Of a series that holds what differs between rounds as well as inside them."""
+        """What is known of a series that holds what differs between rounds as well as inside them."""
         return Scale(_log(_OVER_ROUNDS_GIVEN @ self.density()))
 
     def middle(self) -> float:

@@ -114,7 +114,7 @@ class Rounds:
         return estimate if len(self._of(column)) >= FEWEST_ROUNDS else Estimate(estimate.value, None)
 
     def ratio(self, one: int, other: int) -> Posterior:
-        """Of ln(throughput of `one` ÷ of `other`)."""
+        """Posterior of ln(throughput of `one` ÷ of `other`)."""
         if one > other:
             return self.ratio(other, one).times(-1.0)
         if (one, other) not in self._ratios:
@@ -125,7 +125,7 @@ class Rounds:
         return self._ratios[one, other]
 
     def rate(self, column: int) -> Posterior:
-        """Of ln(samples per second) in the long run: over rounds, which differ as well."""
+        """Posterior of ln(samples per second) in the long run: over rounds, which differ as well."""
         if column not in self._rates:
             inside = self._scale([column], known=1)
             scale = inside.over_rounds()
@@ -155,7 +155,7 @@ class Rounds:
         return np.asarray(values[~np.isnan(values)])
 
     def _scale(self, first: Sequence[int], known: int) -> Scale:
-        """Of the noise inside a round, from contrasts that are independent of the first `known` − 1 (Helmert's: each
+        """The noise inside a round, from contrasts that are independent of the first `known` − 1 (Helmert's: each
         column with the mean of those before it, `first` leading)."""
         rest = [column for column in range(self._logs.shape[1]) if column not in first]
         order, scale = [*first, *sorted(rest, key=lambda column: self._apart(column, first))], Scale.unknown()

@@ -55,7 +55,7 @@ def _build(reading: Reading) -> Plot | None:
 
 
 def _modelled(rungs: Sequence[Rung]) -> list[bool]:
-    """Of each step, whether either of its ends was predicted: a measured end less a predicted one is no measurement."""
+    """For each step, whether either end was predicted: a measured end less a predicted one is no measurement."""
     return [before.predicted or after.predicted for before, after in pairwise(rungs)]
 
 

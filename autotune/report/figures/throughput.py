@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _BELOW = 0.36
-"""Of a row: where single runs stand, beside their bar's whisker."""
+"""Offset within a row: where single runs stand, beside their bar's whisker."""
 
 
 @dataclass(frozen=True, kw_only=True)
