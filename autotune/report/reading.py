@@ -70,7 +70,7 @@ class Reading:
         return tuple(run for run in runs if run.result.config == config and is_ok(run))
 
     def meets_constraints(self, record: TrialRecord) -> bool:
-        """Of the spec, on measures, by the figures of this one run."""
+        """Whether the figures of this one run meet the spec's constraints on measures."""
         return max(violations(record, self.spec.parsed_constraints()), default=0.0) <= 0
 
     @cached_property

@@ -14,7 +14,7 @@ from autotune.report.reading import Reading
 from autotune.search.figures import is_ok, samples_per_s
 
 CLOSE = 0.03
-"""Of the emitted throughput: who is that near may be the better choice for another reason."""
+"""Share of the emitted throughput: who is that near may be the better choice for another reason."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,11 @@ from typing import Any
 from autotune.config import KnobValue, TrainConfig
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+GAINS = (
+    "Gains: the emitted configuration over the same without that setting, as measured in the rounds, or as the model "
+    "expects it where it says so. Not known to 1 %: neither shows whether it gains that much."
+)
+"""What the column of gains means; they do not add up to the speed-up."""
 
 
 def memory(count: float) -> str:
@@ -30,13 +35,13 @@ def number(value: float | None) -> str:
 
 
 def predictions(section: Mapping[str, Any]) -> str:
-    """How well a strategy predicted: `auto predicted 1,390 ± 40, measured 1,412; …`."""
+    """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430), measured 1,412; …`."""
     own = section.get("emitted")
     told = ""
     if own:
         expected = own["predicted"]
-        half = rate((expected["high"] - expected["low"]) / 2)
-        told = f" {rate(expected['samples_per_s'])} ± {half}, measured {rate(own['measured_samples_per_s'])};"
+        within = f"{rate(expected['low'])} to {rate(expected['high'])}"
+        told = f" {rate(expected['samples_per_s'])} ({within}), measured {rate(own['measured_samples_per_s'])};"
     trials = "1 trial" if section["predictions"] == 1 else f"{section['predictions']} trials"
     return (
         f"{section['name']} predicted{told} over {trials} it was off by {100 * section['median_error']:.1f} % "
@@ -59,8 +64,8 @@ def values(searched: Sequence[KnobValue], held_back: Sequence[KnobValue] = ()) -
 
 
 def gains(document: Mapping[str, Any]) -> dict[str, str]:
-    """Knob → what its emitted setting gains over the baseline's: `+62 %`, `+62 % (model)`. Where two knobs change
-    together, the second says so."""
+    """Knob → what its emitted setting gains over leaving it out: `+62 %`, `+62 % (model)`, `not known to 1 % (-2.0 to
+    +5.1)`. Where two knobs change together, the second says so."""
     found: dict[str, str] = {}
     for entry in document.get("settings", []):
         if entry["kept"]:
@@ -70,7 +75,8 @@ def gains(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def left_out(document: Mapping[str, Any]) -> list[str]:
-    """Settings that were found and that gain nothing worth having: `pin_memory true: +0.2 %, left at false`."""
+    """Settings that were found and that gain nothing worth having: `pin_memory true: +0.2 %, left at false`. What was
+    measured together is said together."""
     said = []
     for entry in document.get("settings", []):
         if not entry["kept"]:
@@ -81,8 +87,15 @@ def left_out(document: Mapping[str, Any]) -> list[str]:
 
 
 def _gain(entry: Mapping[str, Any]) -> str:
+    if entry["gain"] is None:
+        return "as the spec asks" if entry["source"] == "spec" else "needed for the rest"
+    if not entry.get("known", True):
+        if not entry["ci95"]:
+            return "not known to 1 %"
+        low, high = (round(100 * end, 1) + 0.0 for end in entry["ci95"])  # no −0
+        return f"not known to 1 % ({low:+.1f} to {high:+.1f})"
     percent = 100 * entry["gain"]
-    shown = f"{percent:+.0f} %" if abs(percent) >= 10 else f"{percent:+.1f} %"
+    shown = f"{percent:+,.0f} %" if abs(percent) >= 10 else f"{percent:+.1f} %"
     return shown if entry["source"] == "measured" else f"{shown} (model)"
 
 

@@ -16,7 +16,17 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult
 from autotune.search.budget import Budget
-from autotune.search.earning import Compare, Gain, is_part, settings, simpler_form, together
+from autotune.search.earning import (
+    Compare,
+    Gain,
+    is_as_good,
+    is_part,
+    settings,
+    simpler_form,
+    simplest_as_good,
+    still_simpler,
+    together,
+)
 from autotune.search.figures import confirming_request, is_ok, samples_per_s
 from autotune.search.finalists import FINALISTS, choose_finalists
 from autotune.search.ledger import Ledger
@@ -64,11 +74,11 @@ class Confirmation:
         self.baseline = space.baseline
         self._space = space
         self._expected = expected
-        self._finalists = self._chosen(ledger.measured())
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
-        self._been_finalists = set(self._finalists)
         self._rejected: set[TrainConfig] = set()
+        self._finalists = self._chosen(ledger.measured())
+        self._been_finalists = set(self._finalists)
         self._measured = MeasuredRounds(ledger, self.baseline, self._been_finalists)
 
     def run(self) -> None:
@@ -86,12 +96,13 @@ class Confirmation:
             number += 1
             self._run_round(number, racing, limit_s)
             self._drop_violators()
+            self._add_simpler()
             self._test_leader()
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
-        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest,
-        or a part of it that is, goes to the smaller change from the baseline, then to more rounds, then to less
-        memory. None when none is left.
+        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest
+        goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
+        simplest part that is not known to be slower by 1 %. None when none is left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -105,13 +116,13 @@ class Confirmation:
 
         def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
             tied = gain[config] * TIE > gain[fastest]
-            if not tied and is_part(config, fastest, self.baseline):
-                tied = self._gain(fastest, config).ratio < TIE
             changes = len(config.differences(self.baseline))
             memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
             return (not tied, changes if tied else -gain[config], -self.rounds(config), memory)
 
-        return min(passing, key=preference, default=None)
+        if not passing:
+            return None
+        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
         """`config` is out, and the next becomes the leader. `refusing`: the gates that say why, where any do."""
@@ -159,14 +170,36 @@ class Confirmation:
         measured, expected = self._measured.gain(one, other), self._expected(one, other)
         return together(measured, expected) if measured else expected
 
+    def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
+        return is_as_good(self._measured.gain(rich, simple), self._gain(rich, simple))
+
     def _chosen(self, measured: Sequence[TrialRecord]) -> list[TrainConfig]:
-        """The finalists; the fastest of them also without those of its settings that do nothing, if that was tried."""
+        """The finalists; the fastest of them also without those of its settings that may do nothing."""
         chosen = choose_finalists(measured, self.baseline, self._stability.constraints)
         tried = {record.result.config: samples_per_s(record) for record in measured}
-        simple = simpler_form(chosen[0], tried, self.baseline, self._expected) if chosen else None
-        if simple is None or simple in chosen:
+        simple = simpler_form(chosen[0], tried, self._failed(), self._space, self._expected) if chosen else None
+        if simple is None or simple in chosen or self._is_out(simple):
             return chosen
         return [chosen[0], simple, *chosen[1:][-(FINALISTS - 2) :]]
+
+    def _add_simpler(self) -> None:
+        """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it."""
+        leader = self.leader()
+        if leader is None or self.rounds(leader) < FULL_ROUNDS:
+            return
+        known = {*self._been_finalists, *self._failed(), *self.refused, *self._rejected}
+        simple = still_simpler(leader, known, self._space, self._gain)
+        if simple is None or self._is_out(simple):
+            return
+        racing = [self.baseline, *self._contenders(leader), simple]
+        rounds_s = (FULL_ROUNDS + 1) * self._timetable.round_s(racing, self._run_limit_s())
+        if rounds_s < self._for_rounds_s():
+            self._finalists.append(simple)
+            self._been_finalists.add(simple)
+
+    def _failed(self) -> set[TrainConfig]:
+        """What came to no figure in its trial."""
+        return {record.result.config for record in self._ledger.records if not is_ok(record)}
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))

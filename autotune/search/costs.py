@@ -21,7 +21,7 @@ _FEWEST_STEPS = 4
 
 
 class Costs:
-    """Seconds of wall-clock; a configuration without a search trial counts as free."""
+    """Seconds of wall-clock; a configuration without a search trial is taken to cost what the most similar one does."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -71,4 +71,5 @@ class Costs:
         return statistics.median(seen) if seen else 0.0
 
     def _record(self, config: TrainConfig) -> TrialRecord | None:
-        return next((record for record in self._ledger.measured() if record.result.config == config), None)
+        measured = self._ledger.measured()
+        return min(measured, key=lambda record: len(record.result.config.differences(config)), default=None)

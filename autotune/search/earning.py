@@ -1,17 +1,21 @@
 """Whether each emitted setting earns its place: what leaving it out would cost.
 
 A setting that differs from the baseline and gains nothing is one more thing to understand and to maintain, and may cost
-memory. The search finds such settings by chance; here they are found again, to be left out.
+memory. The search finds such settings by chance; here they are found again, to be left out. A setting has to show that
+it gains 1 %: as long as that is not known, the configuration without it is measured beside the one with it, and wins
+where it was as good.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.knobs import KNOBS
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.model import log_interval
 from autotune.search.space import Space
@@ -25,6 +29,9 @@ _MODEL_AT_BEST = 0.02
 _CLOSEST = 1e-4
 """The same of what was measured, so that nothing is divided by zero."""
 
+_DOUBTS = (1.96, 1.0, 0.0)
+"""Standard deviations by which a gain is taken to be smaller than expected, to find what may gain less than 1 %."""
+
 Changes = Mapping[str, tuple[KnobValue, KnobValue]]
 """Knob → (value, value of the baseline)."""
 
@@ -37,23 +44,35 @@ class Gain:
     interval: Interval | None
     source: Literal["measured", "model"]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the interval says that it is 1 % or more, or that it is less."""
+        return self.interval is not None and not self.interval.low < TIE <= self.interval.high
+
+    def less(self, deviations: float) -> Gain:
+        """So many standard deviations of its logarithm less."""
+        times = math.exp(-deviations * _deviation(self)) if self.interval and deviations else 1.0
+        return Gain(self.ratio * times, self.interval, self.source)
+
 
 Compare = Callable[[TrainConfig, TrainConfig], Gain]
 """The first configuration against the second."""
 
 
-def by_model(model: PerformanceModel, *, doubtful: bool = False) -> Compare:
-    """What the performance model expects, with its 95 % interval.
+def by_model(model: PerformanceModel) -> Compare:
+    """What the performance model expects, with its 95 % interval."""
 
-    `doubtful`: a standard deviation less than it expects, for finding what may be worth a trial without.
-    """
-
+    @functools.cache
     def compare(one: TrainConfig, other: TrainConfig) -> Gain:
-        mean, doubt = model.compare(one, other)
-        _, low, high = log_interval(mean, doubt)
-        return Gain(math.exp(mean - doubt * doubtful), Interval(low, high), "model")
+        ratio, low, high = log_interval(*model.compare(one, other))
+        return Gain(ratio, Interval(low, high), "model")
 
     return compare
+
+
+def doubting(compare: Compare, deviations: float = 1.0) -> Compare:
+    """Standard deviations less than what is expected: for finding what may be worth a trial without."""
+    return lambda one, other: compare(one, other).less(deviations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +80,22 @@ class Setting:
     """One setting that differs from the baseline, or would in a configuration that was not emitted."""
 
     changes: Changes
-    gain: Gain
-    """With it, over without it."""
+    gain: Gain | None
+    """With it, over without it; None where it cannot be left out."""
     kept: bool
+    because: Literal["spec", "needed"] = "spec"
+    """Why it cannot be: the spec lists no other value, or another setting or a constraint needs it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As `best.yaml` states it."""
-        interval = self.gain.interval
+        """As `best.yaml` states it. `known`: whether it gains 1 % or more, or less than that, beyond doubt."""
+        interval = self.gain.interval if self.gain else None
         return {
             "set": {knob: value for knob, (value, _) in self.changes.items()},
             "instead_of": {knob: value for knob, (_, value) in self.changes.items()},
-            "gain": round(self.gain.ratio - 1, 4),
+            "gain": round(self.gain.ratio - 1, 4) if self.gain else None,
             "ci95": [round(interval.low - 1, 4), round(interval.high - 1, 4)] if interval else None,
-            "source": self.gain.source,
+            "source": self.gain.source if self.gain else self.because,
+            "known": self.gain.is_known if self.gain else True,
             "kept": self.kept,
         }
 
@@ -94,20 +116,65 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
 
 
 def simpler_form(
-    config: TrainConfig, tried: Mapping[TrainConfig, float], baseline: TrainConfig, expected: Compare
+    config: TrainConfig,
+    tried: Mapping[TrainConfig, float],
+    failed: Collection[TrainConfig],
+    space: Space,
+    expected: Compare,
 ) -> TrainConfig:
-    """The one of those `tried` with the fewest settings that does nothing but a part of what `config` does, and over
-    which `config` seems to gain less than 1 %; `config` itself where there is none.
+    """What to measure beside `config`, because it may be as fast with fewer settings; `config` where nothing may.
 
-    `tried`: samples per second of one run each, of `config` too. Either that or what is expected has to say so: it is
-    worth a finalist's place, and the rounds decide.
+    The simplest of those `tried` that are a part of it and over which it seems to gain less than 1 %, by one run or by
+    what is expected, and of what may well be as fast by what is expected alone. The rounds decide.
+
+    `tried`: samples per second of one run each, of `config` too.
     """
-    tied = [
+    simple = [
         other
         for other, rate in tried.items()
-        if is_part(other, config, baseline) and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
+        if is_part(other, config, space.baseline)
+        and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
     ]
-    return min(tied, key=lambda other: len(other.differences(baseline)), default=config)
+    untried = simplest(config, space, doubting(expected))
+    if untried not in {*tried, *failed, space.baseline}:
+        simple.append(untried)
+    return min(simple, key=lambda other: len(other.differences(space.baseline)), default=config)
+
+
+def still_simpler(
+    leader: TrainConfig, known: Collection[TrainConfig], space: Space, compare: Compare
+) -> TrainConfig | None:
+    """What is still to be measured: `leader` without settings that are not known to gain 1 %, the simplest first; None
+    where nothing is. `compare`: by all that is known so far. `known`: what was measured or refused."""
+    for deviations in _DOUBTS:
+        simple = simplest(leader, space, doubting(compare, deviations))
+        if simple not in {leader, space.baseline, *known}:
+            return simple
+    return None
+
+
+def is_as_good(measured: Gain | None, known: Gain) -> bool:
+    """Whether the second of two, a part of the first, is preferred: what is known says that the first gains less than
+    1 %, or leaves that open while the rounds measured less.
+
+    `measured`: by the rounds alone; `known`: by them and by what is expected.
+    """
+    return known.ratio < TIE or (not known.is_known and measured is not None and measured.ratio < TIE)
+
+
+def simplest_as_good(
+    config: TrainConfig,
+    passing: Collection[TrainConfig],
+    baseline: TrainConfig,
+    as_good: Callable[[TrainConfig, TrainConfig], bool],
+) -> TrainConfig:
+    """`config`, or of those `passing` that are a part of it and as good the one with the fewest settings; again of that
+    one, until there is none. `as_good`: whether the second is as good as the first, a richer one."""
+    parts = [other for other in passing if is_part(other, config, baseline) and as_good(config, other)]
+    if not parts:
+        return config
+    fewest = min(parts, key=lambda other: len(other.differences(baseline)))
+    return simplest_as_good(fewest, passing, baseline, as_good)
 
 
 def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> bool:
@@ -140,21 +207,27 @@ def _deviation(gain: Gain) -> float:
 def settings(
     emitted: TrainConfig, left_out: Iterable[TrainConfig], space: Space, compare: Compare
 ) -> tuple[Setting, ...]:
-    """What each setting of `emitted` gains, the most first; then those of the configurations `left_out`, of which
-    `emitted` is a simpler form, that it does without."""
-    baseline = space.baseline
+    """What each setting of `emitted` gains, the most first, and those that cannot be left out; then, for each of the
+    configurations `left_out`, of which `emitted` is a simpler form, what it has beside them, all together: so they were
+    measured."""
+    differing = emitted.differences(space.baseline)
     alone = {tuple(changes): (changes, without) for changes, without in _each_left_out(emitted, space)}
-    shown = [alone[knobs] for knobs in grouped(emitted.differences(baseline)) if knobs in alone]
-    kept = [Setting(changes, compare(emitted, without), kept=True) for changes, without in shown]
-    dropped: dict[str, Setting] = {}
-    for richer in left_out:
-        differing = richer.differences(emitted)
-        for knobs in grouped(knob for knob, (_, own) in differing.items() if own == baseline.value(knob)):
+    kept, fixed = list[tuple[float, Setting]](), list[Setting]()
+    for knobs in grouped(differing):
+        if knobs in alone:
+            changes, without = alone[knobs]
+            gain = compare(emitted, without)
+            kept.append((-gain.ratio, Setting(changes, gain, kept=True)))
+        else:
             changes = {knob: differing[knob] for knob in knobs}
-            other = space.complete(emitted.with_values({knob: value for knob, (value, _) in changes.items()}))
-            if other != emitted:
-                dropped.setdefault(" ".join(knobs), Setting(changes, compare(other, emitted), kept=False))
-    return (*sorted(kept, key=lambda setting: -setting.gain.ratio), *dropped.values())
+            without = space.complete(emitted.with_values({knob: own for knob, (_, own) in changes.items()}))
+            listed = all(_may_be(knob, without, space) for knob in knobs)
+            fixed.append(Setting(changes, None, kept=True, because="needed" if listed else "spec"))
+    dropped = [
+        Setting(richer.differences(emitted), compare(richer, emitted), kept=False)
+        for richer in sorted(left_out, key=lambda richer: len(richer.differences(emitted)))
+    ]
+    return (*(setting for _, setting in sorted(kept, key=lambda pair: pair[0])), *fixed, *dropped)
 
 
 def grouped(knobs: Iterable[str]) -> list[tuple[str, ...]]:
@@ -172,6 +245,18 @@ def _each_left_out(config: TrainConfig, space: Space) -> list[tuple[Changes, Tra
     for knobs in dict.fromkeys([*grouped(differing), *((knob,) for knob in differing)]):
         without = space.complete(config.with_values({knob: differing[knob][1] for knob in knobs}))
         fewer = len(without.differences(space.baseline)) < len(differing)
-        if fewer and space.allows(without):
+        possible = without == space.baseline or all(_may_be(knob, without, space) for knob in knobs)
+        if fewer and possible and space.allows(without):
             found.append(({knob: differing[knob] for knob in knobs}, without))
     return found
+
+
+def _may_be(knob: str, config: TrainConfig, space: Space) -> bool:
+    """Whether the search may give `knob` the value that it has in `config`: the spec may list others only."""
+    value = config.value(knob)
+    if knob == "grad_accum_steps" and space.accum_by_micro:
+        return value in space.accum_by_micro.get(config.micro_batch_size, ())
+    if value is None and any(each.name == knob and not each.matters(config) for each in KNOBS):
+        return True
+    listed = [each.searched for each in space.dimensions if each.knob == knob]
+    return all(value in searched for searched in listed) and value == space.held.get(knob, value)

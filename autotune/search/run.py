@@ -20,7 +20,7 @@ from autotune.search.build_space import build_space
 from autotune.search.conclude import Conclusion
 from autotune.search.confirm import Confirmation
 from autotune.search.distinct import DistinctSampler
-from autotune.search.earning import by_model, simplest
+from autotune.search.earning import by_model, doubting, simplest
 from autotune.search.explore import Exploration
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
@@ -257,7 +257,7 @@ class _Study:
 
     def _simplest(self, config: TrainConfig) -> TrainConfig:
         """`config` without the settings of which neither the trials nor the model are sure that they gain 1 %."""
-        return simplest(config, self.space, by_model(self._model(), doubtful=True))
+        return simplest(config, self.space, doubting(by_model(self._model())))
 
     def _model(self) -> PerformanceModel:
         return model_of_records(self.space, self.facts, self.ledger.records)

@@ -26,7 +26,7 @@ _CLOSE = np.linspace(-6, 6, 37)
 
 
 def log_likelihood(values: Values, places: Values, *, runs: int = 1, slow_only: bool = False) -> Values:
-    """Of the values, for each place (row) and scale (column), but for a constant.
+    """Logarithm of the likelihood of the values, for each place (row) and scale (column), but for a constant.
 
     `runs`: from how many each value is made, scaled so that its noise is that of one: the more, the more often one of
     them is an outlier, and the less that one counts. `slow_only`: an outlier lies below the rest, as the rate of a run
@@ -64,6 +64,6 @@ def likely_places(values: Values) -> Values:
 
 
 def widths(places: Values) -> Values:
-    """Of the trapezoid rule."""
+    """Weights of the trapezoid rule."""
     gaps = np.diff(places)
     return np.concatenate([gaps[:1], gaps[1:] + gaps[:-1], gaps[-1:]]) / 2

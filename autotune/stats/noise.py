@@ -1,7 +1,7 @@
 """How much the runs of a machine differ, from a handful of noisy values: a density over noise scales, on a grid.
 
 Values are logarithms of rates. Each comes with normal noise of a scale τ that has to be inferred, or, now and then,
-from a run that other work slowed down by a third or by half. The prior on ln τ is wide: flat from 0.06 % to 17 %, then
+from a run that other work slowed down by a third or by half. The prior on ln τ is wide: flat from 0.06 % to 22 %, then
 falling, so that two values that happen to agree do not mean that nothing varies, and two that differ by 10 % do not
 leave a noise of 60 % open, which no machine that anybody measures on has. What is known of τ from other series of the
 same machine sharpens that prior: the idea of limma's moderated variance (Smyth, Statistical Applications in Genetics
@@ -19,10 +19,12 @@ import numpy as np
 from autotune.stats.likelihood import SCALES, Values, likely_places, log_likelihood, widths
 
 _LOG_SCALES = np.log(SCALES)
-_USUAL_AT_MOST, _FALLS = 0.17, 0.6
+_USUAL_AT_MOST, _FALLS = 0.22, 0.6
 """Noise up to which all scales are equally likely, and the standard deviation of ln τ beyond it."""
-_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.15, 0.8, 0.2
-"""Standard deviations of ln(τ of one series ÷ of another): most have the same noise, one in five has its own."""
+_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.4, 0.8, 0.2
+"""Standard deviations of ln(τ of one series ÷ of another): most have about the same noise, one in five has its own."""
+_NO_LESS = 0.15
+"""The same, of how far the noise over rounds may seem to fall below that inside them."""
 _ROUNDS_ADD, _ROUNDS_RULE, _RULE_SHARE = 0.8, 2.5, 0.3
 """Mean of ln(τ of one configuration over the rounds ÷ τ inside a round): where rounds add to the noise, and where they
 are most of it, as on a device that is steady but for its temperature; how often that is."""
@@ -37,7 +39,7 @@ def _kernels() -> tuple[Values, Values, Values]:
     near, far = (np.exp(-0.5 * (apart / width) ** 2) / width for width in (_ALIKE, _UNLIKE))
     alike = (1 - _UNLIKE_SHARE) * near + _UNLIKE_SHARE * far
     adding, ruling = (np.exp(-np.maximum(apart, 0) / mean) / mean for mean in (_ROUNDS_ADD, _ROUNDS_RULE))
-    below = np.exp(-0.5 * (np.minimum(apart, 0) / _ALIKE) ** 2)
+    below = np.exp(-0.5 * (np.minimum(apart, 0) / _NO_LESS) ** 2)
     above = below * ((1 - _RULE_SHARE) * adding + _RULE_SHARE * ruling)
     return -0.5 * over**2, alike / alike.sum(axis=0), above / above.sum(axis=0)
 
@@ -66,17 +68,24 @@ class Scale:
         """
         if len(series) < 2:
             return self
-        places = likely_places(series)
-        logs = log_likelihood(series, places, runs=runs)
-        likelihood = np.exp(logs - logs.max()).T @ widths(places)
-        return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ likelihood))
+        return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ _likelihood(series, runs)))
+
+    def learnt_over_rounds(self, series: Values, runs: int = 1) -> Scale:
+        """Sharpened by a series whose noise is most likely the same, and that holds what differs between rounds too.
+
+        `runs`: as of `log_likelihood`.
+        """
+        if len(series) < 2:
+            return self
+        inside = _OVER_ROUNDS_GIVEN.T @ _likelihood(series, runs)
+        return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ inside))
 
     def of_another(self) -> Scale:
-        """Of another series of the same machine."""
+        """What is known of another series of the same machine."""
         return Scale(_log(_ALIKE_GIVEN @ self.density()))
 
     def over_rounds(self) -> Scale:
-        """Of a series that holds what differs between rounds as well as inside them."""
+        """What is known of a series that holds what differs between rounds as well as inside them."""
         return Scale(_log(_OVER_ROUNDS_GIVEN @ self.density()))
 
     def middle(self) -> float:
@@ -87,6 +96,13 @@ class Scale:
     def density(self) -> Values:
         """On `SCALES`, relative to its peak."""
         return np.asarray(np.exp(self.log_density - self.log_density.max()))
+
+
+def _likelihood(series: Values, runs: int) -> Values:
+    """How likely each of `SCALES` is given the series, wherever that lies, but for a constant."""
+    places = likely_places(series)
+    logs = log_likelihood(series, places, runs=runs)
+    return np.asarray(np.exp(logs - logs.max()).T @ widths(places))
 
 
 def _log(density: Values) -> Values:

@@ -13,7 +13,7 @@ from autotune.stats.noise import Scale
 _NEGLIGIBLE = 1e-4
 _TAILS = np.array([0.0, 1e-4, 1e-3, 0.004, 0.012, 0.03])
 _LEVELS = np.concatenate([_TAILS, np.linspace(0.06, 0.94, 23), 1 - _TAILS[::-1]])
-"""Of probability: places between them stand for a whole posterior."""
+"""Levels of probability: places between them stand for a whole posterior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Posterior:
     places: Values
     shares: Values
     noise: Scale
-    """Of one value: what the values and all else say of it."""
+    """The noise of one value: what the values and all else say of it."""
 
     @classmethod
     def of_one(cls, value: float, noise: Scale, own_error: float) -> Posterior:
@@ -39,7 +39,7 @@ class Posterior:
         return float(np.interp(place, edges, below))
 
     def times(self, factor: float) -> Posterior:
-        """Of that many times the location; the noise stays that of one value."""
+        """The posterior of that many times the location; the noise stays that of one value."""
         if factor < 0:
             return Posterior(factor * self.places[::-1], self.shares[::-1], self.noise)
         return Posterior(factor * self.places, self.shares, self.noise)
@@ -55,7 +55,7 @@ class Posterior:
         return self._blurred(scales, density / density.sum())
 
     def less(self, other: Posterior) -> Posterior:
-        """Of the difference of the two locations, taken as independent."""
+        """The posterior of the difference of the two locations, taken as independent."""
         (middle,) = self.quantiles(0.5)
         across = self.places[:, None] - other.places[None, :]
         shares = self.shares[:, None] * other.shares[None, :]

@@ -3,9 +3,10 @@
 The confirmation is a randomised block design: rounds × configurations, a fresh process in each cell. What the machine
 does to a whole round hits all alike and cancels in a difference inside it; how much one run differs from the next is
 learnt from all configurations together, with room for one that is noisier than the others and for runs that other work
-slowed down (`autotune.stats.noise`). The rounds go on until the answer is clear, so it is asked again after each, and
-what is emitted is the best of several; the levels below pay for both. `benchmarks/comparison_shares.py` measures how
-often words and intervals are right.
+slowed down (`autotune.stats.noise`), and from how far the two that are compared move together from round to round:
+runs that hardly differ between rounds differ no more inside them. The rounds go on until the answer is clear, so it is
+asked again after each, and what is emitted is the best of several; the levels below pay for both.
+`benchmarks/comparison_shares.py` measures how often words and intervals are right.
 
 What stood here before, and what was considered instead:
 - Yuen's trimmed mean of the paired differences with Student's t at 98 %, Bonferroni on top. It forgets all other
@@ -50,7 +51,7 @@ _NO_RIVAL = 0.99
 _TAIL = 0.025
 _FEWEST_CHOSEN_FROM = 2
 """An interval is stated as for the best of so many at least (Bonferroni), also where there was one only: at 25 % of
-noise, where the prior on the noise ends, five rounds of two would hold the truth in 91 % of cases, not in 95 %."""
+noise, where the prior on the noise ends, two or three rounds of two would hold the truth in 90 % of cases, not 95 %."""
 _DOUBT_OF_BEST = 1.2
 """Power of the number of candidates by which the doubt is divided with which a word is said of the best of them; more
 than Bonferroni's 1, for it is the noisiest that looks best."""
@@ -113,17 +114,18 @@ class Rounds:
         return estimate if len(self._of(column)) >= FEWEST_ROUNDS else Estimate(estimate.value, None)
 
     def ratio(self, one: int, other: int) -> Posterior:
-        """Of ln(throughput of `one` ÷ of `other`)."""
+        """Posterior of ln(throughput of `one` ÷ of `other`)."""
         if one > other:
             return self.ratio(other, one).times(-1.0)
         if (one, other) not in self._ratios:
             scale = self._scale([one, other], known=2).of_another()
+            scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
             halves = self._differences(one, other) / math.sqrt(2)
             self._ratios[one, other] = locate(halves, scale, runs=2).times(math.sqrt(2))
         return self._ratios[one, other]
 
     def rate(self, column: int) -> Posterior:
-        """Of ln(samples per second) in the long run: over rounds, which differ as well."""
+        """Posterior of ln(samples per second) in the long run: over rounds, which differ as well."""
         if column not in self._rates:
             inside = self._scale([column], known=1)
             scale = inside.over_rounds()
@@ -147,12 +149,13 @@ class Rounds:
         values = self._logs[:, column]
         return np.asarray(values[~np.isnan(values)])
 
-    def _differences(self, one: int, other: int) -> Values:
-        values = self._logs[:, one] - self._logs[:, other]
+    def _differences(self, one: int, other: int, sign: int = 1) -> Values:
+        """`sign` −1: their sums, whose noise inside a round is as large as that of their differences."""
+        values = self._logs[:, one] - sign * self._logs[:, other]
         return np.asarray(values[~np.isnan(values)])
 
     def _scale(self, first: Sequence[int], known: int) -> Scale:
-        """Of the noise inside a round, from contrasts that are independent of the first `known` − 1 (Helmert's: each
+        """The noise inside a round, from contrasts that are independent of the first `known` − 1 (Helmert's: each
         column with the mean of those before it, `first` leading)."""
         rest = [column for column in range(self._logs.shape[1]) if column not in first]
         order, scale = [*first, *sorted(rest, key=lambda column: self._apart(column, first))], Scale.unknown()

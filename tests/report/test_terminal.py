@@ -99,6 +99,16 @@ def test_each_setting_shows_what_it_gains_and_what_was_left_out() -> None:
     assert any("pin_memory true: +0.2 % (model), left at false" in line for line in shown), shown
 
 
+def test_what_is_not_known_to_one_percent_is_said_to_be_so() -> None:
+    open_ = {**SETTINGS[0], "known": False, "gain": 0.019, "ci95": [-0.0004, 0.0839]}
+    asked = {**SETTINGS[0], "gain": None, "source": "spec", "ci95": None}
+    config = FAST.replace(amp_dtype="bf16").to_dict()
+    shown = [" ".join(drawn(best_view(document(config=config, settings=[entry]))).split()) for entry in (open_, asked)]
+    assert "amp_dtype bf16 none not known to 1 % (+0.0 to +8.4)" in shown[0]
+    assert "1.9" not in shown[0]
+    assert "amp_dtype bf16 none as the spec asks" in shown[1]
+
+
 def test_an_older_study_shows_no_gains() -> None:
     assert "gains" not in drawn(best_view(document())).split()
 
@@ -278,7 +288,7 @@ def test_a_result_says_what_was_predicted_and_believed() -> None:
     }
     told = document()
     shown = " ".join(drawn(best_view(told | {"search": told["search"] | {"strategy": section}})).split())
-    assert "predicted 1,390 ± 40, measured 1,412" in shown
+    assert "predicted 1,390 (1,350 to 1,430), measured 1,412" in shown
     assert "over 14 trials it was off by 3.1 % (median), 93 % came out inside the interval" in shown
     assert "with none 0.62× (0.58 to 0.66)" in shown
 

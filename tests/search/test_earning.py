@@ -13,9 +13,20 @@ from support.simulation import good_sense
 from autotune.config import TrainConfig
 from autotune.records import SEARCHING
 from autotune.search import Space, build_space
-from autotune.search.earning import Gain, grouped, is_part, settings, simpler_form, simplest, together
+from autotune.search.earning import (
+    Gain,
+    grouped,
+    is_as_good,
+    is_part,
+    settings,
+    simpler_form,
+    simplest,
+    simplest_as_good,
+    still_simpler,
+    together,
+)
 from autotune.spec import parse_spec
-from autotune.stats import Interval
+from autotune.stats import TIE, Interval
 
 _SPEC: dict[str, Any] = {
     "model": {"timm": "resnet50"},
@@ -117,26 +128,40 @@ def test_the_fixed_effective_batch_size_holds() -> None:
 def test_each_setting_with_its_gain_the_largest_first() -> None:
     emitted = simplest(RICHEST, SPACE, by_formula)
     shown = settings(emitted, [RICHEST], SPACE, by_formula)
-    gains = {" ".join(setting.changes): setting.gain.ratio for setting in shown if setting.kept}
+    gains = {" ".join(setting.changes): setting.gain.ratio for setting in shown if setting.kept and setting.gain}
     assert list(gains) == ["amp_dtype", "num_workers prefetch_factor", "memory_format", "micro_batch_size"]
     assert gains["memory_format"] == pytest.approx(1.2)
     assert gains["amp_dtype"] == pytest.approx(1.8 / 0.98)
-    left = {" ".join(setting.changes): setting.gain.ratio for setting in shown if not setting.kept}
-    assert left["pin_memory"] == pytest.approx(1.002)
-    assert left["activation_checkpointing"] == pytest.approx(1.001)
+    (left,) = (setting for setting in shown if not setting.kept)
+    assert left.changes.keys() == {"pin_memory", "activation_checkpointing"}, "together, as they were measured"
+    assert left.gain is not None
+    assert left.gain.ratio == pytest.approx(1.002 * 1.001)
 
 
 def test_as_the_document_states_it() -> None:
     emitted = simplest(RICHEST, SPACE, by_formula)
-    found = next(one for one in settings(emitted, [RICHEST], SPACE, by_formula) if "pin_memory" in one.changes)
+    pinned = emitted.replace(pin_memory=True)
+    (found,) = (one for one in settings(emitted, [pinned], SPACE, by_formula) if not one.kept)
     assert found.to_dict() == {
         "set": {"pin_memory": True},
         "instead_of": {"pin_memory": False},
         "gain": 0.002,
         "ci95": None,
         "source": "model",
+        "known": False,
         "kept": False,
     }
+
+
+def test_what_the_spec_does_not_let_the_search_leave_out_is_no_gain_of_the_search() -> None:
+    space = space_of(search={**_SPEC["search"], "memory_format": ["channels_last"]})
+
+    def of_layout(one: TrainConfig, other: TrainConfig) -> Gain:
+        return Gain(0.9 if one.memory_format != other.memory_format else 1.5, None, "model")
+
+    assert simplest(RICHEST, space, of_layout).memory_format == "channels_last"
+    (stated,) = (one.to_dict() for one in settings(RICHEST, [], space, by_formula) if "memory_format" in one.changes)
+    assert (stated["gain"], stated["source"], stated["kept"]) == (None, "spec", True)
 
 
 def test_pairs_go_together_where_both_change() -> None:
@@ -184,16 +209,75 @@ def test_a_part_has_no_setting_of_its_own(simple: TrainConfig, expected: bool) -
 
 
 def test_what_was_measured_to_be_as_fast_takes_the_finalists_place_whatever_the_model_expects() -> None:
-    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 199.0}, SPACE.baseline, unsure) == BF16
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 199.0}, [], SPACE, unsure) == BF16
 
 
 def test_what_is_clearly_slower_by_both_does_not() -> None:
-    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 180.0}, SPACE.baseline, unsure) == PINNED
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 180.0}, [], SPACE, unsure) == PINNED
 
 
 def test_what_is_no_part_of_it_does_not() -> None:
     other = BF16.replace(memory_format="channels_last")
-    assert simpler_form(PINNED, {PINNED: 200.0, other: 210.0}, SPACE.baseline, by_formula) == PINNED
+    clear = Gain(1.5, Interval(1.4, 1.6), "model")
+    assert simpler_form(PINNED, {PINNED: 200.0, other: 210.0}, [], SPACE, lambda _one, _other: clear) == PINNED
+
+
+def test_what_may_well_be_as_fast_need_not_have_been_tried() -> None:
+    """The rounds measure it; but not again what has failed."""
+    assert simpler_form(PINNED, {PINNED: 200.0}, [], SPACE, by_formula) == BF16
+    assert simpler_form(PINNED, {PINNED: 200.0}, [BF16], SPACE, by_formula) == PINNED
+
+
+def tie_or_not(ratio: float, low: float, high: float) -> Gain:
+    return Gain(ratio, Interval(low, high), "measured")
+
+
+@pytest.mark.parametrize(
+    ("measured", "known", "expected"),
+    [
+        pytest.param(None, tie_or_not(1.002, 0.9, 1.1), True, id="expected to gain less"),
+        pytest.param(tie_or_not(1.001, 0.9, 1.1), tie_or_not(1.03, 0.98, 1.08), True, id="open, measured as good"),
+        pytest.param(tie_or_not(1.02, 0.9, 1.1), tie_or_not(1.03, 0.98, 1.08), False, id="open, measured as slower"),
+        pytest.param(None, tie_or_not(1.03, 0.98, 1.08), False, id="open, not measured"),
+        pytest.param(tie_or_not(1.0, 0.9, 1.1), tie_or_not(1.03, 1.02, 1.04), False, id="known to gain"),
+    ],
+)
+def test_the_simpler_is_as_good_unless_the_richer_seems_to_gain(
+    measured: Gain | None, known: Gain, expected: bool
+) -> None:
+    assert is_as_good(measured, known) is expected
+
+
+def test_a_gain_is_known_where_the_interval_lies_on_one_side_of_one_percent() -> None:
+    assert tie_or_not(1.03, TIE, 1.05).is_known
+    assert tie_or_not(1.0, 0.99, 1.009).is_known
+    assert not tie_or_not(1.02, 1.0, 1.04).is_known
+    assert not Gain(1.5, None, "model").is_known
+
+
+def test_the_simplest_as_good_is_found_step_by_step() -> None:
+    """From the richest over what is as good as it; each step is a part of the one before."""
+    middle = RICHEST.replace(activation_checkpointing=False)
+    simple = middle.replace(pin_memory=False)
+    steps = {(RICHEST, middle), (middle, simple)}
+    found = simplest_as_good(RICHEST, [RICHEST, middle, simple], SPACE.baseline, lambda *pair: pair in steps)
+    assert found == simple
+    assert simplest_as_good(RICHEST, [RICHEST, simple], SPACE.baseline, lambda *pair: pair in steps) == RICHEST
+
+
+def test_what_is_still_to_be_measured_has_the_fewest_settings_first() -> None:
+    """Layout is expected to gain 20 %, give or take 15; pinning nothing."""
+
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        ratio = speed(one) / speed(other)
+        return Gain(ratio, Interval(ratio / 1.35, ratio * 1.35), "model")
+
+    leader = BF16.replace(pin_memory=True, memory_format="channels_last")
+    first = still_simpler(leader, [], SPACE, compare)
+    assert first == BF16
+    second = still_simpler(leader, [BF16], SPACE, compare)
+    assert second == leader.replace(pin_memory=False)
+    assert still_simpler(leader, [BF16, second], SPACE, compare) is None
 
 
 def test_a_precise_measurement_overrules_the_model() -> None:

@@ -55,12 +55,12 @@ class TestRecorded:
         found = rounds.compare(1, 0)
         assert found.outcome is Outcome.FASTER
         assert found.ratio.value == pytest.approx(8.68, abs=0.01)
-        assert 6.3 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 11.9
+        assert 7.2 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 10.4
         throughput = rounds.throughput(1).interval
         assert throughput is not None
         assert 2050 < throughput.low < 2311 < throughput.high < 2620
         two = Rounds(np.log(rates)[:, :2], candidates=(1,)).compare(1, 0)
-        assert 7.0 < interval_of(two).low < 8.58 < 8.77 < interval_of(two).high < 10.7
+        assert 7.7 < interval_of(two).low < 8.58 < 8.77 < interval_of(two).high < 9.8
 
     def test_a_vit_on_an_h200(self) -> None:
         """Four rounds, from which finalists dropped out."""
@@ -74,7 +74,7 @@ class TestRecorded:
         found = rounds.compare(2, 0)
         assert (found.outcome, found.pairs) == (Outcome.FASTER, 3)
         assert found.ratio.value == pytest.approx(8.43, abs=0.05)
-        assert 6.4 < interval_of(found).low < interval_of(found).high < 11.1
+        assert 7.1 < interval_of(found).low < interval_of(found).high < 10.1
         throughput = rounds.throughput(2).interval
         assert throughput is not None
         assert 1450 < throughput.low < 1676 < throughput.high < 1950
@@ -173,7 +173,10 @@ class TestTogether:
         steady = noisy(0.005, (4, 3), [0.0, 0.5, 0.4], seed=1)
         uneven = steady + np.array([0.0, -0.3, 0.2, -0.1])[:, None]
         one, other = Rounds(steady), Rounds(uneven)
-        assert log_width(one.compare(1, 0)) == pytest.approx(log_width(other.compare(1, 0)))
+        calm, moved = one.compare(1, 0), other.compare(1, 0)
+        assert moved.ratio.value == pytest.approx(calm.ratio.value, rel=1e-3)
+        # Rounds that differ leave open how much of it is the noise of single runs; those that do not say it is small.
+        assert log_width(calm) < log_width(moved) < 1.6 * log_width(calm)
         narrow, wide = one.throughput(1).interval, other.throughput(1).interval
         assert narrow is not None
         assert wide is not None

@@ -61,7 +61,7 @@ class Guard:
         return "this dashboard answers to its own pages only"
 
     def _foreign_referer(self, environ: Environ) -> str | None:
-        """Of a change; a link from elsewhere may lead here."""
+        """Why a request from another page is refused: it may change nothing, though a link may lead here."""
         referer = environ.get("HTTP_REFERER")
         return None if referer is None or self._is_own(referer) else "this dashboard is changed by its own pages only"
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _NOW_AND_THEN_S = 10.0
 _LEAST_AGE_S = 2.0
-"""Of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
+"""Age of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
 _EDITS = re.compile(
     r"PUT /api/studies/\d+(/\d+)?/note"
     r"|POST /api/trials/\d+/user-attrs"

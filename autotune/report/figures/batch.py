@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _WORTH_A_LINE = 0.25
-"""Of the memory there is: peaks that stay below need no line that says where it ends."""
+"""Share of the memory there is: peaks that stay below need no line that says where it ends."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def _caption(reading: Reading) -> str:
     return (
         f"PED-ANOVA over {count} trials of the search: how far the values of a knob among the fastest "
         f"{style.percent(FAST_SHARE)} differ from those among all. It sees what the search chose to try, so it says "
-        "which knobs matter, not by how much."
+        "which knobs may matter, not by how much; with few trials, a knob that does nothing may rank high by chance."
     )
 
 

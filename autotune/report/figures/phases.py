@@ -21,11 +21,11 @@ PHASES = {
     "optimizer": ("optimizer", style.GREEN),
 }
 _ROOM_FOR_TEXT = 0.06
-"""Of the longest bar."""
+"""Share of the longest bar."""
 
 
 def milliseconds(figures: Mapping[str, Any]) -> dict[str, float]:
-    """Of each phase, for one sample."""
+    """Milliseconds of each phase, for one sample."""
     whole = 1000 / figures["samples_per_s"]
     return {phase: whole * (figures.get(f"{phase}_fraction") or 0.0) for phase in PHASES}
 

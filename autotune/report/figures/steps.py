@@ -55,7 +55,7 @@ def _build(reading: Reading) -> Plot | None:
 
 
 def _modelled(rungs: Sequence[Rung]) -> list[bool]:
-    """Of each step, whether either of its ends was predicted: a measured end less a predicted one is no measurement."""
+    """For each step, whether either end was predicted: a measured end less a predicted one is no measurement."""
     return [before.predicted or after.predicted for before, after in pairwise(rungs)]
 
 
@@ -84,8 +84,8 @@ def _caption(reading: Reading) -> str:
     if len(rungs) < 2:
         return "The baseline stands: there is no step to take."
     text = (
-        "From the baseline to the best, one change at a time, always the one that gains most next. What a change is "
-        "worth depends on those before it, and on the luck of single runs."
+        "One change at a time, always the one that gains most next. What a change is worth here depends on those "
+        "before it, and on the luck of single runs; what leaving it out of the best would cost stands in the answer."
     )
     predicted = sum(rung.predicted for rung in rungs)
     if predicted:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _BELOW = 0.36
-"""Of a row: where single runs stand, beside their bar's whisker."""
+"""Offset within a row: where single runs stand, beside their bar's whisker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def _caption(reading: Reading) -> str:
         return "Each by its one run of the search: no interval, and the fastest of many runs is a lucky one too."
     return (
         f"Whiskers are 95 % intervals, dots single runs: each in a fresh process, the configurations in turns. "
-        f"The speed-up, {words.speedup(document)}, is the mean over {document['speedup']['pairs']} such pairs, so what "
+        f"The speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} such pairs, so that what "
         "slows down both cancels out."
     )
 

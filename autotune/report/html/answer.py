@@ -95,6 +95,8 @@ def _settings(reading: Reading) -> Markup:
     headings = ["set", "to", "from", *(["gains"] if gains else [])]
     left = [one_line(said) for said in words.left_out(reading.document)]
     parts: list[Markup] = [table(headings, shown, class_="settings")]
+    if gains:
+        parts.append(tag("p", words.GAINS, class_="about"))
     return joined([*parts, tag("p", "Not worth a change: ", "; ".join(left), ".")] if left else parts)
 
 

@@ -41,7 +41,7 @@ def comparison_page(one: Reading, other: Reading) -> str:
 
 
 def _names(pair: Pair) -> tuple[str, str]:
-    """Of the studies; of their folders where those are alike."""
+    """The names of the studies, or of their folders where those are alike."""
     for names in (
         [reading.name for reading in pair],
         [reading.folder.path.name for reading in pair],

@@ -51,7 +51,11 @@ GATES: Mapping[str, _Gate] = {
     "reference_runs": ("runs of the fp32 reference", "≥", _count),
     "steady_state": ("confirming runs that were timed before they had settled", "≤", _share),
     "soak": ("steps trained in one go", "≥", _count),
-    "throughput": ("throughput over that of the confirming runs", "≥", _times),
+    "throughput": (
+        "throughput over that of the confirming runs; the nearer end of what one more run may show",
+        "",
+        _times,
+    ),
     "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),
 }
 """Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec
@@ -92,6 +96,8 @@ def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
     if known and name.startswith(_SOAK):
         meaning = f"in the soak: {meaning}"
     about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
+    if not sense:  # a range, of which the nearer end is stated
+        sense = "≥" if check["limit"] < 1 else "≤"
     limit = f"{sense} {written(check['limit'])}" if known else written(check["limit"])
     return (
         joined([tag("code", one_line(name)), tag("small", about)]),

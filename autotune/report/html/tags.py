@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from autotune.report.cleaning import clean
 
 _MOST_CHARACTERS = 60_000
-"""Of one text: an exported script is whole, an error of megabytes is not."""
+"""The most of one text: an exported script is whole, an error of megabytes is not."""
 _ALONE = {"meta", "link", "hr", "br", "input", "col"}
 
 

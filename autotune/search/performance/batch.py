@@ -19,7 +19,7 @@ from autotune.search.performance.process import Array
 _SHORTLIST = 128
 """Candidates that are looked at together: what others are expected to tell makes none more promising than it was."""
 _GUESS_ERROR = 0.05
-"""Of a trial that is taken to come out as predicted."""
+"""Relative error of a trial that is taken to come out as predicted."""
 _LEAST_VARIANCE = 1e-10
 
 Score = Callable[[Array], Array]

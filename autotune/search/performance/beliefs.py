@@ -14,7 +14,7 @@ from autotune.search.space import Space
 
 _SURE = 1.96
 _HARDLY = 0.05
-"""Of ln(throughput): nobody would go to a larger batch for it."""
+"""A difference of ln(throughput): nobody would go to a larger batch for it."""
 _MIB = 1 << 20
 
 

@@ -15,7 +15,7 @@ from autotune.search.performance.process import Array
 
 _COMPILE_S = {"none": 0.0, "default": 30.0, "reduce-overhead": 40.0, "max-autotune": 120.0}
 _COMPILE_DOUBT, _COMPILE_NOISE = 0.6, 0.3
-"""Of the logarithm of a compilation's seconds: between models; between trials of one model."""
+"""Doubt about the logarithm of a compilation's seconds: between models; between trials of one model."""
 _FEWEST_STEPS = 5
 """Optimizer steps of a trial after its first: warm-up and blocks."""
 _USUAL_OVERHEAD_S, _USUAL_TIMED_S = 0.5, 2.0
@@ -45,7 +45,7 @@ class TrialCosts:
 
 
 def _compiling_s(seen: Observation) -> float | None:
-    """Of a trial that was killed before its first step: at least as long as it had."""
+    """Seconds; of a trial that was killed before its first step: at least as long as it had."""
     if seen.status == TrialStatus.TIMEOUT and seen.first_step_s is None:
         return seen.wall_s
     return seen.first_step_s

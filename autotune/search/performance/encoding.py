@@ -57,7 +57,7 @@ class Encoding:
         return _FEEDING_DOUBT if apart else knob.doubt
 
     def _threads(self, config: TrainConfig) -> float:
-        """Of a step that compute on the host: on a CPU its intra-op threads, else the one that feeds the device."""
+        """Threads that compute for a step on the host: on a CPU the intra-op ones, else the one that feeds a device."""
         on_cpu = self._facts.device.kind == "cpu"
         return float(config.num_threads or self._facts.host.default_num_threads) if on_cpu else 1.0
 
@@ -101,7 +101,7 @@ class Encoded:
         return (self.take([row]) for row in range(len(self)))
 
     def asks_for_no_less(self, than: Encoded) -> NDArray[np.bool_]:
-        """Of each row, next to the only one of `than`: no smaller, and alike in all that memory depends on.
+        """For each row, next to the only one of `than`: no smaller, and alike in all that memory depends on.
 
         Loader processes use up the host's memory, not the device's.
         """
@@ -109,19 +109,19 @@ class Encoded:
         return np.asarray(alike & (self.batch >= than.batch) & (self.workers >= than.workers))
 
     def for_compute(self) -> Rows:
-        """Of the logarithm of compute seconds per sample."""
+        """Rows for the logarithm of compute seconds per sample."""
         return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), self._time)
 
     def for_optimizer(self) -> Rows:
-        """Of the logarithm of the optimizer's seconds per step; what the batch is does not matter to it."""
+        """Rows for the logarithm of the optimizer's seconds per step; what the batch is does not matter to it."""
         return Rows(self._codes, np.zeros(len(self)), np.zeros(len(self)), self._optimizer)
 
     def for_limit(self) -> Rows:
-        """Of how far a constraint on measures is violated; nothing is expected of that."""
+        """Rows for how far a constraint on measures is violated; nothing is expected of that."""
         return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), np.zeros(len(self)))
 
     def for_memory(self) -> Rows:
-        """Of the logarithm of the bytes that each sample of a micro-batch adds; accumulation adds none."""
+        """Rows for the logarithm of the bytes that each sample of a micro-batch adds; accumulation adds none."""
         return Rows(self._codes, np.log2(self.batch), np.zeros(len(self)), self._memory)
 
 

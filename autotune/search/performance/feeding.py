@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from autotune.search.performance.process import Array
 
 _SHARPNESS = 6.0
-"""Of the larger of computing and loading, as a norm: where both take equally long, a step takes 12 % longer than
+"""Norm of the larger of computing and loading: where both take equally long, a step takes 12 % longer than
 either, because they do not interlock perfectly."""
 _INTERPLAY_DOUBTS = (0.3, 0.1)
 """About ln(what steps take ÷ what `feed` gives), without loader processes and with: how far a device really computes

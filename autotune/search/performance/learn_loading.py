@@ -15,12 +15,12 @@ from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import Array
 
 _COUNTED_DOUBT = 3.0
-"""Of the share of CPU time, where it is counted: anything from computing alone to hardly any."""
+"""Doubt about the share of CPU time, where it is counted: anything from computing alone to hardly any."""
 _RUN_TO_RUN = 0.1
 _RATES_RUN_TO_RUN = 0.05
 """The same of rates, which are measured for themselves."""
 _CPU_ERROR = 0.1
-"""Of the logarithm of counted CPU seconds: clocks and caches differ by what else runs."""
+"""Error of the logarithm of counted CPU seconds: clocks and caches differ by what else runs."""
 _WAITING = 0.1
 """Share of a step's time from which on the loader is what it waits for, in records without rates."""
 _ITERATIONS = 12

@@ -30,14 +30,14 @@ computing."""
 _WAITS_BELOW = 0.7
 """Share of CPU time below which more processes than cores are worth trying."""
 _SHARPNESS = 40.0
-"""Of the larger of the two limits, as a norm: hardly any, as processes that find a core each do not wait for cores."""
+"""Norm of the larger of the two limits: sharp, as processes that find a core each do not wait for cores."""
 
 
 class Beside(NamedTuple):
     """The training step that runs beside loader processes and needs cores too."""
 
     threads: Array
-    """Of it that compute: on a CPU its intra-op threads, else the one that feeds the device."""
+    """Its threads that compute: on a CPU its intra-op threads, else the one that feeds the device."""
     seconds: Array
     """For a sample, while a batch is ready."""
 
@@ -104,7 +104,7 @@ class Loading:
         return np.asarray(np.sqrt(np.einsum("ij,jk,ik->i", gradient, self.doubts, gradient)))
 
     def covariance(self, gradient: Array, others: Array) -> Array:
-        """Of predictions with these gradients: all load the same samples."""
+        """Covariance of predictions with these gradients: all load the same samples."""
         return np.asarray(gradient @ self.doubts @ others.T)
 
     def slows_down(self, workers: Array, threads: Array) -> Array:

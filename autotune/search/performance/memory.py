@@ -12,18 +12,18 @@ from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import AdditiveProcess, Array, Scales
 
 _STATIC_SHARE = 0.6
-"""Of the memory of a single trial, taken not to grow with the batch, until two trials tell."""
+"""Share of the memory of a single trial, taken not to grow with the batch, until two trials tell."""
 _USABLE = 0.95
-"""Of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
+"""Share of a device's memory: the rest is its driver's, other processes', and lost between blocks."""
 _NOISE = 0.03
 _LEAST_DOUBT = 0.02
-"""Of the logarithm of a predicted peak: two processes of one configuration differ by as much."""
+"""Doubt about the logarithm of a predicted peak: two processes of one configuration differ by as much."""
 _LARGEST_ERROR = 1.5
-"""Of the logarithm of what a sample adds, where the noise of the whole is larger than all that the batch adds."""
+"""Error of the logarithm of what a sample adds, where the noise of the whole is larger than all that the batch adds."""
 _UNTOLD_ERROR = 0.6
 """The same where all trials had one batch size, and nothing tells what is static."""
 _NO_LESS = 0.98
-"""Of the predicted peak of a trial that ran out: what needs as much will run out too."""
+"""Share of the predicted peak of a trial that ran out: what needs as much will run out too."""
 _WALL_STEPS = 9
 _RISK = (0.4, 0.6, 0.95)
 """Least probability to fit of a trial that may be proposed, after 0, 1, 2 and more trials that ran out."""
@@ -70,7 +70,7 @@ class MemoryModel:
         self._wall = (min(highest, lowest), max(lowest, 1.01 * highest))
 
     def probability_to_fit(self, encoded: Encoded) -> Array:
-        """Of each row. 0 for what needs no less than a trial that ran out."""
+        """For each row. 0 for what needs no less than a trial that ran out."""
         if not self._known:
             return self._below_failures(encoded)
         growth, doubt = self._process.predict(encoded.for_memory())

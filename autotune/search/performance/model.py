@@ -99,7 +99,7 @@ class PerformanceModel:
         return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
-        """Of ln(samples per second) of `encoded` with that of `others`, but for what is each configuration's own."""
+        """Covariance of ln(samples per second) of `encoded` and of `others`, but for what is each one's own."""
         these, those = self._parts(encoded), self._parts(others)
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
@@ -172,7 +172,7 @@ class PerformanceModel:
 
 
 class _Parts(NamedTuple):
-    """Of compute, optimizer and loading, a row each."""
+    """Compute, optimizer and loading, a row each."""
 
     step_s: Array
     shares: Array

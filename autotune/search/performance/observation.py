@@ -15,7 +15,7 @@ OBSERVATION = "observation"
 PREDICTED = "predicted"
 """Name of the attribute with what was expected of a trial: samples per second, and the ends of their 95 % interval."""
 _LARGEST_ERROR = 0.5
-"""Of a figure that one block alone carries, and whose spread nobody knows."""
+"""Relative error of a figure that one block alone carries, and whose spread nobody knows."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,25 +36,25 @@ class Scales:
     """Standard deviations, on the scale of logarithms, before anything has been measured; 0: no such effect."""
 
     level: float = 2.0
-    """Of the whole: how fast this model on this machine is."""
+    """The whole: how fast this model on this machine is."""
     mains: tuple[float, ...]
-    """Of each knob's own effect, around what its file expects."""
+    """Each knob's own effect, around what its file expects."""
     pairs: float
-    """Of what two knobs do together beyond that."""
+    """What two knobs do together beyond that."""
     knee: float = 0.0
-    """Of the weight of each curve log(1 + knee ÷ b)."""
+    """The weight of each curve log(1 + knee ÷ b)."""
     trend: float = 0.0
-    """Of a change with every doubling of the batch, the same all along."""
+    """A change with every doubling of the batch, the same all along."""
     curve: float = 0.0
-    """Of a smooth deviation from those."""
+    """A smooth deviation from those."""
     curve_by_knob: float = 0.0
-    """Of how much that deviation differs between values of a knob."""
+    """How much that deviation differs between values of a knob."""
     accumulation: float = 0.0
-    """Of what accumulation does to the time of a micro-batch."""
+    """What accumulation does to the time of a micro-batch."""
     residual: float
-    """Of what is a configuration's own."""
+    """What is a configuration's own."""
     noise: float
-    """Of fresh processes of one configuration, beyond what their blocks show."""
+    """Fresh processes of one configuration, beyond what their blocks show."""
 
 
 class Rows(NamedTuple):
@@ -123,7 +123,7 @@ class AdditiveProcess:
         return np.asarray(mean), np.sqrt(variance)
 
     def covariance(self, rows: Rows, others: Rows) -> Array:
-        """Of the noise-free values of `rows` with those of `others`, after all that it was fitted to."""
+        """Covariance of the noise-free values of `rows` with those of `others`, after all that it was fitted to."""
         fitted = self._require()
         cross, across = self._between(rows, fitted.rows), self._between(fitted.rows, others)
         return np.asarray(self._between(rows, others) - cross @ cho_solve(fitted.factor, across))

@@ -30,7 +30,7 @@ _NO_RISK = 1e-3
 """Probability to run out of memory that is taken for nothing in return; a larger one for no smaller a probability to be
 better than the best."""
 _COMPILING_WEIGHT = 0.5
-"""Of what compilation makes a trial dearer, as a logarithm; of all other seconds it is 1: improvement per second. At 1
+"""Weight of what compilation makes a trial dearer, as a logarithm; other seconds have 1: improvement per second. At 1
 everything eager would be tried first, however little it promises; but one compiled trial tells of its whole cell, and
 what is found is used for days."""
 
