@@ -23,12 +23,14 @@ from autotune.bench.replay import bench_of
 from autotune.bench.scores import run_of
 from autotune.bench.session import run_search
 from autotune.config import TrainConfig
+from autotune.search.build_space import build_space
 from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel, Prediction
 from autotune.search.performance.proposal import _worth_the_risk
 from autotune.search.space import Space
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.strategies.auto import AutoSampler, _most_telling
 from autotune.search.telling import OnlyRisksLeft, ask, sampler_of
+from autotune.spec import parse_spec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -227,13 +229,15 @@ def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixt
 
 def test_where_only_risks_are_left_there_is_nothing_to_ask_for() -> None:
     """Everything that fits has been measured; what does not has shown itself twice."""
+    searched = worlds.CPU_SPEC["search"] | {"grad_accum_steps": [1, 2], "num_threads": 4}
+    space = build_space(parse_spec(worlds.CPU_SPEC | {"search": searched}, "."), cpu_facts())
     strategy = STRATEGIES["auto"]
-    sampler = sampler_of(strategy, StrategyContext(space=SPACE, facts=cpu_facts(), seed=0))
+    sampler = sampler_of(strategy, StrategyContext(space=space, facts=cpu_facts(), seed=0))
     study = optuna.create_study(sampler=sampler, direction="maximize")
     tried, failed = set(), 0
     with pytest.raises(OnlyRisksLeft):
         while True:
-            trial, config = ask(study, sampler, SPACE)
+            trial, config = ask(study, sampler, space)
             fits = worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB
             seen = observed(config) if fits else Observation(status="oom", wall_s=1.0, overhead_s=1.0)
             trial.set_user_attr(OBSERVATION, seen.to_dict())
@@ -241,7 +245,7 @@ def test_where_only_risks_are_left_there_is_nothing_to_ask_for() -> None:
             study.tell(trial, seen.samples_per_s if fits else 1.0)
             tried.add(config)
             failed += not fits
-    fitting = {config for config in SPACE.configurations() if worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB}
+    fitting = {config for config in space.configurations() if worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB}
     assert len(fitting - tried) < 0.1 * len(fitting)
     assert failed <= 2
     assert study.trials[-1].state is TrialState.FAIL
@@ -251,7 +255,7 @@ def test_given_up_it_still_keeps_away_from_what_ran_out_of_memory() -> None:
     sampler = auto()
     sampler.gave_up = "for the test"
     study = begun(sampler)
-    for _ in range(40):
+    for _ in range(20):
         step(study)
     assert sum(trial.constraints["stable"] > 0 for trial in study.trials) <= 3
 
