@@ -624,7 +624,7 @@ def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Pat
 
 def test_replay_as_json(run: Run, spec: str, swept: SimulatedBackend) -> None:
     run("sweep", spec)
-    options = ("--seeds", "2", "--budget", "10s", "--json", "--strategy")
+    options = ("--seeds", "2", "--budget", "10s", "--jobs", "1", "--json", "--strategy")
     document = json.loads(run("replay", TABLE, *options, "auto,random").out)
     assert set(document["strategies"]) == {"auto", "random"}
     assert document["strategies"]["auto"]["seconds_to_2pct"].keys() == {"median", "p90", "reached"}

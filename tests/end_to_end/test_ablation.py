@@ -19,8 +19,8 @@ SPEC = {
     "data": {"factory": "unstable:build_data"},
     "training": {"effective_batch_size": 16},
     "device": "cpu",
-    "budget": "18s",  # for four runs and the start: three times what they need on an idle machine
-    "ablation": {"factors": {"grad_accum_steps": [1, 4]}, "rounds": 2},
+    "budget": "25s",  # for six runs and the start: three times what they need on an idle machine
+    "ablation": {"factors": {"grad_accum_steps": [1, 4]}, "rounds": 3},
 }
 
 
@@ -34,10 +34,10 @@ def test_every_cell_is_trained_in_every_round(tmp_path: Path) -> None:
     folder = tmp_path / "studies/ablation/tiny"
     records = [json.loads(path.read_text()) for path in sorted((folder / "trials").iterdir())]
     assert sorted((record["round"], record["result"]["config"]["micro_batch_size"]) for record in records) == [
-        (number, size) for number in (1, 2) for size in (4, 16)
+        (number, size) for number in (1, 2, 3) for size in (4, 16)
     ]
     found = json.loads((folder / "ablation.json").read_text())
-    assert found["rounds"] == 2
+    assert found["rounds"] == 3
     assert [cell["config"]["micro_batch_size"] for cell in found["cells"]] == [16, 4]
     assert all(cell["samples_per_s"] > 0 and cell["loss"] > 0 for cell in found["cells"])
     assert len(found["effects"]) == 1

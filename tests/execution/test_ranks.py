@@ -129,7 +129,9 @@ def test_a_healthy_trial_tells_of_all_ranks(backend: LocalBackend) -> None:
 
 
 def test_the_slowest_rank_is_named(backend: LocalBackend) -> None:
-    slowest = run(backend, config_of(ranked.SLOW)).slowest_rank
+    """Timed for so long that the other would have to be halted for seconds to be taken for it."""
+    result = run(backend, config_of(ranked.SLOW), time_limit_s=3.0, max_blocks=400, target_relative_error=0.0)
+    slowest = result.slowest_rank
     assert slowest is not None
     assert slowest.rank == ranked.BAD_RANK
     assert slowest.own_step_s is not None

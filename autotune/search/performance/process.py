@@ -167,7 +167,9 @@ class AdditiveProcess:
         # Scales of 0 are common: the optimizer has no curve, and memory none over accumulation.
         knees, curve = np.zeros(shape), np.zeros(shape)
         if scales.knee:
-            for left_knee, right_knee in zip(_knee_curves(left.log2_batch), _knee_curves(right.log2_batch), strict=True):
+            for left_knee, right_knee in zip(
+                _knee_curves(left.log2_batch), _knee_curves(right.log2_batch), strict=True
+            ):
                 knees += scales.knee**2 * np.outer(left_knee, right_knee)
         apart = left.log2_batch[:, None] - right.log2_batch[None, :]
         if scales.curve or scales.curve_by_knob:
