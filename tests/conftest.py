@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 # Read when NumPy and PyTorch are imported, also by the processes that tests start. Tests run in several processes at a
 # time; threads of each for every core would wait for each other far longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_flushing() -> Iterator[None]:
+    """No test survives a power failure: what is written stays in the page cache. `test_store.py` checks the flushing
+    with an fsync of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield

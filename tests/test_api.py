@@ -17,6 +17,7 @@ import torch
 import yaml
 from support.facts import cpu_facts
 from support.simulation import Clock, FormulaBackend
+from support.storage import MemoryStudies
 from torch.utils.data import TensorDataset
 
 import autotune
@@ -40,10 +41,10 @@ SPEC: dict[str, Any] = {
 def simulated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FormulaBackend:
     """Studies on a machine in numbers, in a folder of their own."""
     backend = FormulaBackend(Clock(), cpu_facts())
-    real = api.run_search
+    real, studies = api.run_search, MemoryStudies()
 
     def run(loaded: Any, folder: Any, *, began_s: float, **options: Any) -> Any:
-        return real(loaded, folder, start_backend=backend, clock=backend._clock, **options)
+        return real(loaded, folder, start_backend=backend, clock=backend._clock, open_study=studies, **options)
 
     monkeypatch.setattr(api, "run_search", run)
     monkeypatch.chdir(tmp_path)

@@ -615,7 +615,7 @@ def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swe
 
 def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Path, swept: FormulaBackend) -> None:
     run("sweep", spec)
-    ended = run("replay", TABLE, "--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--plot", "found.svg")
+    ended = run("replay", TABLE, "--strategy", "auto,random", "--seeds", "2", "--budget", "10s", "--plot", "found.svg")
     assert ended.code == 0
     assert [line.split()[0] for line in ended.out.splitlines()[1:3]] == ["mine", "random"]
     assert "score" in ended.out
@@ -624,12 +624,12 @@ def test_replay_shows_a_row_for_each_strategy(run: Run, spec: str, tmp_path: Pat
 
 def test_replay_as_json(run: Run, spec: str, swept: FormulaBackend) -> None:
     run("sweep", spec)
-    options = ("--strategy", "auto,random", "--seeds", "2", "--budget", "30s", "--json")
-    document = json.loads(run("replay", TABLE, *options).out)
+    options = ("--seeds", "2", "--budget", "10s", "--jobs", "1", "--json", "--strategy")
+    document = json.loads(run("replay", TABLE, *options, "auto,random").out)
     assert set(document["strategies"]) == {"auto", "random"}
     assert document["strategies"]["auto"]["seconds_to_2pct"].keys() == {"median", "p90", "reached"}
     assert document["strategies"]["auto"]["oom_trials"] == {"median": 0, "max": 0}
-    two = json.loads(run("replay", TABLE, TABLE, *options).out)
+    two = json.loads(run("replay", TABLE, TABLE, *options, "random").out)
     assert [table["table"] for table in two["tables"]] == ["mine", "mine"]
     assert two["tables"][1].keys() == document.keys()
 

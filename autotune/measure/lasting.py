@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from autotune.measure.evidence import CLEARLY_FASTER, Evidence
 from autotune.measure.timed_block import TimedBlock, produced
 from autotune.records import Block
 
+_BY_CHANCE = 2.0
+"""Standard errors."""
 _PER_BATCH = 1_000_000
 """Parts of batches are counted in millionths."""
 
@@ -26,9 +29,9 @@ class Share(NamedTuple):
         return self.batches / self.seconds
 
 
-def shares(seen: Evidence) -> list[Share]:
+def shares(seen: Evidence) -> Sequence[Share]:
     """For each block in the middle of an epoch: what the loop took where the loader is clearly faster, what the workers
-    loaded where it is clearly slower, else the smaller of the two over all of them."""
+    loaded where it is clearly slower, else the smaller of the two over all of them, or the mean where they agree."""
     log, loaded, blocks = seen.log, seen.loaded, seen.middle
     taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
     if seen.whole_epochs or loaded is None or not log.workers:
@@ -40,11 +43,26 @@ def shares(seen: Evidence) -> list[Share]:
     delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
     if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
         return taken
-    return (
-        delivered
-        if loaded.pace_s * seen.demand > CLEARLY_FASTER
-        else min(delivered, taken, key=lambda each: total(each).rate)
-    )
+    if loaded.pace_s * seen.demand > CLEARLY_FASTER:
+        return delivered
+    return _smaller(delivered, taken, math.hypot(loaded.relative_error_of(total(delivered).batches), _error(taken)))
+
+
+def _smaller(one: Sequence[Share], other: Sequence[Share], error: float) -> Sequence[Share]:
+    """The smaller of two, or the mean where they differ by no more than chance: the smaller of two that are equal but
+    for noise is too small. `error`: relative standard error of their ratio."""
+    smaller, larger = sorted((one, other), key=lambda each: total(each).rate)
+    if total(larger).rate > (1 + _BY_CHANCE * error) * total(smaller).rate:
+        return smaller
+    return [
+        Share((a.batches + b.batches) / 2, (a.seconds + b.seconds) / 2) for a, b in zip(smaller, larger, strict=True)
+    ]
+
+
+def _error(each: Sequence[Share]) -> float:
+    """Relative standard error of the rate of all together."""
+    rates = [share.rate for share in each]
+    return statistics.stdev(rates) / statistics.fmean(rates) / math.sqrt(len(rates)) if len(rates) > 1 else math.inf
 
 
 def total(each: Sequence[Share]) -> Share:

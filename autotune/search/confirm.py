@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import Check, Phase, Purpose, TrialRecord, TrialResult
+from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
 from autotune.search.budget import Budget
 from autotune.search.earning import (
     Compare,
@@ -177,13 +177,14 @@ class Confirmation:
         """The finalists; the fastest of them also without those of its settings that may do nothing."""
         chosen = choose_finalists(measured, self.baseline, self._stability.constraints)
         tried = {record.result.config: samples_per_s(record) for record in measured}
-        simple = simpler_form(chosen[0], tried, self._failed(), self._space, self._expected) if chosen else None
+        simple = simpler_form(chosen[0], tried, self.baseline, self._expected) if chosen else None
         if simple is None or simple in chosen or self._is_out(simple):
             return chosen
         return [chosen[0], simple, *chosen[1:][-(FINALISTS - 2) :]]
 
     def _add_simpler(self) -> None:
-        """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it."""
+        """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it.
+        What was not tried in the search gets its trial first."""
         leader = self.leader()
         if leader is None or self.rounds(leader) < FULL_ROUNDS:
             return
@@ -191,11 +192,31 @@ class Confirmation:
         simple = still_simpler(leader, known, self._space, self._gain)
         if simple is None or self._is_out(simple):
             return
-        racing = [self.baseline, *self._contenders(leader), simple]
-        rounds_s = (FULL_ROUNDS + 1) * self._timetable.round_s(racing, self._run_limit_s())
-        if rounds_s < self._for_rounds_s():
+        limit_s = self._run_limit_s()
+        rounds_s = (FULL_ROUNDS + 1) * self._timetable.round_s([self.baseline, leader, simple], limit_s)
+        tried = {record.result.config for record in self._ledger.measured()}
+        trial_s = 0.0 if simple in tried else self._timetable.costs.run_s(simple, self._budget.trial_s)
+        if trial_s + rounds_s < self._for_rounds_s() and (simple in tried or self._try(simple, trial_s)):
             self._finalists.append(simple)
             self._been_finalists.add(simple)
+
+    def _try(self, config: TrainConfig, expected_s: float) -> bool:
+        """A trial of the search after its end; whether it came to a figure."""
+        self._ledger.strategy.planned.append(config)
+        number, asked = self._ledger.ask()
+        if asked != config:  # it is under way in another session of the study
+            self._ledger.withdraw(number)
+            return False
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=self._budget.trial_s)
+        patience_s = _PATIENCE * expected_s + _PATIENCE_S
+        record = self._runner.run(
+            request,
+            Purpose.SEARCH,
+            deadline_s=min(patience_s, self._for_rounds_s()),
+            optuna_trial=number,
+            patience_s=patience_s,
+        )
+        return is_ok(record)
 
     def _failed(self) -> set[TrainConfig]:
         """What came to no figure in its trial."""

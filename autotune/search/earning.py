@@ -116,29 +116,21 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
 
 
 def simpler_form(
-    config: TrainConfig,
-    tried: Mapping[TrainConfig, float],
-    failed: Collection[TrainConfig],
-    space: Space,
-    expected: Compare,
+    config: TrainConfig, tried: Mapping[TrainConfig, float], baseline: TrainConfig, expected: Compare
 ) -> TrainConfig:
     """What to measure beside `config`, because it may be as fast with fewer settings; `config` where nothing may.
 
     The simplest of those `tried` that are a part of it and over which it seems to gain less than 1 %, by one run or by
-    what is expected, and of what may well be as fast by what is expected alone. The rounds decide.
+    what is expected. The rounds decide.
 
     `tried`: samples per second of one run each, of `config` too.
     """
     simple = [
         other
         for other, rate in tried.items()
-        if is_part(other, config, space.baseline)
-        and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
+        if is_part(other, config, baseline) and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
     ]
-    untried = simplest(config, space, doubting(expected))
-    if untried not in {*tried, *failed, space.baseline}:
-        simple.append(untried)
-    return min(simple, key=lambda other: len(other.differences(space.baseline)), default=config)
+    return min(simple, key=lambda other: len(other.differences(baseline)), default=config)
 
 
 def still_simpler(

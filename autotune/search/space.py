@@ -149,8 +149,7 @@ class Space:
             return False
         if self.only is not None and config not in self.only:
             return False
-        values = knob_values(config)
-        return all(constraint.holds(values) for constraint in self.allowed)
+        return not self.allowed or _meets(self.allowed, config)
 
     def nearest_allowed(self, indices: Indices) -> dict[str, int]:
         """`indices` with the fewest steps along the constrained dimensions that make it an allowed point."""
@@ -181,8 +180,7 @@ class Space:
         return [part for part in _grid(self._constrained) if self._is_allowed_at({**rest, **part})]
 
     def _is_allowed_at(self, point: Indices) -> bool:
-        values = knob_values(self._searched_at(point))
-        return all(constraint.holds(values) for constraint in self.allowed)
+        return _meets(self.allowed, self._searched_at(point))
 
     def config_at(self, indices: Indices) -> TrainConfig:
         """The configuration that a point means."""
@@ -245,6 +243,11 @@ class Space:
     def _usual(self, knob: str) -> KnobValue:
         searched = (dimension.searched[0] for dimension in self.dimensions if dimension.knob == knob)
         return next(searched, self.held.get(knob))
+
+
+def _meets(constraints: Sequence[Constraint], config: TrainConfig) -> bool:
+    values = knob_values(config)
+    return all(constraint.holds(values) for constraint in constraints)
 
 
 def _points(dimensions: Sequence[Dimension]) -> int:

@@ -8,7 +8,7 @@ import pytest
 from support import worlds
 
 from autotune.bench.plot import write_plot
-from autotune.bench.replay import Plan, bench_of, replay
+from autotune.bench.replay import Outcome, Plan, bench_of, replay
 from autotune.bench.scores import expected_random, run_of
 from autotune.bench.session import STRAGGLING, Bench, Crew, run_search
 from autotune.errors import SpecError
@@ -19,6 +19,14 @@ from autotune.tables import write_table
 @pytest.fixture(scope="module")
 def bench() -> Bench:
     return bench_of(worlds.cpu_table(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def small(bench: Bench) -> Bench:
+    """Every fifth of its configurations, and the baseline: for searches that try them all."""
+    kept = {bench.space.baseline, *list(bench.table.by_config())[::5]}
+    runs = tuple(run for run in bench.table.runs if run.config in kept)
+    return bench_of(bench.table.model_copy(update={"runs": runs}), "small")
 
 
 @pytest.fixture(scope="module")
@@ -60,18 +68,18 @@ def test_strategies_see_what_is_running(bench: Bench, strategy: str, budget_s: f
     assert len({step.config for step in steps}) == len(steps) > 8
 
 
-def test_what_dies_with_its_worker_is_asked_for_again(bench: Bench) -> None:
+def test_what_dies_with_its_worker_is_asked_for_again(small: Bench) -> None:
     crew = Crew(workers=4, failures=0.5)
-    steps = run_search(bench, "random", seed=0, budget_s=10_000.0, crew=crew)
-    assert {step.config for step in steps} == set(bench.table.by_config()), "none is lost for good"
-    assert len(steps) == len(bench.table.by_config())
-    sound = run_search(bench, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=4))
+    steps = run_search(small, "random", seed=0, budget_s=10_000.0, crew=crew)
+    assert {step.config for step in steps} == set(small.table.by_config()), "none is lost for good"
+    assert len(steps) == len(small.table.by_config())
+    sound = run_search(small, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=4))
     assert 1.2 < steps[-1].ended_at_s / sound[-1].ended_at_s < 3
 
 
-def test_stragglers_take_time_and_nothing_else(bench: Bench) -> None:
+def test_stragglers_take_time_and_nothing_else(small: Bench) -> None:
     sound, slow = (
-        run_search(bench, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=2, stragglers=share))
+        run_search(small, "random", seed=0, budget_s=10_000.0, crew=Crew(workers=2, stragglers=share))
         for share in (0.0, 1.0)
     )
     assert slow[-1].ended_at_s == pytest.approx(STRAGGLING * sound[-1].ended_at_s, rel=0.15)
@@ -84,7 +92,7 @@ def test_a_used_up_table_ends_the_search(bench: Bench) -> None:
         update={"runs": tuple(run for run in bench.table.runs if run.config in {*few, bench.space.baseline})}
     )
     for strategy in ("random", "auto", "gp"):
-        steps = run_search(bench_of(small, "small"), strategy, seed=0, budget_s=10_000.0)
+        steps = run_search(bench_of(small, "six"), strategy, seed=0, budget_s=10_000.0)
         assert {step.config for step in steps} == set(small.by_config())
         assert len(steps) == len(small.by_config())
 
@@ -154,11 +162,15 @@ def test_an_unknown_strategy_is_named_before_anything_runs(table: Path) -> None:
         replay(table, Plan(strategies=["annealing"], seeds=1, budget_s=5.0, jobs=1))
 
 
+@pytest.fixture(scope="module")
+def outcome(table: Path) -> Outcome:
+    return replay(table, Plan(strategies=["random"], seeds=2, budget_s=15.0, jobs=1))
+
+
 @pytest.mark.parametrize(
     ("suffix", "begins"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".html", b"<!doctype html>")]
 )
-def test_a_plot_is_a_picture(table: Path, tmp_path: Path, suffix: str, begins: bytes) -> None:
-    outcome = replay(table, Plan(strategies=["random"], seeds=2, budget_s=15.0, jobs=1))
+def test_a_plot_is_a_picture(outcome: Outcome, tmp_path: Path, suffix: str, begins: bytes) -> None:
     path = tmp_path / "figures" / f"plot{suffix}"
     write_plot(path, [outcome, outcome])
     content = path.read_bytes()

@@ -98,7 +98,12 @@ def test_each_fault_has_its_status_and_reason(
     assert result.failure is not None
     assert reason in result.failure.reason
     assert len(marked(mark)) == 1, "only the template may live on"
+
+
+def test_after_all_of_these_the_same_template_trains_on(backend: LocalBackend, mark: str) -> None:
+    (template,) = marked(mark)
     assert run(backend, misbehaving.OK).status is TrialStatus.OK
+    assert marked(mark) == [template]
 
 
 def test_the_traceback_is_in_the_record(backend: LocalBackend) -> None:

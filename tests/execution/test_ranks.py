@@ -90,16 +90,20 @@ def losses(backend: LocalBackend, config: TrainConfig) -> list[float]:
     return result.steps.losses
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
+_FSDP = {"grad_accum_steps": 2, "data_parallel": "fsdp", "bucket_cap_mb": None, "gradient_as_bucket_view": None}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "dtype"),
     [
-        {},
-        {"grad_accum_steps": 2},
-        {"static_graph": True, "gradient_as_bucket_view": True},
-        {"grad_accum_steps": 2, "data_parallel": "fsdp", "bucket_cap_mb": None, "gradient_as_bucket_view": None},
+        ({}, "float64"),
+        ({"grad_accum_steps": 2}, "float64"),
+        ({"static_graph": True, "gradient_as_bucket_view": True}, "float64"),
+        (_FSDP, "float64"),
+        ({"grad_accum_steps": 2}, "float32"),
+        (_FSDP, "float32"),
     ],
-    ids=["ddp", "accumulated", "static-graph", "fsdp"],
+    ids=["ddp", "accumulated", "static-graph", "fsdp", "accumulated-float32", "fsdp-float32"],
 )
 def test_two_ranks_learn_what_one_would(
     backend: LocalBackend, alone: LocalBackend, dtype: str, changes: dict[str, Any]
@@ -125,7 +129,9 @@ def test_a_healthy_trial_tells_of_all_ranks(backend: LocalBackend) -> None:
 
 
 def test_the_slowest_rank_is_named(backend: LocalBackend) -> None:
-    slowest = run(backend, config_of(ranked.SLOW)).slowest_rank
+    """Timed for so long that the other would have to be halted for seconds to be taken for it."""
+    result = run(backend, config_of(ranked.SLOW), time_limit_s=3.0, max_blocks=400, target_relative_error=0.0)
+    slowest = result.slowest_rank
     assert slowest is not None
     assert slowest.rank == ranked.BAD_RANK
     assert slowest.own_step_s is not None
@@ -153,7 +159,12 @@ def test_a_fault_of_one_rank_ends_all(
     assert reason in result.failure.reason
     assert result.wall_s < DEADLINE_S, "it was ended for its rank, not at its deadline"
     assert len(marked(mark)) == 1, "only the template may live on"
+
+
+def test_after_all_of_these_the_same_template_trains_on(backend: LocalBackend, mark: str) -> None:
+    (template,) = marked(mark)
     assert run(backend, config_of(ranked.OK)).status is TrialStatus.OK
+    assert marked(mark) == [template]
 
 
 def test_a_loader_that_hangs_on_one_rank_ends_all(backend: LocalBackend, mark: str) -> None:

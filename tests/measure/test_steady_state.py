@@ -6,6 +6,7 @@ Each world has a truth that can be run: the same loop and the same loader, train
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,15 @@ def every_50th(usual_s: float, slow_s: float) -> Callable[[int], float]:
 
 
 def noisy(mean_s: float, spread: float, seed: int) -> Callable[[int], float]:
-    return lambda batch: mean_s * random.Random(f"{seed} {batch}").lognormvariate(-(spread**2) / 2, spread)
+    """A value for each batch, whoever asks for it and when."""
+    generator, values = random.Random(seed), list[float]()
+
+    def seconds(batch: int) -> float:
+        while len(values) <= batch:
+            values.append(mean_s * generator.lognormvariate(-(spread**2) / 2, spread))
+        return values[batch]
+
+    return seconds
 
 
 WORLDS: dict[str, dict[str, Any]] = {
@@ -114,16 +123,16 @@ def test_a_soak_takes_the_drain_of_the_queue_out_of_its_figure() -> None:
 
 @pytest.mark.parametrize("faster", [0.95, 1.0, 1.05])
 def test_a_loader_about_as_fast_as_training(faster: float) -> None:
-    """Noise on both sides: neither always waits for the other. A mean of ten trials, for each is rough."""
-    figures, truth = [], 0.0
-    for seed in range(10):
-        world = {"workers": 4, "prefetch": 4, "step_s": noisy(0.05, 0.1, seed)}
-        world["fetch_s"] = noisy(0.2 / faster, 0.3, 100 + seed)
-        _, rates = VirtualTraining(**world).measure()
-        figures.append(rates.sustained_per_s)
-        truth += VirtualTraining(**world).run_of_hours() / 10
-    assert sum(figures) / 10 == pytest.approx(truth, rel=0.025)
-    assert all(figure == pytest.approx(truth, rel=0.12) for figure in figures)
+    """Noise on both sides: neither always waits for the other. A mean of thirty trials, for each is rough."""
+
+    def world(seed: int) -> VirtualTraining:
+        step_s, fetch_s = noisy(0.05, 0.1, seed), noisy(0.2 / faster, 0.3, 100 + seed)
+        return VirtualTraining(workers=4, prefetch=4, step_s=step_s, fetch_s=fetch_s)
+
+    truth = world(0).run_of_hours()
+    figures = [world(seed).measure()[1].sustained_per_s for seed in range(30)]
+    assert statistics.fmean(figures) == pytest.approx(truth, rel=0.025)
+    assert sum(figure == pytest.approx(truth, rel=0.12) for figure in figures) >= 29, "one in thirty may be further off"
 
 
 @pytest.mark.parametrize(

@@ -209,23 +209,17 @@ def test_a_part_has_no_setting_of_its_own(simple: TrainConfig, expected: bool) -
 
 
 def test_what_was_measured_to_be_as_fast_takes_the_finalists_place_whatever_the_model_expects() -> None:
-    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 199.0}, [], SPACE, unsure) == BF16
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 199.0}, SPACE.baseline, unsure) == BF16
 
 
 def test_what_is_clearly_slower_by_both_does_not() -> None:
-    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 180.0}, [], SPACE, unsure) == PINNED
+    assert simpler_form(PINNED, {PINNED: 200.0, BF16: 180.0}, SPACE.baseline, unsure) == PINNED
 
 
 def test_what_is_no_part_of_it_does_not() -> None:
     other = BF16.replace(memory_format="channels_last")
     clear = Gain(1.5, Interval(1.4, 1.6), "model")
-    assert simpler_form(PINNED, {PINNED: 200.0, other: 210.0}, [], SPACE, lambda _one, _other: clear) == PINNED
-
-
-def test_what_may_well_be_as_fast_need_not_have_been_tried() -> None:
-    """The rounds measure it; but not again what has failed."""
-    assert simpler_form(PINNED, {PINNED: 200.0}, [], SPACE, by_formula) == BF16
-    assert simpler_form(PINNED, {PINNED: 200.0}, [BF16], SPACE, by_formula) == PINNED
+    assert simpler_form(PINNED, {PINNED: 200.0, other: 210.0}, SPACE.baseline, lambda _one, _other: clear) == PINNED
 
 
 def tie_or_not(ratio: float, low: float, high: float) -> Gain:

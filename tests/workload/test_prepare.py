@@ -18,46 +18,31 @@ from autotune.workload import prepare, workload_facts
 CPU = torch.device("cpu")
 
 
-def test_preparing_runs_nothing_that_a_fork_would_lose(tmp_path: Path) -> None:
-    code = f"""
-import json, os, threading
+CODE = """
+import json, os, sys, threading
 from pathlib import Path
 from torch.utils._python_dispatch import TorchDispatchMode
 import torch, torch._dynamo, autotune.workload  # torch 2.6 runs a few tiny operators when it imports the former
+from autotune.config import TrainConfig
 from autotune.spec import Spec
+from autotune.training import TrainStep, build_dataloader
+
 operators = []
 class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if not str(func).startswith("torchvision._cuda_version"):  # its import asks; nothing is computed
             operators.append(str(func))
-        return func(*args, **(kwargs or {{}}))
+        return func(*args, **(kwargs or {}))
+
 tasks = lambda: len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
 before = tasks()
 with Watch():
     for storage in ("memory", "jpeg"):
-        data = {{"synthetic": {{"samples": 40, "classes": 4, "image_size": 32, "storage": storage}}}}
-        spec = Spec.model_validate({{"model": {{"timm": "resnet18"}}, "data": data, "budget": "60s"}})
-        autotune.workload.prepare(spec, Path({str(tmp_path)!r}))
-print(json.dumps([tasks() - before, threading.active_count(), torch.cuda.is_initialized(), operators]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [0, 1, False, []]
+        data = {"synthetic": {"samples": 64, "classes": 4, "image_size": 32, "storage": storage}}
+        spec = Spec.model_validate({"model": {"timm": "resnet10t"}, "data": data, "budget": "60s"})
+        prepared = autotune.workload.prepare(spec, Path(sys.argv[1]))
+print(json.dumps([tasks() - before, threading.active_count(), torch.cuda.is_initialized(), operators]), flush=True)
 
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_trial_trains_from_what_was_prepared(tmp_path: Path) -> None:
-    code = f"""
-import os, sys
-from pathlib import Path
-import torch
-from autotune.config import TrainConfig
-from autotune.spec import Spec
-from autotune.training import TrainStep, build_dataloader
-from autotune.workload import prepare
-data = {{"synthetic": {{"samples": 64, "classes": 4, "image_size": 32, "storage": "jpeg"}}}}
-spec = Spec.model_validate({{"model": {{"timm": "resnet10t"}}, "data": data, "budget": "60s"}})
-prepared = prepare(spec, Path({str(tmp_path)!r}))
 def trial():
     torch.manual_seed(0)
     config, device = TrainConfig(micro_batch_size=16, num_workers=1), torch.device("cpu")
@@ -66,15 +51,32 @@ def trial():
     for batch in build_dataloader(prepared.dataset(), config, device=device, seed=0):
         assert torch.isfinite(step(batch).loss)
     print("trained", flush=True)
-for _ in range(2):
+
+for _ in range(2 if hasattr(os, "fork") else 0):
     pid = os.fork()
     if pid == 0:
         trial()
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["trained", "trained"], done.stderr
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Lines of a process that prepares, and forks two trials."""
+    command = [sys.executable, "-c", CODE, str(tmp_path_factory.mktemp("prepared"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_preparing_runs_nothing_that_a_fork_would_lose(said: list[str]) -> None:
+    assert json.loads(said[0]) == [0, 1, False, []]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_trial_trains_from_what_was_prepared(said: list[str]) -> None:
+    assert said[1:] == ["trained", "trained"]
 
 
 def test_a_timm_model_takes_its_classes_from_the_data_unless_told(tmp_path: Path, make_spec: Any) -> None:

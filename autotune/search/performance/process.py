@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dposv
 from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
@@ -158,20 +159,27 @@ class AdditiveProcess:
         shape = (len(left.log2_batch), len(right.log2_batch))
         knobs, summed, squared, together = np.zeros(shape), np.zeros(shape), np.zeros(shape), np.ones(shape)
         for number, alike in enumerate(self._alike):
-            same = alike[np.ix_(left.codes[:, number], right.codes[:, number])]
+            same = alike[left.codes[:, number, None], right.codes[None, :, number]]
             knobs += scales.mains[number] ** 2 * same
             summed += same
             squared += same * same
             together *= same
-        knees = np.zeros(shape)
-        for left_knee, right_knee in zip(_knee_curves(left.log2_batch), _knee_curves(right.log2_batch), strict=True):
-            knees += scales.knee**2 * np.outer(left_knee, right_knee)
+        # Scales of 0 are common: the optimizer has no curve, and memory none over accumulation.
+        knees, curve = np.zeros(shape), np.zeros(shape)
+        if scales.knee:
+            for left_knee, right_knee in zip(
+                _knee_curves(left.log2_batch), _knee_curves(right.log2_batch), strict=True
+            ):
+                knees += scales.knee**2 * np.outer(left_knee, right_knee)
         apart = left.log2_batch[:, None] - right.log2_batch[None, :]
-        near = np.exp(-0.5 * (apart / _CURVE_LENGTH) ** 2)
-        accumulated = left.log2_accum[:, None] - right.log2_accum[None, :]
-        curve = scales.curve**2 * near + scales.accumulation**2 * np.exp(-0.5 * accumulated**2)
-        curve += scales.curve_by_knob**2 * near * summed / max(len(self._alike), 1)
-        curve += scales.trend**2 * np.outer(left.log2_batch - _MIDDLE, right.log2_batch - _MIDDLE)
+        if scales.curve or scales.curve_by_knob:
+            near = np.exp(-0.5 * (apart / _CURVE_LENGTH) ** 2)
+            curve += (scales.curve**2 + scales.curve_by_knob**2 * summed / max(len(self._alike), 1)) * near
+        if scales.accumulation:
+            accumulated = left.log2_accum[:, None] - right.log2_accum[None, :]
+            curve += scales.accumulation**2 * np.exp(-0.5 * accumulated**2)
+        if scales.trend:
+            curve += scales.trend**2 * np.outer(left.log2_batch - _MIDDLE, right.log2_batch - _MIDDLE)
         residual = scales.residual**2 * together * (apart == 0)
         # The sum over all pairs of knobs, from the square of the sum (Newton and Girard).
         pairs = scales.pairs**2 * (summed**2 - squared) / 2 / max(len(self._alike) - 1, 1)
@@ -198,11 +206,14 @@ class AdditiveProcess:
         """Scale the groups and the noise to the most probable, given the values and a prior around 1 for each."""
 
         def surprise(factors: Array) -> float:
+            # LAPACK itself: the checks around it take ten times as long as these small matrices.
             covariance = self._weighted(groups, factors)
             noise = self._scales.noise * math.exp(factors[5])
             covariance[np.diag_indices_from(covariance)] += errors**2 + noise**2 + _JITTER
-            lower, _ = factor = cho_factor(covariance, lower=True)
-            fit = values @ cho_solve(factor, values) / 2 + np.log(np.diag(lower)).sum()
+            lower, solved, failed = dposv(covariance, values, lower=1)
+            if failed:
+                raise np.linalg.LinAlgError("the covariance is not positive definite")
+            fit = values @ solved / 2 + np.log(np.diag(lower)).sum()
             return float(fit + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
 
         found = minimize(surprise, self._factors, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * 6, options={"maxiter": 15})
