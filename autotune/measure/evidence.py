@@ -10,8 +10,9 @@ from autotune.measure import cores
 from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading, loading
 from autotune.measure.timed_block import TimedBlock, demand
+from autotune.stats import FEWEST_UNDISTURBED
 
-_FEWEST_CLEAN = 3
+_FEWEST_LATER = 3
 _FEWEST_CLEAR_OF_EDGES = 2
 CLEARLY_FASTER = 1.1
 """A loader that loads so much faster than the loop trains keeps its queue full."""
@@ -79,9 +80,9 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
 
 def _clean(timed: Sequence[TimedBlock]) -> list[TimedBlock]:
     undisturbed = [one for one in timed if not one.block.disturbances]
-    clean = undisturbed if len(undisturbed) >= _FEWEST_CLEAN else list(timed)
+    clean = undisturbed if len(undisturbed) >= FEWEST_UNDISTURBED else list(timed)
     later = [one for one in clean if not one.is_first_epoch]
-    return later if len(later) >= _FEWEST_CLEAN else clean
+    return later if len(later) >= _FEWEST_LATER else clean
 
 
 def _is_near_edge(timed: TimedBlock, log: LoaderLog) -> bool:

@@ -16,13 +16,14 @@ from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
 from autotune.measure.slow_batches import have_been_timed
 from autotune.measure.warm_up import WarmedUp, warm_up
 from autotune.records import Block, Rates, TrialRequest, TrialStatus
-from autotune.stats import noise_has_settled, relative_standard_error
+from autotune.stats import FEWEST_UNDISTURBED, noise_has_settled, relative_standard_error
 
 _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
 """Of a trial whose steps are so long that its time is spent before `min_blocks`."""
-_MOST_TIME_GIVEN_BACK = 0.5
-"""Of the time limit, for measuring again what was disturbed."""
+_MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
+"""Of the time limit, for measuring again what was disturbed; seconds where that is more: a short run that waits until a
+burst of other work is over is worth more than one that was spent on it."""
 _FEWEST_SLOW = 3
 """Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
 _MOST_EMPTYING = 8
@@ -166,11 +167,14 @@ class Measurement:
         return have_been_timed(self._loader.read(), self._account.timed[0].began_s)
 
     def _given_back_s(self, blocks: list[Block]) -> float:
-        """Time for measuring again what was disturbed, within bounds; none where the disturbance is there to stay."""
-        if all(block.disturbances for block in blocks):
+        """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;
+        none where the disturbance is there to stay."""
+        clean = sum(not block.disturbances for block in blocks)
+        if not clean:
             return 0.0
+        most_s = max(_MOST_TIME_GIVEN_BACK * self._request.time_limit_s, _MOST_GIVEN_BACK_S)
         disturbed_s = math.fsum(block.seconds for block in blocks if block.disturbances)
-        return min(disturbed_s, _MOST_TIME_GIVEN_BACK * self._request.time_limit_s)
+        return most_s if clean < FEWEST_UNDISTURBED else min(disturbed_s, most_s)
 
     def _is_hopeless(self) -> bool:
         """Whether even the upper end of the interval is below what the request asks a winner for."""

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRecord
@@ -15,7 +16,16 @@ from autotune.search.costs import SHORTEST_RUN_S, Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
 from autotune.search.ledger import Ledger
-from autotune.stats import FEWEST_ROUNDS, Comparison, Estimate, Interval, Posterior, Rounds, best_run_s
+from autotune.stats import (
+    FEWEST_ROUNDS,
+    Comparison,
+    Estimate,
+    Interval,
+    Posterior,
+    Rounds,
+    best_run_s,
+    rests_on_disturbed,
+)
 
 ACCURACY = 0.004
 """What the measuring itself may be off by, relative, as a standard deviation: no repetition shows it, and where
@@ -61,7 +71,7 @@ class MeasuredRounds:
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
         """With the 95 % interval of these two by themselves; None for fewer than two common rounds."""
-        if len(self.common(one, other)) < FEWEST_ROUNDS:
+        if self._pairs(one, other) < FEWEST_ROUNDS:
             return None
         ratio = self._rounds.ratio(self._columns[one], self._columns[other])
         low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
@@ -73,7 +83,7 @@ class MeasuredRounds:
 
     def may_be_faster(self, one: TrainConfig, other: TrainConfig, slower_at_most: float) -> bool:
         """Whether the probability of being slower is below that, or there are too few rounds to know it."""
-        return len(self.common(one, other)) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
+        return self._pairs(one, other) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
 
     def throughput(self, config: TrainConfig) -> Estimate:
         """Needs one round."""
@@ -106,6 +116,12 @@ class MeasuredRounds:
             start_s=statistics.median(costs.run_s(config, 0.0) for config in running),
         )
 
+    def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
+        """Common rounds, without those that were left out."""
+        self._read()
+        both = self._columns.keys() >= {one, other}
+        return self._rounds.pairs(self._columns[one], self._columns[other]) if both else 0
+
     def _read(self) -> None:
         state = len(self._ledger.records), len(self._finalists)
         if state == self._read_at:
@@ -125,7 +141,26 @@ class MeasuredRounds:
         for column, config in enumerate(columns):
             for number, run in self._by_config.get(config, {}).items():
                 logs[numbers.index(number), column] = math.log(samples_per_s(run))
+        for column, config in enumerate(columns):
+            for number, run in self._by_config.get(config, {}).items():
+                if rests_on_disturbed(run.result.blocks):
+                    _leave_out(logs, numbers.index(number), column)
         return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
+
+
+def _leave_out(logs: NDArray[np.float64], row: int, column: int) -> None:
+    """One run of other work's making, in place; unless that leaves a configuration fewer than two rounds, or fewer than
+    two in common with the baseline, the first column."""
+    before, value = _rounds(logs), logs[row, column]
+    logs[row, column] = math.nan
+    if (_rounds(logs) < np.minimum(before, FEWEST_ROUNDS)).any():
+        logs[row, column] = value
+
+
+def _rounds(logs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each column, the rows that it has, and those that it and the first one have."""
+    known = ~np.isnan(logs)
+    return np.asarray([known.sum(axis=0), (known & known[:, :1]).sum(axis=0)])
 
 
 def _as_accurate(estimate: Estimate, accuracy: float) -> Estimate:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from autotune.stats.blocks import (
+    FEWEST_UNDISTURBED,
     noise_has_settled,
     relative_standard_error,
+    rests_on_disturbed,
     throughput,
     throughput_interval,
     undisturbed,
@@ -18,6 +20,7 @@ from autotune.stats.rounds import FEWEST_ROUNDS, TIE, WORTHWHILE, Comparison, Ou
 __all__ = [
     "CONFIDENCE",
     "FEWEST_ROUNDS",
+    "FEWEST_UNDISTURBED",
     "TIE",
     "WORTHWHILE",
     "Cell",
@@ -35,6 +38,7 @@ __all__ = [
     "mean_interval",
     "noise_has_settled",
     "relative_standard_error",
+    "rests_on_disturbed",
     "stated",
     "student_t",
     "throughput",

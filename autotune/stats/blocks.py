@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from autotune.records import Block
 from autotune.stats.estimate import Interval, student_t
 
+FEWEST_UNDISTURBED = 2
+"""Blocks; one alone would not say how far its figure is known."""
 _FEWEST_CHUNKS = 6
 """A standard error from fewer is too rough to choose the largest of."""
 _FEWEST_TO_JUDGE_NOISE = 32
@@ -20,14 +22,19 @@ def throughput(blocks: Sequence[Block]) -> float:
     return sum(block.samples for block in blocks) / math.fsum(block.seconds for block in blocks)
 
 
-def undisturbed(blocks: Sequence[Block], fewest: int = 3) -> Sequence[Block]:
+def undisturbed(blocks: Sequence[Block]) -> Sequence[Block]:
     """The blocks that count for a figure: those during which the machine was free and unthrottled.
 
-    All of them where fewer than `fewest` were undisturbed: a machine that is always busy is what there is to measure.
+    All of them where fewer than two were undisturbed: a machine that is always busy is what there is to measure.
     What decides is the machine's own state, never a block's speed, so that leaving blocks out does not flatter.
     """
     clean = [block for block in blocks if not block.disturbances]
-    return clean if len(clean) >= fewest else blocks
+    return clean if len(clean) >= FEWEST_UNDISTURBED else blocks
+
+
+def rests_on_disturbed(blocks: Sequence[Block]) -> bool:
+    """Whether a figure of `blocks` counts some that other work disturbed, because there are too few others."""
+    return any(block.disturbances for block in undisturbed(blocks))
 
 
 def relative_standard_error(blocks: Sequence[Block]) -> float:

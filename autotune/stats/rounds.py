@@ -93,9 +93,13 @@ class Rounds:
         self._ratios: dict[tuple[int, int], Posterior] = {}
         self._rates: dict[int, Posterior] = {}
 
+    def pairs(self, one: int, other: int) -> int:
+        """Rounds in which both ran."""
+        return len(self._differences(one, other))
+
     def compare(self, one: int, other: int) -> Comparison:
         """Column `one` over column `other`. Needs one round in which both ran."""
-        pairs = len(self._differences(one, other))
+        pairs = self.pairs(one, other)
         posterior = self.ratio(one, other)
         if pairs < FEWEST_ROUNDS:
             ratio = Estimate(posterior.quantiles(0.5)[0], None).exp()
@@ -104,7 +108,7 @@ class Rounds:
 
     def is_decided(self, one: int, other: int) -> bool:
         """Whether more rounds would hardly change the word; to be asked after each."""
-        if len(self._differences(one, other)) < FEWEST_ROUNDS:
+        if self.pairs(one, other) < FEWEST_ROUNDS:
             return False
         return _word(self.ratio(one, other), _LOOK * self._rivals(one) ** -_DOUBT_OF_BEST) is not Outcome.AMBIGUOUS
 
@@ -180,7 +184,7 @@ class Rounds:
         return sum(self._may_rival(other, one) for other in self._candidates)
 
     def _may_rival(self, other: int, one: int) -> bool:
-        if other == one or len(self._differences(other, one)) < FEWEST_ROUNDS:
+        if other == one or self.pairs(other, one) < FEWEST_ROUNDS:
             return True
         return self.ratio(other, one).below(0.0) < _NO_RIVAL
 

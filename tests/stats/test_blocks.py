@@ -23,6 +23,7 @@ from autotune.records import Block
 from autotune.stats import (
     noise_has_settled,
     relative_standard_error,
+    rests_on_disturbed,
     student_t,
     throughput,
     throughput_interval,
@@ -175,14 +176,16 @@ class TestUndisturbed:
     def test_all_count_where_none_was_disturbed(self) -> None:
         assert undisturbed([self.free] * 3) == [self.free] * 3
 
-    @pytest.mark.parametrize("free", [0, 1, 2])
-    def test_all_count_where_fewer_than_three_were_free(self, free: int) -> None:
+    @pytest.mark.parametrize("free", [0, 1])
+    def test_all_count_where_fewer_than_two_were_free(self, free: int) -> None:
         blocks = [self.free] * free + [self.busy] * 4
         assert undisturbed(blocks) == blocks
+        assert rests_on_disturbed(blocks)
 
-    @pytest.mark.parametrize(("fewest", "left"), [(1, 2), (2, 2), (3, 4)])
-    def test_the_fewest_can_be_asked_for(self, fewest: int, left: int) -> None:
-        assert len(undisturbed([self.free, self.busy, self.hot, self.free], fewest=fewest)) == left
+    def test_two_that_were_free_are_enough(self) -> None:
+        blocks = [self.free, self.busy, self.hot, self.free]
+        assert undisturbed(blocks) == [self.free] * 2
+        assert not rests_on_disturbed(blocks)
 
     def test_slow_blocks_of_a_free_machine_count(self) -> None:
         slow = block(100, 50.0)

@@ -1,0 +1,61 @@
+"""Which runs of the confirmation the statistics see: not those that other work spoilt, as long as others tell."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from search.test_confirming import SPACE
+from support.bench import Bench
+from support.simulation import Training
+
+from autotune.config import TrainConfig
+from autotune.records import Purpose, TrialRequest, TrialResult
+
+
+def spoilt(rounds: set[int], *, marked: bool) -> Training:
+    """In these rounds the baseline's blocks take four times as long, each beside other work; whether the machine's
+    counters saw it."""
+
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        if request.seed not in rounds or request.config.num_workers or not request.time_limit_s:
+            return result
+        disturbances = ("contended",) if marked else ()
+        blocks = tuple(
+            block.model_copy(update={"seconds": 4 * block.seconds, "disturbances": disturbances})
+            for block in result.blocks
+        )
+        return result.model_copy(update={"blocks": blocks})
+
+    return training
+
+
+def searched(bench: Bench, rounds: set[int], *, marked: bool) -> dict[str, Any]:
+    def speed(config: TrainConfig) -> float:
+        return 1500.0 if config.num_workers else 1000.0
+
+    backend = bench.backend(speed, noise=0.002, busy=0.0, training=spoilt(rounds, marked=marked))
+    best = bench.search(backend, search=SPACE).best
+    return dict(best["speedup"])
+
+
+def test_a_run_that_other_work_spoilt_is_left_out(bench: Bench) -> None:
+    speedup = searched(bench, {2}, marked=True)
+    assert speedup["ratio"] == pytest.approx(1.5, rel=0.01)
+    low, high = speedup["ci95"]
+    assert math.log(high / low) < 0.1
+    runs = [record for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM and record.round == 2]
+    assert {record.result.config.num_workers for record in runs} == {0, 2}, "it was measured all the same"
+
+
+def test_what_decides_is_the_machines_state_and_not_the_speed(bench: Bench) -> None:
+    """The same slow run, of a machine that was free, widens the interval."""
+    low, high = searched(bench, {2}, marked=False)["ci95"]
+    assert math.log(high / low) > 0.2
+
+
+def test_where_every_run_was_disturbed_all_count(bench: Bench) -> None:
+    """A machine that is always busy is what there is to measure."""
+    speedup = searched(bench, set(range(1, 200)), marked=True)
+    assert speedup["ratio"] == pytest.approx(6.0, rel=0.02)
