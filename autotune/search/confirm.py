@@ -235,6 +235,8 @@ class Confirmation:
         seconds, done = self._for_rounds_s(), self._done()
         if done < FULL_ROUNDS:
             fits = full_s + (FULL_ROUNDS - done - 1) * duel_s <= seconds
+        elif any(self.rounds(config) < FULL_ROUNDS for config in full[1:]):  # one that was added lately
+            fits = full_s <= seconds
         else:
             fits = max(FULL_ROUNDS + DUEL_ROUNDS - done, 1) * full_s <= seconds
         return full if fits else duel if duel_s <= seconds else []

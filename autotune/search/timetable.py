@@ -16,7 +16,7 @@ from autotune.stats import FEWEST_ROUNDS
 
 FULL_ROUNDS = 2
 """Of all finalists, before the tests of the leader."""
-DUEL_ROUNDS = 6
+DUEL_ROUNDS = 4
 """Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _MOST_FOR_SOAK = 0.5
 """Of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
