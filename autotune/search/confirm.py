@@ -36,7 +36,7 @@ from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability, blames_precision
 from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
-from autotune.stats import TIE, Comparison, Estimate, Posterior
+from autotune.stats import TIE, Comparison, Estimate, Posterior, rests_on_disturbed
 
 _MOST_ROUNDS = 100
 _PATIENCE, _PATIENCE_S = 3, 5.0
@@ -302,21 +302,35 @@ class Confirmation:
         return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
-        """Each of them once, as long as there is time; a run that takes longer than it should have does not take the
-        time of the tests and the soak."""
+        """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
+        machine is usually free: the burst may be over."""
         self._timetable.begin_round(limit_s)
         for config in self._random.sample(racing, len(racing)):
-            request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
-            expected_s, left_s = self._timetable.costs.run_s(config, limit_s), self._for_rounds_s()
-            if left_s < expected_s:
+            record = self._run(config, number, limit_s)
+            if record and rests_on_disturbed(record.result.blocks) and self._is_usually_free():
+                record = self._run(config, number, limit_s) or record
+            if record is None:
                 return
-            patience_s = _PATIENCE * expected_s + _PATIENCE_S
-            deadline_s = min(patience_s, left_s)
-            record = self._runner.run(
-                request, Purpose.CONFIRM, deadline_s=deadline_s, round_number=number, patience_s=patience_s
-            )
             if not is_ok(record) and not record.cut_short and config in self._finalists:
                 self.reject(config)
+
+    def _run(self, config: TrainConfig, number: int, limit_s: float) -> TrialRecord | None:
+        """One confirming run; None where there is no time for it. One that takes longer than it should have does not
+        take the time of the tests and the soak."""
+        request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
+        expected_s, left_s = self._timetable.costs.run_s(config, limit_s), self._for_rounds_s()
+        if left_s < expected_s:
+            return None
+        patience_s = _PATIENCE * expected_s + _PATIENCE_S
+        deadline_s = min(patience_s, left_s)
+        return self._runner.run(
+            request, Purpose.CONFIRM, deadline_s=deadline_s, round_number=number, patience_s=patience_s
+        )
+
+    def _is_usually_free(self) -> bool:
+        """Whether most runs have found the machine undisturbed long enough."""
+        blocks = [record.result.blocks for record in self._ledger.records if is_ok(record)]
+        return 2 * sum(map(rests_on_disturbed, blocks)) < len(blocks)
 
     def _decided(self) -> bool:
         """Whether the leader is clearly faster than the baseline, or clearly not, and clearly the best or as good as

@@ -149,18 +149,19 @@ class MeasuredRounds:
 
 
 def _leave_out(logs: NDArray[np.float64], row: int, column: int) -> None:
-    """One run of other work's making, in place; unless that leaves a configuration fewer than two rounds, or fewer than
-    two in common with the baseline, the first column."""
-    before, value = _rounds(logs), logs[row, column]
+    """One run of other work's making, in place; unless that leaves its configuration fewer than two rounds in common
+    with the baseline, the first column, the baseline no two with any, or any that had some none."""
+    before, value = _common(logs), logs[row, column]
     logs[row, column] = math.nan
-    if (_rounds(logs) < np.minimum(before, FEWEST_ROUNDS)).any():
+    left = _common(logs)
+    if (left[column] if column else max(left[1:], default=0)) < FEWEST_ROUNDS or (left < np.minimum(before, 1)).any():
         logs[row, column] = value
 
 
-def _rounds(logs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """For each column, the rows that it has, and those that it and the first one have."""
+def _common(logs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each column, the rows that it and the first one have."""
     known = ~np.isnan(logs)
-    return np.asarray([known.sum(axis=0), (known & known[:, :1]).sum(axis=0)])
+    return np.asarray((known & known[:, :1]).sum(axis=0))
 
 
 def _as_accurate(estimate: Estimate, accuracy: float) -> Estimate:

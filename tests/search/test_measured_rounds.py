@@ -46,7 +46,8 @@ def test_a_run_that_other_work_spoilt_is_left_out(bench: Bench) -> None:
     low, high = speedup["ci95"]
     assert math.log(high / low) < 0.1
     runs = [record for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM and record.round == 2]
-    assert {record.result.config.num_workers for record in runs} == {0, 2}, "it was measured all the same"
+    workers = [record.result.config.num_workers for record in runs]
+    assert sorted(workers) == [0, 0, 2], "it was measured twice, in case the burst was over"
 
 
 def test_what_decides_is_the_machines_state_and_not_the_speed(bench: Bench) -> None:

@@ -106,13 +106,13 @@ def test_a_lost_trial_is_asked_again_and_nothing_that_had_ended_is_lost(bench: B
 
 
 def test_a_confirming_run_that_is_lost_is_run_again(bench: Bench) -> None:
-    first = Crew(bench.backend(), 2)
+    first = Crew(bench.backend(busy=0.0), 2)
     run(bench, first, budget="3m")
     records = bench.folder.read_trials()
     confirming = [place for place, record in enumerate(records) if record.purpose is Purpose.CONFIRM]
     again = Bench(bench.folder.path.parent / "again")
     again.folder.path.parent.mkdir()
-    result = run(again, Crew(again.backend(), 2, lost={confirming[0], confirming[2]}), budget="3m")
+    result = run(again, Crew(again.backend(busy=0.0), 2, lost={confirming[0], confirming[2]}), budget="3m")
     assert result.best["stability"]["verdict"] == "stable"
     rounds = [record.round for record in again.folder.read_trials() if record.purpose is Purpose.CONFIRM]
     assert {rounds.count(number) for number in (1, 2)} == {rounds.count(1)}, "no round has a gap"
