@@ -22,19 +22,17 @@ from autotune.search.earning import (
     is_as_good,
     is_part,
     settings,
-    simpler_form,
     simplest_as_good,
     still_simpler,
     together,
 )
-from autotune.search.figures import confirming_request, is_ok, samples_per_s
-from autotune.search.finalists import FINALISTS, choose_finalists
+from autotune.search.figures import confirming_request, is_ok
+from autotune.search.finalists import Finalists
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
-from autotune.search.plain import arithmetic
 from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
-from autotune.search.stability import Stability, blames_precision
+from autotune.search.stability import Stability
 from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
 from autotune.stats import TIE, Comparison, Estimate, Posterior, rests_on_disturbed
 
@@ -74,16 +72,12 @@ class Confirmation:
         self.baseline = space.baseline
         self._space = space
         self._expected = expected
-        self.refused: dict[TrainConfig, list[Check]] = {}
-        """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
-        self._rejected: set[TrainConfig] = set()
-        self._finalists = self._chosen(ledger.measured())
-        self._been_finalists = set(self._finalists)
-        self._measured = MeasuredRounds(ledger, self.baseline, self._been_finalists)
+        self._finalists = Finalists(ledger, self.baseline, stability.constraints, expected)
+        self._measured = MeasuredRounds(ledger, self.baseline, self._finalists.ever)
 
     def run(self) -> None:
         """Rounds until the answer is clear, or only the soak's time is left."""
-        for config in list(self._finalists):  # an earlier session may have tested them
+        for config in self._finalists:  # an earlier session may have tested them
             if self._stability.needs_reference(config) and self._stability.is_tested(config):
                 self._replace_if_unstable(config)
         number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
@@ -126,10 +120,12 @@ class Confirmation:
 
     def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
         """`config` is out, and the next becomes the leader. `refusing`: the gates that say why, where any do."""
-        if refusing:
-            self.refused[config] = list(refusing)
-        self._rejected.add(config)
-        self._finalists.remove(config)
+        self._finalists.reject(config, refusing)
+
+    @property
+    def refused(self) -> dict[TrainConfig, list[Check]]:
+        """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
+        return self._finalists.refused
 
     @property
     def baseline_may_stand(self) -> bool:
@@ -162,7 +158,7 @@ class Confirmation:
 
     def settings(self, config: TrainConfig) -> list[dict[str, Any]]:
         """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""
-        richer = [other for other in self._been_finalists if is_part(config, other, self.baseline)]
+        richer = [other for other in self._finalists.ever if is_part(config, other, self.baseline)]
         return [setting.to_dict() for setting in settings(config, richer, self._space, self._gain)]
 
     def _gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
@@ -173,32 +169,21 @@ class Confirmation:
     def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
         return is_as_good(self._measured.gain(rich, simple), self._gain(rich, simple))
 
-    def _chosen(self, measured: Sequence[TrialRecord]) -> list[TrainConfig]:
-        """The finalists; the fastest of them also without those of its settings that may do nothing."""
-        chosen = choose_finalists(measured, self.baseline, self._stability.constraints)
-        tried = {record.result.config: samples_per_s(record) for record in measured}
-        simple = simpler_form(chosen[0], tried, self.baseline, self._expected) if chosen else None
-        if simple is None or simple in chosen or self._is_out(simple):
-            return chosen
-        return [chosen[0], simple, *chosen[1:][-(FINALISTS - 2) :]]
-
     def _add_simpler(self) -> None:
         """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it.
         What was not tried in the search gets its trial first."""
         leader = self.leader()
         if leader is None or self.rounds(leader) < FULL_ROUNDS:
             return
-        known = {*self._been_finalists, *self._failed(), *self.refused, *self._rejected}
-        simple = still_simpler(leader, known, self._space, self._gain)
-        if simple is None or self._is_out(simple):
+        simple = still_simpler(leader, self._finalists.may_join, self._space, self._gain)
+        if simple is None:
             return
         limit_s = self._run_limit_s()
         rounds_s = (FULL_ROUNDS + 1) * self._timetable.round_s([self.baseline, leader, simple], limit_s)
         tried = {record.result.config for record in self._ledger.measured()}
         trial_s = 0.0 if simple in tried else self._timetable.costs.run_s(simple, self._budget.trial_s)
         if trial_s + rounds_s < self._for_rounds_s() and (simple in tried or self._try(simple, trial_s)):
-            self._finalists.append(simple)
-            self._been_finalists.add(simple)
+            self._finalists.add(simple)
 
     def _try(self, config: TrainConfig, expected_s: float) -> bool:
         """A trial of the search after its end; whether it came to a figure."""
@@ -217,10 +202,6 @@ class Confirmation:
             patience_s=patience_s,
         )
         return is_ok(record)
-
-    def _failed(self) -> set[TrainConfig]:
-        """What came to no figure in its trial."""
-        return {record.result.config for record in self._ledger.records if not is_ok(record)}
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))
@@ -264,42 +245,17 @@ class Confirmation:
         self._replace_if_unstable(leader)
 
     def _replace_if_unstable(self, tested: TrainConfig) -> None:
-        """What computes the same as one that failed, or in the same low precision, is no finalist either; the next
-        fastest are."""
         refusing = [check for check in self.checks(tested) if not check.holds]
-        if not refusing:
-            return
-        self.refused[tested] = refusing
-        self._choose_again()
+        if refusing:
+            self._finalists.refuse(tested, refusing)
 
     def _drop_violators(self) -> None:
         """Finalists outside a constraint by all their rounds; they cannot win, however fast."""
-        for config in list(self._finalists):
+        for config in self._finalists:
             checks = self._stability.constraint_checks(config, self.runs(config))
             violated = [check for check in checks if not check.holds]
             if violated and self.rounds(config) >= FULL_ROUNDS:
-                self.refused[config] = violated
-        if any(config in self.refused for config in self._finalists):
-            self._choose_again()
-
-    def _choose_again(self) -> None:
-        fit = [record for record in self._ledger.measured() if not self._is_out(record.result.config)]
-        self._finalists = self._chosen(fit)
-        self._been_finalists.update(self._finalists)
-
-    def _is_out(self, config: TrainConfig) -> bool:
-        return config in self._rejected or self._is_like_a_failed_one(config)
-
-    def _is_like_a_failed_one(self, config: TrainConfig) -> bool:
-        return config in self.refused or any(
-            (arithmetic(config) == arithmetic(failed) and not self._meets_gates(checks))
-            or (config.amp_dtype == failed.amp_dtype != "none" and any(map(blames_precision, checks)))
-            for failed, checks in self.refused.items()
-        )
-
-    def _meets_gates(self, refusing: Sequence[Check]) -> bool:
-        """Whether only constraints refuse: another way to feed the same arithmetic may meet them."""
-        return {check.name for check in refusing} <= {constraint.text for constraint in self._stability.constraints}
+                self._finalists.refuse(config, violated)
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
         """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
@@ -346,12 +302,12 @@ class Confirmation:
         return interval is not None and interval.is_within(_PRECISE)
 
     def _for_rounds_s(self) -> float:
-        return self._timetable.for_rounds_s(self._finalists, self._done())
+        return self._timetable.for_rounds_s(list(self._finalists), self._done())
 
     def _run_limit_s(self) -> float:
         """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
         best_s = self._measured.best_run_s([self.baseline, *self._finalists], self._timetable.costs)
-        return self._timetable.run_limit_s(self._finalists, self._done(), best_s)
+        return self._timetable.run_limit_s(list(self._finalists), self._done(), best_s)
 
     def _done(self) -> int:
         """Rounds that the leader and the baseline have come through."""

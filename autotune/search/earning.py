@@ -134,13 +134,13 @@ def simpler_form(
 
 
 def still_simpler(
-    leader: TrainConfig, known: Collection[TrainConfig], space: Space, compare: Compare
+    leader: TrainConfig, is_open: Callable[[TrainConfig], bool], space: Space, compare: Compare
 ) -> TrainConfig | None:
     """What is still to be measured: `leader` without settings that are not known to gain 1 %, the simplest first; None
-    where nothing is. `compare`: by all that is known so far. `known`: what was measured or refused."""
+    where nothing is. `is_open`: whether it was neither measured nor refused; `compare`: by all that is known so far."""
     for deviations in _DOUBTS:
         simple = simplest(leader, space, doubting(compare, deviations))
-        if simple not in {leader, space.baseline, *known}:
+        if simple not in {leader, space.baseline} and is_open(simple):
             return simple
     return None
 
