@@ -22,8 +22,8 @@ _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
 """Of a trial whose steps are so long that its time is spent before `min_blocks`."""
 _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
-"""Of the time limit, for measuring again what was disturbed; seconds where that is more: a short run that waits until a
-burst of other work is over is worth more than one that was spent on it."""
+"""Of the time limit, for measuring again what was disturbed; seconds, where too few blocks were not: a short run that
+waits until a burst of other work is over is worth more than one that was spent on it."""
 _FEWEST_SLOW = 3
 """Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
 _MOST_EMPTYING = 8
@@ -170,11 +170,12 @@ class Measurement:
         """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;
         none where the disturbance is there to stay."""
         clean = sum(not block.disturbances for block in blocks)
+        most_s = _MOST_TIME_GIVEN_BACK * self._request.time_limit_s
         if not clean:
             return 0.0
-        most_s = max(_MOST_TIME_GIVEN_BACK * self._request.time_limit_s, _MOST_GIVEN_BACK_S)
-        disturbed_s = math.fsum(block.seconds for block in blocks if block.disturbances)
-        return most_s if clean < FEWEST_UNDISTURBED else min(disturbed_s, most_s)
+        if clean < FEWEST_UNDISTURBED:
+            return max(most_s, _MOST_GIVEN_BACK_S)
+        return min(math.fsum(block.seconds for block in blocks if block.disturbances), most_s)
 
     def _is_hopeless(self) -> bool:
         """Whether even the upper end of the interval is below what the request asks a winner for."""

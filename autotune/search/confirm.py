@@ -34,7 +34,7 @@ from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
-from autotune.stats import TIE, Comparison, Estimate, Posterior, rests_on_disturbed
+from autotune.stats import TIE, Comparison, Estimate, Outcome, Posterior, rests_on_disturbed
 
 _MOST_ROUNDS = 100
 _PATIENCE, _PATIENCE_S = 3, 5.0
@@ -237,8 +237,8 @@ class Confirmation:
         leader = self.leader()
         if leader is None or self.rounds(leader) < FULL_ROUNDS or self._stability.is_tested(leader):
             return
-        is_slow = self.speedup(leader).ratio.value <= TIE and self.baseline_may_stand
-        if is_slow or self._budget.remaining_s < self._timetable.tests_and_soak_s(leader):
+        is_worth_it = self.speedup(leader).outcome is Outcome.FASTER or not self.baseline_may_stand
+        if not is_worth_it or self._budget.remaining_s < self._timetable.tests_and_soak_s(leader):
             return
         self._runner.phase = Phase.TESTING
         self._stability.test(leader)
