@@ -78,7 +78,7 @@ def test_another_terminal_sees_the_study_while_it_runs(bench: Bench, server: Ser
         if record.number in (2, 4):
             views.append((record.number, seen_from_elsewhere(bench, server)))
 
-    result = run(bench, server.url(), on_trial=look)
+    result = run(bench, server.url(), budget="2m", on_trial=look)
     assert [states for _, states in views] == [["COMPLETE"] * (number + 1) for number, _ in views]
     assert len(seen_from_elsewhere(bench, server)) == told(bench)
     assert result.best["speedup"]["ratio"] > 1.5
