@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 WORKLOAD = Path(__file__).parent / "workload"
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 DEADLINE_S = 150.0
-"""No trial here takes nearly as long, unless this has ended it; a rank that hangs would sleep ten times as long."""
+"""No trial here takes nearly as long, unless this has ended it; a rank that hangs would sleep far longer."""
 
 
 def spec(ranks: int) -> dict[str, Any]:
