@@ -38,6 +38,8 @@ class DistinctSampler(BaseSampler):
         self.planned = list(planned)
         """Proposed first; what is added while a study runs is proposed next."""
         self._random = random.Random(seed)
+        self._asked_inner = False
+        """Whether the last proposal was the inner sampler's, and not a planned one."""
 
     def reach(self, study: Study) -> Space:
         """What is worth a trial by now."""
@@ -53,7 +55,9 @@ class DistinctSampler(BaseSampler):
         tried = tried_configs(study, self._space)
         for config in self.planned:
             if config not in tried:
+                self._asked_inner = False
                 return self._space.indices_of(config)
+        self._asked_inner = True
         proposal = self._proposal(study, trial)
         if self._space.only is not None:
             return self._nearest_listed(proposal, self._space.only - tried)
@@ -80,7 +84,7 @@ class DistinctSampler(BaseSampler):
     @property
     def only_risks_left(self) -> bool:
         """Whether the inner sampler, asked last, has found all that is left likely to fail."""
-        return bool(getattr(self._inner, "only_risks_left", False))
+        return self._asked_inner and bool(getattr(self._inner, "only_risks_left", False))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

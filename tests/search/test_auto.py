@@ -250,6 +250,9 @@ def test_where_only_risks_are_left_there_is_nothing_to_ask_for() -> None:
     assert len(fitting - tried) < 0.1 * len(fitting)
     assert failed <= 2
     assert study.trials[-1].state is TrialState.FAIL
+    wanted = next(config for config in space.configurations() if config not in tried)
+    sampler.planned.append(wanted)
+    assert ask(study, sampler, space)[1] == wanted, "what is planned is asked for all the same"
 
 
 class Greedy(RandomSampler):
