@@ -116,5 +116,5 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
 
 
 def _finite(error: float) -> float:
-    """Of one value alone nobody knows the error: as large as the value."""
+    """The error; as large as the value where there is one value alone, of which nobody knows it."""
     return error if math.isfinite(error) else 1.0

@@ -10,7 +10,7 @@ from autotune.measure.timed_block import TimedBlock
 _MOSTLY = 0.5
 """Share of a fetch that it waits, from which on loading does not compete for cores."""
 _BUSY_SHARE = 0.9
-"""Of the cores: with more at work, whoever computes takes time from the others."""
+"""Share of the cores: with more at work, whoever computes takes time from the others."""
 
 
 def compete(blocks: Sequence[TimedBlock], loaded: Loading, workers: int) -> bool:

@@ -14,7 +14,7 @@ from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import Fetch, LoaderLog
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
-"""Of each process: those that fill the queue in the beginning, and as many as give a mean."""
+"""Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Loading:
     """In one process."""
     cpu_s: float | None
     pace_s: float
-    """Of all processes together, while the queue is not full."""
+    """Seconds for each batch, of all processes together, while the queue is not full."""
 
     @functools.cached_property
     def mean_s(self) -> float:
@@ -36,7 +36,7 @@ class Loading:
         return self.relative_error_of(len(self.fetch_s))
 
     def relative_error_of(self, batches: float) -> float:
-        """Of the mean of so many fetches, by how much they differ."""
+        """Relative standard error of the mean of so many fetches, by how much they differ."""
         if len(self.fetch_s) < 2:
             return math.inf
         return float(self.fetch_s.std(ddof=1)) / self.mean_s / math.sqrt(max(batches, 1.0)) if self.mean_s else 0.0

@@ -72,7 +72,7 @@ def edge_seconds(batches: int, *, workers: int, prefetch: int, fetch_s: ArrayLik
 
 
 def _short_epoch_seconds(batches: int, workers: int, prefetch: int, known: Seconds, step_s: float) -> float:
-    """Of several epochs, one after the other, the mean."""
+    """Mean of several epochs, one after the other."""
     if _never_waits(known, workers, step_s):
         return batches * step_s + _first_wait_s(known, min(workers, batches), step_s)
     epochs = max(_WINDOW // batches, 1)
@@ -81,7 +81,7 @@ def _short_epoch_seconds(batches: int, workers: int, prefetch: int, known: Secon
 
 
 def _long_epoch(batches: int, workers: int, prefetch: int, known: Seconds, step_s: float) -> _LongEpoch:
-    """Of more batches than are calculated. Asked anew after each block, often with nothing new known of the loader."""
+    """An epoch of more batches than are calculated; asked for after each block, often with nothing new known."""
     return _remembered(batches, workers, prefetch, known.tobytes(), step_s)
 
 

@@ -31,7 +31,7 @@ class Costs:
         return self.start_s(config) + max(limit_s, _FEWEST_STEPS * self.step_s(config))
 
     def start_s(self, config: TrainConfig) -> float:
-        """Of one run up to the end of its first step."""
+        """Seconds of one run up to the end of its first step."""
         record = self._record(config)
         warm_up = record.result.warm_up if record else None
         return self.overhead_s() + (warm_up.first_step_s if warm_up else 0.0)
@@ -66,7 +66,7 @@ class Costs:
         return max(taken_s / undisturbed_s, 1.0) if undisturbed_s > 0 else 1.0
 
     def overhead_s(self) -> float:
-        """Of one run outside its training steps: the fork, the model, the loader's processes."""
+        """Seconds of one run outside its training steps: the fork, the model, the loader's processes."""
         seen = [record.result.wall_s - record.result.training_s for record in self._ledger.measured()]
         return statistics.median(seen) if seen else 0.0
 

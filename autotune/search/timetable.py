@@ -15,11 +15,11 @@ from autotune.search.stability import Stability
 from autotune.stats import FEWEST_ROUNDS
 
 FULL_ROUNDS = 2
-"""Of all finalists, before the tests of the leader."""
+"""Rounds of all finalists, before the tests of the leader."""
 DUEL_ROUNDS = 4
-"""Of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
+"""Rounds of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _MOST_FOR_SOAK = 0.5
-"""Of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
+"""Share of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
 
 
 class Timetable:
@@ -55,7 +55,7 @@ class Timetable:
         return left_s - soak_s - (tests_s if left_s - soak_s - tests_s >= first_s else 0.0)
 
     def tests_s(self, finalists: Sequence[TrainConfig]) -> float:
-        """Of the stability tests of the one whose tests take the longest."""
+        """Seconds of the stability tests of the one whose tests take the longest."""
         tests = [self.costs.tests_s(config, self._baseline, self._stability) for config in finalists]
         return max(tests, default=0.0)
 
