@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Literal, Self
 
 AmpDtype = Literal["none", "bf16", "fp16"]
@@ -99,12 +99,11 @@ class TrainConfig:
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[KnobValue, KnobValue]]:
         """Knobs in which the two differ: name → (own value, the other's)."""
-        mine, theirs = self._values(), other._values()
-        pairs = {name: (mine.get(name), theirs.get(name)) for name in {**mine, **theirs}}
-        return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-    def _values(self) -> dict[str, KnobValue]:
-        return {**{name: getattr(self, name) for name in KNOB_NAMES}, **dict(self.custom)}
+        pairs = list(zip(KNOB_NAMES, _built_in(self), _built_in(other), strict=True))
+        if self.custom or other.custom:
+            mine, theirs = dict(self.custom), dict(other.custom)
+            pairs += [(name, mine.get(name), theirs.get(name)) for name in {**mine, **theirs}]
+        return {name: (own, others) for name, own, others in pairs if own != others}
 
 
 KNOB_NAMES: tuple[str, ...] = tuple(
@@ -112,5 +111,6 @@ KNOB_NAMES: tuple[str, ...] = tuple(
 )
 """The built-in knobs, in their order."""
 _BUILT_IN = frozenset(KNOB_NAMES)
+_built_in = attrgetter(*KNOB_NAMES)
 RANK_KNOBS = ("data_parallel", "bucket_cap_mb", "gradient_as_bucket_view", "static_graph")
 """Those that only several processes have."""

@@ -74,6 +74,7 @@ class Confirmation:
         self._expected = expected
         self._finalists = Finalists(ledger, self.baseline, stability.constraints, expected)
         self._measured = MeasuredRounds(ledger, self.baseline, self._finalists.ever)
+        self._leaders: dict[tuple[bool, int, tuple[TrainConfig, ...]], TrainConfig | None] = {}
 
     def run(self) -> None:
         """Rounds until the answer is clear, or only the soak's time is left."""
@@ -100,6 +101,13 @@ class Confirmation:
 
         `tested`: only of those that have been through the stability tests.
         """
+        # Kept until there is another run or another finalist: it is asked for ten times a round.
+        now = tested, len(self._ledger.records), tuple(self._finalists)
+        if now not in self._leaders:
+            self._leaders = {now: self._find_leader(tested=tested)}
+        return self._leaders[now]
+
+    def _find_leader(self, *, tested: bool) -> TrainConfig | None:
         passing = [
             config
             for config in self._finalists

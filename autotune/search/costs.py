@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from functools import cached_property
 
 from autotune.config import TrainConfig
 from autotune.records import TrialRecord
@@ -25,6 +26,8 @@ class Costs:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._known_at = -1
+        self._known = _Known([])
 
     def run_s(self, config: TrainConfig, limit_s: float) -> float:
         """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
@@ -32,7 +35,7 @@ class Costs:
 
     def start_s(self, config: TrainConfig) -> float:
         """Seconds of one run up to the end of its first step."""
-        record = self._record(config)
+        record = self._now().nearest(config)
         warm_up = record.result.warm_up if record else None
         return self.overhead_s() + (warm_up.first_step_s if warm_up else 0.0)
 
@@ -49,7 +52,7 @@ class Costs:
 
     def step_s(self, config: TrainConfig) -> float:
         """One optimizer step in the long run, while nothing disturbs it."""
-        record = self._record(config)
+        record = self._now().nearest(config)
         return config.effective_batch_size / samples_per_s(record) if record else 0.0
 
     def busy_step_s(self, config: TrainConfig) -> float:
@@ -58,18 +61,43 @@ class Costs:
 
     def slowdown(self) -> float:
         """How much longer the timed steps of the search took than they would have undisturbed: 1 or more."""
-        measured = [record for record in self._ledger.measured() if record.result.blocks]
-        taken_s = math.fsum(block.seconds for record in measured for block in record.result.blocks)
-        undisturbed_s = math.fsum(
-            sum(block.samples for block in record.result.blocks) / samples_per_s(record) for record in measured
-        )
-        return max(taken_s / undisturbed_s, 1.0) if undisturbed_s > 0 else 1.0
+        return self._now().slowdown
 
     def overhead_s(self) -> float:
         """Seconds of one run outside its training steps: the fork, the model, the loader's processes."""
-        seen = [record.result.wall_s - record.result.training_s for record in self._ledger.measured()]
-        return statistics.median(seen) if seen else 0.0
+        return self._now().overhead_s
 
-    def _record(self, config: TrainConfig) -> TrialRecord | None:
-        measured = self._ledger.measured()
-        return min(measured, key=lambda record: len(record.result.config.differences(config)), default=None)
+    def _now(self) -> _Known:
+        """Read anew when the ledger has grown: costs are asked for hundreds of times between two trials."""
+        if self._known_at != len(self._ledger.records):
+            self._known, self._known_at = _Known(self._ledger.measured()), len(self._ledger.records)
+        return self._known
+
+
+class _Known:
+    """What the search's trials so far tell."""
+
+    def __init__(self, measured: Sequence[TrialRecord]) -> None:
+        self._measured = measured
+        self._nearest: dict[TrainConfig, TrialRecord | None] = {}
+
+    def nearest(self, config: TrainConfig) -> TrialRecord | None:
+        """The trial of the most similar configuration."""
+        if config not in self._nearest:
+            self._nearest[config] = min(
+                self._measured, key=lambda record: len(record.result.config.differences(config)), default=None
+            )
+        return self._nearest[config]
+
+    @cached_property
+    def slowdown(self) -> float:
+        taken_s = math.fsum(block.seconds for record in self._measured for block in record.result.blocks)
+        undisturbed_s = math.fsum(
+            sum(block.samples for block in record.result.blocks) / samples_per_s(record) for record in self._measured
+        )
+        return max(taken_s / undisturbed_s, 1.0) if undisturbed_s > 0 else 1.0
+
+    @cached_property
+    def overhead_s(self) -> float:
+        seen = [record.result.wall_s - record.result.training_s for record in self._measured]
+        return statistics.median(seen) if seen else 0.0

@@ -66,6 +66,8 @@ class Ledger:
         self._predicted: dict[int, dict[str, float]] = {}
         self._asked: set[int] = set()
         self.records = folder.read_trials()
+        self._measured: list[TrialRecord] = []
+        self._sorted_at = 0
         self._storage, self._study = open_study(folder, sampler)
         with self._storage_in_use():
             self._check_identity(identity)
@@ -166,8 +168,11 @@ class Ledger:
 
     def measured(self) -> list[TrialRecord]:
         """Search trials that came to a figure, the fastest first."""
-        done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
-        return sorted(done, key=samples_per_s, reverse=True)
+        if self._sorted_at != len(self.records):  # asked for hundreds of times between two trials
+            done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
+            self._measured = sorted(done, key=samples_per_s, reverse=True)
+            self._sorted_at = len(self.records)
+        return list(self._measured)
 
     def eligible(self) -> list[TrialRecord]:
         """Those of `measured` that meet the constraints: what the fastest is the best so far of."""

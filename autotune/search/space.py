@@ -211,14 +211,15 @@ class Space:
         counts = self.accum_by_micro.get(config.micro_batch_size)
         if counts:
             nearest = min(counts, key=lambda count: (abs(count - config.grad_accum_steps), count))
-            config = config.replace(grad_accum_steps=nearest)
-        if config.data_parallel == "fsdp":
+            config = config.replace(grad_accum_steps=nearest) if nearest != config.grad_accum_steps else config
+        if config.data_parallel == "fsdp" and config.memory_format != "contiguous":
             config = config.replace(memory_format="contiguous")  # FSDP2 takes no parameters of another layout
         idle = {knob.name for knob in KNOBS if not knob.matters(config)}
         values: dict[str, KnobValue] = dict.fromkeys(idle)
         # A knob that matters here, and not in the baseline, has no value there to be held at.
         values |= {name: self._usual(name) for name in _DECIDED_BY if name not in idle and config.value(name) is None}
-        return config.replace(**values)
+        changed = {name: value for name, value in values.items() if value != config.value(name)}
+        return config.replace(**changed) if changed else config
 
     def indices_of(self, config: TrainConfig) -> dict[str, int]:
         """A point that means `config`; a value outside the space takes index 0."""
