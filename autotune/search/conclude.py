@@ -115,12 +115,26 @@ class Conclusion:
                 checks.append(agreement)
                 if not agreement.holds and not self._is_faster_by_its_soak(confirmation, config, run):
                     refusing = [agreement]
+            if not refusing and self._test_late(confirmation, config):
+                continue
             if not refusing:
                 checks = [*self._checks(confirmation, config), *checks]
                 return self._document(confirmation, config, checks, soaked=run)
             confirmation.reject(config, refusing)
             on_refused(self.confirmed_so_far(confirmation) or self._baseline_stands(confirmation, closest))
         return self._baseline_stands(confirmation, closest)
+
+    def _test_late(self, confirmation: Confirmation, config: TrainConfig) -> bool:
+        """Run the tests for which there was no time, in what the soak has left; the time is good for nothing else, so
+        that half of what they may take will do. Whether they have settled anything."""
+        if self._stability.is_tested(config) or self._timetable.tests_s([config]) > 2 * self._budget.remaining_s:
+            return False
+        return self._test(confirmation, config)
+
+    def _test(self, confirmation: Confirmation, config: TrainConfig) -> bool:
+        """Whether the leader is tested now, or another has taken its place."""
+        confirmation.test(config)
+        return self._stability.is_tested(config) or confirmation.leader() != config
 
     def _is_faster_by_its_soak(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> bool:
         """Whether it is faster than the baseline beyond doubt with the soak's figure too, or the baseline may not
@@ -157,10 +171,9 @@ class Conclusion:
         if config is None or self._stability.is_tested(config):
             return config
         needed_s = self._timetable.tests_and_soak_s(config)
-        if self._is_worthwhile(confirmation, config) and needed_s <= self._budget.remaining_s:
-            self._stability.test(config)
-        if self._stability.is_tested(config):
-            return self._next_best(confirmation) if config != confirmation.leader() else config
+        has_time = self._is_worthwhile(confirmation, config) and needed_s <= self._budget.remaining_s
+        if has_time and self._test(confirmation, config):
+            return self._next_best(confirmation)
         second = confirmation.leader(tested=True)
         return second if second and self._is_worthwhile(confirmation, second) else config
 

@@ -248,9 +248,13 @@ class Confirmation:
         is_worth_it = self.speedup(leader).outcome is Outcome.FASTER or not self.baseline_may_stand
         if not is_worth_it or self._budget.remaining_s < self._timetable.tests_and_soak_s(leader):
             return
+        self.test(leader)
+
+    def test(self, config: TrainConfig) -> None:
+        """The stability tests of `config`, as far as time allows; one that fails them makes way for the next."""
         self._runner.phase = Phase.TESTING
-        self._stability.test(leader)
-        self._replace_if_unstable(leader)
+        self._stability.test(config)
+        self._replace_if_unstable(config)
 
     def _replace_if_unstable(self, tested: TrainConfig) -> None:
         refusing = [check for check in self.checks(tested) if not check.holds]

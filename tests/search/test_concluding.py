@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from search.test_confirming import SPACE
+from search.test_stability import departing
 from support.bench import Bench
 from support.facts import cpu_facts
 from support.simulation import Training
@@ -256,10 +257,12 @@ def test_a_run_that_takes_far_too_long_takes_no_time_from_the_soak(bench: Bench)
     assert best["stability"]["verdict"] == "stable"
 
 
-def test_time_for_the_soak_is_kept_as_long_as_steps_take_beside_other_work(bench: Bench) -> None:
-    """A quarter of the blocks take six times as long, and are marked: no figure counts them, but they last."""
+def beside_bursts(bench: Bench, is_disturbed: Callable[[TrialRequest], bool]) -> Training:
+    """The marked blocks of a run take six times as long, which no figure counts, but they last."""
 
-    def beside_bursts(_request: TrialRequest, result: TrialResult) -> TrialResult:
+    def training(request: TrialRequest, result: TrialResult) -> TrialResult:
+        if not is_disturbed(request):
+            return result
         blocks = tuple(
             block.model_copy(update={"seconds": block.seconds * (6.0 if block.disturbances else 1.0)})
             for block in result.blocks
@@ -268,10 +271,31 @@ def test_time_for_the_soak_is_kept_as_long_as_steps_take_beside_other_work(bench
         bench.clock.advance(longer_s)
         return result.model_copy(update={"blocks": blocks, "wall_s": result.wall_s + longer_s})
 
-    backend = bench.backend(speed, noise=0.06, busy=0.25, training=beside_bursts)
+    return training
+
+
+def test_time_for_the_soak_is_kept_as_long_as_steps_take_beside_other_work(bench: Bench) -> None:
+    backend = bench.backend(speed, noise=0.06, busy=0.25, training=beside_bursts(bench, lambda _request: True))
     best = bench.search(backend, search=SPACE, stability={"soak_steps": 400}).best
     assert [record.result.status for record in of_purpose(bench, Purpose.SOAK)] == [TrialStatus.OK]
     assert best["search"]["elapsed_s"] < BUDGET_S
+
+
+@pytest.mark.parametrize("departs", [False, True])
+def test_tests_that_had_no_time_are_run_in_what_the_soak_has_left(bench: Bench, *, departs: bool) -> None:
+    """Other work made the search's steps slow, and is over: soak and tests take less than was to be expected."""
+    slower = beside_bursts(bench, lambda request: not (request.watch_training or is_soak(request)))
+    departing_too = departing(lambda config: departs and config.amp_dtype == "bf16")
+    backend = bench.backend(
+        speed, noise=0.0, busy=0.25, training=lambda request, result: departing_too(request, slower(request, result))
+    )
+    only_bf16 = {"amp_dtype": ["none", "bf16"], "num_workers": [0]}
+    best = bench.search(backend, search=SPACE | only_bf16, on=all_but(bench, 24.0, after_runs=2 * 2)).best
+    in_order = [record.purpose for record in bench.folder.read_trials()]
+    assert in_order.index(Purpose.SOAK) < in_order.index(Purpose.PROBE)
+    assert best["config"]["amp_dtype"] == ("none" if departs else "bf16")
+    assert best["stability"]["verdict"] == "stable"
+    assert len(best["stability"]["refused"]) == departs
 
 
 @pytest.mark.parametrize(
