@@ -123,3 +123,31 @@ def test_runs_are_short_and_many_where_processes_differ(bench: Bench) -> None:
     limits = confirming_limits(bench, machine(bench, noise=0.08))
     assert max(limits) == SHORTEST_RUN_S
     assert len(limits) > 10
+
+
+@pytest.mark.parametrize(
+    ("first_two", "fewest", "most"),
+    [
+        pytest.param((1.5, 1.5), 2, 2, id="faster in both rounds"),
+        pytest.param((0.9, 1.5), 3, 20, id="slower in the first"),
+    ],
+)
+def test_stability_tests_wait_until_the_leader_is_faster_beyond_doubt(
+    bench: Bench, first_two: tuple[float, float], fewest: int, most: int
+) -> None:
+    """Gains of bf16 over the baseline in the first two rounds; in the search and all other rounds it is 1.5."""
+    in_round = {1: first_two[0], 2: first_two[1]}
+
+    def speed(config: TrainConfig) -> float:
+        request = backend.requests[-1]
+        gain = 1.5 if request.watch_training else in_round.get(request.seed, 1.5)
+        return 1000.0 * (gain if config.amp_dtype == "bf16" else 1.0)
+
+    backend = bench.backend(speed, noise=0.0)
+    bf16_or_not = SPACE | {"num_workers": 0, "amp_dtype": ["none", "bf16"]}
+    best = bench.search(backend, search=bf16_or_not).best
+    purposes = [record.purpose for record in bench.folder.read_trials()]
+    before = purposes[: purposes.index(Purpose.REFERENCE)]
+    assert fewest <= before.count(Purpose.CONFIRM) / 2 <= most
+    assert best["config"]["amp_dtype"] == "bf16"
+    assert best["stability"]["verdict"] == "stable"
