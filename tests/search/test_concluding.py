@@ -248,7 +248,7 @@ def test_a_run_that_takes_far_too_long_takes_no_time_from_the_soak(bench: Bench)
         return TrialStatus.TIMEOUT if is_hung and config.amp_dtype == "bf16" else speed(config)
 
     backend = bench.backend(standing_still, noise=0.0)
-    asleep = all_but(bench, 20.0, after_runs=2 * 4)
+    asleep = all_but(bench, 16.0, after_runs=2 * 4)
     best = bench.search(backend, search=both, on=asleep).best
     cut = [record for record in bench.folder.read_trials() if record.result.status is TrialStatus.TIMEOUT]
     assert [(record.purpose, record.cut_short) for record in cut] == [(Purpose.CONFIRM, True)]
