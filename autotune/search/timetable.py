@@ -21,6 +21,8 @@ DUEL_ROUNDS = 4
 _OF_FIXED_COST = 0.5
 """Of what the runs of a round cost on average, however short they are: so long each trains at least, if there is time.
 It adds little to the round, and what comes seldom, such as a slow batch in fifty, shows in long runs only."""
+_FEWEST_DUELS = 2
+"""Where more would leave their runs too short."""
 _HALVINGS = 10
 _MOST_FOR_SOAK = 0.5
 """Share of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
@@ -90,8 +92,10 @@ class Timetable:
         def fits(limit_s: float) -> bool:
             return self.costs.rounds_s(full, rounds, limit_s) + self.costs.rounds_s(duel, duels, limit_s) <= seconds
 
-        best_s = max(best_s, _OF_FIXED_COST * statistics.fmean(self.costs.run_s(config, 0.0) for config in duel))
-        high_s = min(max(best_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        least_s = _OF_FIXED_COST * statistics.fmean(self.costs.run_s(config, 0.0) for config in duel)
+        high_s = min(max(best_s, least_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        while duels > _FEWEST_DUELS and not fits(min(least_s, high_s)):
+            duels -= 1
         if fits(high_s):
             return high_s
         low_s = min(SHORTEST_RUN_S, high_s)
