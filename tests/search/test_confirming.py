@@ -123,3 +123,14 @@ def test_runs_are_short_and_many_where_processes_differ(bench: Bench) -> None:
     limits = confirming_limits(bench, machine(bench, noise=0.08))
     assert max(limits) == SHORTEST_RUN_S
     assert len(limits) > 10
+
+
+def test_runs_are_long_where_a_round_is_long_in_any_case(bench: Bench) -> None:
+    """The baseline's steps of 2 s make each round last 10 s: a run of 0.8 s of the other would save next to nothing."""
+
+    def speed(config: TrainConfig) -> float:
+        return 1500.0 if config.num_workers else 64.0
+
+    limits = confirming_limits(bench, bench.backend(speed, noise=0.08))
+    assert limits
+    assert min(limits) > 2 * SHORTEST_RUN_S
