@@ -11,12 +11,16 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autotune.measure import prefetch_queue
-from autotune.measure.edges import edge_seconds
+from autotune.measure.edges import ahead_s, edge_seconds
 from autotune.measure.evidence import Evidence, evidence
 from autotune.measure.lasting import Share, as_blocks, shares, total
 from autotune.measure.loader_log import LoaderLog
-from autotune.measure.slow_batches import stall_error
+from autotune.measure.loading import Loading
+from autotune.measure.slow_batches import are_slow, stall_error
 from autotune.measure.timed_block import TimedBlock, timed_block
 from autotune.records import Block, Rates
 from autotune.stats import Interval, relative_standard_error, student_t
@@ -92,12 +96,13 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
         # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
         error = max(error, loaded.relative_error_of(amount))
-    if epoch is not None and seen.is_all_queued:
-        pace_s = prefetch_queue.pace(
-            workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=seen.step_s
-        )
-        amount, seconds, edges = epoch, epoch * pace_s, 0
-        error = max(loaded.relative_error, demand_error)
+    if seen.is_calculated:
+        pace_s = _pace_s(seen, loaded.fetch_s)
+        amount, edges = float(epoch or amount), 0
+        seconds = amount * pace_s
+        error = max(loaded.relative_error if seen.is_all_queued else 0.0, demand_error)
+        if seen.lacks_slow_batches:
+            error = math.hypot(demand_error, _error_of_slow_batches(seen, loaded))
     missing_s = 0.0 if epoch is None else (amount / epoch - edges) * edge_s
     samples = sum(timed.block.samples for timed in seen.middle) / sum(timed.batches for timed in seen.middle)
     return Rates(
@@ -112,6 +117,41 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         epoch_samples=None if epoch is None else round(epoch * samples),
         epoch_edge_s=edge_s,
         whole_epochs=seen.whole_epochs,
+    )
+
+
+def _pace_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
+    """Seconds for each batch in the middle of an epoch, by calculation. What the device still has to do hides part of
+    what a slow batch is late by."""
+    if seen.lacks_slow_batches:
+        late_s = np.maximum(fetch_s - ahead_s(seen.middle, seen.step_s), np.median(fetch_s))
+        fetch_s = np.where(are_slow(fetch_s), late_s, fetch_s)
+    log = seen.log
+    return prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=fetch_s, step_s=seen.step_s)
+
+
+def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
+    """Relative standard error of what an epoch takes, from knowing few slow batches: their number varies by its
+    root."""
+    slow = are_slow(loaded.fetch_s)
+    if not slow.any():
+        return 0.0
+    share = 1 - _lasts_s(seen, loaded.fetch_s[~slow]) / _lasts_s(seen, loaded.fetch_s)
+    return max(share, 0.0) / math.sqrt(slow.sum())
+
+
+def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
+    """Seconds for each batch, those at an epoch's edge included."""
+    log, epoch = seen.log, seen.log.epoch_batches
+    pace_s = _pace_s(seen, fetch_s)
+    if epoch is None:
+        return pace_s
+    return (
+        pace_s
+        + prefetch_queue.edge_seconds(
+            epoch, workers=log.workers, prefetch=log.prefetch, fetch_s=fetch_s, step_s=seen.step_s
+        )
+        / epoch
     )
 
 

@@ -31,11 +31,11 @@ def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
     training_limits = loaded.pace_s * seen.demand < 1
     near = seen.near_edge
     edges = sum(timed.edges for timed in near)
-    if edges and training_limits and not seen.is_all_queued:
+    if edges and training_limits and not seen.is_calculated:
         middle_s = sum(timed.batches for timed in near) / rate
         return max(math.fsum(timed.going_on_s for timed in near) - middle_s, 0.0) / edges
     edge_s = _calculated_s(seen, loaded, epoch) + restart_s
-    return max(edge_s - (_ahead_s(seen.middle, seen.step_s) if training_limits else 0.0), 0.0)
+    return max(edge_s - (ahead_s(seen.middle, seen.step_s) if training_limits else 0.0), 0.0)
 
 
 def _calculated_s(seen: Evidence, loaded: Loading, epoch: int) -> float:
@@ -45,9 +45,9 @@ def _calculated_s(seen: Evidence, loaded: Loading, epoch: int) -> float:
     )
 
 
-def _ahead_s(blocks: Sequence[TimedBlock], step_s: float) -> float:
+def ahead_s(blocks: Sequence[TimedBlock], step_s: float) -> float:
     """By how much the host runs ahead of its device. One that nothing held up in a whole block would have run on: how
     far, no short block can show."""
-    ahead_s = statistics.median(timed.backlog_s for timed in blocks)
+    backlog_s = statistics.median(timed.backlog_s for timed in blocks)
     whole_s = statistics.median(timed.going_on_s for timed in blocks)
-    return ahead_s if ahead_s < _HELD_UP * whole_s else max(ahead_s, _USUALLY_AHEAD * step_s)
+    return backlog_s if backlog_s < _HELD_UP * whole_s else max(backlog_s, _USUALLY_AHEAD * step_s)

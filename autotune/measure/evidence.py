@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autotune.measure import cores
 from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading, loading
+from autotune.measure.slow_batches import are_missing
 from autotune.measure.timed_block import TimedBlock, demand
 from autotune.stats import FEWEST_UNDISTURBED
 
@@ -47,6 +50,21 @@ class Evidence:
     def may_wait(self) -> bool:
         """Whether training may have to wait for the loader's processes."""
         return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand * CLEARLY_FASTER >= 1)
+
+    @property
+    def is_calculated(self) -> bool:
+        """Whether what an epoch takes is calculated from both sides' rates, because no blocks show it."""
+        return self.is_all_queued or self.lacks_slow_batches
+
+    @functools.cached_property
+    def lacks_slow_batches(self) -> bool:
+        """Whether there are slow batches that loader processes have to make up for, and the blocks have not met as many
+        as come."""
+        if self.whole_epochs or self.compete or not self.log.workers:
+            return False
+        began_s = min(timed.began_s for timed in self.clean)
+        beside_a_device = statistics.median(timed.backlog_s for timed in self.clean) > self.step_s
+        return are_missing(self.log, began_s, beside_a_device=beside_a_device)
 
     @property
     def is_all_queued(self) -> bool:

@@ -145,6 +145,10 @@ class LoaderLog:
             return None
         return self.epoch_batches - self.position if self.position else 0
 
+    def epoch_began_s(self, at_s: float) -> float:
+        """When the epoch of that moment began; of one before the first, the first."""
+        return max((epoch.began_s for epoch in self.epochs if epoch.began_s <= at_s), default=-math.inf)
+
     def since(self, at_s: float, until_s: float = math.inf) -> Iterator[Fetch]:
         """Fetches that ended after `at_s` and began before `until_s`, worker by worker."""
         for fetches in self.fetches:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import Fetch, LoaderLog
+from autotune.measure.slow_batches import as_often_as_they_come
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
@@ -64,22 +65,29 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         takes = [take for take in log.takes if take.asked_s >= since_s] or log.takes
         fetches = [Fetch(take.asked_s, take.at_s, take.cpu_s, True, False) for take in takes]
     else:
-        fetches = _chosen(log, since_s)
+        every = _every(log)
+        fetches = _chosen(every, since_s, fewest=max(log.workers, 3))
     if not fetches:
         return None
     seconds = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]])
+    if log.workers:
+        began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
+        started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
+        seconds = as_often_as_they_come(seconds, started, _LAST_FETCHES)
     cpu = [fetch.cpu_s for fetch in fetches if fetch.cpu_s is not None]
     pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
     return Loading(fetch_s=seconds, cpu_s=math.fsum(cpu) / len(cpu) if cpu else None, pace_s=pace_s)
 
 
-def _chosen(log: LoaderLog, since_s: float) -> list[Fetch]:
+def _every(log: LoaderLog) -> list[Fetch]:
     of_each = (one[:_FIRST_FETCHES] + one[_FIRST_FETCHES:][-_LAST_FETCHES:] for one in log.fetches)
-    every = sorted(itertools.chain.from_iterable(of_each), key=lambda fetch: fetch.finish_s)
+    return sorted(itertools.chain.from_iterable(of_each), key=lambda fetch: fetch.finish_s)
+
+
+def _chosen(every: list[Fetch], since_s: float, *, fewest: int) -> list[Fetch]:
     started = [fetch for fetch in every if not fetch.first]
     saturated = [fetch for fetch in started if fetch.saturated]
     lately = [fetch for fetch in saturated if fetch.start_s >= since_s]
-    fewest = max(log.workers, 3)
     for choice in (lately, saturated, started):
         if len(choice) >= fewest:
             return choice

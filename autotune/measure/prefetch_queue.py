@@ -21,6 +21,8 @@ _EVEN, _UNEVEN = 1.1, 1.5
 """Times the mean: where no batch takes longer, and where one does, so that it matters which of them comes where."""
 _WINDOW, _LONGER_WINDOW = 512, 2048
 """Batches that give the pace, at least; where they are uneven."""
+_MANY_EPOCHS = 8192
+"""Batches of short epochs that are calculated where they are uneven: few begin with a slow one."""
 
 Seconds = NDArray[np.float64]
 
@@ -75,8 +77,9 @@ def _short_epoch_seconds(batches: int, workers: int, prefetch: int, known: Secon
     """Mean of several epochs, one after the other."""
     if _never_waits(known, workers, step_s):
         return batches * step_s + _first_wait_s(known, min(workers, batches), step_s)
-    epochs = max(_WINDOW // batches, 1)
-    drawn = _drawn(known, (epochs * batches,)).reshape(epochs, batches)
+    calculated = _MANY_EPOCHS if _is_uneven(known) else _WINDOW
+    epochs = max(calculated // batches, 1)
+    drawn = _epochs(known, epochs, batches, workers)
     return sum(_path(epoch, workers, prefetch, step_s).taken[-1] for epoch in drawn) / epochs + step_s
 
 
@@ -95,7 +98,10 @@ def _remembered(batches: int, workers: int, prefetch: int, fetch_s: bytes, step_
     pace_s = _pace_over(path, workers, window, step_s) if window else max(float(known.mean()) / workers, step_s)
     # As far into a round of all workers as the epoch's last batch is.
     alike = settle - 1 - (settle - batches) % workers
-    return _LongEpoch(pace_s, path.taken[alike] + step_s - (alike + 1) * pace_s)
+    epochs = max(window // settle, 1)  # some begin with a slow batch, others do not
+    drawn = _epochs(known, epochs, settle, workers)
+    reached_s = sum(_path(epoch, workers, prefetch, step_s).taken[alike] for epoch in drawn) / epochs
+    return _LongEpoch(pace_s, reached_s + step_s - (alike + 1) * pace_s)
 
 
 def _pace_over(path: _Path, workers: int, window: int, step_s: float) -> float:
@@ -111,9 +117,17 @@ def _pace_over(path: _Path, workers: int, window: int, step_s: float) -> float:
 def _lengths(workers: int, prefetch: int, known: Seconds) -> tuple[int, int]:
     """Batches until the queue is in a state of its own, and those after them that give the pace: none where batches are
     so even that no worker ever waits for another."""
-    largest = known.max() / known.mean() if known.any() else 1.0
-    fewest = 0 if largest <= _EVEN else _LONGER_WINDOW if largest > _UNEVEN else _WINDOW
+    fewest = 0 if _largest(known) <= _EVEN else _LONGER_WINDOW if _is_uneven(known) else _WINDOW
     return _QUEUES_TO_SETTLE * workers * prefetch, workers * -(-fewest // workers)
+
+
+def _largest(known: Seconds) -> float:
+    """Times the mean."""
+    return float(known.max() / known.mean()) if known.any() else 1.0
+
+
+def _is_uneven(known: Seconds) -> bool:
+    return _largest(known) > _UNEVEN
 
 
 def _never_waits(known: Seconds, workers: int, step_s: float) -> bool:
@@ -136,6 +150,15 @@ def _drawn(known: Seconds, lengths: tuple[int, ...]) -> Seconds:
     drawn: Seconds = np.sort(known)[(_ranks(lengths) * len(known)).astype(np.intp)]
     mean_s = float(drawn.mean())
     return drawn * (float(known.mean()) / mean_s) if mean_s else drawn
+
+
+def _epochs(known: Seconds, epochs: int, batches: int, workers: int) -> Seconds:
+    """So many epochs of `known` in random order. The first batch of each worker, which training waits for, is as often
+    a slow one as any."""
+    first = min(workers, batches)
+    drawn = _drawn(known, (epochs * first, epochs * (batches - first)))
+    begun, later = drawn[: epochs * first], drawn[epochs * first :]
+    return np.hstack((begun.reshape(epochs, first), later.reshape(epochs, -1)))
 
 
 @functools.lru_cache(maxsize=64)

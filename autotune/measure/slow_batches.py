@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autotune.measure.loader_log import LoaderLog
 
 _SLOW = 4.0
@@ -30,6 +33,37 @@ def have_been_timed(log: LoaderLog, began_s: float) -> bool:
         return False
     slow_s = _SLOW * statistics.median_high(known)
     return max(known) <= slow_s or sum(one > slow_s for one in timed) >= _FEWEST_SLOW
+
+
+def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> bool:
+    """Whether loader processes have loaded slow batches, and in the blocks, which began at `began_s`, so few that they
+    say little of what these cost. Earlier epochs do not count: their files may have been cold.
+
+    `beside_a_device`, which still works on what came before when a batch is late: a block begins without that, and
+    shows too much.
+    """
+    known = [fetch.seconds for fetch in log.since(log.epoch_began_s(began_s)) if not fetch.first]
+    slow_s = _SLOW * statistics.median_high(known) if known else math.inf
+    slow = sum(one > slow_s for one in known)
+    timed = sum(fetch.seconds > slow_s for fetch in log.since(began_s))
+    return slow > 0 and timed < (_FEWEST_SLOW if beside_a_device else min(slow, _FEWEST_SLOW))
+
+
+def are_slow(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of them take several times as long as the others."""
+    return seconds > _SLOW * np.median(seconds)
+
+
+def as_often_as_they_come(chosen: NDArray[np.float64], every: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """`chosen`, with as many slow ones among them as among `every`: what the others take is seen in a few, how often
+    slow ones come is not. At most so many."""
+    slow = every[every > _SLOW * np.median(chosen)]
+    if not len(slow):
+        return chosen
+    usual = chosen[~are_slow(chosen)]
+    count = min(len(every), most)
+    slow = slow[-max(round(len(slow) * count / len(every)), 1) :]
+    return np.concatenate([np.resize(usual, count - len(slow)), slow])
 
 
 def stall_error(log: LoaderLog, *, batches: float, seconds: float) -> float:

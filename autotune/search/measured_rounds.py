@@ -113,7 +113,7 @@ class MeasuredRounds:
             spread=self.spread,
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
-            start_s=statistics.median(costs.run_s(config, 0.0) for config in running),
+            start_s=statistics.fmean(costs.run_s(config, 0.0) for config in running),
         )
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:

@@ -1,7 +1,8 @@
 """The stability tests of one study: which runs each gate looks at, and the reference runs that some of them need.
 
 A finalist is compared with plain arithmetic before it wins: the same weights, samples, micro-batches and random numbers
-in IEEE fp32, eager and contiguous. Two more such runs with other seeds say how far apart sound runs end up.
+in IEEE fp32, eager and contiguous. Where its loss leaves that of plain arithmetic, two more such runs with other seeds
+say how far apart sound runs end up.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
 REFERENCE_SEEDS = 3
+"""Of a probe whose loss leaves that of the reference of its own seed; where it does not, that one is enough."""
 _SEEDS_IN_DOUBT = 5
 """Of a probe whose loss is more than half way to the limit: five runs know the spread between seeds much better."""
 USUAL_STEPS = 100
@@ -71,22 +73,23 @@ class Stability:
         probe = self._probe_of(config)
         if not self.needs_reference(config) or (probe is not None and not is_sound(probe)):
             return True
-        if probe is None or len(references := self._references_of(probe.config)) < REFERENCE_SEEDS:
-            return False
-        return len(references) >= _SEEDS_IN_DOUBT or not self._in_doubt(probe)
+        return probe is not None and len(self._references_of(probe.config)) >= self._seeds_for(probe)
 
-    def _in_doubt(self, probe: TrialResult) -> bool:
-        check = self._against_references(probe)
-        return check is not None and check.value > max(self._spec.stability.loss_tolerance, check.limit / 2)
+    def _seeds_for(self, probe: TrialResult) -> int:
+        """Reference runs that the probe needs, by those on record."""
+        references, tolerance = self._beside(probe), self._spec.stability.loss_tolerance
+        if not references or not gates.needs_other_seeds(probe, references[0], tolerance):
+            return 1
+        if len(references) < REFERENCE_SEEDS:
+            return REFERENCE_SEEDS
+        check = gates.loss_against_reference(probe, references, tolerance)
+        return _SEEDS_IN_DOUBT if check.value > max(tolerance, check.limit / 2) else REFERENCE_SEEDS
 
-    def _against_references(self, probe: TrialResult) -> Check | None:
-        """None without the reference of the probe's own seed."""
+    def _beside(self, probe: TrialResult) -> list[TrialResult]:
+        """The references of a probe, that of its own seed first; none without that one."""
         references = self._references_of(probe.config)
-        same_seed = next((run for run in references if run.seed == probe.seed), None)
-        if same_seed is None or not is_sound(probe):
-            return None
-        others = [run for run in references if run is not same_seed]
-        return gates.loss_against_reference(probe, [same_seed, *others], self._spec.stability.loss_tolerance)
+        same_seed = [run for run in references if run.seed == probe.seed]
+        return same_seed and [*same_seed, *(run for run in references if run.seed != probe.seed)]
 
     def test(self, config: TrainConfig) -> None:
         """The probe of `config` and its reference runs, as far as time allows; ends with the first that fails."""
@@ -101,19 +104,22 @@ class Stability:
         if probe is None or not is_sound(probe):
             return
         for other in range(seed + 1, seed + _SEEDS_IN_DOUBT):
-            if other >= seed + REFERENCE_SEEDS and not self._in_doubt(probe):
+            if self.is_tested(config):
                 return
             if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
                 self._run(reference.config, Purpose.REFERENCE, other, steps)
 
     def cost_s(self, config: TrainConfig, step_s: float, reference_step_s: float, start_s: float) -> float:
-        """Seconds that `test` will take at the most; `reference_step_s`: of one optimizer step in plain arithmetic;
-        `start_s`: of a run up to the end of its first step."""
+        """Seconds that `test` will take where the probe's loss stays near that of plain arithmetic, or is known not to.
+
+        `reference_step_s`: of one optimizer step in plain arithmetic; `start_s`: of a run up to the end of its first
+        step."""
         if self.is_tested(config):
             return 0.0
         most_s = self._budget.reference_run_s
-        probe_s = start_s + min(self._steps * step_s, most_s)
-        missing = max(REFERENCE_SEEDS - len(self._references_of(self._fed_as_before(config))), 0)
+        probe, references = self._probe_of(config), len(self._references_of(self._fed_as_before(config)))
+        probe_s = 0.0 if probe else start_s + min(self._steps * step_s, most_s)
+        missing = max((self._seeds_for(probe) if probe else 1) - references, 0)
         return probe_s + missing * (start_s + min(self._steps * reference_step_s, most_s))
 
     def _fed_as_before(self, config: TrainConfig) -> TrainConfig:
@@ -184,9 +190,10 @@ class Stability:
         """A failed check where the budget ended before `test` did; None when nothing is missing."""
         if self.is_tested(config):
             return None
-        done = len(self._references_of(config))
+        probe = self._probe_of(config)
+        done, needed = len(self._references_of(config)), self._seeds_for(probe) if probe else 1
         detail = self._why_no_reference(config) or "the budget ended before the reference runs of the stability tests"
-        return Check(name="reference_runs", passed=False, value=done, limit=REFERENCE_SEEDS, detail=detail)
+        return Check(name="reference_runs", passed=False, value=done, limit=needed, detail=detail)
 
     def _why_no_reference(self, config: TrainConfig) -> str:
         """How the last of `config`'s reference runs failed; empty where one came to its end."""
@@ -201,8 +208,8 @@ class Stability:
     def _comparison(self, probe: TrialResult | None) -> list[Check]:
         if probe is None:
             return []
-        references = self._references_of(probe.config)
-        same_seed = next((run for run in references if run.seed == probe.seed), None)
+        references = self._beside(probe)
+        same_seed = next(iter(references), None)
         gradients = probe.first_gradient, same_seed.first_gradient if same_seed else None
         checks = [_ended_well(probe), gates.finite_gradients([probe])]
         if probe.config.amp_dtype == "fp16":
@@ -211,8 +218,9 @@ class Stability:
         if probe.config.amp_dtype != "none":
             checks.append(gates.gradient_underflow(*gradients))
         checks += [gates.first_gradient_cosine(*gradients), gates.loss_rise(probe), gates.loss_spikes([probe])]
-        against = self._against_references(probe)
-        return [*checks, *([against] if against else [])]
+        if references and is_sound(probe):
+            checks.append(gates.loss_against_reference(probe, references, self._spec.stability.loss_tolerance))
+        return checks
 
     def _reference(self, config: TrainConfig, seed: int) -> TrialResult | None:
         """The reference run of the probe's own seed; with smaller micro-batches where fp32 does not fit."""

@@ -18,6 +18,12 @@ FULL_ROUNDS = 2
 """Rounds of all finalists, before the tests of the leader."""
 DUEL_ROUNDS = 4
 """Rounds of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
+_OF_FIXED_COST = 0.5
+"""Of what the runs of a round cost on average, however short they are: so long each trains at least, if there is time.
+It adds little to the round, and what comes seldom, such as a slow batch in fifty, shows in long runs only."""
+_FEWEST_DUELS = 2
+"""Where more would leave their runs too short."""
+_HALVINGS = 10
 _MOST_FOR_SOAK = 0.5
 """Share of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
 
@@ -77,13 +83,26 @@ class Timetable:
         )
 
     def run_limit_s(self, finalists: Sequence[TrainConfig], done: int, best_s: float) -> float:
-        """Training seconds of one run of the next round: `best_s`, or less, so that the planned rounds fit."""
+        """Training seconds of one run of the next round: `best_s`, or less, so that the planned rounds fit; not much
+        less than what a run costs in any case."""
         full, duel = [self._baseline, *finalists], [self._baseline, *finalists[:1]]
         rounds, duels = max(FULL_ROUNDS - done, 0), max(min(DUEL_ROUNDS, FULL_ROUNDS + DUEL_ROUNDS - done), 1)
-        fixed_s = self.costs.rounds_s(full, rounds, 0.0) + self.costs.rounds_s(duel, duels, 0.0)
-        runs = rounds * len(full) + duels * len(duel)
-        share_s = (self.for_rounds_s(finalists, done) - fixed_s) / (runs * SPARE)
-        return min(max(min(share_s, best_s), SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        seconds = self.for_rounds_s(finalists, done)
+
+        def fits(limit_s: float) -> bool:
+            return self.costs.rounds_s(full, rounds, limit_s) + self.costs.rounds_s(duel, duels, limit_s) <= seconds
+
+        least_s = _OF_FIXED_COST * statistics.fmean(self.costs.run_s(config, 0.0) for config in duel)
+        high_s = min(max(best_s, least_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
+        while duels > _FEWEST_DUELS and not fits(min(least_s, high_s)):
+            duels -= 1
+        if fits(high_s):
+            return high_s
+        low_s = min(SHORTEST_RUN_S, high_s)
+        for _ in range(_HALVINGS):  # a run whose steps are long does not take longer until the limit is longer still
+            middle_s = (low_s + high_s) / 2
+            low_s, high_s = (middle_s, high_s) if fits(middle_s) else (low_s, middle_s)
+        return low_s
 
     def begin_round(self, limit_s: float) -> None:
         """A round begins, whose runs train for `limit_s`."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 import statistics
 
+import numpy as np
 import pytest
 from support.virtual_training import VirtualTraining
 
 from autotune.config import TrainConfig
 from autotune.execution.simulated import SimulatedBackend, VirtualClock
 from autotune.execution.simulated.catalogue import H200, worlds
-from autotune.measure import LoaderLog
-from autotune.measure.slow_batches import have_been_timed, stall_error
+from autotune.measure import LoaderLog, loading
+from autotune.measure.slow_batches import are_missing, as_often_as_they_come, have_been_timed, stall_error
 from autotune.records import TrialRequest
 
 USUAL_S, SLOW_S, STEP_S = 0.05, 0.55, 0.05
@@ -92,3 +93,63 @@ def test_each_run_of_a_world_meets_its_slow_batches_at_another_moment() -> None:
         assert result.rates is not None
         figures.append(result.rates.sustained_per_s)
     assert max(figures) > 1.1 * min(figures)
+
+
+@pytest.mark.parametrize("time_limit_s", [0.8, 2.0, 9.0])
+def test_whether_a_short_run_has_loaded_a_slow_batch_says_little_of_an_epochs_edge(time_limit_s: float) -> None:
+    """A queue of 32 batches hides a slow one in the middle of an epoch, and an epoch that begins with one waits. Once
+    every edge or none did, and figures of one configuration differed by 4 %."""
+    step_s, edges_s = 0.106, 0.9 / 390
+    for first in range(0, 50, 5):
+        training = VirtualTraining(
+            workers=16,
+            prefetch=2,
+            fetch_s=lambda batch, first=first: 1.9 if (batch + first) % 50 == 0 else 0.38,
+            step_s=step_s,
+            first_step_s=3.0,
+            batches=390,
+            on_device=True,
+        )
+        _, rates = training.measure(time_limit_s=time_limit_s, min_blocks=4)
+        assert 8 / rates.sustained_per_s == pytest.approx(step_s + edges_s / 2, rel=0.015)
+
+
+def test_slow_batches_are_as_many_as_among_all_that_were_loaded() -> None:
+    chosen = np.array([0.1, 0.12, 0.11, 0.5, 0.1])
+    every = np.concatenate([chosen, np.full(95, 0.2)])
+    found = as_often_as_they_come(chosen, every, most=512)
+    assert (found > 0.4).mean() == 0.01
+    assert found[found < 0.4].mean() == pytest.approx(0.1075, rel=0.01), "what the others take is seen in the chosen"
+    assert as_often_as_they_come(chosen[:3], every[5:], most=512).tolist() == chosen[:3].tolist()
+
+
+def with_workers(fetches_s: list[float]) -> LoaderLog:
+    """One process, one epoch; batches are taken as they come."""
+    log, now_s = LoaderLog(workers=1, prefetch=1, epoch_batches=1000), 0.0
+    log.begin_epoch(0.0)
+    for fetch_s in fetches_s:
+        log.finish(0, now_s + fetch_s)
+        log.take(now_s, now_s + fetch_s)
+        now_s += fetch_s
+    return log
+
+
+def test_slow_batches_are_missing_where_blocks_met_fewer_than_were_seen() -> None:
+    log, began_s = with_workers([1.0] * 10 + [9.0] + [1.0] * 10), 12.0
+    assert not are_missing(log, 0.5, beside_a_device=False), "it is in the blocks"
+    assert are_missing(log, 20.0, beside_a_device=False)
+    assert are_missing(log, 0.5, beside_a_device=True), "blocks say too much of one"
+    assert not are_missing(with_workers([1.0] * 21), began_s, beside_a_device=True)
+
+
+def test_a_cold_epoch_before_the_blocks_has_no_slow_batches() -> None:
+    log = with_workers([9.0] * 5)
+    log.end_epoch()
+    log.begin_epoch(45.0)
+    for number in range(20):
+        log.finish(0, 46.0 + number)
+        log.take(45.0 + number, 46.0 + number)
+    assert not are_missing(log, 50.0, beside_a_device=True)
+    found = loading(log, 50.0)
+    assert found is not None
+    assert found.fetch_s.max() == pytest.approx(1.0)

@@ -151,3 +151,14 @@ def test_stability_tests_wait_until_the_leader_is_faster_beyond_doubt(
     assert fewest <= before.count(Purpose.CONFIRM) / 2 <= most
     assert best["config"]["amp_dtype"] == "bf16"
     assert best["stability"]["verdict"] == "stable"
+
+
+def test_runs_are_long_where_a_round_is_long_in_any_case(bench: Bench) -> None:
+    """The baseline's steps of 2 s make each round last 10 s: a run of 0.8 s of the other would save next to nothing."""
+
+    def speed(config: TrainConfig) -> float:
+        return 1500.0 if config.num_workers else 64.0
+
+    limits = confirming_limits(bench, bench.backend(speed, noise=0.08))
+    assert limits
+    assert min(limits) > 2 * SHORTEST_RUN_S

@@ -8,7 +8,13 @@ those of one kind: `numbers` (what low precision overflows), `gradients`, `losse
 
 from autotune.search.gates.constraints import constraint_check, violations
 from autotune.search.gates.gradients import first_gradient_cosine, gradient_underflow
-from autotune.search.gates.losses import loss_against_reference, loss_per_sample, loss_rise, loss_spikes
+from autotune.search.gates.losses import (
+    loss_against_reference,
+    loss_per_sample,
+    loss_rise,
+    loss_spikes,
+    needs_other_seeds,
+)
 from autotune.search.gates.memory import (
     allocator_retries,
     host_memory_headroom,
@@ -37,6 +43,7 @@ __all__ = [
     "loss_spikes",
     "memory_growth",
     "memory_headroom",
+    "needs_other_seeds",
     "shm_headroom",
     "skipped_steps",
     "soak",

@@ -42,25 +42,29 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     repeated runs, as MLPerf's reference convergence points have it.
     A probe that keeps within `tolerance` of the first reference passes beyond doubt, however wide the band.
     """
-    ours, theirs = Trajectory.of(probe), [Trajectory.of(run) for run in references]
-    steps = min(len(trajectory.losses) for trajectory in (ours, *theirs))
-    end = min(trajectory.seen for trajectory in (ours, *theirs))
-    count = min(steps // _STEPS_PER_WINDOW, _WINDOWS)
-    if count < _FEWEST_WINDOWS or len(theirs) < 2:
-        detail = f"{steps} steps and {len(theirs)} reference runs are too few to tell"
+    steps = min(len(Trajectory.of(run).losses) for run in (probe, *references))
+    windows = _windows_of(probe, references)
+    follows = all(window.distance <= tolerance for window in windows)
+    if not windows or (len(references) < 2 and not follows):
+        detail = f"{steps} steps and {len(references)} reference runs are too few to tell"
         return _loss_check("loss_against_reference", 0.0, tolerance, detail, conclusive=False)
-    windows = _compare_windows(ours.windows(count, end), [run.windows(count, end) for run in theirs])
     worst = max(windows, key=lambda window: window.excess / max(tolerance, window.band))
     limit = max(tolerance, worst.band)
     detail = (
-        f"loss {worst.loss:.4g} against {worst.expected:.4g} in window {windows.index(worst) + 1} of {count}, "
+        f"loss {worst.loss:.4g} against {worst.expected:.4g} in window {windows.index(worst) + 1} of {len(windows)}, "
         f"{steps} steps"
     )
-    follows = all(window.distance <= tolerance for window in windows)
     blind = worst.excess <= limit and limit > _TOO_WIDE and not follows
     if blind:
         detail += f"; reference runs themselves differ so much that only an excess of {limit:.0%} would tell"
     return _loss_check("loss_against_reference", worst.excess, limit, detail, conclusive=not blind)
+
+
+def needs_other_seeds(probe: TrialResult, reference: TrialResult, tolerance: float) -> bool:
+    """Whether the loss of `probe` leaves that of the `reference` of its own seed, so that reference runs with other
+    seeds have to say how far apart sound runs end up. Where it does not, or the steps are too few to tell, they would
+    change nothing."""
+    return any(window.distance > tolerance for window in _windows_of(probe, [reference]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +83,27 @@ class _Window:
     """Relative: what a sound run may exceed."""
 
 
+def _windows_of(probe: TrialResult, references: Sequence[TrialResult]) -> list[_Window]:
+    """Over the steps that all of them have; none where those are too few. `references`: that of the same seed first."""
+    ours, theirs = Trajectory.of(probe), [Trajectory.of(run) for run in references]
+    end = min(trajectory.seen for trajectory in (ours, *theirs))
+    count = min(min(len(trajectory.losses) for trajectory in (ours, *theirs)) // _STEPS_PER_WINDOW, _WINDOWS)
+    if count < _FEWEST_WINDOWS:
+        return []
+    return _compare_windows(ours.windows(count, end), [run.windows(count, end) for run in theirs])
+
+
 def _compare_windows(ours: Sequence[float], theirs: Sequence[Sequence[float]]) -> list[_Window]:
-    """`theirs`: the windows of each reference, that of the same seed first."""
+    """`theirs`: the windows of each reference, that of the same seed first. One reference alone has no band."""
     together = list(zip(*theirs, strict=True))
     means = [statistics.fmean(losses) for losses in together]
     scales = [max(_size(mean), _NEGLIGIBLE * abs(means[0])) for mean in means]
-    spreads = [statistics.stdev(losses) / scale for losses, scale in zip(together, scales, strict=True)]
+    several = len(theirs) > 1
+    spreads = [
+        statistics.stdev(losses) / scale if several else 0.0 for losses, scale in zip(together, scales, strict=True)
+    ]
     pooled = math.sqrt(statistics.fmean(spread * spread for spread in spreads))
-    of_a_new_run = student_t(len(theirs) - 1, _BAND_CONFIDENCE) * math.sqrt(1 + 1 / len(theirs))
+    of_a_new_run = student_t(len(theirs) - 1, _BAND_CONFIDENCE) * math.sqrt(1 + 1 / len(theirs)) if several else 0.0
     return [
         _Window(
             loss=loss,

@@ -13,7 +13,13 @@ import pytest
 from support.runs import run, without_steps
 
 from autotune.records import Check, TrialResult
-from autotune.search.gates import loss_against_reference, loss_per_sample, loss_rise, loss_spikes
+from autotune.search.gates import (
+    loss_against_reference,
+    loss_per_sample,
+    loss_rise,
+    loss_spikes,
+    needs_other_seeds,
+)
 
 STEPS = 60
 TOLERANCE = 0.05
@@ -143,6 +149,26 @@ def test_too_few_steps_or_references_tell_nothing(probe: TrialResult, others: li
     check = loss_against_reference(probe, others, TOLERANCE)
     assert (check.passed, check.conclusive, check.detail) == (True, False, detail)
     assert check.limit == TOLERANCE
+
+
+@pytest.mark.parametrize("change", [0.96, 1.0, 1.04])
+def test_one_reference_is_enough_for_a_probe_that_follows_it(change: float) -> None:
+    first, others = references()[0], references()[1:]
+    alone = against(change * sound(0), [first])
+    assert (alone.passed, alone.conclusive) == (True, True)
+    assert not needs_other_seeds(run(list(change * sound(0))), first, TOLERANCE)
+    assert against(change * sound(0), [first, *others]).passed, "as with any others"
+
+
+@pytest.mark.parametrize("change", [0.9, 1.1])
+def test_one_reference_decides_nothing_for_a_probe_that_leaves_it(change: float) -> None:
+    first = references()[0]
+    assert not against(change * sound(0), [first]).conclusive
+    assert needs_other_seeds(run(list(change * sound(0))), first, TOLERANCE)
+
+
+def test_other_seeds_say_nothing_where_the_steps_are_too_few() -> None:
+    assert not needs_other_seeds(run([9.0] * 5), references()[0], TOLERANCE)
 
 
 @pytest.mark.parametrize(("steps", "windows"), [(6, 2), (8, 2), (9, 3), (12, 4), (60, 4)])
