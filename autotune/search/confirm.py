@@ -9,6 +9,7 @@ tell more depends on the machine, and is calculated anew after each round from w
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -19,11 +20,11 @@ from autotune.search.budget import Budget
 from autotune.search.earning import (
     Compare,
     Gain,
-    is_as_good,
     is_part,
     settings,
     simplest_as_good,
     still_simpler,
+    strengths,
     together,
 )
 from autotune.search.figures import confirming_request, is_ok
@@ -94,9 +95,10 @@ class Confirmation:
             self._test_leader()
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
-        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest
+        """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
+        the rounds that both ran in, for those that dropped out met other rounds. But what is as good as the fastest
         goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
-        simplest part that is not known to be slower by 1 %. None when none is left.
+        simplest part that is expected to be slower by less than 1 %. None when none is left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -105,18 +107,18 @@ class Confirmation:
             for config in self._finalists
             if self.rounds(config) and self._passes(config) and (not tested or self._stability.is_tested(config))
         ]
-        gain = {config: self.speedup(config).ratio.value for config in passing}
-        fastest = max(passing, key=gain.__getitem__, default=self.baseline)
-
-        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
-            tied = gain[config] * TIE > gain[fastest]
-            changes = len(config.differences(self.baseline))
-            memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
-            return (not tied, changes if tied else -gain[config], -self.rounds(config), memory)
-
         if not passing:
             return None
-        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
+        strength = strengths(passing, self._gain)
+        tie = max(strength.values()) - math.log(TIE)
+
+        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
+            tied = strength[config] > tie
+            changes = len(config.differences(self.baseline))
+            memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
+            return (not tied, changes if tied else -strength[config], -self.rounds(config), memory)
+
+        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._gain)
 
     def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
         """`config` is out, and the next becomes the leader. `refusing`: the gates that say why, where any do."""
@@ -165,9 +167,6 @@ class Confirmation:
         """By the rounds, and by the model as far as they leave it open."""
         measured, expected = self._measured.gain(one, other), self._expected(one, other)
         return together(measured, expected) if measured else expected
-
-    def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
-        return is_as_good(self._measured.gain(rich, simple), self._gain(rich, simple))
 
     def _add_simpler(self) -> None:
         """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it.

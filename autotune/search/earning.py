@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -145,28 +145,27 @@ def still_simpler(
     return None
 
 
-def is_as_good(measured: Gain | None, known: Gain) -> bool:
-    """Whether the second of two, a part of the first, is preferred: what is known says that the first gains less than
-    1 %, or leaves that open while the rounds measured less.
-
-    `measured`: by the rounds alone; `known`: by them and by what is expected.
-    """
-    return known.ratio < TIE or (not known.is_known and measured is not None and measured.ratio < TIE)
+def strengths(configs: Sequence[TrainConfig], compare: Compare) -> dict[TrainConfig, float]:
+    """ln(throughput) of each, above the mean of all: the least squares solution of the comparisons of every pair."""
+    return {
+        one: math.fsum(math.log(compare(one, other).ratio) for other in configs if other != one) / len(configs)
+        for one in configs
+    }
 
 
 def simplest_as_good(
     config: TrainConfig,
     passing: Collection[TrainConfig],
     baseline: TrainConfig,
-    as_good: Callable[[TrainConfig, TrainConfig], bool],
+    compare: Compare,
 ) -> TrainConfig:
-    """`config`, or of those `passing` that are a part of it and as good the one with the fewest settings; again of that
-    one, until there is none. `as_good`: whether the second is as good as the first, a richer one."""
-    parts = [other for other in passing if is_part(other, config, baseline) and as_good(config, other)]
+    """`config`, or of those `passing` that are a part of it and over which it is expected to gain less than 1 % the one
+    with the fewest settings; again of that one, until there is none."""
+    parts = [other for other in passing if is_part(other, config, baseline) and compare(config, other).ratio < TIE]
     if not parts:
         return config
     fewest = min(parts, key=lambda other: len(other.differences(baseline)))
-    return simplest_as_good(fewest, passing, baseline, as_good)
+    return simplest_as_good(fewest, passing, baseline, compare)
 
 
 def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> bool:
