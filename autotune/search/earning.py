@@ -9,10 +9,13 @@ where it was as good.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.knobs import KNOBS
@@ -146,11 +149,18 @@ def still_simpler(
 
 
 def strengths(configs: Sequence[TrainConfig], compare: Compare) -> dict[TrainConfig, float]:
-    """ln(throughput) of each, above the mean of all: the least squares solution of the comparisons of every pair."""
-    return {
-        one: math.fsum(math.log(compare(one, other).ratio) for other in configs if other != one) / len(configs)
-        for one in configs
-    }
+    """ln(throughput) of each, around the mean of all: what fits the comparisons of all pairs best, each weighed by how
+    well it is known. Needs an interval for each pair."""
+    balance, sums = np.zeros((len(configs), len(configs))), np.zeros(len(configs))
+    for (row, one), (column, other) in itertools.combinations(enumerate(configs), 2):
+        gain = compare(one, other)
+        weight = 1 / max(_deviation(gain), _CLOSEST) ** 2
+        balance[[row, column], [row, column]] += weight
+        balance[[row, column], [column, row]] -= weight
+        sums[row] += weight * math.log(gain.ratio)
+        sums[column] -= weight * math.log(gain.ratio)
+    found = np.linalg.lstsq(balance, sums, rcond=None)[0]
+    return dict(zip(configs, map(float, found), strict=True))
 
 
 def simplest_as_good(

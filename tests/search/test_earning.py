@@ -240,21 +240,27 @@ def test_the_simpler_is_preferred_unless_it_is_expected_to_cost_one_percent(gain
 
 
 def test_the_strongest_is_the_one_that_wins_its_pairs() -> None:
-    """What each pair ran beside does not count: the plain least squares solution."""
-    found = strengths([SPACE.baseline, BF16, PINNED], by_formula)
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        ratio = speed(one) / speed(other)
+        return tie_or_not(ratio, ratio / 1.1, ratio * 1.1)
+
+    found = strengths([SPACE.baseline, BF16, PINNED], compare)
     assert found[PINNED] - found[SPACE.baseline] == pytest.approx(math.log(speed(PINNED) / speed(SPACE.baseline)))
     assert sum(found.values()) == pytest.approx(0.0)
 
 
-def test_pairs_that_contradict_each_other_are_averaged() -> None:
-    ratios = {(BF16, PINNED): 1.2, (PINNED, SPACE.baseline): 1.2, (BF16, SPACE.baseline): 1.2}
+@pytest.mark.parametrize(("width", "strongest"), [(1.1, BF16), (10.0, PINNED)])
+def test_of_pairs_that_contradict_each_other_the_better_known_counts_more(width: float, strongest: TrainConfig) -> None:
+    """`PINNED` is 2 % faster than `BF16`; beside the baseline, which is known less well, `BF16` looks 20 % faster."""
+    ratios = {(PINNED, BF16): 1.02, (BF16, SPACE.baseline): 1.5, (PINNED, SPACE.baseline): 1.25}
 
     def compare(one: TrainConfig, other: TrainConfig) -> Gain:
-        return tie_or_not(ratios[one, other] if (one, other) in ratios else 1 / ratios[other, one], 0.9, 1.3)
+        ratio = ratios[one, other] if (one, other) in ratios else 1 / ratios[other, one]
+        spread = 1.1 if SPACE.baseline not in {one, other} else width
+        return tie_or_not(ratio, ratio / spread, ratio * spread)
 
     found = strengths([SPACE.baseline, BF16, PINNED], compare)
-    assert found[BF16] == pytest.approx(2 / 3 * math.log(1.2))
-    assert found[PINNED] == pytest.approx(0.0)
+    assert max(found, key=found.__getitem__) == strongest
 
 
 def test_a_gain_is_known_where_the_interval_lies_on_one_side_of_one_percent() -> None:
