@@ -20,6 +20,7 @@ from autotune.search.budget import Budget
 from autotune.search.earning import (
     Gain,
     by_model,
+    is_as_good,
     is_part,
     settings,
     simplest_as_good,
@@ -99,7 +100,7 @@ class Confirmation:
         """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
         the rounds that both ran in, for those that dropped out met other rounds. But what is as good as the fastest
         goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
-        simplest part that is expected to be slower by less than 1 %. None when none is left.
+        simplest part that is as good. None when none is left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -119,7 +120,7 @@ class Confirmation:
             memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
             return (not tied, changes if tied else -strength[config], -self.rounds(config), memory)
 
-        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._gain)
+        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
         """`config` is out, and the next becomes the leader. `refusing`: the gates that say why, where any do."""
@@ -168,6 +169,9 @@ class Confirmation:
         """By the rounds, and by the model as far as they leave it open."""
         measured, expected = self._measured.gain(one, other), self._expected(one, other)
         return together(measured, expected) if measured else expected
+
+    def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
+        return is_as_good(self._measured.gain(rich, simple), self._gain(rich, simple))
 
     def _add_simpler(self) -> None:
         """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it.

@@ -22,7 +22,7 @@ from autotune.knobs import KNOBS
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.model import log_interval
 from autotune.search.space import Space
-from autotune.stats import TIE, Interval
+from autotune.stats import TIE, WORTHWHILE, Interval
 
 _TOGETHER = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch_factor"))
 """Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
@@ -163,19 +163,29 @@ def strengths(configs: Sequence[TrainConfig], compare: Compare) -> dict[TrainCon
     return dict(zip(configs, map(float, found), strict=True))
 
 
+def is_as_good(measured: Gain | None, known: Gain) -> bool:
+    """Whether the second of two, a part of the first, is preferred: the first is expected to gain less than 1 %; or not
+    known to gain that, nor expected to gain what anybody would want, while the rounds measured less than 1 %.
+
+    `measured`: by the rounds alone; `known`: by them and by what is expected.
+    """
+    in_doubt = not known.is_known and known.ratio < WORTHWHILE
+    return known.ratio < TIE or (in_doubt and measured is not None and measured.ratio < TIE)
+
+
 def simplest_as_good(
     config: TrainConfig,
     passing: Collection[TrainConfig],
     baseline: TrainConfig,
-    compare: Compare,
+    as_good: Callable[[TrainConfig, TrainConfig], bool],
 ) -> TrainConfig:
-    """`config`, or of those `passing` that are a part of it and over which it is expected to gain less than 1 % the one
-    with the fewest settings; again of that one, until there is none."""
-    parts = [other for other in passing if is_part(other, config, baseline) and compare(config, other).ratio < TIE]
+    """`config`, or of those `passing` that are a part of it and as good the one with the fewest settings; again of that
+    one, until there is none. `as_good`: whether the second is as good as the first, a richer one."""
+    parts = [other for other in passing if is_part(other, config, baseline) and as_good(config, other)]
     if not parts:
         return config
     fewest = min(parts, key=lambda other: len(other.differences(baseline)))
-    return simplest_as_good(fewest, passing, baseline, compare)
+    return simplest_as_good(fewest, passing, baseline, as_good)
 
 
 def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> bool:
