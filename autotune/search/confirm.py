@@ -9,6 +9,7 @@ tell more depends on the machine, and is calculated anew after each round from w
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -17,19 +18,21 @@ from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
 from autotune.search.budget import Budget
 from autotune.search.earning import (
-    Compare,
     Gain,
+    by_model,
     is_as_good,
     is_part,
     settings,
     simplest_as_good,
     still_simpler,
+    strengths,
     together,
 )
 from autotune.search.figures import confirming_request, is_ok
 from autotune.search.finalists import Finalists
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
+from autotune.search.performance import PerformanceModel
 from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
@@ -58,10 +61,10 @@ class Confirmation:
         timetable: Timetable,
         stability: Stability,
         space: Space,
-        expected: Compare,
+        model: PerformanceModel,
         seed: int,
     ) -> None:
-        """`expected`: how configurations compare by what the search's trials have shown."""
+        """`model`: what the search's trials have shown."""
         self._ledger = ledger
         self._runner = runner
         self._budget = budget
@@ -71,8 +74,8 @@ class Confirmation:
         self._random = random.Random(seed)
         self.baseline = space.baseline
         self._space = space
-        self._expected = expected
-        self._finalists = Finalists(ledger, self.baseline, stability.constraints, expected)
+        self._expected = by_model(model)
+        self._finalists = Finalists(ledger, self.baseline, stability.constraints, model)
         self._measured = MeasuredRounds(ledger, self.baseline, self._finalists.ever)
         self._leaders: dict[tuple[bool, int, tuple[TrainConfig, ...]], TrainConfig | None] = {}
 
@@ -95,9 +98,10 @@ class Confirmation:
             self._test_leader()
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
-        """The best finalist that passes the gates: the fastest by mean throughput, but what is as good as the fastest
+        """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
+        the rounds that both ran in, for those that dropped out met other rounds. But what is as good as the fastest
         goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
-        simplest part that is not known to be slower by 1 %. None when none is left.
+        simplest part that is as good. None when none is left.
 
         `tested`: only of those that have been through the stability tests.
         """
@@ -113,17 +117,17 @@ class Confirmation:
             for config in self._finalists
             if self.rounds(config) and self._passes(config) and (not tested or self._stability.is_tested(config))
         ]
-        gain = {config: self.speedup(config).ratio.value for config in passing}
-        fastest = max(passing, key=gain.__getitem__, default=self.baseline)
-
-        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
-            tied = gain[config] * TIE > gain[fastest]
-            changes = len(config.differences(self.baseline))
-            memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
-            return (not tied, changes if tied else -gain[config], -self.rounds(config), memory)
-
         if not passing:
             return None
+        strength = strengths(passing, self._gain)
+        tie = max(strength.values()) - math.log(TIE)
+
+        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
+            tied = strength[config] > tie
+            changes = len(config.differences(self.baseline))
+            memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
+            return (not tied, changes if tied else -strength[config], -self.rounds(config), memory)
+
         return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def reject(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> None:
@@ -187,21 +191,21 @@ class Confirmation:
         if simple is None:
             return
         limit_s = self._run_limit_s()
-        rounds_s = (FULL_ROUNDS + 1) * self._timetable.round_s([self.baseline, leader, simple], limit_s)
+        rounds_s = FULL_ROUNDS * self._timetable.round_s([self.baseline, leader, simple], limit_s)
         tried = {record.result.config for record in self._ledger.measured()}
-        trial_s = 0.0 if simple in tried else self._timetable.costs.run_s(simple, self._budget.trial_s)
-        if trial_s + rounds_s < self._for_rounds_s() and (simple in tried or self._try(simple, trial_s)):
+        trial_s = 0.0 if simple in tried else self._timetable.costs.run_s(simple, limit_s)
+        if trial_s + rounds_s < self._for_rounds_s() and (simple in tried or self._try(simple, limit_s)):
             self._finalists.add(simple)
 
-    def _try(self, config: TrainConfig, expected_s: float) -> bool:
-        """A trial of the search after its end; whether it came to a figure."""
+    def _try(self, config: TrainConfig, limit_s: float) -> bool:
+        """A trial of the search after its end, as long as a confirming run; whether it came to a figure."""
         self._ledger.strategy.planned.append(config)
         number, asked = self._ledger.ask()
         if asked != config:  # it is under way in another session of the study
             self._ledger.withdraw(number)
             return False
-        request = TrialRequest(config=config, seed=self._seed, time_limit_s=self._budget.trial_s)
-        patience_s = _PATIENCE * expected_s + _PATIENCE_S
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
+        patience_s = _PATIENCE * self._timetable.costs.run_s(config, limit_s) + _PATIENCE_S
         record = self._runner.run(
             request,
             Purpose.SEARCH,
@@ -215,16 +219,19 @@ class Confirmation:
         return all(check.holds for check in self.checks(config))
 
     def _racing(self, limit_s: float) -> list[TrainConfig]:
-        """Who runs the next round: the baseline with all that may still be the best; with the leader alone where there
-        is no time for as many such rounds as its own speed-up needs; nobody when not even that fits."""
+        """Who runs the next round: the baseline with all that may still be the best; once these have had their rounds,
+        with the leader and what was added lately until that has had as many; with the leader alone where there is no
+        time for as many such rounds as its own speed-up needs; nobody when not even that fits."""
         leader = self.leader() or next(iter(self._finalists), None)
         duel = [self.baseline] if leader is None else [self.baseline, leader]
-        full = [self.baseline, *self._contenders(leader)]
+        full, done = [self.baseline, *self._contenders(leader)], self._done()
+        late = [config for config in full[1:] if self.rounds(config) < FULL_ROUNDS] if done >= FULL_ROUNDS else []
+        full = [*duel, *late] if late else full
         full_s, duel_s = self._timetable.round_s(full, limit_s), self._timetable.round_s(duel, limit_s)
-        seconds, done = self._for_rounds_s(), self._done()
+        seconds = self._for_rounds_s()
         if done < FULL_ROUNDS:
             fits = full_s + (FULL_ROUNDS - done - 1) * duel_s <= seconds
-        elif any(self.rounds(config) < FULL_ROUNDS for config in full[1:]):  # one that was added lately
+        elif late:
             fits = full_s <= seconds
         else:
             fits = max(FULL_ROUNDS + DUEL_ROUNDS - done, 1) * full_s <= seconds
@@ -241,9 +248,13 @@ class Confirmation:
         ]
 
     def _test_leader(self) -> None:
-        """The stability tests, as soon as there is a leader worth them, and in time to find another."""
+        """The stability tests, as soon as there is a leader worth them, and in time to find another. Not while a part
+        of it that may take its place has yet to run: there may be no time to test both."""
         leader = self.leader()
         if leader is None or self.rounds(leader) < FULL_ROUNDS or self._stability.is_tested(leader):
+            return
+        parts = [config for config in self._finalists if is_part(config, leader, self.baseline)]
+        if any(self.rounds(config) < FULL_ROUNDS for config in parts):
             return
         is_worth_it = self.speedup(leader).outcome is Outcome.FASTER or not self.baseline_may_stand
         if not is_worth_it or self._budget.remaining_s < self._timetable.tests_and_soak_s(leader):

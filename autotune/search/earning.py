@@ -9,17 +9,20 @@ where it was as good.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.knobs import KNOBS
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.model import log_interval
 from autotune.search.space import Space
-from autotune.stats import TIE, Interval
+from autotune.stats import TIE, WORTHWHILE, Interval
 
 _TOGETHER = (("micro_batch_size", "grad_accum_steps"), ("num_workers", "prefetch_factor"))
 """Knobs that change together where both do: one alone would be another effective batch size, or mean nothing."""
@@ -145,13 +148,29 @@ def still_simpler(
     return None
 
 
+def strengths(configs: Sequence[TrainConfig], compare: Compare) -> dict[TrainConfig, float]:
+    """ln(throughput) of each, around the mean of all: what fits the comparisons of all pairs best, each weighed by how
+    well it is known. Needs an interval for each pair."""
+    balance, sums = np.zeros((len(configs), len(configs))), np.zeros(len(configs))
+    for (row, one), (column, other) in itertools.combinations(enumerate(configs), 2):
+        gain = compare(one, other)
+        weight = 1 / max(_deviation(gain), _CLOSEST) ** 2
+        balance[[row, column], [row, column]] += weight
+        balance[[row, column], [column, row]] -= weight
+        sums[row] += weight * math.log(gain.ratio)
+        sums[column] -= weight * math.log(gain.ratio)
+    found = np.linalg.lstsq(balance, sums, rcond=None)[0]
+    return dict(zip(configs, map(float, found), strict=True))
+
+
 def is_as_good(measured: Gain | None, known: Gain) -> bool:
-    """Whether the second of two, a part of the first, is preferred: what is known says that the first gains less than
-    1 %, or leaves that open while the rounds measured less.
+    """Whether the second of two, a part of the first, is preferred: the first is expected to gain less than 1 %; or not
+    known to gain that, nor expected to gain what anybody would want, while the rounds measured less than 1 %.
 
     `measured`: by the rounds alone; `known`: by them and by what is expected.
     """
-    return known.ratio < TIE or (not known.is_known and measured is not None and measured.ratio < TIE)
+    in_doubt = not known.is_known and known.ratio < WORTHWHILE
+    return known.ratio < TIE or (in_doubt and measured is not None and measured.ratio < TIE)
 
 
 def simplest_as_good(

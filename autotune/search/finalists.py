@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import Check, TrialRecord, TrialStatus
-from autotune.search.earning import Compare, simpler_form
-from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.earning import by_model, simpler_form
+from autotune.search.figures import is_ok
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
+from autotune.search.performance import PerformanceModel
 from autotune.search.plain import arithmetic
 from autotune.search.stability import blames_precision
 from autotune.spec import Constraint
@@ -42,16 +44,16 @@ def _gave_up(record: TrialRecord) -> bool:
 
 
 class Finalists:
-    """The finalists of one study, best first by their trials; one that is refused makes way for the next."""
+    """The finalists of one study, likely best first; one that is refused makes way for the next."""
 
     def __init__(
-        self, ledger: Ledger, baseline: TrainConfig, constraints: Sequence[Constraint], expected: Compare
+        self, ledger: Ledger, baseline: TrainConfig, constraints: Sequence[Constraint], model: PerformanceModel
     ) -> None:
-        """`expected`: how configurations compare by what the search's trials have shown."""
+        """`model`: what the search's trials have shown."""
         self._ledger = ledger
         self._baseline = baseline
         self._constraints = constraints
-        self._expected = expected
+        self._model = model
         self.refused: dict[TrainConfig, list[Check]] = {}
         """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
         self._rejected: set[TrainConfig] = set()
@@ -91,9 +93,10 @@ class Finalists:
 
     def _chosen(self, measured: Sequence[TrialRecord]) -> list[TrainConfig]:
         """The fastest of them also without those of its settings that may do nothing."""
-        chosen = choose_finalists(measured, self._baseline, self._constraints)
-        tried = {record.result.config: samples_per_s(record) for record in measured}
-        simple = simpler_form(chosen[0], tried, self._baseline, self._expected) if chosen else None
+        rates = {record.result.config: math.exp(self._model.likely(record.result.config)) for record in measured}
+        ranked = sorted(measured, key=lambda record: rates[record.result.config], reverse=True)
+        chosen = choose_finalists(ranked, self._baseline, self._constraints)
+        simple = simpler_form(chosen[0], rates, self._baseline, by_model(self._model)) if chosen else None
         if simple is None or simple in chosen or self._is_out(simple):
             return chosen
         return [chosen[0], simple, *chosen[1:][-(_FINALISTS - 2) :]]

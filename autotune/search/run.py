@@ -241,7 +241,7 @@ class _Study:
             timetable=self.timetable,
             stability=self.stability,
             space=self.space,
-            expected=by_model(self._model()),
+            model=self._model(),
             seed=seed,
         )
         confirmation.run()

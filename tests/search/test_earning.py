@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from autotune.search.earning import (
     simplest,
     simplest_as_good,
     still_simpler,
+    strengths,
     together,
 )
 from autotune.spec import parse_spec
@@ -231,6 +233,7 @@ def tie_or_not(ratio: float, low: float, high: float) -> Gain:
     [
         pytest.param(None, tie_or_not(1.002, 0.9, 1.1), True, id="expected to gain less"),
         pytest.param(tie_or_not(1.001, 0.9, 1.1), tie_or_not(1.03, 0.98, 1.08), True, id="open, measured as good"),
+        pytest.param(tie_or_not(1.001, 0.7, 1.4), tie_or_not(1.08, 0.93, 1.26), False, id="expected to cost 8 %"),
         pytest.param(tie_or_not(1.02, 0.9, 1.1), tie_or_not(1.03, 0.98, 1.08), False, id="open, measured as slower"),
         pytest.param(None, tie_or_not(1.03, 0.98, 1.08), False, id="open, not measured"),
         pytest.param(tie_or_not(1.0, 0.9, 1.1), tie_or_not(1.03, 1.02, 1.04), False, id="known to gain"),
@@ -240,6 +243,30 @@ def test_the_simpler_is_as_good_unless_the_richer_seems_to_gain(
     measured: Gain | None, known: Gain, expected: bool
 ) -> None:
     assert is_as_good(measured, known) is expected
+
+
+def test_the_strongest_is_the_one_that_wins_its_pairs() -> None:
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        ratio = speed(one) / speed(other)
+        return tie_or_not(ratio, ratio / 1.1, ratio * 1.1)
+
+    found = strengths([SPACE.baseline, BF16, PINNED], compare)
+    assert found[PINNED] - found[SPACE.baseline] == pytest.approx(math.log(speed(PINNED) / speed(SPACE.baseline)))
+    assert sum(found.values()) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize(("width", "strongest"), [(1.1, BF16), (10.0, PINNED)])
+def test_of_pairs_that_contradict_each_other_the_better_known_counts_more(width: float, strongest: TrainConfig) -> None:
+    """`PINNED` is 2 % faster than `BF16`; beside the baseline, which is known less well, `BF16` looks 20 % faster."""
+    ratios = {(PINNED, BF16): 1.02, (BF16, SPACE.baseline): 1.5, (PINNED, SPACE.baseline): 1.25}
+
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        ratio = ratios[one, other] if (one, other) in ratios else 1 / ratios[other, one]
+        spread = 1.1 if SPACE.baseline not in {one, other} else width
+        return tie_or_not(ratio, ratio / spread, ratio * spread)
+
+    found = strengths([SPACE.baseline, BF16, PINNED], compare)
+    assert max(found, key=found.__getitem__) == strongest
 
 
 def test_a_gain_is_known_where_the_interval_lies_on_one_side_of_one_percent() -> None:

@@ -23,6 +23,8 @@ from autotune.search.space import Space
 
 _OF_THE_WHOLE = 0.01
 """Standard deviation of what no part explains, in logarithms."""
+_OWN = _OF_THE_WHOLE / math.sqrt(2)
+"""The same of one of two that are compared, at the least: trials may show that the parts explain less."""
 _OPTIMIZER_DOUBTS = {"fused_optimizer": 0.4, "num_threads": 0.3, "compile": 0.2}
 _OPTIMIZER_DOUBT = 0.1
 _SHORTEST_S = 1e-7
@@ -51,6 +53,8 @@ class PerformanceModel:
         self._epoch_samples = None if samples is None else samples / space.baseline.world_size
         self._edges = False
         self._interplay = (0.0, 0.0)
+        self._own: dict[TrainConfig, tuple[float, float]] = {}
+        self._own_scale = _OWN
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
         self._compute = AdditiveProcess(self.encoding.alike, _compute_scales(self.encoding))
         self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding))
@@ -80,6 +84,7 @@ class PerformanceModel:
         finished = self.encoding.encode([config for config, _ in done])
         self._fit_parts(finished, [seen for _, seen in done])
         self._learn_interplay([(config, seen) for config, seen in done if seen.supply_s is not None])
+        self._learn_own(done)
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
         if known and known[0]:
             self.limits.fit(finished, known)
@@ -92,11 +97,18 @@ class PerformanceModel:
         return Prediction(np.log(samples / parts.step_s), np.sqrt(variance), parts.step_s)
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
-        """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out."""
+        """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out.
+        Of those that were tried, their own trials tell what the parts do not explain."""
         encoded = self.encoding.encode([one, other])
         mean, covariance = self.predict(encoded).mean, self.covariance(encoded, encoded)
-        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + _OF_THE_WHOLE**2
-        return float(mean[0] - mean[1]), math.sqrt(max(variance, 0.0))
+        (own, own_variance), (others, others_variance) = self._own_of(one), self._own_of(other)
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + own_variance + others_variance
+        return float(mean[0] - mean[1]) + own - others, math.sqrt(max(variance, 0.0))
+
+    def likely(self, config: TrainConfig) -> float:
+        """ln(samples per second) of `config` by all trials and its own: of many trials the fastest was lucky, and some
+        of what a model predicts is wrong."""
+        return float(self.predict(self.encoding.encode([config])).mean[0]) + self._own_of(config)[0]
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
         """Covariance of ln(samples per second) of `encoded` and of `others`, but for what is each one's own."""
@@ -146,6 +158,24 @@ class PerformanceModel:
             expected_s = self._parts(encoded).step_s
             took_s = [config.effective_batch_size / (seen.samples_per_s or math.inf) for config, seen in rated]
             self._interplay = interplay(encoded.workers, np.log(np.array(took_s) / expected_s))
+
+    def _learn_own(self, done: Sequence[tuple[TrainConfig, Observation]]) -> None:
+        """What no part explains of each trial, as far as it is more than noise."""
+        predicted = self.predict(self.encoding.encode([config for config, _ in done])).mean
+        missing = np.log([seen.samples_per_s or _SHORTEST_S for _, seen in done]) - predicted
+        noise = np.array([seen.relative_error for _, seen in done]) ** 2 + self.noise**2
+        weights = (noise + _OWN**2) ** -2.0
+        scale = max(float((weights * (missing**2 - noise)).sum() / weights.sum()), _OWN**2)
+        self._own_scale = math.sqrt(scale)
+        means, variances = missing * scale / (scale + noise), scale * noise / (scale + noise)
+        self._own = {
+            config: (float(mean), float(variance))
+            for (config, _), mean, variance in zip(done, means, variances, strict=True)
+        }
+
+    def _own_of(self, config: TrainConfig) -> tuple[float, float]:
+        """Mean and variance of what is its own."""
+        return self._own.get(config, (0.0, self._own_scale**2))
 
     def _for_compute(self, encoded: Encoded) -> Rows:
         """Rows of the compute time, of which loader processes on a CPU that compute are expected to take their part."""

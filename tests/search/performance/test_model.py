@@ -240,3 +240,29 @@ def test_a_comparison_is_surer_than_its_two_sides() -> None:
     ratio, doubt = model.compare(one, other)
     assert abs(ratio) < 0.2
     assert doubt < 0.5 * min(doubts)
+
+
+def test_what_the_parts_do_not_explain_of_a_trial_is_its_own() -> None:
+    """All parts are as fast as expected, and one whole is 20 % slower: so it is, beside any other."""
+    configs = [HERE.replace(micro_batch_size=size) for size in (4, 8, 16, 32)]
+    slow, untried = configs[2], HERE.replace(micro_batch_size=64)
+    trials = [(config, observed(config, relative_error=0.001)) for config in configs]
+    as_expected = model_of(*configs).compare(slow, configs[3])
+    trials[2] = slow, observed(slow, samples_per_s=0.8 * truly(slow), relative_error=0.001)
+    model = PerformanceModel(SPACE, cpu_facts())
+    model.fit(trials)
+    found = model.compare(slow, configs[3])
+    assert found[0] - as_expected[0] == pytest.approx(np.log(0.8), abs=0.07)
+    assert model.compare(slow, untried)[1] > as_expected[1], "others may have as much of their own"
+
+
+def test_the_fastest_of_many_trials_was_lucky() -> None:
+    """Two layouts that differ as much at every size, but for one run: it is not believed to be 25 % faster."""
+    sizes, layouts = (4, 8, 16, 32), ("contiguous", "channels_last")
+    configs = [HERE.replace(micro_batch_size=size, memory_format=layout) for size in sizes for layout in layouts]
+    lucky = configs[5]
+    fast = {"samples_per_s": 1.25 * truly(lucky), "compute_s": observed(lucky).compute_s / 1.25}
+    model = PerformanceModel(SPACE, cpu_facts())
+    model.fit([(config, observed(config, **(fast if config == lucky else {}))) for config in configs])
+    assert model.likely(lucky) < np.log(1.2 * truly(lucky))
+    assert model.likely(lucky) > np.log(truly(lucky))
