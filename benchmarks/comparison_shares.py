@@ -4,8 +4,8 @@ these are beside those of somebody who knows the noise.
     PYTHONPATH=tests python benchmarks/comparison_shares.py [CONFIRMATIONS [SEED]]
 
 Each confirmation looks after every round whether to stop, and states the best of three finalists; `pair` has one. A row
-for each kind of machine and noise; in each column the most rounds that there are. The
-constants of `autotune.stats` were chosen with other generators than those of SEED 1 and above: a new SEED is a new sample.
+for each kind of machine and noise; in each column the most rounds that there are. A
+new SEED is a new sample, one that no constant of `autotune.stats` was chosen by.
 """
 
 from __future__ import annotations
