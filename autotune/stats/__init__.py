@@ -15,7 +15,8 @@ from autotune.stats.estimate import CONFIDENCE, Estimate, Interval, student_t
 from autotune.stats.factorial import Cell, cells, contrast, effects, mean_interval
 from autotune.stats.lengths import best_run_s
 from autotune.stats.posterior import Posterior
-from autotune.stats.rounds import FEWEST_ROUNDS, TIE, WORTHWHILE, Comparison, Outcome, Rounds, judge, stated
+from autotune.stats.rounds import FEWEST_ROUNDS, Rounds
+from autotune.stats.words import TIE, WORTHWHILE, Comparison, Outcome, judge, of_best, stated
 
 __all__ = [
     "CONFIDENCE",
@@ -37,6 +38,7 @@ __all__ = [
     "judge",
     "mean_interval",
     "noise_has_settled",
+    "of_best",
     "relative_standard_error",
     "rests_on_disturbed",
     "stated",

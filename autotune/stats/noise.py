@@ -19,21 +19,25 @@ import numpy as np
 from autotune.stats.likelihood import SCALES, Values, likely_places, log_likelihood, widths
 
 _LOG_SCALES = np.log(SCALES)
-_USUAL_AT_MOST, _FALLS = 0.22, 0.6
+_USUAL_AT_MOST, _FALLS = 0.22, 0.4
 """Noise up to which all scales are equally likely, and the standard deviation of ln τ beyond it."""
-_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.4, 0.8, 0.2
-"""Standard deviations of ln(τ of one series ÷ of another): most have about the same noise, one in five has its own."""
+_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.4, 0.8, 0.4
+"""Standard deviations of ln(τ of one series ÷ of another): most have about the same noise, two in five have their own.
+A series is most often the difference of two configurations; where one of four is noisier, half of these hold it."""
 _NO_LESS = 0.15
 """The same, of how far the noise over rounds may seem to fall below that inside them."""
 _ROUNDS_ADD, _ROUNDS_RULE, _RULE_SHARE = 0.8, 2.5, 0.3
 """Mean of ln(τ of one configuration over the rounds ÷ τ inside a round): where rounds add to the noise, and where they
 are most of it, as on a device that is steady but for its temperature; how often that is."""
+_ADD_NOTHING = 0.5
+"""How often rounds of two add nothing at all. Without it sums that differ by little would say that noise is small, and
+those that differ by much would be put down to the rounds: by chance alone, the noise would seem too small."""
 _TINIEST = 1e-300
 
 
-def _kernels() -> tuple[Values, Values, Values]:
+def _kernels() -> tuple[Values, Values, Values, Values]:
     """Prior of a scale; how likely each (row) is given that of a like series (column); the same, given the scale inside
-    rounds, of a series that holds the rounds' own variation as well."""
+    rounds, of a series that holds the rounds' own variation as well; the same where there may be none."""
     over = np.maximum(_LOG_SCALES - math.log(_USUAL_AT_MOST), 0) / _FALLS
     apart = _LOG_SCALES[:, None] - _LOG_SCALES[None, :]
     near, far = (np.exp(-0.5 * (apart / width) ** 2) / width for width in (_ALIKE, _UNLIKE))
@@ -41,10 +45,13 @@ def _kernels() -> tuple[Values, Values, Values]:
     adding, ruling = (np.exp(-np.maximum(apart, 0) / mean) / mean for mean in (_ROUNDS_ADD, _ROUNDS_RULE))
     below = np.exp(-0.5 * (np.minimum(apart, 0) / _NO_LESS) ** 2)
     above = below * ((1 - _RULE_SHARE) * adding + _RULE_SHARE * ruling)
-    return -0.5 * over**2, alike / alike.sum(axis=0), above / above.sum(axis=0)
+    above /= above.sum(axis=0)
+    same = np.exp(-0.5 * (apart / _NO_LESS) ** 2)
+    maybe = (1 - _ADD_NOTHING) * above + _ADD_NOTHING * same / same.sum(axis=0)
+    return -0.5 * over**2, alike / alike.sum(axis=0), above, maybe
 
 
-_LOG_PRIOR, _ALIKE_GIVEN, _OVER_ROUNDS_GIVEN = _kernels()
+_LOG_PRIOR, _ALIKE_GIVEN, _OVER_ROUNDS_GIVEN, _MAYBE_OVER_ROUNDS_GIVEN = _kernels()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,13 @@ class Scale:
         return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ _likelihood(series, runs)))
 
     def learnt_over_rounds(self, series: Values, runs: int = 1) -> Scale:
-        """Sharpened by a series whose noise is most likely the same, and that holds what differs between rounds too.
+        """Sharpened by a series whose noise is most likely the same, and that holds what may differ between rounds too.
 
         `runs`: as of `log_likelihood`.
         """
         if len(series) < 2:
             return self
-        inside = _OVER_ROUNDS_GIVEN.T @ _likelihood(series, runs)
+        inside = _MAYBE_OVER_ROUNDS_GIVEN.T @ _likelihood(series, runs)
         return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ inside))
 
     def of_another(self) -> Scale:

@@ -3,9 +3,9 @@
 The confirmation is a randomised block design: rounds × configurations, a fresh process in each cell. What the machine
 does to a whole round hits all alike and cancels in a difference inside it; how much one run differs from the next is
 learnt from all configurations together, with room for one that is noisier than the others and for runs that other work
-slowed down (`autotune.stats.noise`), and from how far the two that are compared move together from round to round:
-runs that hardly differ between rounds differ no more inside them. The rounds go on until the answer is clear, so it is
-asked again after each, and what is emitted is the best of several; the levels below pay for both.
+slowed down (`autotune.stats.noise`). Where there are only two, how far their sums differ from round to round tells of
+the noise as well: runs that hardly differ between rounds differ no more inside them. The rounds go on until the answer
+is clear, so it is asked again after each, and what is emitted is the best of several (`autotune.stats.words`).
 `benchmarks/comparison_shares.py` measures how often words and intervals are right.
 
 What stood here before, and what was considered instead:
@@ -13,6 +13,11 @@ What stood here before, and what was considered instead:
   configurations: two rounds leave one degree of freedom, and an interval of a factor 11,700 either way.
 - Residuals of the two-way fit pooled, shrunk towards 5 % with three degrees of freedom: fits 5 % to 20 % of noise. At
   0.2 % and two rounds the prior alone makes the estimate of the noise 3.5 %, 17 times too large.
+- Sums of the pair also where other configurations tell of the noise: intervals are 15 % narrower after two rounds, but
+  where the baseline is the noisier one, its few runs make sums and differences alike, and identical configurations were
+  called faster in 5 % to 7 % of pairs.
+- Bonferroni over the finalists: three that are twice as fast would be called so after two rounds of 10 % noise in 97 %
+  of cases. That all three are is no luck (`of_best`).
 - Robust weights by iterated least squares: with two rounds an outlier and its partner have the same residual, and a fit
   has to settle on one of them. The posterior here keeps both in its interval.
 """
@@ -21,65 +26,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from autotune.stats.estimate import Estimate, Interval
+from autotune.stats.estimate import Estimate
 from autotune.stats.likelihood import Values
 from autotune.stats.noise import Scale
 from autotune.stats.posterior import Posterior, locate
+from autotune.stats.words import Comparison, Outcome, judge, stated, word
 
-TIE = 1.01
-"""A ratio that nobody would change a setting for, and of two finalists no reason to prefer the faster."""
-WORTHWHILE = 1.05
-"""A speed-up that somebody would want, and that must not be missed."""
 FEWEST_ROUNDS = 2
 """One says nothing about the spread."""
-SLOWER_AT_MOST = 0.025
-"""Probability of being slower than the baseline with which a configuration is still called faster."""
 
-_EQUIVALENT = math.log(WORTHWHILE) / 2
-"""Half way to a worthwhile difference: a ratio that lies within it for sure is no worthwhile one."""
-_SURELY_EQUIVALENT = 0.95
 _LOOK = 0.1
 """Share of each level of doubt that a look may use up which ends the rounds: there is one after every round."""
 _NO_RIVAL = 0.99
 """Probability of being slower with which one candidate was never going to be taken for the best in place of another."""
-_TAIL = 0.025
-_FEWEST_CHOSEN_FROM = 2
-"""An interval is stated as for the best of so many at least (Bonferroni), also where there was one only: at 25 % of
-noise, where the prior on the noise ends, two or three rounds of two would hold the truth in 90 % of cases, not 95 %."""
-_DOUBT_OF_BEST = 1.2
-"""Power of the number of candidates by which the doubt is divided with which a word is said of the best of them; more
-than Bonferroni's 1, for it is the noisiest that looks best."""
 _LINGERING = 2.0
 """By how much the variance of a mean over rounds grows because neighbouring rounds are alike (first-order correlation
 of 0.5: (1 + 0.5) ÷ (1 − 0.5) − 1), for the part of it that is the rounds' own."""
-
-
-class Outcome(StrEnum):
-    """What a comparison came to."""
-
-    FASTER = "faster"
-    TIE = "tie"
-    AMBIGUOUS = "ambiguous"
-    """The noise was too large for the rounds that there were."""
-    SLOWER = "slower"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """One configuration against another."""
-
-    ratio: Estimate
-    """How many times faster the first is; the interval is a 95 % one over all that the best was chosen from."""
-    outcome: Outcome
-    pairs: int
-    slower: float = 0.5
-    """Probability that the first is slower than the other."""
 
 
 class Rounds:
@@ -104,17 +71,20 @@ class Rounds:
         if pairs < FEWEST_ROUNDS:
             ratio = Estimate(posterior.quantiles(0.5)[0], None).exp()
             return Comparison(ratio=ratio, outcome=Outcome.AMBIGUOUS, pairs=pairs)
-        return judge(posterior, pairs, chosen_from=self._rivals(one))
+        rivals = self._rivals(one)
+        found = judge(posterior, pairs, chosen_from=len(rivals))
+        return replace(found, outcome=word(posterior, self._doubts(rivals, other)))
 
     def is_decided(self, one: int, other: int) -> bool:
         """Whether more rounds would hardly change the word; to be asked after each."""
         if self.pairs(one, other) < FEWEST_ROUNDS:
             return False
-        return _word(self.ratio(one, other), _LOOK * self._rivals(one) ** -_DOUBT_OF_BEST) is not Outcome.AMBIGUOUS
+        doubts = self._doubts(self._rivals(one), other)
+        return word(self.ratio(one, other), doubts, share=_LOOK) is not Outcome.AMBIGUOUS
 
     def throughput(self, column: int) -> Estimate:
         """Samples per second of one configuration, as it is in the long run. Needs one run of it."""
-        estimate = stated(self.rate(column), chosen_from=self._rivals(column))
+        estimate = stated(self.rate(column), chosen_from=len(self._rivals(column)))
         return estimate if len(self._of(column)) >= FEWEST_ROUNDS else Estimate(estimate.value, None)
 
     def ratio(self, one: int, other: int) -> Posterior:
@@ -123,7 +93,8 @@ class Rounds:
             return self.ratio(other, one).times(-1.0)
         if (one, other) not in self._ratios:
             scale = self._scale([one, other], known=2).of_another()
-            scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
+            if not self._others_tell(one, other):
+                scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
             halves = self._differences(one, other) / math.sqrt(2)
             self._ratios[one, other] = locate(halves, scale, runs=2).times(math.sqrt(2))
         return self._ratios[one, other]
@@ -170,45 +141,33 @@ class Rounds:
             scale = scale.learnt_from(contrast, runs=place + 1)
         return scale
 
+    def _others_tell(self, one: int, other: int) -> bool:
+        """Whether any third column has enough rounds with these two to tell of the noise."""
+        known = ~np.isnan(self._logs)
+        common = (known & known[:, [one]] & known[:, [other]]).sum(axis=0)
+        return int((common >= FEWEST_ROUNDS).sum()) > 2  # the two themselves are among them
+
     def _apart(self, column: int, first: Sequence[int]) -> float:
         """By how much the rounds disagree about `column` beside `first`."""
         values = self._logs[:, column] - self._logs[:, list(first)].mean(axis=1)
         values = values[~np.isnan(values)]
         return float(values.std()) if len(values) else math.inf
 
-    def _rivals(self, one: int) -> int:
-        """How many candidates `one` may have been chosen from by luck, itself included: all but those that are slower
+    def _rivals(self, one: int) -> list[int]:
+        """`one`, then the candidates in place of which it may have been chosen by luck: all but those that are slower
         beyond doubt. What looks for the best of one column looks at no other."""
         if one not in self._candidates:
-            return 1
-        return sum(self._may_rival(other, one) for other in self._candidates)
+            return [one]
+        return [one, *(other for other in self._candidates if other != one and self._may_rival(other, one))]
+
+    def _doubts(self, columns: Sequence[int], other: int) -> list[float]:
+        """For each of the columns, how likely it is slower than `other`; 1/2 where too few rounds tell."""
+        return [
+            self.ratio(column, other).below(0.0) if self.pairs(column, other) >= FEWEST_ROUNDS else 0.5
+            for column in columns
+        ]
 
     def _may_rival(self, other: int, one: int) -> bool:
-        if other == one or self.pairs(other, one) < FEWEST_ROUNDS:
+        if self.pairs(other, one) < FEWEST_ROUNDS:
             return True
         return self.ratio(other, one).below(0.0) < _NO_RIVAL
-
-
-def judge(ln_ratio: Posterior, pairs: int, *, chosen_from: int = 1) -> Comparison:
-    """What is said of a ratio whose logarithm is known to such a degree. `chosen_from`: of how many it is the best."""
-    outcome = _word(ln_ratio, chosen_from**-_DOUBT_OF_BEST)
-    ratio = stated(ln_ratio, chosen_from=chosen_from)
-    return Comparison(ratio=ratio, outcome=outcome, pairs=pairs, slower=ln_ratio.below(0.0))
-
-
-def stated(logarithm: Posterior, *, chosen_from: int = 1) -> Estimate:
-    """A figure whose logarithm is known to such a degree, with its 95 % interval."""
-    tail = _TAIL / max(chosen_from, _FEWEST_CHOSEN_FROM)
-    low, middle, high = logarithm.quantiles(tail, 0.5, 1 - tail)
-    return Estimate(middle, Interval(low, high)).exp()
-
-
-def _word(ln_ratio: Posterior, share: float) -> Outcome:
-    """Faster or slower when there is little doubt, and the ratio is no tie. `share`: of the doubt that is allowed."""
-    slower, (middle,) = ln_ratio.below(0.0), ln_ratio.quantiles(0.5)
-    if slower <= share * SLOWER_AT_MOST:
-        return Outcome.FASTER if middle > math.log(TIE) else Outcome.TIE
-    if 1 - slower <= share * SLOWER_AT_MOST:
-        return Outcome.SLOWER if middle < -math.log(TIE) else Outcome.TIE
-    within = ln_ratio.below(_EQUIVALENT) - ln_ratio.below(-_EQUIVALENT)
-    return Outcome.TIE if 1 - within <= share * (1 - _SURELY_EQUIVALENT) else Outcome.AMBIGUOUS

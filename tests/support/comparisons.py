@@ -71,13 +71,22 @@ class Emitted:
 
 def confirm(logs: Values) -> Emitted:
     """Rounds one after another until the answer is clear or there are no more, as a study makes them."""
-    finalists = range(1, logs.shape[1])
-    for count in range(FEWEST_ROUNDS, len(logs) + 1):
+    return confirmations(logs, [len(logs)])[0]
+
+
+def confirmations(logs: Values, most: Sequence[int]) -> list[Emitted]:
+    """The same for each of several numbers of rounds, ascending, after which there are no more."""
+    finalists, found = range(1, logs.shape[1]), list[Emitted]()
+    for count in range(FEWEST_ROUNDS, most[-1] + 1):
         so_far = Rounds(logs[:count], candidates=finalists)
         best = max(finalists, key=lambda column: so_far.ratio(column, 0).quantiles(0.5)[0])
-        if count > FEWEST_ROUNDS and so_far.is_decided(best, 0) and _is_precise(so_far.throughput(best)):
+        is_clear = count > FEWEST_ROUNDS and so_far.is_decided(best, 0) and _is_precise(so_far.throughput(best))
+        if is_clear or count in most:
+            here = Emitted(best, count, so_far.compare(best, 0), so_far.throughput(best))
+            found += [here] * (len(most) - len(found) if is_clear else 1)
+        if is_clear:
             break
-    return Emitted(best, count, so_far.compare(best, 0), so_far.throughput(best))
+    return found
 
 
 def _is_precise(estimate: Estimate) -> bool:
@@ -105,9 +114,25 @@ class Shares:
         return self.words[outcome] / self.words.total()
 
 
-def shares(kind: Kind, noise: float, truths: Sequence[float], rounds: int, count: int) -> Shares:
-    generators = (np.random.default_rng([round(1e4 * noise), rounds, seed]) for seed in range(count))
-    found = [confirm(log_rates(generator, kind, noise, truths, rounds)) for generator in generators]
+def shares(kind: Kind, noise: float, truths: Sequence[float], rounds: int, count: int, seed: int = 0) -> Shares:
+    return shares_by_rounds(kind, noise, truths, [rounds], count, seed)[0]
+
+
+def shares_by_rounds(
+    kind: Kind, noise: float, truths: Sequence[float], most: Sequence[int], count: int, seed: int = 0
+) -> list[Shares]:
+    """For each of several numbers of rounds, ascending, after which there are no more; of the same runs.
+
+    `seed`: another one for confirmations that nothing was chosen by.
+    """
+    found = []
+    for number in range(count):
+        generator = np.random.default_rng([seed, list(Kind).index(kind), round(1e4 * noise), len(truths), number])
+        found.append(confirmations(log_rates(generator, kind, noise, truths, most[-1]), most))
+    return [_shares(kind, noise, truths, each) for each in zip(*found, strict=True)]
+
+
+def _shares(kind: Kind, noise: float, truths: Sequence[float], found: Sequence[Emitted]) -> Shares:
     sure, usual = float(ndtri(0.975)) * noise, statistics.fmean(1 / math.sqrt(one.rounds) for one in found)
     over_rounds = 2.0 if kind is Kind.DRIFT else 1.0  # of the variance, were neighbouring rounds not alike
     return Shares(
