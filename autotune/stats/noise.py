@@ -19,11 +19,10 @@ import numpy as np
 from autotune.stats.likelihood import SCALES, Values, likely_places, log_likelihood, widths
 
 _LOG_SCALES = np.log(SCALES)
-_USUAL_AT_MOST, _FALLS = 0.22, 0.4
+_USUAL_AT_MOST, _FALLS = 0.22, 0.6
 """Noise up to which all scales are equally likely, and the standard deviation of ln τ beyond it."""
-_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.4, 0.8, 0.4
-"""Standard deviations of ln(τ of one series ÷ of another): most have about the same noise, two in five have their own.
-A series is most often the difference of two configurations; where one of four is noisier, half of these hold it."""
+_ALIKE, _UNLIKE, _UNLIKE_SHARE = 0.4, 0.8, 0.2
+"""Standard deviations of ln(τ of one series ÷ of another): most have about the same noise, one in five has its own."""
 _NO_LESS = 0.15
 """The same, of how far the noise over rounds may seem to fall below that inside them."""
 _ROUNDS_ADD, _ROUNDS_RULE, _RULE_SHARE = 0.8, 2.5, 0.3

@@ -3,9 +3,9 @@
 The confirmation is a randomised block design: rounds × configurations, a fresh process in each cell. What the machine
 does to a whole round hits all alike and cancels in a difference inside it; how much one run differs from the next is
 learnt from all configurations together, with room for one that is noisier than the others and for runs that other work
-slowed down (`autotune.stats.noise`). Where there are only two, how far their sums differ from round to round tells of
-the noise as well: runs that hardly differ between rounds differ no more inside them. The rounds go on until the answer
-is clear, so it is asked again after each, and what is emitted is the best of several (`autotune.stats.words`).
+slowed down (`autotune.stats.noise`), and from how far the two that are compared move together from round to round:
+runs that hardly differ between rounds differ no more inside them. The rounds go on until the answer is clear, so it is
+asked again after each, and what is emitted is the best of several (`autotune.stats.words`).
 `benchmarks/comparison_shares.py` measures how often words and intervals are right.
 
 What stood here before, and what was considered instead:
@@ -13,9 +13,9 @@ What stood here before, and what was considered instead:
   configurations: two rounds leave one degree of freedom, and an interval of a factor 11,700 either way.
 - Residuals of the two-way fit pooled, shrunk towards 5 % with three degrees of freedom: fits 5 % to 20 % of noise. At
   0.2 % and two rounds the prior alone makes the estimate of the noise 3.5 %, 17 times too large.
-- Sums of the pair also where other configurations tell of the noise: intervals are 15 % narrower after two rounds, but
-  where the baseline is the noisier one, its few runs make sums and differences alike, and identical configurations were
-  called faster in 5 % to 7 % of pairs.
+- The noise of a pair without its sums where other configurations tell of it: where one is three times noisier,
+  identical ones are called faster in 3 % to 4 % instead of 4 % to 5 %, but after two rounds of a calm machine intervals
+  are 1.4 times as wide.
 - Bonferroni over the finalists: three that are twice as fast would be called so after two rounds of 10 % noise in 97 %
   of cases. That all three are is no luck (`of_best`).
 - Robust weights by iterated least squares: with two rounds an outlier and its partner have the same residual, and a fit
@@ -93,8 +93,7 @@ class Rounds:
             return self.ratio(other, one).times(-1.0)
         if (one, other) not in self._ratios:
             scale = self._scale([one, other], known=2).of_another()
-            if not self._others_tell(one, other):
-                scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
+            scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
             halves = self._differences(one, other) / math.sqrt(2)
             self._ratios[one, other] = locate(halves, scale, runs=2).times(math.sqrt(2))
         return self._ratios[one, other]
@@ -140,12 +139,6 @@ class Rounds:
             contrast = (cells[:, place] - cells[:, :place].mean(axis=1)) * math.sqrt(place / (place + 1))
             scale = scale.learnt_from(contrast, runs=place + 1)
         return scale
-
-    def _others_tell(self, one: int, other: int) -> bool:
-        """Whether any third column has enough rounds with these two to tell of the noise."""
-        known = ~np.isnan(self._logs)
-        common = (known & known[:, [one]] & known[:, [other]]).sum(axis=0)
-        return int((common >= FEWEST_ROUNDS).sum()) > 2  # the two themselves are among them
 
     def _apart(self, column: int, first: Sequence[int]) -> float:
         """By how much the rounds disagree about `column` beside `first`."""

@@ -56,7 +56,7 @@ class TestRecorded:
         found = rounds.compare(1, 0)
         assert found.outcome is Outcome.FASTER
         assert found.ratio.value == pytest.approx(8.68, abs=0.01)
-        assert 6.2 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 12.0
+        assert 7.2 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 10.4
         throughput = rounds.throughput(1).interval
         assert throughput is not None
         assert 2050 < throughput.low < 2311 < throughput.high < 2620
@@ -75,7 +75,7 @@ class TestRecorded:
         found = rounds.compare(2, 0)
         assert (found.outcome, found.pairs) == (Outcome.FASTER, 3)
         assert found.ratio.value == pytest.approx(8.43, abs=0.05)
-        assert 6.5 < interval_of(found).low < interval_of(found).high < 10.8
+        assert 7.1 < interval_of(found).low < interval_of(found).high < 10.1
         throughput = rounds.throughput(2).interval
         assert throughput is not None
         assert 1450 < throughput.low < 1676 < throughput.high < 1950
@@ -175,8 +175,9 @@ class TestTogether:
         uneven = steady + np.array([0.0, -0.3, 0.2, -0.1])[:, None]
         one, other = Rounds(steady), Rounds(uneven)
         calm, moved = one.compare(1, 0), other.compare(1, 0)
-        assert moved.ratio.value == pytest.approx(calm.ratio.value, rel=1e-6)
-        assert log_width(moved) == pytest.approx(log_width(calm), rel=1e-6)
+        assert moved.ratio.value == pytest.approx(calm.ratio.value, rel=1e-3)
+        # Rounds that differ leave open how much of it is the noise of single runs; those that do not say it is small.
+        assert log_width(calm) < log_width(moved) < 1.6 * log_width(calm)
         narrow, wide = one.throughput(1).interval, other.throughput(1).interval
         assert narrow is not None
         assert wide is not None
