@@ -246,20 +246,17 @@ class Conclusion:
         return result if not_cut(result) or hangs else None
 
     def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
-        """Whether the soak was as fast as the confirming runs.
-
-        Where it was, their figure stays as it is: the baseline ran in the same rounds, so that ratio and throughputs
-        fit each other, and one more run of one of them would hardly sharpen it.
-        """
+        """Whether the soak was as fast as the confirming runs. Where it was, it counts for the throughput as one more
+        run; the ratio stays that of the rounds, in which the baseline ran too."""
         confirmed = confirmation.rate(config)
         return soak_throughput(soaked, samples_per_s(soaked), confirmed, relative_error(soaked))
 
     def _document(
         self, confirmation: Confirmation, config: TrainConfig, checks: list[Check], *, soaked: TrialResult | None = None
     ) -> dict[str, Any]:
-        """`soaked`: the soak of `config`; where it contradicts the confirming runs, its figure is emitted."""
+        """`soaked`: the soak of `config`; where it contradicts the confirming runs, its figure alone is emitted."""
         baseline = confirmation.baseline
-        ours, theirs = self._confirmed(confirmation, config), self._confirmed(confirmation, baseline)
+        ours, theirs = self._confirmed(confirmation, config, soaked), self._confirmed(confirmation, baseline)
         speedup = confirmation.speedup(config)
         if config == baseline:
             speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=speedup.pairs)
@@ -280,8 +277,11 @@ class Conclusion:
             **self._common(),
         )
 
-    def _confirmed(self, confirmation: Confirmation, config: TrainConfig) -> Measurement:
-        return measurement_of_runs(list(confirmation.runs(config).values()), confirmation.throughput(config))
+    def _confirmed(
+        self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult | None = None
+    ) -> Measurement:
+        runs = [*confirmation.runs(config).values(), *([soaked] if soaked else [])]
+        return measurement_of_runs(runs, confirmation.throughput(config, soaked))
 
     def _common(self) -> dict[str, Any]:
         return {

@@ -160,9 +160,9 @@ class Confirmation:
         """Over the baseline. Needs one common round."""
         return self._measured.compare(config, self.baseline)
 
-    def throughput(self, config: TrainConfig) -> Estimate:
-        """Over the rounds. Needs one round."""
-        return self._measured.throughput(config)
+    def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
+        """Over the rounds, and its soak. Needs one round."""
+        return self._measured.throughput(config, soaked)
 
     def rate(self, config: TrainConfig) -> Posterior:
         """Posterior of ln(samples per second), over the rounds. Needs one round."""

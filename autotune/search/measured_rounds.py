@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRecord
+from autotune.records import Purpose, TrialRecord, TrialResult
 from autotune.search.costs import SHORTEST_RUN_S, Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
@@ -85,10 +85,13 @@ class MeasuredRounds:
         """Whether the probability of being slower is below that, or there are too few rounds to know it."""
         return self._pairs(one, other) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
 
-    def throughput(self, config: TrainConfig) -> Estimate:
-        """Needs one round."""
+    def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
+        """Needs one round. `soaked`: a longer run of `config` after the rounds, which counts as one more."""
         self._read()
-        return _as_accurate(self._rounds.throughput(self._columns[config]), ACCURACY)
+        column, rounds = self._columns[config], self._rounds
+        if soaked and not rests_on_disturbed(soaked.blocks):
+            rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
+        return _as_accurate(rounds.throughput(column), ACCURACY)
 
     def rate(self, config: TrainConfig) -> Posterior:
         """Posterior of ln(samples per second). Needs one round."""

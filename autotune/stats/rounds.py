@@ -60,6 +60,13 @@ class Rounds:
         self._ratios: dict[tuple[int, int], Posterior] = {}
         self._rates: dict[int, Posterior] = {}
 
+    def with_run(self, column: int, log_rate: float) -> Rounds:
+        """These and one more round, in which one configuration ran alone: it tells of that one's throughput, and of no
+        ratio."""
+        alone = np.full((1, self._logs.shape[1]), math.nan)
+        alone[0, column] = log_rate
+        return Rounds(np.vstack([self._logs, alone]), candidates=self._candidates)
+
     def pairs(self, one: int, other: int) -> int:
         """Rounds in which both ran."""
         return len(self._differences(one, other))

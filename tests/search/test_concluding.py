@@ -15,6 +15,7 @@ from support.simulation import Training
 from autotune.config import TrainConfig
 from autotune.records import Failure, Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search import Interrupted, Listener
+from autotune.search.figures import samples_per_s
 
 BUDGET_S = 300.0
 SOAK_STEPS = 20
@@ -224,6 +225,25 @@ def test_a_soak_trains_the_steps_of_the_spec_where_an_epoch_is_long_short_or_end
     backend = bench.backend(speed, noise=0.0, facts=cpu_facts(dataset_samples=samples))
     bench.search(backend, search=SPACE)
     assert [request.min_steps for request in backend.requests if is_soak(request)] == [SOAK_STEPS]
+
+
+def test_a_soak_that_agrees_counts_for_the_throughput_and_not_for_the_ratio(bench: Bench) -> None:
+    """Rounds at 1500 samples/s, and a soak that is 4 % slower, as much as one run may be here."""
+
+    def in_soak(config: TrainConfig) -> float:
+        swing = 1.03 if backend.requests[-1].seed % 2 else 0.97
+        return speed(config) * (0.96 if is_soak(backend.requests[-1]) else swing)
+
+    backend = bench.backend(in_soak, noise=0.0)
+    best = bench.search(backend, search=SPACE, on=all_but(bench, 8.0, after_runs=2 * 3)).best
+    assert check_of(best, "soak_throughput")["passed"]
+    runs = [record.result for record in of_purpose(bench, Purpose.CONFIRM) if record.result.config.num_workers]
+    of_rounds = math.exp(math.fsum(math.log(samples_per_s(run)) for run in runs) / len(runs))
+    (soaked,) = (samples_per_s(record.result) for record in of_purpose(bench, Purpose.SOAK))
+    assert soaked < 0.99 * of_rounds
+    assert soaked < best["measured"]["samples_per_s"] < 0.998 * of_rounds
+    assert best["speedup"]["ratio"] == pytest.approx(1.5, rel=0.002)
+    assert best["stability"]["verdict"] == "stable"
 
 
 def test_where_no_time_is_left_to_test_the_fastest_a_tested_one_is_emitted(bench: Bench) -> None:

@@ -193,6 +193,16 @@ class TestTogether:
         calm, moved = Rounds(steady).compare(1, 0), Rounds(uneven).compare(1, 0)
         assert 1.5 * log_width(calm) < log_width(moved)
 
+    def test_a_run_after_the_rounds_tells_of_its_own_throughput_and_of_no_ratio(self) -> None:
+        rounds = Rounds(noisy(0.03, (2, 3), [0.0, 0.3, 0.2]), candidates=(1, 2))
+        longer = rounds.with_run(1, 0.3)
+        before, after = rounds.throughput(1).interval, longer.throughput(1).interval
+        assert before is not None
+        assert after is not None
+        assert math.log(after.high / after.low) < 0.85 * math.log(before.high / before.low)
+        assert longer.throughput(2) == rounds.throughput(2)
+        assert longer.compare(1, 0) == rounds.compare(1, 0)
+
     def test_other_configurations_tell_of_the_noise(self) -> None:
         logs = noisy(0.02, (3, 4), [0.0, 0.3, 0.2, 0.2])
         alone, together = (interval_of(Rounds(part).compare(1, 0)) for part in (logs[:, :2], logs))
