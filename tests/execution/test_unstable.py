@@ -122,7 +122,8 @@ def test_sound_training_passes_every_gate(laboratory: Laboratory, amp_dtype: str
     assert checks["loss_against_reference"].conclusive
     assert str(STEPS) in checks["loss_against_reference"].detail
     assert failed(laboratory.soak_checks(sound)) == set()
-    assert [record.result.seed for record in laboratory.records if record.purpose is Purpose.REFERENCE] == [0, 1, 2]
+    seeds = [record.result.seed for record in laboratory.records if record.purpose is Purpose.REFERENCE]
+    assert seeds == [0], "it follows the reference of its own seed: others would change nothing"
 
 
 def test_an_activation_beyond_fp16s_range_is_found_where_it_is(laboratory: Laboratory) -> None:
