@@ -86,10 +86,11 @@ class MeasuredRounds:
         return self._pairs(one, other) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
 
     def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
-        """Needs one round. `soaked`: a longer run of `config` after the rounds, which counts as one more."""
+        """Needs one round. `soaked`: a run of `config` after the rounds, which counts as one more, where it is known as
+        well as one: little of a soak may lie where an epoch can be judged."""
         self._read()
         column, rounds = self._columns[config], self._rounds
-        if soaked and not rests_on_disturbed(soaked.blocks):
+        if soaked and not rests_on_disturbed(soaked.blocks) and relative_error(soaked) <= self.spread:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
         return _as_accurate(rounds.throughput(column), ACCURACY)
 
