@@ -45,6 +45,7 @@ def test_its_place_says_on_what_it_was_recorded() -> None:
         (gzip.compress(json.dumps(list(range(1000))).encode())[:200], "cannot read"),
         (gzip.compress(b"{}" * 50)[:12] + b"\xff\xff" + gzip.compress(b"{}" * 50)[14:], "cannot read"),
     ],
+    ids=["missing", "not gzip", "empty", "another format", "no JSON", "cut short", "damaged"],  # gzip writes the time
 )
 def test_what_is_no_table_is_refused_in_words(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "table.json.gz"
