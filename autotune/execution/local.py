@@ -35,7 +35,6 @@ class LocalBackend:
     """Runs trials in forks of a template that has torch, timm and the data set's index loaded."""
 
     slots = 1
-    remarks: Sequence[str] = ()
 
     def __init__(self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE) -> None:
         """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories; `place`: the devices
@@ -51,6 +50,7 @@ class LocalBackend:
             "cores": list(place.cores),
         }
         self._place = place
+        self.remarks: list[str] = []
         self._template: Template | None = Template(self._setting, place.environment)
         self._runs = itertools.count()
         self._restarts = 0
@@ -187,12 +187,18 @@ class LocalBackend:
     def _await_ready(self, template: Template, ends_at_s: float) -> None:
         messages = template.wait([], ends_at_s - time.monotonic())
         if not messages:
-            raise NoStableConfiguration("the budget ended while PyTorch and the workload's modules were being imported")
+            raise NoStableConfiguration(
+                "the budget ended while PyTorch, the workload's modules and its data set were being loaded; raise it, or "
+                "look for what hangs there"
+            )
         if messages[0]["problems"]:
             raise WorkloadError(messages[0]["problems"])
         if messages[0]["fork_refusal"]:
             log.warning("each trial starts a fresh interpreter: %s", messages[0]["fork_refusal"])
         template.fresh = bool(messages[0]["fork_refusal"])
+        if messages[0]["reopened"]:
+            self.remarks = [f"each trial opens the data set again, which takes time: {messages[0]['reopened']}"]
+            log.warning("%s", self.remarks[0])
         self._ready = True
 
     def _discard_template(self) -> None:

@@ -1,7 +1,7 @@
 """The template: a process that imports and indexes once, and forks every trial instead of starting it anew.
 
 It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
-fork. Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a
+fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`). Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a
 fresh interpreter for each trial instead. Either way it owns the trial: it reaps it, and kills what it leaves behind.
 """
 
@@ -15,12 +15,12 @@ import socket
 import subprocess
 import sys
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import AutotuneError, SpecError
 from autotune.trial import isolation
 from autotune.trial.channel import ControlLine
+from autotune.trial.opening import count_threads, let_a_fork_open
 
 if TYPE_CHECKING:
     from autotune.trial.job import Job
@@ -51,6 +51,7 @@ class _Template:
         """Load what every trial needs, and say whether trials can be forked from here."""
         refusal = None if isolation.ON_LINUX else f"forking PyTorch is not safe on {sys.platform}"
         problems: list[str] = []
+        reopened = None
         if refusal is None:
             try:
                 refusal = self._prepare()
@@ -58,16 +59,18 @@ class _Template:
                 problems = list(error.problems)
             except AutotuneError as error:
                 problems = [str(error)]
-        self._line.send({"event": "ready", "fork_refusal": refusal, "problems": problems})
+        if refusal is None and self._prepared is not None:
+            reopened = let_a_fork_open(self._prepared, self._line.socket.close)
+        self._line.send({"event": "ready", "fork_refusal": refusal, "problems": problems, "reopened": reopened})
 
     def _prepare(self) -> str | None:
         """Prepare the workload; why the process must not be forked afterwards, or None."""
         from autotune.trial.job import prepare_workload
 
         # Torch's own start-up leaves idle OpenBLAS threads, which survive a fork; what the user's modules add may not.
-        threads_of_libraries = _count_threads()
+        threads_of_libraries = count_threads()
         self._prepared = prepare_workload(self._setting)
-        if threading.active_count() > 1 or _count_threads() > threads_of_libraries:
+        if threading.active_count() > 1 or count_threads() > threads_of_libraries:
             return "a module of the workload started threads when it was imported"
         import torch
 
@@ -148,11 +151,6 @@ class _Template:
             isolation.kill_session(pid)
             isolation.sweep(keep=set(self._trials))
             self._line.send({"event": "exited", "run": name, "code": os.waitstatus_to_exitcode(status)})
-
-
-def _count_threads() -> int:
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from PIL import Image
 from timm.data.transforms_factory import create_transform
@@ -88,6 +89,7 @@ def _decode(path: Path) -> Image.Image:
 class ImageSource:
     """A data source over an index of image files."""
 
+    is_kept: ClassVar[bool] = False
     index: ImageIndex
     image_size: int
     augment: Augment

@@ -63,6 +63,12 @@ class Prepared:
                 prepared = replace(prepared, optimizer_class=find_optimizer(prepared.spec.training.optimizer))
         return prepared
 
+    @property
+    def keeps_data(self) -> bool:
+        """Whether the data set, once built in this process, is there for all trials that are forked from it. One that a
+        custom knob changes is another in each."""
+        return self.data.is_kept and not any(knob.path[0] == "data" for knob in self.spec.search.custom.values())
+
     def dataset(self, unreadable_log: Path | None = None) -> Dataset[Any]:
         """The training data. Paths of images that cannot be decoded are appended to `unreadable_log`, a line each."""
         with self._naming("data"):

@@ -21,6 +21,10 @@ class DataSource(Protocol):
     """A data set that has been found and can be built, in the trial's own process, any number of times."""
 
     @property
+    def is_kept(self) -> bool:
+        """Whether `dataset` builds it the first time, which may take long, and then gives the same one again."""
+
+    @property
     def num_classes(self) -> int | None:
         """Classes to tell apart; None when that is unknown. May have to build the data set."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -27,6 +27,7 @@ def prepare(data: DataSpec, folder: Path) -> _FactorySource:
 
 @dataclass(frozen=True)
 class _FactorySource:
+    is_kept: ClassVar[bool] = True
     name: str
     call: Callable[..., Any]
     args: dict[str, Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -55,6 +56,7 @@ class PatternImages(Dataset[tuple[Tensor, int]]):
 
 @dataclass(frozen=True, kw_only=True)
 class _MemorySource:
+    is_kept: ClassVar[bool] = False
     patterns: Patterns
     num_classes: int
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from PIL import Image
 from timm.data.dataset_factory import create_dataset
@@ -27,8 +27,9 @@ def prepare(data: DataSpec, folder: Path) -> _TimmSource:
 
 @dataclass(frozen=True)
 class _TimmSource:
-    """Built in the trial only: what such a data set does to be opened is its library's business."""
+    """Built late: what such a data set does to be opened is its library's business."""
 
+    is_kept: ClassVar[bool] = True
     section: TimmDataSpec
     folder: Path
 
