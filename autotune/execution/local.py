@@ -8,7 +8,6 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +187,8 @@ class LocalBackend:
         messages = template.wait([], ends_at_s - time.monotonic())
         if not messages:
             raise NoStableConfiguration(
-                "the budget ended while PyTorch, the workload's modules and its data set were being loaded; raise it, or "
-                "look for what hangs there"
+                "the budget ended while PyTorch, the workload's modules and its data set were being loaded; raise it, "
+                "or look for what hangs there"
             )
         if messages[0]["problems"]:
             raise WorkloadError(messages[0]["problems"])

@@ -2,8 +2,8 @@
 
 People's data sets take seconds to open, and each trial would open them again. In the template itself that could spoil
 all trials: what starts threads, touches a device or holds a file open cannot be forked afterwards. So a fork of the
-template opens it. If that fork can be forked in turn, it serves trials from then on, and each of them finds the data set
-as it was when it was opened; if not, it ends, and the template serves as if nothing had been tried.
+template opens it. If that fork can be forked in turn, it serves trials from then on, and each of them finds the data
+set as it was when it was opened; if not, it ends, and the template serves as if nothing had been tried.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The template: a process that imports and indexes once, and forks every trial instead of starting it anew.
 
 It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
-fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`). Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a
-fresh interpreter for each trial instead. Either way it owns the trial: it reaps it, and kills what it leaves behind.
+fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`).
+Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a fresh
+interpreter for each trial instead. Either way it owns the trial: it reaps it, and kills what it leaves behind.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def test_what_is_wrong_with_it_is_said_as_ever(tmp_path: Path, way: str, why: st
 @pytest.mark.slow
 def test_one_that_a_custom_knob_changes_is_opened_by_each_trial(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    knob = {"noise_level": {"path": "data.args.noise_level", "values": [0.0, 1.0]}}
+    knob = {"noise_level": {"arg": "data.args.noise_level", "values": [0.0, 1.0]}}
     with backend_of(log, "plain", search={"custom": knob}) as backend:
         backend.facts(60)
         trial(backend, custom=(("noise_level", 1.0),))
