@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import placed
 import pytest
@@ -136,6 +137,7 @@ def test_devices_of_two_kinds_are_refused(
         return found.model_copy(update={"device": device})
 
     monkeypatch.setattr(LocalBackend, "facts", facts)
+    monkeypatch.setattr("autotune.execution.local.Template", lambda *_: Mock())  # none has anything to run
     mixed = SlotsBackend(spec(tmp_path / "meeting"), WORKLOAD, [Place(devices=(2,)), Place(devices=(5,))])
     try:
         with pytest.raises(EnvironmentFailure, match=r"device \d is a [AH]100.*one kind only"):

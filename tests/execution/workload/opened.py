@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -40,12 +38,6 @@ def build_data(log: str, way: str = "plain", noise_level: float = 0.0) -> Vector
             numbers = Path(log).with_suffix(".npy")
             np.save(numbers, np.zeros(1000))
             _KEPT.append(np.load(numbers, mmap_mode="r"))
-        case "starts a thread":
-            threading.Thread(target=threading.Event().wait, daemon=True).start()
-            time.sleep(TAKES_S)
-        case "starts a process":
-            _KEPT.append(subprocess.Popen(["sleep", "600"]))
-            time.sleep(TAKES_S)
         case "holds a file open":
             _KEPT.append(Path(log).open())  # noqa: SIM115 - it stays open
             time.sleep(TAKES_S)
