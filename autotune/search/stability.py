@@ -20,7 +20,7 @@ from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
 REFERENCE_SEEDS = 3
-"""Of a probe whose loss leaves that of the reference of its own seed; where it does not, that one is enough."""
+"""Reference runs for a probe whose loss leaves that of its own seed's; for one whose loss does not, one is enough."""
 _SEEDS_IN_DOUBT = 5
 """Of a probe whose loss is more than half way to the limit: five runs know the spread between seeds much better."""
 USUAL_STEPS = 100

@@ -19,7 +19,7 @@ FULL_ROUNDS = 2
 DUEL_ROUNDS = 4
 """Rounds of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _OF_FIXED_COST = 0.5
-"""Of what the runs of a round cost on average, however short they are: so long each trains at least, if there is time.
+"""Share of what a run of a round costs on average, however short it is: each trains so long at least, if there is time.
 It adds little to the round, and what comes seldom, such as a slow batch in fifty, shows in long runs only."""
 _FEWEST_DUELS = 2
 """Where more would leave their runs too short."""

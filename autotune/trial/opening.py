@@ -63,13 +63,13 @@ def let_a_fork_open(prepared: Prepared, let_go: Callable[[], None]) -> str | Non
         isolation.adopt_orphans()
         outcome = _open(prepared)
         with os.fdopen(writer, "w") as pipe:
-            json.dump([outcome.refusal, outcome.seconds], pipe)
+            pipe.write(json.dumps([outcome.refusal, outcome.seconds]) + "\n")
         if outcome.refusal is not None:
             os._exit(0)
         return None
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        said = pipe.read()
+        said = pipe.readline()  # not to its end: what the data set has forked may hold the other end open
     if said:
         outcome = _Outcome(*json.loads(said))
         if outcome.refusal is None:
@@ -141,7 +141,7 @@ class _Footprint:
 
 
 def count_threads() -> int:
-    """Of this process, those of libraries included."""
+    """Threads of this process, those of libraries included."""
     tasks = _PROC / "task"
     return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
 

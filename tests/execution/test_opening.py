@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from autotune.config import TrainConfig
-from autotune.errors import AutotuneError
+from autotune.errors import AutotuneError, NoStableConfiguration
 from autotune.execution import LocalBackend
 from autotune.records import TrialRequest, TrialResult, TrialStatus
 from autotune.trial.opening import _Footprint
@@ -69,14 +69,29 @@ def test_it_is_opened_once_for_all_trials(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_a_fork_would_spoil_it_each_trial_opens_it_and_the_user_hears_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        ("holds a file open", "/log open, and all trials would share one position in it"),
+        ("forks a process", "starts a process"),
+    ],
+)
+def test_where_a_fork_would_spoil_it_each_trial_opens_it_and_the_user_hears_why(
+    tmp_path: Path, way: str, why: str
+) -> None:
     log = tmp_path / "log"
-    with backend_of(log, "holds a file open") as backend:
+    with backend_of(log, way) as backend:
         backend.facts(60)
         assert [trial(backend).status for _ in range(2)] == [TrialStatus.OK] * 2
         assert openings(log) == 1 + 1 + 2, "to find out, for the facts, and for each trial"
         (remark,) = backend.remarks
-        assert "/log open, and all trials would share one position in it" in remark
+        assert why in remark
+
+
+@pytest.mark.slow
+def test_one_that_hangs_ends_with_the_budget(tmp_path: Path) -> None:
+    with backend_of(tmp_path / "log", "hangs") as backend, pytest.raises(NoStableConfiguration, match="what hangs"):
+        backend.facts(10)
 
 
 @pytest.mark.slow

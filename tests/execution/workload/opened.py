@@ -41,6 +41,12 @@ def build_data(log: str, way: str = "plain", noise_level: float = 0.0) -> Vector
         case "holds a file open":
             _KEPT.append(Path(log).open())  # noqa: SIM115 - it stays open
             time.sleep(TAKES_S)
+        case "forks a process":
+            if os.fork() == 0:
+                time.sleep(600)
+            time.sleep(TAKES_S)
+        case "hangs":
+            time.sleep(600)
         case "dies":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "raises":
