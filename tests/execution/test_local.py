@@ -207,8 +207,8 @@ test_local.run(backend, misbehaving.HANG, workers=2, deadline_s=600)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         deadline = time.monotonic() + 60
-        while len(marked(mark)) < 5 and time.monotonic() < deadline:
+        while len(marked(mark)) < 6 and time.monotonic() < deadline:
             time.sleep(0.1)
-        assert len(marked(mark)) >= 5, "controller, template, trial and two loader processes"
+        assert len(marked(mark)) >= 6, "controller, template, its fork that serves, trial and two loader processes"
         process.kill()
     assert gone(mark)
