@@ -35,6 +35,7 @@ def search(
     device: str | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
+    use_all: bool = False,
     progress: OnProgress = _IGNORE,
     on_trial: OnTrial = _IGNORE,
 ) -> SearchResult:
@@ -43,7 +44,8 @@ def search(
     `spec`: a YAML file, a `Spec`, or the values of one. Relative paths and factories of the latter two start from the
     current folder. `budget`, `device`: in place of the spec's. `progress` is called with a snapshot whenever something
     changes, `on_trial` with the record of every run that has ended; an exception of theirs ends the search, which the
-    same call resumes. `fresh`: keep an earlier study aside and begin anew.
+    same call resumes. `fresh`: keep an earlier study aside and begin anew. `use_all`: spend the whole budget, where
+    hardly more is to be expected too.
 
     Raises SpecError with all problems of the spec, WorkloadError, StudyMismatch, NoStableConfiguration,
     EnvironmentFailure; `autotune.search.Interrupted` on Ctrl-C, after the best so far has been written.
@@ -53,7 +55,7 @@ def search(
     folder = StudyFolder(Path(out) if out is not None else STUDIES / loaded.spec.name)
     listener = Listener(on_progress=progress, on_trial=on_trial)
     with noted(folder):
-        return run_search(loaded, folder, fresh=fresh, began_s=began_s, listener=listener)
+        return run_search(loaded, folder, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
 
 
 def tune(
@@ -69,6 +71,7 @@ def tune(
     device: str | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
+    use_all: bool = False,
     progress: OnProgress = _IGNORE,
     on_trial: OnTrial = _IGNORE,
 ) -> SearchResult:
@@ -101,7 +104,7 @@ def tune(
     listener = Listener(on_progress=progress, on_trial=on_trial)
     study = StudyFolder(folder)
     with noted(study):
-        return run_search(loaded, study, fresh=fresh, began_s=time.monotonic(), listener=listener)
+        return run_search(loaded, study, fresh=fresh, began_s=time.monotonic(), use_all=use_all, listener=listener)
 
 
 def _loaded(spec: str | Path | Spec | Mapping[str, Any], budget: str | None, device: str | None) -> LoadedSpec:

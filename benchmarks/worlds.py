@@ -1,7 +1,7 @@
 """Whole searches in worlds whose truth is known, over many seeds, in virtual time: are the numbers true?
 
     python benchmarks/worlds.py [--seeds 100] [--world NAME] [--hardware cpu|cpu-noisy|h200] [--strategy auto]
-                                [--budget 5m] [--markdown docs/worlds.md]
+                                [--budget 5m] [--use-all] [--markdown docs/worlds.md]
 
 Prints one row for each world and hardware. What the columns mean is said below the table.
 """
@@ -47,7 +47,9 @@ marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval ho
 one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
 possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
 `slower`: share whose emitted configuration is truly slower than the baseline. `stable`: share with that verdict. \
-`trials`: median number of trials of the search. `failed`: searches that ended without a result.
+`trials`: median number of trials of the search. `done after`: median seconds until the whole search has ended, \
+which may be before its budget has. `timed`: share of the seconds after the start-up in which timed steps ran. \
+`failed`: searches that ended without a result.
 """
 
 
@@ -67,8 +69,13 @@ class Searched:
     best_half_width: float
     stable: bool
     trials: int
+    elapsed_s: float
+    """Of the budget, virtual."""
+    timed: float
+    """Share of these seconds, from the beginning of the first run on, that blocks of timed steps took."""
     config: dict[str, Any]
     seconds: float
+    """Real ones."""
 
 
 def spec_of(world: World, seed: int, strategy: str, budget: str | None) -> dict[str, Any]:
@@ -101,7 +108,9 @@ def in_memory(folder: StudyFolder, sampler: BaseSampler) -> tuple[InMemoryStorag
     return storage, study
 
 
-def run(world: World, seed: int, strategy: str, budget: str | None, keep: Path | None = None) -> Searched | str:
+def run(
+    world: World, seed: int, strategy: str, budget: str | None, use_all: bool = False, keep: Path | None = None
+) -> Searched | str:
     """One whole search; the error's text where it ends without a result."""
     began_s = time.perf_counter()
     clock, records = VirtualClock(), list[TrialRecord]()
@@ -113,6 +122,7 @@ def run(world: World, seed: int, strategy: str, budget: str | None, keep: Path |
             result = search(
                 load_spec(folder / "spec.yaml"),
                 StudyFolder(folder / "study"),
+                use_all=use_all,
                 listener=Listener(on_trial=records.append),
                 open_study=in_memory,
                 start_backend=SimulatedBackend(world, clock, seed),
@@ -133,6 +143,9 @@ def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], se
     true, baseline = truth(world, config), truth(world, TrainConfig.from_dict(best["baseline"]["config"]))
     interval, ours = best["measured"]["samples_per_s_ci95"], best["speedup"].get("ci95")
     runs = sum(record.purpose is Purpose.CONFIRM and record.result.config == config for record in records)
+    began_s = records[0].elapsed_s - records[0].result.wall_s
+    elapsed_s = float(best["search"]["elapsed_s"])
+    timed_s = math.fsum(block.seconds for record in records for block in record.result.blocks)
     is_other = config != TrainConfig.from_dict(best["baseline"]["config"])
     return Searched(
         ratio=best["measured"]["samples_per_s"] / true,
@@ -144,6 +157,8 @@ def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], se
         best_half_width=1.96 * world.hardware.noise.of_a_process / math.sqrt(max(runs, 1)),
         stable=best["stability"]["verdict"] == "stable",
         trials=best["search"]["trials"],
+        elapsed_s=elapsed_s,
+        timed=timed_s / (elapsed_s - began_s),
         config=best["config"],
         seconds=seconds,
     )
@@ -172,19 +187,21 @@ def row(world: World, hardware: str, results: Sequence[Searched | str]) -> list[
         _share(result.of_baseline < 1 - 1e-3 for result in done),
         _share(result.stable for result in done),
         f"{statistics.median(result.trials for result in done):.0f}" if done else "–",
+        f"{statistics.median(result.elapsed_s for result in done):.0f}" if done else "–",
+        f"{100 * statistics.fmean(result.timed for result in done):.0f}" if done else "–",
         str(len(results) - len(done)),
     ]
 
 
 COLUMNS = ["world", "hardware", "±3 %", "median figure ÷ truth", "good", "median of best", "figure in", "speed-up in"]
-COLUMNS += ["width (possible), %", "slower", "stable", "trials", "failed"]
+COLUMNS += ["width (possible), %", "slower", "stable", "trials", "done after, s", "timed, %", "failed"]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, ["---"] * len(COLUMNS), *rows])
 
 
-def _job(job: tuple[World, int, str, str | None]) -> Searched | str:
+def _job(job: tuple[World, int, str, str | None, bool]) -> Searched | str:
     return run(*job)
 
 
@@ -196,6 +213,7 @@ def main() -> None:
     parser.add_argument("--hardware", action="append", choices=list(HARDWARE))
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--budget", help="of each search; each world's own where it is not given")
+    parser.add_argument("--use-all", action="store_true", help="spend each budget to its end")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print every search")
     parser.add_argument("--markdown", type=Path, help="a page to put the table into, between its two markers")
@@ -208,7 +226,7 @@ def main() -> None:
                 if asked.world and world.name not in asked.world:
                     continue
                 seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-                jobs = [(world, seed, asked.strategy, asked.budget) for seed in seeds]
+                jobs = [(world, seed, asked.strategy, asked.budget, asked.use_all) for seed in seeds]
                 results = pool.map(_job, jobs, chunksize=max(asked.seeds // (4 * asked.processes), 1))
                 for seed, result in zip(seeds, results, strict=True) if asked.show else ():
                     print(seed, result)

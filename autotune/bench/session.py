@@ -24,7 +24,7 @@ from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.strategies import STRATEGIES, Strategy, StrategyContext
-from autotune.search.telling import OnlyRisksLeft, ask, sampler_of, tell
+from autotune.search.telling import NothingWorthTrying, ask, sampler_of, tell
 from autotune.spec import Constraint
 
 FINALISTS = 3
@@ -150,7 +150,7 @@ class _Session:
         self._records: list[TrialRecord] = []
         self._steps: list[Step] = []
         self._running: list[_Running] = []
-        self._only_risks_left = False
+        self._nothing_worth_trying = False
 
     def run(self) -> list[Step]:
         while True:
@@ -164,7 +164,7 @@ class _Session:
         # All else is measured against the baseline, which runs first and alone, as in a study.
         workers = self._crew.workers if self._steps else 1
         return (
-            not self._only_risks_left
+            not self._nothing_worth_trying
             and len(self._running) < workers
             and self._now_s < self._budget_s
             and len(self._steps) + len(self._running) < self._bench.space.size
@@ -174,8 +174,8 @@ class _Session:
         began_s = time.perf_counter()
         try:
             trial, config = ask(self._study, self._sampler, self._bench.space)
-        except OnlyRisksLeft:
-            self._only_risks_left = True
+        except NothingWorthTrying:
+            self._nothing_worth_trying = True
             return
         ask_s = time.perf_counter() - began_s
         floor = _floor(self._bench, self._records)

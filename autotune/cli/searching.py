@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @set_option
 @click.option("--fresh", is_flag=True, help="Start over; an earlier study is kept aside under a new name.")
 @json_option
+@click.option("--use-all", is_flag=True, help="Spend the whole budget, where hardly more is to be expected too.")
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @click.option("--storage", metavar="URL", help="Database that keeps the study: postgresql://user@host/database.")
 @click.option("--events", type=click.Path(path_type=Path), help="Append what happens to this file, as JSON lines.")
@@ -41,6 +42,7 @@ def search(
     out: Path | None,
     overrides: tuple[str, ...],
     fresh: bool,
+    use_all: bool,
     as_json: bool,
     quiet: bool,
     storage: str | None,
@@ -74,7 +76,13 @@ def search(
                 listener = Listener(on_progress=show, on_trial=log.on_trial)
                 with noted(folder):
                     result = run_search(
-                        loaded, folder, fresh=fresh, began_s=BEGAN_S, listener=listener, open_study=opened
+                        loaded,
+                        folder,
+                        fresh=fresh,
+                        began_s=BEGAN_S,
+                        use_all=use_all,
+                        listener=listener,
+                        open_study=opened,
                     )
         except Interrupted as interruption:
             log.ended("interrupted", interruption.result, best=folder.best)
@@ -97,7 +105,7 @@ def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) ->
     if result.best["stability"]["verdict"] == "stable":
         steps.append(f"set these in your training code; {folder.best} holds them all")
     if result.already_finished:
-        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
+        steps.append("this study was finished before; a larger --budget or --use-all goes on, --fresh starts over")
     if folder.aside is not None:
         steps.append(f"the earlier study is kept in {folder.aside}")
     stderr().print(result_view(result, next_steps=steps))

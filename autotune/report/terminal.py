@@ -94,11 +94,14 @@ def _training(effort: dict[str, Any]) -> str:
 
 
 def _strategy(document: dict[str, Any]) -> list[RenderableType]:
-    """What the strategy predicted, how well, and what it believes; nothing where it predicts nothing."""
+    """What the strategy predicted, how well, what it expects of more trials, and what it believes; nothing where it
+    predicts nothing."""
     section = document["search"].get("strategy", {})
     parts: list[RenderableType] = []
     if section.get("predictions"):
         parts.append(Text(words.predictions(section)))
+    if "left_to_gain" in section:
+        parts.append(Text(words.left_to_gain(document["search"])))
     if section.get("gave_up"):
         parts.append(Text(f"{section['name']} gave its model up: {section['gave_up']}; GPSampler went on"))
     if section.get("beliefs"):

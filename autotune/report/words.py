@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.spec.durations import format_duration
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 GAINS = (
@@ -32,6 +33,13 @@ def rate(samples_per_s: float) -> str:
 def number(value: float | None) -> str:
     """Rounded; a dash for what never came about."""
     return "–" if value is None else f"{value:.0f}"
+
+
+def left_to_gain(effort: Mapping[str, Any]) -> str:
+    """When a search whose strategy knows it was done, and what more of it would bring."""
+    elapsed, budget = (format_duration(round(effort[key])) for key in ("elapsed_s", "budget_s"))
+    gain = 100 * effort["strategy"]["left_to_gain"]
+    return f"done after {elapsed} of {budget}; further trials would gain {gain:.1f} % on average"
 
 
 def predictions(section: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ tell more depends on the machine, and is calculated anew after each round from w
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
-from autotune.search.budget import Budget
+from autotune.search.budget import CONFIRM_SHARE, Budget
 from autotune.search.earning import (
     Gain,
     by_model,
@@ -85,12 +86,12 @@ class Confirmation:
             if self._stability.needs_reference(config) and self._stability.is_tested(config):
                 self._replace_if_unstable(config)
         number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
-        while not self._decided():
-            self._runner.phase = Phase.CONFIRMING
+        while True:
             limit_s = self._run_limit_s()
             racing = self._racing(limit_s)
-            if not racing:
+            if not racing or self._decided(racing):
                 return
+            self._runner.phase = Phase.CONFIRMING
             number += 1
             self._run_round(number, racing, limit_s)
             self._drop_violators()
@@ -185,7 +186,7 @@ class Confirmation:
         """Another finalist: the leader without settings that are not known to gain 1 %, where there is time for it.
         What was not tried in the search gets its trial first."""
         leader = self.leader()
-        if leader is None or self.rounds(leader) < FULL_ROUNDS:
+        if leader is None or self.rounds(leader) < FULL_ROUNDS or self._has_had_its_share():
             return
         simple = still_simpler(leader, self._finalists.may_join, self._space, self._gain)
         if simple is None:
@@ -311,18 +312,40 @@ class Confirmation:
         blocks = [record.result.blocks for record in self._ledger.records if is_ok(record)]
         return 2 * sum(map(rests_on_disturbed, blocks)) < len(blocks)
 
-    def _decided(self) -> bool:
+    def _decided(self, racing: Sequence[TrainConfig]) -> bool:
         """Whether the leader is clearly faster than the baseline, or clearly not, and clearly the best or as good as
-        any, and its throughput is known well."""
+        any that a next round would compare it with, and its throughput is known well.
+
+        `racing`: who would run the next round.
+        """
         leader = self.leader() or self.baseline
         rounds = self.rounds(leader)
         if rounds >= _MOST_ROUNDS or rounds <= FULL_ROUNDS:
             return rounds >= _MOST_ROUNDS
-        rivals = {self.baseline, *self._contenders(leader)} - {leader}
-        if not all(self._measured.is_decided(leader, rival) for rival in rivals):
+        rivals = set(racing) - {leader}
+        if self._has_had_its_share():
+            return all(self._measured.is_decided(leader, rival) for rival in rivals if self.baseline in (leader, rival))
+        if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
         return interval is not None and interval.is_within(_PRECISE)
+
+    def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
+        """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
+        matters which of them is emitted."""
+        if self._measured.is_decided(leader, rival):
+            return True
+        matters = self.baseline in (leader, rival) or self._budget.use_all
+        return not matters and self._measured.expected_loss(leader, rival) < math.log(TIE)
+
+    def _has_had_its_share(self) -> bool:
+        """Whether it has taken as long as is usual after such a search. One that ended early leaves more time, which
+        rounds take only until it is clear whether the leader is faster than the baseline."""
+        searched_s = max(
+            record.elapsed_s
+            for record in itertools.takewhile(lambda record: record.round is None, self._ledger.records)
+        )
+        return not self._budget.use_all and self._budget.elapsed_s * (1 - CONFIRM_SHARE) > searched_s
 
     def _for_rounds_s(self) -> float:
         return self._timetable.for_rounds_s(list(self._finalists), self._done())

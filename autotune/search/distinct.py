@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -30,11 +31,14 @@ class DistinctSampler(BaseSampler):
         planned: Iterable[TrainConfig],
         seed: int,
         releases: Callable[[Study], bool] = lambda _study: True,
+        least_gain: float = 0.0,
     ) -> None:
-        """`releases`: whether the trials of a study have shown that what the space holds back can help."""
+        """`releases`: whether the trials of a study have shown that what the space holds back can help.
+        `least_gain`: ln(speed-up) for which further trials are made."""
         self._inner = inner
         self._space = space
         self._releases = releases
+        self._least_gain = least_gain
         self.planned = list(planned)
         """Proposed first; what is added while a study runs is proposed next."""
         self._random = random.Random(seed)
@@ -82,9 +86,16 @@ class DistinctSampler(BaseSampler):
         return getattr(self._inner, "gave_up", None)
 
     @property
-    def only_risks_left(self) -> bool:
-        """Whether the inner sampler, asked last, has found all that is left likely to fail."""
-        return self._asked_inner and bool(getattr(self._inner, "only_risks_left", False))
+    def has_nothing_worth_trying(self) -> bool:
+        """Whether the inner sampler, asked last, has found all that is left likely to fail, or to gain too little."""
+        only_risks_left = bool(getattr(self._inner, "only_risks_left", False))
+        return self._asked_inner and (only_risks_left or self.left_to_gain < self._least_gain)
+
+    @property
+    def left_to_gain(self) -> float:
+        """ln(speed-up) that all further trials can bring on average, when the inner sampler was last asked; infinite
+        where it is none that can say."""
+        return float(getattr(self._inner, "left_to_gain", math.inf))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

@@ -1,5 +1,5 @@
-"""The search share of the budget: ask, run, tell, until its time is over or the whole space is measured; on several
-devices, as many trials at once."""
+"""The search share of the budget: ask, run, tell, until its time is over, the whole space is measured, or nothing left
+is worth a trial; on several devices, as many trials at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autotune.search.ledger import Ledger
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
-from autotune.search.telling import OnlyRisksLeft
+from autotune.search.telling import NothingWorthTrying
 from autotune.search.timetable import Timetable
 from autotune.spec.durations import format_duration
 
@@ -26,7 +26,7 @@ _MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
 _SMALLEST_USEFUL_S = 1.0
 """Of training: in less, no trial gets through its warm-up."""
 _LAST_TRIALS = 3
-"""From so many before the end of the search on, what is tried is the simplest form of the best."""
+"""Of the search, at most: what is tried then is the simplest form of the best."""
 
 
 class Exploration:
@@ -59,6 +59,7 @@ class Exploration:
         self._timetable = timetable
         self._on_better = on_better
         self._simplest = simplest
+        self._last_trials = 0
 
     def run(self) -> None:
         """Raises NoStableConfiguration when the baseline comes to no figure."""
@@ -76,10 +77,14 @@ class Exploration:
         while self._runner.has_room and self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S:
             if self._ledger.exhausted:
                 break
-            self._plan_the_simplest()
+            if self._is_near_its_end():
+                self._plan_the_simplest()
             try:
                 number, config = self._ledger.ask()
-            except OnlyRisksLeft:
+            except NothingWorthTrying:
+                if self._last_trials < _LAST_TRIALS and self._plan_the_simplest():
+                    self._last_trials += 1
+                    continue
                 break
             purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
             limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
@@ -94,18 +99,24 @@ class Exploration:
             begun = True
         return begun
 
-    def _plan_the_simplest(self) -> None:
-        """Towards the end of the search, the next trial: the best so far without what may well gain nothing.
+    def _is_near_its_end(self) -> bool:
+        walls = [record.result.wall_s for record in self._ledger.measured()]
+        return bool(walls) and self._budget.search_remaining_s <= _LAST_TRIALS * statistics.median(walls)
 
-        Asked again before each of the last trials: what the one before has shown changes the answer.
+    def _plan_the_simplest(self) -> bool:
+        """The next trial, as one of the last: the best so far without what may well gain nothing. Whether it is new.
+
+        Asked again before each of them: what the one before has shown changes the answer.
         """
         best = self._ledger.eligible()[:1]
-        walls = [record.result.wall_s for record in self._ledger.measured()]
-        if not best or self._budget.search_remaining_s > _LAST_TRIALS * statistics.median(walls):
-            return
-        config = self._simplest(best[0].result.config)
-        if config not in self._ledger.strategy.planned:
-            self._ledger.strategy.planned.append(config)
+        if not best:
+            return False
+        config, planned = self._simplest(best[0].result.config), self._ledger.strategy.planned
+        tried = {record.result.config for record in self._ledger.records}
+        if config in planned or config in tried:
+            return False
+        planned.append(config)
+        return True
 
     def _measure_baseline(self) -> None:
         deadline_s = self._budget.baseline_deadline_s()

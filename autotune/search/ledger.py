@@ -99,7 +99,7 @@ class Ledger:
         )
 
     def ask(self) -> tuple[int, TrainConfig]:
-        """The next Optuna trial, and the configuration that it proposes. Raises OnlyRisksLeft."""
+        """The next Optuna trial, and the configuration that it proposes. Raises NothingWorthTrying."""
         number, config = self._persistently(self._ask)
         self._asked.add(number)
         return number, config

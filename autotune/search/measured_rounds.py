@@ -81,6 +81,11 @@ class MeasuredRounds:
         self._read()
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
+    def expected_loss(self, one: TrainConfig, other: TrainConfig) -> float:
+        """Of ln(samples per second), on average, by preferring `one`; infinite for fewer than two common rounds."""
+        few = self._pairs(one, other) < FEWEST_ROUNDS
+        return math.inf if few else self._rounds.expected_loss(self._columns[one], self._columns[other])
+
     def may_be_faster(self, one: TrainConfig, other: TrainConfig, slower_at_most: float) -> bool:
         """Whether the probability of being slower is below that, or there are too few rounds to know it."""
         return self._pairs(one, other) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most

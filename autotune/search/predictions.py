@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -18,7 +19,8 @@ def in_words(expected: Predicted) -> str:
 
 def strategy_section(name: str, config: TrainConfig, ledger: Ledger) -> dict[str, Any]:
     """`search.strategy` of `best.yaml`: for the emitted `config` what was predicted and what its search trial measured,
-    over all trials how far predictions were off, and what the model believes in the end."""
+    over all trials how far predictions were off, what the model believes in the end, and by what share of the
+    throughput further trials would raise it on average."""
     told = [record for record in ledger.records if record.predicted and is_ok(record)]
     section: dict[str, Any] = {"name": name, "predictions": len(told)}
     if told:
@@ -33,6 +35,8 @@ def strategy_section(name: str, config: TrainConfig, ledger: Ledger) -> dict[str
         section["gave_up"] = ledger.strategy.gave_up
     if beliefs:
         section["beliefs"] = beliefs
+    if math.isfinite(ledger.strategy.left_to_gain):
+        section["left_to_gain"] = round(math.expm1(ledger.strategy.left_to_gain), 4)
     return section
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
 from autotune.search.timetable import Timetable
 from autotune.spec import LoadedSpec
+from autotune.stats import TIE
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ def search(
     *,
     fresh: bool = False,
     began_s: float | None = None,
+    use_all: bool = False,
     listener: Listener = NOBODY,
     open_study: OpenStudy = open_study,
     start_backend: StartBackend = start_all,
@@ -65,14 +68,15 @@ def search(
     """Run, or resume, the study of `loaded` in `folder`, and write its `best.yaml`.
 
     `fresh`: begin anew; once the workload has been built, an earlier study is kept aside (`folder.aside`).
-    `began_s`: when the command began, on `clock`: the budget bounds the whole command. `open_study`: opens
-    Optuna's storage; the default keeps the study where it is, else in `study.db`, and `on_server` keeps it elsewhere.
+    `began_s`: when the command began, on `clock`: the budget bounds the whole command. `use_all`: go on where nothing
+    more is to be expected, until the budget is spent. `open_study`: opens Optuna's storage; the default keeps the study
+    where it is, else in `study.db`, and `on_server` keeps it elsewhere.
 
     Raises Interrupted on Ctrl-C (the best so far has been written), WorkloadError, StudyMismatch,
     NoStableConfiguration, EnvironmentFailure.
     """
     _quieten_optuna()
-    budget = Budget(loaded.spec.budget, clock, began_s=began_s)
+    budget = Budget(loaded.spec.budget, clock, began_s=began_s, use_all=use_all)
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     folder.open()
     try:
@@ -120,7 +124,7 @@ def _sampler(loaded: LoadedSpec, facts: Facts, space: Space, budget: Budget) -> 
         args=asked.args,
         folder=loaded.folder,
     )
-    return sampler_of(STRATEGIES[asked.name], context)
+    return sampler_of(STRATEGIES[asked.name], context, least_gain=0.0 if budget.use_all else math.log(TIE))
 
 
 def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
@@ -207,7 +211,7 @@ class _Study:
 
     def run(self) -> SearchResult:
         try:
-            document = self.folder.read_best() if self.ledger.finished_at_s >= self.budget.total_s else None
+            document = self.folder.read_best() if self._is_finished() else None
             if document is not None:
                 return self._result(document, already_finished=True)
             document = self._phases()
@@ -218,6 +222,10 @@ class _Study:
             raise Interrupted(self._result(document, interrupted=True) if document else None) from None
         finally:
             self.ledger.close()
+
+    def _is_finished(self) -> bool:
+        more_is_asked = self.budget.use_all and self.budget.search_remaining_s > 0
+        return self.ledger.finished_at_s >= self.budget.total_s and not more_is_asked
 
     def _phases(self) -> dict[str, Any]:
         spec = self.loaded.spec

@@ -25,19 +25,23 @@ _LONGEST_REASON = 500
 """Characters; the whole of it stands in the trial's record."""
 
 
-class OnlyRisksLeft(Exception):
-    """All that has not been tried is likely to run out of memory: time is better spent on confirming what was."""
+class NothingWorthTrying(Exception):
+    """All that has not been tried is likely to run out of memory, or promises too little: time is better spent on
+    confirming what was."""
 
 
-def sampler_of(strategy: Strategy, context: StrategyContext, *, seeded: bool | None = None) -> DistinctSampler:
+def sampler_of(
+    strategy: Strategy, context: StrategyContext, *, seeded: bool | None = None, least_gain: float = 0.0
+) -> DistinctSampler:
     """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds, and nothing twice.
 
-    `seeded`: whether the expert's seeds are proposed; silent: unless the strategy begins by itself.
+    `seeded`: whether the expert's seeds are proposed; silent: unless the strategy begins by itself. `least_gain`:
+    ln(speed-up) below which a strategy that knows what is left to gain makes no more trials.
     """
     seeded = not strategy.begins_by_itself if seeded is None else seeded
     planned = [context.space.baseline, *(expert_seeds(context.space) if seeded else ())]
     waits = partial(loading_waits, space=context.space, facts=context.facts)
-    return DistinctSampler(strategy.build(context), context.space, planned, context.seed, releases=waits)
+    return DistinctSampler(strategy.build(context), context.space, planned, context.seed, waits, least_gain)
 
 
 def loading_waits(study: optuna.Study, *, space: Space, facts: Facts) -> bool:
@@ -53,11 +57,11 @@ def loading_waits(study: optuna.Study, *, space: Space, facts: Facts) -> bool:
 
 
 def ask(study: optuna.Study, sampler: DistinctSampler, space: Space) -> tuple[optuna.Trial, TrainConfig]:
-    """The next trial, and the configuration that it proposes. Raises OnlyRisksLeft."""
+    """The next trial, and the configuration that it proposes. Raises NothingWorthTrying."""
     trial = study.ask(dict(space.distributions))
-    if sampler.only_risks_left:
+    if sampler.has_nothing_worth_trying:
         study.tell(trial, state=TrialState.FAIL)
-        raise OnlyRisksLeft
+        raise NothingWorthTrying
     config = space.config_at(trial.params)
     predicted = sampler.prediction(config)
     if predicted is not None:

@@ -38,6 +38,10 @@ class Posterior:
         edges, below = self._cumulated()
         return float(np.interp(place, edges, below))
 
+    def expected_loss(self) -> float:
+        """E[max(0, −location)]: of a logarithm of a ratio, what is lost on average by the one that was preferred."""
+        return float(-(self.shares * np.minimum(self.places, 0.0)).sum())
+
     def times(self, factor: float) -> Posterior:
         """The posterior of that many times the location; the noise stays that of one value."""
         if factor < 0:

@@ -89,6 +89,11 @@ class Rounds:
         doubts = self._doubts(self._rivals(one), other)
         return word(self.ratio(one, other), doubts, share=_LOOK) is not Outcome.AMBIGUOUS
 
+    def expected_loss(self, one: int, other: int) -> float:
+        """Of ln(samples per second), on average, by preferring `one` where `other` may be faster: the expected
+        opportunity cost of Chick & Inoue (Operations Research 49, 2001). Needs one round in which both ran."""
+        return self.ratio(one, other).expected_loss()
+
     def throughput(self, column: int) -> Estimate:
         """Samples per second of one configuration, as it is in the long run. Needs one run of it."""
         estimate = stated(self.rate(column), chosen_from=len(self._rivals(column)))

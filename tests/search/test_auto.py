@@ -30,7 +30,7 @@ from autotune.search.performance.proposal import _worth_the_risk
 from autotune.search.space import Space
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.strategies.auto import AutoSampler, _most_telling
-from autotune.search.telling import OnlyRisksLeft, ask, sampler_of
+from autotune.search.telling import NothingWorthTrying, ask, sampler_of
 from autotune.spec import parse_spec
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -236,7 +236,7 @@ def test_where_only_risks_are_left_there_is_nothing_to_ask_for() -> None:
     sampler = sampler_of(strategy, StrategyContext(space=space, facts=cpu_facts(), seed=0))
     study = optuna.create_study(sampler=sampler, direction="maximize")
     tried, failed = set(), 0
-    with pytest.raises(OnlyRisksLeft):
+    with pytest.raises(NothingWorthTrying):
         while True:
             trial, config = ask(study, sampler, space)
             fits = worlds.cpu(config).memory_bytes <= 1.2 * worlds.GIB

@@ -54,7 +54,9 @@ def rounds_of(bench: Bench, config: TrainConfig) -> int:
 
 def test_rounds_go_on_until_the_throughput_is_known_to_two_percent(bench: Bench) -> None:
     """Every other round is 8 % slower for both: their ratio is clear at once, what is emitted as throughput is not."""
-    best = bench.search(machine(bench, lambda number: 1.04 if number % 2 else 0.96, noise=0.003), search=SPACE).best
+    best = bench.search(
+        machine(bench, lambda number: 1.04 if number % 2 else 0.96, noise=0.003), search=SPACE, use_all=True
+    ).best
     low, high = best["measured"]["samples_per_s_ci95"]
     assert high / low < 1.025 / 0.975, "the soak, which is one more run, may move it a little"
     assert low < 1500 < high
@@ -109,7 +111,7 @@ def stalling(_request: TrialRequest, result: TrialResult) -> TrialResult:
 
 def confirming_limits(bench: Bench, backend: FormulaBackend) -> list[float]:
     """Seconds that runs were given once two rounds had shown how much they differ."""
-    bench.search(backend, search=SPACE)
+    bench.search(backend, search=SPACE, use_all=True)
     runs = {record.result.seed for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM}
     return [request.time_limit_s for request in backend.requests if request.seed in runs and request.seed > 2]
 

@@ -109,3 +109,15 @@ def test_values_that_are_all_the_same_have_an_interval_all_the_same() -> None:
     found = locate(np.full(5, 0.25), Scale.unknown())
     assert found.quantiles(0.5)[0] == pytest.approx(0.25)
     assert 0 < width(found) < 0.003
+
+
+@pytest.mark.parametrize("middle", [-0.1, 0.0, 0.03, 0.2])
+def test_the_expected_loss_is_the_integral_it_stands_for(middle: float) -> None:
+    """Of a mean of very many values it is known as a normal's: E[max(0, −x)]."""
+    values = normal(4, 0.05) + middle
+    found = locate(values, Scale.unknown().learnt_from(normal(400, 0.05)))
+    grid = np.linspace(*found.quantiles(1e-6, 1 - 1e-6), 4001)
+    below = np.array([found.below(float(place)) for place in grid])
+    integral = float(np.trapezoid(np.where(grid < 0, below, 0.0), grid))
+    assert found.expected_loss() == pytest.approx(integral, rel=0.03, abs=2e-4)
+    assert found.expected_loss() >= max(0.0, -float(np.dot(found.shares, found.places))) - 1e-9

@@ -41,6 +41,8 @@ def _beliefs(reading: Reading) -> Markup | None:
     if section_of.get("gave_up"):
         said = f"{section_of['name']} gave its model up: {section_of['gave_up']}; Optuna's GPSampler went on."
         parts.append(tag("p", one_line(said, 400)))
+    if "left_to_gain" in section_of:
+        parts.append(tag("p", f"The search was {words.left_to_gain(reading.document['search'])}."))
     if section_of.get("beliefs"):
         parts.append(tag("p", "What the strategy's model came to believe, of the best so far:"))
         parts.append(listing(one_line(belief, 300) for belief in section_of["beliefs"]))

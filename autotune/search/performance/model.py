@@ -101,14 +101,14 @@ class PerformanceModel:
         Of those that were tried, their own trials tell what the parts do not explain."""
         encoded = self.encoding.encode([one, other])
         mean, covariance = self.predict(encoded).mean, self.covariance(encoded, encoded)
-        (own, own_variance), (others, others_variance) = self._own_of(one), self._own_of(other)
+        (own, own_variance), (others, others_variance) = self.own(one), self.own(other)
         variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + own_variance + others_variance
         return float(mean[0] - mean[1]) + own - others, math.sqrt(max(variance, 0.0))
 
     def likely(self, config: TrainConfig) -> float:
         """ln(samples per second) of `config` by all trials and its own: of many trials the fastest was lucky, and some
         of what a model predicts is wrong."""
-        return float(self.predict(self.encoding.encode([config])).mean[0]) + self._own_of(config)[0]
+        return float(self.predict(self.encoding.encode([config])).mean[0]) + self.own(config)[0]
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
         """Covariance of ln(samples per second) of `encoded` and of `others`, but for what is each one's own."""
@@ -173,8 +173,8 @@ class PerformanceModel:
             for (config, _), mean, variance in zip(done, means, variances, strict=True)
         }
 
-    def _own_of(self, config: TrainConfig) -> tuple[float, float]:
-        """Mean and variance of what is its own."""
+    def own(self, config: TrainConfig) -> tuple[float, float]:
+        """Mean and variance of what no part explains of `config`, in logarithms."""
         return self._own.get(config, (0.0, self._own_scale**2))
 
     def _for_compute(self, encoded: Encoded) -> Rows:

@@ -14,13 +14,20 @@ from autotune.config import TrainConfig
 from autotune.search.performance.batch import choose
 from autotune.search.performance.model import PerformanceModel, Prediction
 from autotune.search.performance.process import Array
+from autotune.search.performance.remaining import left_to_gain
 from autotune.search.space import Space
+from autotune.stats import TIE
 
 _MOST_CANDIDATES = 1_500
 _BEST_TO_VARY = 3
 _PAIRS_TO_VARY = 100
 _COUNTABLE = 5_000
 """Points of a space that are all in the pool; of a larger space as many random ones."""
+_MOST_TO_WEIGH = 128
+"""Candidates whose promise is weighed together; the others promise less than each of them."""
+_LITTLE = math.log(TIE)
+"""Once no more is left to gain, as far as is known, the next trial changes all that no trial has changed: of what was
+never tried, the model knows only what was expected of it."""
 _LEAST_TO_WORK = 0.35
 """Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
@@ -41,6 +48,7 @@ class Proposer:
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
+        self._seed = seed
         self._random = Random(seed)
         if space.only is not None:
             pool = sorted(space.only, key=TrainConfig.canonical_json)
@@ -49,6 +57,8 @@ class Proposer:
         else:
             pool = [self._anywhere() for _ in range(_COUNTABLE)]
         self._pool = [config for config in pool if space.allows(config)]
+        self.left_to_gain = math.inf
+        """ln(speed-up) over the best so far that all further trials can bring on average, when last asked."""
 
     def propose(
         self,
@@ -71,6 +81,7 @@ class Proposer:
         free = self._space_for(model)
         candidates = [config for config in self._candidates(leaders) if config not in taken and free.allows(config)]
         if not candidates:
+            self.left_to_gain = 0.0
             return []
         encoded = model.encoding.encode(candidates)
         fits = model.memory.probability_to_fit(encoded)
@@ -91,6 +102,13 @@ class Proposer:
         cost = np.log(eager_s) + _COMPILING_WEIGHT * np.log(seconds / eager_s)
         worth = np.log(np.maximum(fits * works, 1e-9)) + np.log(left) - cost
         worth = np.where(allowed, worth, -math.inf)
+        promise = np.where(allowed, log_expected_improvement(predicted.mean - best, predicted.doubt), -math.inf)
+        weighed = [row for row in np.argsort(-promise)[:_MOST_TO_WEIGH] if allowed[row]]
+        self.left_to_gain = left_to_gain(model, leaders, [candidates[row] for row in weighed], self._seed)
+        if self.left_to_gain < _LITTLE:
+            new = np.where(allowed, self._unvaried(candidates, taken), 0)
+            if new.any():
+                self.left_to_gain, worth = math.inf, np.where(new == new.max(), worth, -math.inf)
 
         def score(doubt: Array) -> Array:
             return worth + log_expected_improvement(predicted.mean - best, doubt)
@@ -142,6 +160,14 @@ class Proposer:
     def _left(self, model: PerformanceModel, taken: set[TrainConfig]) -> list[TrainConfig]:
         free = self._space_for(model)
         return [config for config in self._pool if config not in taken and free.allows(config)]
+
+    def _unvaried(self, candidates: Sequence[TrainConfig], taken: set[TrainConfig]) -> Array:
+        """For each candidate, how many knobs it changes from the baseline's value that no trial has changed."""
+        varied = {knob for config in taken for knob in config.differences(self._space.baseline)}
+        left = {dimension.knob for dimension in self._space.dimensions} - varied
+        if not left:
+            return np.zeros(len(candidates))
+        return np.array([len(left & config.differences(self._space.baseline).keys()) for config in candidates], float)
 
     def _space_for(self, model: PerformanceModel) -> Space:
         """More loader processes than cores are held back unless loading waits."""

@@ -39,6 +39,8 @@ _FROM_ONE_FIT = 1 / 4
 less does what one of them tells change about the next."""
 _MOST_TO_FIT = 256
 """Trials: what a fit takes grows with the third power of their number, what it finds out hardly at all."""
+_FEWEST_TO_END = 6
+"""Trials with a figure before the model is believed that nothing is left to gain."""
 _LARGEST_SURPRISE = 3.0
 """Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
 
@@ -91,11 +93,18 @@ class AutoSampler(BaseSampler):
         self._proposer = Proposer(space, seed)
         self._threads = ThreadpoolController()
         self._fitted = False
+        self._knows_enough = False
         self._plan = _Plan([], 0, 0)
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
         """Whether nothing that is left to propose is worth the risk to run out of memory."""
+
+    @property
+    def left_to_gain(self) -> float:
+        """ln(speed-up) over the best so far that all further trials can bring on average; infinite where no model
+        says it, or there are too few trials to believe it, or none that meets the constraints."""
+        return self._proposer.left_to_gain if self._knows_enough and self.gave_up is None else math.inf
 
     @property
     def model(self) -> PerformanceModel | None:
@@ -216,6 +225,7 @@ class AutoSampler(BaseSampler):
                 log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
+        self._knows_enough = bool(eligible) and sum(one.has_figure for one in observed) >= _FEWEST_TO_END
         best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
         taken = {space.config_at(trial.params) for trial in ended} | set(pending)
         return _Learnt(best, tried, pending, taken, len(ended))

@@ -7,13 +7,15 @@ import math
 import numpy as np
 import pytest
 from scipy.stats import norm
-from search.performance.test_model import HERE, SPACE, model_of, observed
+from search.performance.test_model import HERE, SPACE, model_of, observed, truly
 from support import worlds
 from support.facts import cpu_facts
 
-from autotune.search import build_space
+from autotune.config import TrainConfig
+from autotune.search import Space, build_space
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.proposal import Proposer, log_expected_improvement
+from autotune.search.performance.remaining import left_to_gain
 from autotune.spec import parse_spec
 
 
@@ -78,3 +80,43 @@ def test_a_space_too_large_to_list_is_searched_around_the_best() -> None:
     (config,) = Proposer(space, seed=0).propose(model, tried, set(tried), math.inf)
     assert config.amp_dtype == "bf16"
     assert config.effective_batch_size > HERE.effective_batch_size
+
+
+def everything(space: Space) -> list[TrainConfig]:
+    return [config for config in space.configurations() if space.at_hand.allows(config)]
+
+
+def test_what_is_left_to_gain_is_the_most_that_any_number_of_trials_can_bring() -> None:
+    """After all but the best have been measured it is what the best gains; after all of them, nothing."""
+    configs = sorted(everything(SPACE), key=truly, reverse=True)
+    best, others = configs[0], configs[1:]
+    gain = math.log(truly(best) / truly(others[0]))
+    assert left_to_gain(model_of(*others), others[:1], [best], seed=0) == pytest.approx(gain, abs=0.03)
+    assert left_to_gain(model_of(*configs), [best], others, seed=0) < 0.01
+    assert left_to_gain(model_of(*configs), [best], [], seed=0) == 0
+
+
+def test_much_is_left_to_gain_while_little_is_known() -> None:
+    others = [config for config in everything(SPACE) if config != HERE]
+    assert left_to_gain(model_of(HERE), [HERE], others, seed=0) > 0.5
+    third, left = others[::3], [config for config in others if config not in others[::3]]
+    leaders = sorted(third, key=truly)[-3:]
+    gain = math.log(max(map(truly, left)) / truly(leaders[-1]))
+    assert left_to_gain(model_of(HERE, *third), leaders, left, seed=0) == pytest.approx(gain, abs=0.1)
+
+
+def test_the_proposer_says_what_is_left_to_gain() -> None:
+    proposer, configs = Proposer(SPACE, seed=0), everything(SPACE)
+    proposer.propose(model_of(HERE), [HERE], {HERE}, math.inf)
+    assert 0.01 < proposer.left_to_gain < math.inf
+    proposer.propose(model_of(*configs), configs, set(configs), math.inf)
+    assert proposer.left_to_gain == 0
+
+
+def test_what_no_trial_has_changed_is_changed_before_little_is_left() -> None:
+    """Of `num_threads`, nothing has been seen: all that was tried has the baseline's."""
+    same = [config for config in everything(SPACE) if config.num_threads == SPACE.baseline.num_threads]
+    proposer = Proposer(SPACE, seed=0)
+    (config,) = proposer.propose(model_of(*same), same, set(same), math.inf)
+    assert config.num_threads != SPACE.baseline.num_threads
+    assert proposer.left_to_gain > 0.01
