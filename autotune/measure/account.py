@@ -8,13 +8,14 @@ times, whether that many were timed or not.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.measure import prefetch_queue
+from autotune.measure import cores, prefetch_queue
 from autotune.measure.edges import ahead_s, edge_seconds
 from autotune.measure.evidence import Evidence, evidence
 from autotune.measure.lasting import Share, as_blocks, shares, total
@@ -96,6 +97,10 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
         # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
         error = max(error, loaded.relative_error_of(amount))
+    if seen.compete and loaded.cpu_s is not None and log.workers:
+        # What a batch costs the cores to load is the same number in all blocks.
+        computed_s = seconds * statistics.fmean(map(cores.own_load, seen.middle))
+        error = math.hypot(error, min(amount * loaded.cpu_s / computed_s, 1.0) * loaded.cpu_error)
     if seen.is_calculated:
         pace_s = _pace_s(seen, loaded.fetch_s)
         amount, edges = float(epoch or amount), 0

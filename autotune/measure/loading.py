@@ -27,6 +27,8 @@ class Loading:
     cpu_s: float | None
     pace_s: float
     """Seconds for each batch, of all processes together, while the queue is not full."""
+    cpu_error: float = 0.0
+    """Relative standard error of `cpu_s`."""
 
     @functools.cached_property
     def mean_s(self) -> float:
@@ -69,14 +71,25 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         fetches = _chosen(every, since_s, fewest=max(log.workers, 3))
     if not fetches:
         return None
-    seconds = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]])
+    seconds, counted = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]]), fetches
     if log.workers:
+        counted = [fetch for fetch in every if not fetch.first]  # waiting or not, they compute the same
         began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
         started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
         seconds = as_often_as_they_come(seconds, started, _LAST_FETCHES)
-    cpu = [fetch.cpu_s for fetch in fetches if fetch.cpu_s is not None]
+    cpu = np.array([fetch.cpu_s for fetch in counted[-_LAST_FETCHES:] if fetch.cpu_s is not None])
     pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
-    return Loading(fetch_s=seconds, cpu_s=math.fsum(cpu) / len(cpu) if cpu else None, pace_s=pace_s)
+    return Loading(
+        fetch_s=seconds,
+        cpu_s=float(cpu.mean()) if len(cpu) else None,
+        pace_s=pace_s,
+        cpu_error=_error_of_mean(cpu),
+    )
+
+
+def _error_of_mean(values: NDArray[np.float64]) -> float:
+    """Relative standard error; 0 where there is nothing to know it by."""
+    return float(values.std(ddof=1) / values.mean()) / math.sqrt(len(values)) if len(values) > 1 and values.any() else 0.0
 
 
 def _every(log: LoaderLog) -> list[Fetch]:

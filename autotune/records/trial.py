@@ -60,6 +60,8 @@ class MachineState(Record):
     """CPU cores kept busy by anything but this trial's own processes, the hypervisor's share (steal) included."""
     own_load: float | None = None
     """CPU cores kept busy by this trial's own processes, its DataLoader's workers included."""
+    loader_load: float | None = None
+    """The part of it that the DataLoader's workers keep busy; None where ranks train together."""
     cores: int | None = None
     """On which the two were counted."""
     available_memory_bytes: int
