@@ -7,6 +7,7 @@ times, whether that many were timed or not.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ from autotune.measure.slow_batches import are_slow, stall_error
 from autotune.measure.timed_block import TimedBlock, timed_block
 from autotune.records import Block, Rates
 from autotune.stats import Interval, relative_standard_error, student_t
+
+
+_USUAL_OF_TWO = 0.6745 * math.sqrt(2)
+"""Median of the absolute difference of two normal values, in standard deviations of one."""
 
 
 class _Found(NamedTuple):
@@ -101,7 +106,12 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         # What a batch costs the cores to load is the same number in all blocks.
         computed_s = seconds * statistics.fmean(map(cores.own_load, seen.middle))
         error = math.hypot(error, min(amount * loaded.cpu_s / computed_s, 1.0) * loaded.cpu_error)
-    if seen.is_calculated:
+    whole = seen.blocks_of_epochs
+    if whole and epoch:
+        amount, edges = float(sum(timed.batches for timed in whole)), sum(timed.batches for timed in whole) // epoch
+        seconds = math.fsum(timed.going_on_s for timed in whole)
+        error = max(_error_of_neighbours(whole), loaded.relative_error_of(amount) if seen.may_wait else 0.0)
+    elif seen.is_calculated:
         pace_s = _pace_s(seen, loaded.fetch_s)
         amount, edges = float(epoch or amount), 0
         seconds = amount * pace_s
@@ -121,8 +131,18 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         fetch_cpu_s=loaded.cpu_s,
         epoch_samples=None if epoch is None else round(epoch * samples),
         epoch_edge_s=edge_s,
-        whole_epochs=seen.whole_epochs,
+        whole_epochs=seen.whole_epochs or bool(whole),
     )
+
+
+def _error_of_neighbours(blocks: Sequence[TimedBlock]) -> float:
+    """Relative standard error of what training takes in all of them, by how much each differs from the one before:
+    over an epoch it changes, as loading beside it does, now and then by a step."""
+    paces = [timed.busy.seconds / timed.batches for timed in blocks]
+    if len(paces) < 2:
+        return math.inf
+    usual = statistics.median(abs(later - earlier) for earlier, later in itertools.pairwise(paces))
+    return usual / _USUAL_OF_TWO / math.sqrt(len(paces)) / statistics.fmean(paces)
 
 
 def _pace_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:

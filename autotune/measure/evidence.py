@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from autotune.measure import cores
 from autotune.measure.loader_log import LoaderLog
-from autotune.measure.loading import Loading, loading
+from autotune.measure.loading import Loading, first_was_cold, loading
 from autotune.measure.slow_batches import are_missing
-from autotune.measure.timed_block import TimedBlock, demand
+from autotune.measure.timed_block import TimedBlock, blocks_of_epochs, demand
 from autotune.stats import FEWEST_UNDISTURBED
 
 _FEWEST_LATER = 3
@@ -28,6 +28,7 @@ class Evidence:
     log: LoaderLog
     loaded: Loading | None
     """None where nobody has seen anything loaded."""
+    timed: Sequence[TimedBlock]
     clean: list[TimedBlock]
     """Blocks that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are."""
     middle: list[TimedBlock]
@@ -50,6 +51,20 @@ class Evidence:
     def may_wait(self) -> bool:
         """Whether training may have to wait for the loader's processes."""
         return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand * CLEARLY_FASTER >= 1)
+
+    @property
+    def loader_limits(self) -> bool:
+        """Whether the loader's processes are clearly slower than training."""
+        return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand > CLEARLY_FASTER)
+
+    @functools.cached_property
+    def blocks_of_epochs(self) -> Sequence[TimedBlock]:
+        """Blocks that make up as many batches as an epoch has, where that tells what an epoch takes: in bursts of a
+        loader that is the limit only from its start on, and never where the files of the first one were cold."""
+        whole = [] if self.whole_epochs else blocks_of_epochs(self.timed, self.log.epoch_batches)
+        if whole and whole[0].is_first_epoch and (self.loader_limits or first_was_cold(self.log)):
+            return []
+        return whole
 
     @property
     def is_calculated(self) -> bool:
@@ -87,6 +102,7 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
     return Evidence(
         log=log,
         loaded=loaded,
+        timed=timed,
         clean=clean,
         middle=middle,
         near_edge=near,

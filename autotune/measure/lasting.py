@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from autotune.measure import cores
-from autotune.measure.evidence import CLEARLY_FASTER, Evidence
+from autotune.measure.evidence import Evidence
 from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading
 from autotune.measure.timed_block import TimedBlock, produced
@@ -45,7 +45,7 @@ def shares(seen: Evidence) -> Sequence[Share]:
     delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
     if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
         return taken
-    if loaded.pace_s * seen.demand > CLEARLY_FASTER:
+    if seen.loader_limits:
         return delivered
     return _smaller(delivered, taken, math.hypot(loaded.relative_error_of(total(delivered).batches), _error(taken)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from autotune.measure.slow_batches import as_often_as_they_come
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
+
+
+_COLD = 1.3
+"""Times as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,17 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         pace_s=pace_s,
         cpu_error=_error_of_mean(cpu),
     )
+
+
+def first_was_cold(log: LoaderLog) -> bool:
+    """Whether batches took clearly longer to load in the first epoch than after it."""
+    if len(log.epochs) < 2:
+        return False
+    edge_s = log.epochs[1].began_s
+    started = [fetch for fetches in log.fetches for fetch in fetches if not fetch.first]
+    first = [fetch.seconds for fetch in started if fetch.finish_s <= edge_s]
+    later = [fetch.seconds for fetch in started if fetch.finish_s > edge_s]
+    return bool(first and later) and statistics.median(first) > _COLD * statistics.median(later)
 
 
 def _error_of_mean(values: NDArray[np.float64]) -> float:

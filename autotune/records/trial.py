@@ -38,6 +38,8 @@ class TrialRequest(Record):
     """The trial may end early once the relative standard error of its throughput is below this."""
     hopeless_below: float | None = None
     """Samples per second: the trial ends early once the upper end of its interval is below; None: it never does."""
+    data_was_read: bool = False
+    """Whether earlier trials have read all of the data set: files of a first epoch are then no colder than later."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0

@@ -79,9 +79,18 @@ def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str,
     return {**knob_values(config), **measured, "first_step_s": max(first_steps, default=None)}
 
 
-def confirming_request(config: TrainConfig, seed: int, limit_s: float, known: float = 0.01) -> TrialRequest:
+def confirming_request(
+    config: TrainConfig, seed: int, limit_s: float, known: float = 0.01, *, data_was_read: bool = False
+) -> TrialRequest:
     """A run whose figure counts: measured until it is known to 1 % or better, instead of the search's 2 %."""
-    return TrialRequest(config=config, seed=seed, time_limit_s=limit_s, min_blocks=4, target_relative_error=known)
+    return TrialRequest(
+        config=config,
+        seed=seed,
+        time_limit_s=limit_s,
+        min_blocks=4,
+        target_relative_error=known,
+        data_was_read=data_was_read,
+    )
 
 
 def _sustained_s(result: TrialResult) -> float:
