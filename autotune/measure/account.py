@@ -22,11 +22,10 @@ from autotune.measure.evidence import Evidence, evidence
 from autotune.measure.lasting import Share, as_blocks, shares, total
 from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading
-from autotune.measure.slow_batches import are_slow, stall_error
+from autotune.measure.slow_batches import are_slow, known, slow_batches_of, stalls_owed_s
 from autotune.measure.timed_block import TimedBlock, timed_block
 from autotune.records import Block, Rates
 from autotune.stats import Interval, relative_standard_error, student_t
-
 
 _USUAL_OF_TWO = 0.6745 * math.sqrt(2)
 """Median of the absolute difference of two normal values, in standard deviations of one."""
@@ -98,7 +97,10 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     edge_s = edge_seconds(seen, loaded, amount / seconds)
     edges = sum(timed.edges for timed in seen.middle)
     demand_error = relative_standard_error([timed.busy for timed in seen.clean])
-    error = max(error, stall_error(log, batches=amount, seconds=seconds))
+    takes = [take for timed in seen.middle for take in log.takes[timed.first_take : timed.end_take]]
+    owed_s, owed_error_s = stalls_owed_s(log, takes)
+    seconds = max(seconds + owed_s, seconds / 2)
+    error = max(error, owed_error_s / seconds)
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
         # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
         error = max(error, loaded.relative_error_of(amount))
@@ -131,6 +133,7 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         fetch_cpu_s=loaded.cpu_s,
         epoch_samples=None if epoch is None else round(epoch * samples),
         epoch_edge_s=edge_s,
+        slow_batches=slow_batches_of(log),
         whole_epochs=seen.whole_epochs or bool(whole),
     )
 
@@ -162,7 +165,7 @@ def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
     if not slow.any():
         return 0.0
     share = 1 - _lasts_s(seen, loaded.fetch_s[~slow]) / _lasts_s(seen, loaded.fetch_s)
-    return max(share, 0.0) / math.sqrt(slow.sum())
+    return max(share, 0.0) / math.sqrt(max(known(seen.log).slow, 1))
 
 
 def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import Fetch, LoaderLog
-from autotune.measure.slow_batches import as_often_as_they_come
+from autotune.measure.slow_batches import as_often_as_they_come, known
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
@@ -32,6 +32,8 @@ class Loading:
     cpu_s: float | None
     pace_s: float
     """Seconds for each batch, of all processes together, while the queue is not full."""
+    seen: int
+    """Batches that this is known from."""
     cpu_error: float = 0.0
     """Relative standard error of `cpu_s`."""
 
@@ -41,7 +43,7 @@ class Loading:
 
     @property
     def relative_error(self) -> float:
-        return self.relative_error_of(len(self.fetch_s))
+        return self.relative_error_of(self.seen)
 
     def relative_error_of(self, batches: float) -> float:
         """Relative standard error of the mean of so many fetches, by how much they differ."""
@@ -81,13 +83,14 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         counted = [fetch for fetch in every if not fetch.first]  # waiting or not, they compute the same
         began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
         started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
-        seconds = as_often_as_they_come(seconds, started, _LAST_FETCHES)
+        seconds = as_often_as_they_come(seconds, started, known(log), _LAST_FETCHES)
     cpu = np.array([fetch.cpu_s for fetch in counted[-_LAST_FETCHES:] if fetch.cpu_s is not None])
     pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
     return Loading(
         fetch_s=seconds,
         cpu_s=float(cpu.mean()) if len(cpu) else None,
         pace_s=pace_s,
+        seen=min(len(counted), _LAST_FETCHES) if log.workers else len(seconds),
         cpu_error=_error_of_mean(cpu),
     )
 
@@ -105,7 +108,9 @@ def first_was_cold(log: LoaderLog) -> bool:
 
 def _error_of_mean(values: NDArray[np.float64]) -> float:
     """Relative standard error; 0 where there is nothing to know it by."""
-    return float(values.std(ddof=1) / values.mean()) / math.sqrt(len(values)) if len(values) > 1 and values.any() else 0.0
+    return (
+        float(values.std(ddof=1) / values.mean()) / math.sqrt(len(values)) if len(values) > 1 and values.any() else 0.0
+    )
 
 
 def _every(log: LoaderLog) -> list[Fetch]:

@@ -116,9 +116,7 @@ def _whole_epochs(
     return Plan(steps=steps, block_s=steps * step_s, whole_epochs=True, discard=log.left or 0)
 
 
-def _one_epoch(
-    batches: int, accumulated: int, epoch_s: float, edge_s: float, block_s: float
-) -> Plan | None:
+def _one_epoch(batches: int, accumulated: int, epoch_s: float, edge_s: float, block_s: float) -> Plan | None:
     """Blocks that make up as many batches as one epoch has, and so have its edge among them, where that is worth it."""
     steps, uneven = divmod(batches, accumulated)
     if uneven or edge_s < EDGE_COUNTS * epoch_s:

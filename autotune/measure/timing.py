@@ -44,6 +44,7 @@ class Measurement:
         self._machine = machine
         self._judge = judge
         self._began_s = loop.clock()
+        loader.read().earlier = request.slow_batches
         self._account = Account(loader.read())
         self._fewest_steps = 0
 

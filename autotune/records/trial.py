@@ -9,7 +9,7 @@ from pydantic import Field
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
-from autotune.records.rates import Rates
+from autotune.records.rates import Rates, SlowBatches
 
 
 class TrialStatus(StrEnum):
@@ -40,6 +40,8 @@ class TrialRequest(Record):
     """Samples per second: the trial ends early once the upper end of its interval is below; None: it never does."""
     data_was_read: bool = False
     """Whether earlier trials have read all of the data set: files of a first epoch are then no colder than later."""
+    slow_batches: SlowBatches = SlowBatches()
+    """What earlier trials with batches of the same size have seen of slow ones: a short one sees hardly any."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0

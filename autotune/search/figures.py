@@ -80,16 +80,17 @@ def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str,
 
 
 def confirming_request(
-    config: TrainConfig, seed: int, limit_s: float, known: float = 0.01, *, data_was_read: bool = False
+    config: TrainConfig, seed: int, limit_s: float, known: float = 0.01, **known_of_data: Any
 ) -> TrialRequest:
-    """A run whose figure counts: measured until it is known to 1 % or better, instead of the search's 2 %."""
+    """A run whose figure counts: measured until it is known to 1 % or better, instead of the search's 2 %.
+    `known_of_data`: what earlier runs have seen of it, as fields of the request."""
     return TrialRequest(
         config=config,
         seed=seed,
         time_limit_s=limit_s,
         min_blocks=4,
         target_relative_error=known,
-        data_was_read=data_was_read,
+        **known_of_data,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
 from autotune.measure.plan import EDGE_COUNTS
-from autotune.records import Purpose, TrialRecord, TrialResult
+from autotune.records import Purpose, SlowBatches, TrialRecord, TrialResult
 from autotune.search.costs import SHORTEST_RUN_S, Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
@@ -113,6 +113,15 @@ class MeasuredRounds:
         runs = [record.result for record in self._ledger.records if record.result.rates]
         epoch = max((run.rates.epoch_samples or 0 for run in runs if run.rates), default=0)
         return 0 < epoch <= sum(block.samples for run in runs for block in run.blocks)
+
+    def slow_batches(self, config: TrainConfig) -> SlowBatches:
+        """What all trials with micro-batches of the same size have seen of slow ones."""
+        alike = [
+            record.result.rates.slow_batches
+            for record in self._ledger.records
+            if record.result.rates and record.result.config.micro_batch_size == config.micro_batch_size
+        ]
+        return sum(alike, SlowBatches())
 
     def best_run_s(self, running: Sequence[TrainConfig], costs: Costs) -> float:
         """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
