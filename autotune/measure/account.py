@@ -97,8 +97,9 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     edge_s = edge_seconds(seen, loaded, amount / seconds)
     edges = sum(timed.edges for timed in seen.middle)
     demand_error = relative_standard_error([timed.busy for timed in seen.clean])
+    began_s = seen.clean[0].began_s
     takes = [take for timed in seen.middle for take in log.takes[timed.first_take : timed.end_take]]
-    owed_s, owed_error_s = stalls_owed_s(log, takes)
+    owed_s, owed_error_s = stalls_owed_s(log, takes, began_s)
     seconds = max(seconds + owed_s, seconds / 2)
     error = max(error, owed_error_s / seconds)
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
@@ -133,7 +134,7 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         fetch_cpu_s=loaded.cpu_s,
         epoch_samples=None if epoch is None else round(epoch * samples),
         epoch_edge_s=edge_s,
-        slow_batches=slow_batches_of(log),
+        slow_batches=slow_batches_of(log, began_s),
         whole_epochs=seen.whole_epochs or bool(whole),
     )
 
@@ -165,7 +166,7 @@ def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
     if not slow.any():
         return 0.0
     share = 1 - _lasts_s(seen, loaded.fetch_s[~slow]) / _lasts_s(seen, loaded.fetch_s)
-    return max(share, 0.0) / math.sqrt(max(known(seen.log).slow, 1))
+    return max(share, 0.0) / math.sqrt(max(known(seen.log, seen.clean[0].began_s).slow, 1))
 
 
 def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:

@@ -83,7 +83,7 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         counted = [fetch for fetch in every if not fetch.first]  # waiting or not, they compute the same
         began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
         started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
-        seconds = as_often_as_they_come(seconds, started, known(log), _LAST_FETCHES)
+        seconds = as_often_as_they_come(seconds, started, known(log, since_s), _LAST_FETCHES)
     cpu = np.array([fetch.cpu_s for fetch in counted[-_LAST_FETCHES:] if fetch.cpu_s is not None])
     pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
     return Loading(

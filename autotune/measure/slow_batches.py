@@ -39,12 +39,14 @@ def have_been_timed(log: LoaderLog, began_s: float) -> bool:
     return max(known) <= slow_s or sum(one > slow_s for one in timed) >= _FEWEST_SLOW
 
 
-def slow_batches_of(log: LoaderLog) -> SlowBatches:
-    """Of all that this process has loaded."""
+def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
+    """Of all that this process has loaded since the beginning of the epoch of that moment: earlier files may have been
+    cold."""
+    began_s = log.epoch_began_s(at_s)
     if log.workers:
-        known = [fetch.seconds for fetches in log.fetches for fetch in fetches if not fetch.first]
-    else:
-        known = [take.waited_s for take in log.takes[1:]]  # the first one has started up
+        known = [fetch.seconds for fetch in log.since(began_s) if not fetch.first]
+    else:  # the first one has started up
+        known = [take.waited_s for take in log.takes[1:] if take.asked_s >= began_s]
     if not known:
         return SlowBatches()
     slow_s = _SLOW * statistics.median_high(known)
@@ -54,10 +56,11 @@ def slow_batches_of(log: LoaderLog) -> SlowBatches:
     return SlowBatches(batches=len(known), slow=len(slow), times=times)
 
 
-def known(log: LoaderLog) -> SlowBatches:
-    """Of these and of what earlier processes have loaded; of none where they are not seldom."""
-    every = slow_batches_of(log) + log.earlier
-    return every if every.slow <= _SELDOM * every.batches else slow_batches_of(log)
+def known(log: LoaderLog, at_s: float) -> SlowBatches:
+    """Of these and of what earlier processes have loaded, unless they are not seldom then."""
+    own = slow_batches_of(log, at_s)
+    every = own + log.earlier
+    return every if every.slow <= _SELDOM * every.batches else own
 
 
 def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> bool:
@@ -71,7 +74,7 @@ def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> boo
     slow_s = _SLOW * statistics.median_high(lately) if lately else math.inf
     slow = sum(one > slow_s for one in lately)
     timed = sum(fetch.seconds > slow_s for fetch in log.since(began_s))
-    if known(log).slow > slow:  # how often they come, others know better
+    if known(log, began_s).slow > slow:  # how often they come, others know better
         return timed < _FEWEST_SLOW
     return slow > 0 and timed < (_FEWEST_SLOW if beside_a_device else min(slow, _FEWEST_SLOW))
 
@@ -97,14 +100,14 @@ def as_often_as_they_come(
     return np.concatenate([np.resize(usual, max(count - many, 1)), np.resize(slow[-many:], many)])
 
 
-def stalls_owed_s(log: LoaderLog, takes: Sequence[Take]) -> tuple[float, float]:
+def stalls_owed_s(log: LoaderLog, takes: Sequence[Take], at_s: float) -> tuple[float, float]:
     """Seconds that `takes` lack, or have too many, because they met fewer slow batches than come, or more; and how far
     that may be off, as a standard deviation. Of a loop that loads by itself: with loader processes a queue may hide
     them.
 
     Slow batches come independently of each other, so that their number varies by its root.
     """
-    every = known(log)
+    every = known(log, at_s)
     if log.workers or not every.slow or not takes:
         return 0.0, 0.0
     waits = [take.waited_s for take in log.takes[1:]]
