@@ -37,6 +37,8 @@ class Evidence:
     near_edge: list[TimedBlock]
     """The other ones that count."""
     whole_epochs: bool
+    has_middle: bool
+    """Whether enough blocks lie far from an epoch's start and end."""
     demand: float
     """Micro-batches that the loop trains on per second while a batch is ready."""
     compete: bool
@@ -83,11 +85,13 @@ class Evidence:
 
     @property
     def is_all_queued(self) -> bool:
-        """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
-        has no middle, and is calculated from both sides' rates."""
+        """Whether an epoch is too short for the queue to come to a state of its own, or for blocks between two edges,
+        and was not timed as a whole: it has no middle, and is calculated from both sides' rates."""
         epoch = self.log.epoch_batches
         if epoch is None or self.whole_epochs or self.compete:
             return False
+        if self.log.workers and not self.has_middle:
+            return True
         return epoch <= _SHORT_EPOCH * self.log.capacity
 
 
@@ -95,7 +99,8 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
     """Needs one block. `whole_epochs`: each begins and ends with an epoch."""
     clean = _clean(timed)
     near = [] if whole_epochs else [one for one in clean if _is_near_edge(one, log)]
-    if len(clean) - len(near) < _FEWEST_CLEAR_OF_EDGES:
+    has_middle = len(clean) - len(near) >= _FEWEST_CLEAR_OF_EDGES
+    if not has_middle:
         near = []
     middle = [one for one in clean if one not in near]
     loaded = loading(log, clean[0].began_s if clean else -math.inf)
@@ -107,6 +112,7 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
         middle=middle,
         near_edge=near,
         whole_epochs=whole_epochs,
+        has_middle=has_middle,
         demand=demand(clean),
         compete=trains_on_cpu and loaded is not None and cores.compete(middle, loaded, log.workers),
     )
