@@ -7,23 +7,28 @@ times, whether that many were timed or not.
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.measure import prefetch_queue
+from autotune.measure import cores, prefetch_queue
 from autotune.measure.edges import ahead_s, edge_seconds
 from autotune.measure.evidence import Evidence, evidence
 from autotune.measure.lasting import Share, as_blocks, shares, total
 from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading
-from autotune.measure.slow_batches import are_slow, stall_error
+from autotune.measure.slow_batches import are_slow, known, slow_batches_of, stalls_owed_s
 from autotune.measure.timed_block import TimedBlock, timed_block
 from autotune.records import Block, Rates
 from autotune.stats import Interval, relative_standard_error, student_t
+
+_USUAL_OF_TWO = 0.6745 * math.sqrt(2)
+"""Median of the absolute difference of two normal values, in standard deviations of one."""
 
 
 class _Found(NamedTuple):
@@ -92,11 +97,24 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     edge_s = edge_seconds(seen, loaded, amount / seconds)
     edges = sum(timed.edges for timed in seen.middle)
     demand_error = relative_standard_error([timed.busy for timed in seen.clean])
-    error = max(error, stall_error(log, batches=amount, seconds=seconds))
+    began_s = seen.clean[0].began_s
+    takes = [take for timed in seen.middle for take in log.takes[timed.first_take : timed.end_take]]
+    owed_s, owed_error_s = stalls_owed_s(log, takes, began_s)
+    seconds = max(seconds + owed_s, seconds / 2)
+    error = max(error, owed_error_s / seconds)
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
         # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
         error = max(error, loaded.relative_error_of(amount))
-    if seen.is_calculated:
+    if seen.compete and loaded.cpu_s is not None and log.workers:
+        # What a batch costs the cores to load is the same number in all blocks.
+        computed_s = seconds * statistics.fmean(map(cores.own_load, seen.middle))
+        error = math.hypot(error, min(amount * loaded.cpu_s / computed_s, 1.0) * loaded.cpu_error)
+    whole = seen.blocks_of_epochs
+    if whole and epoch:
+        amount, edges = float(sum(timed.batches for timed in whole)), sum(timed.batches for timed in whole) // epoch
+        seconds = math.fsum(timed.going_on_s for timed in whole)
+        error = max(_error_of_neighbours(whole), loaded.relative_error_of(amount) if seen.may_wait else 0.0)
+    elif seen.is_calculated:
         pace_s = _pace_s(seen, loaded.fetch_s)
         amount, edges = float(epoch or amount), 0
         seconds = amount * pace_s
@@ -116,8 +134,19 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
         fetch_cpu_s=loaded.cpu_s,
         epoch_samples=None if epoch is None else round(epoch * samples),
         epoch_edge_s=edge_s,
-        whole_epochs=seen.whole_epochs,
+        slow_batches=slow_batches_of(log, began_s),
+        whole_epochs=seen.whole_epochs or bool(whole),
     )
+
+
+def _error_of_neighbours(blocks: Sequence[TimedBlock]) -> float:
+    """Relative standard error of what training takes in all of them, by how much each differs from the one before:
+    over an epoch it changes, as loading beside it does, now and then by a step."""
+    paces = [timed.busy.seconds / timed.batches for timed in blocks]
+    if len(paces) < 2:
+        return math.inf
+    usual = statistics.median(abs(later - earlier) for earlier, later in itertools.pairwise(paces))
+    return usual / _USUAL_OF_TWO / math.sqrt(len(paces)) / statistics.fmean(paces)
 
 
 def _pace_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
@@ -137,7 +166,7 @@ def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
     if not slow.any():
         return 0.0
     share = 1 - _lasts_s(seen, loaded.fetch_s[~slow]) / _lasts_s(seen, loaded.fetch_s)
-    return max(share, 0.0) / math.sqrt(slow.sum())
+    return max(share, 0.0) / math.sqrt(max(known(seen.log, seen.clean[0].began_s).slow, 1))
 
 
 def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:

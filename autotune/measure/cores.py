@@ -34,6 +34,12 @@ def own_load(timed: TimedBlock) -> float:
     return (machine.own_load or 0.0) if machine else 0.0
 
 
+def loader_load(timed: TimedBlock) -> float | None:
+    """Cores that the loader's processes kept busy; None where nobody counted them."""
+    machine = timed.block.machine
+    return machine.loader_load if machine else None
+
+
 def cores_of(blocks: Sequence[TimedBlock]) -> int:
     machine = blocks[0].block.machine
     return (machine.cores if machine else None) or 1

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from autotune.measure import cores
 from autotune.measure.loader_log import LoaderLog
-from autotune.measure.loading import Loading, loading
+from autotune.measure.loading import Loading, first_was_cold, loading
 from autotune.measure.slow_batches import are_missing
-from autotune.measure.timed_block import TimedBlock, demand
+from autotune.measure.timed_block import TimedBlock, blocks_of_epochs, demand
 from autotune.stats import FEWEST_UNDISTURBED
 
 _FEWEST_LATER = 3
@@ -28,6 +28,7 @@ class Evidence:
     log: LoaderLog
     loaded: Loading | None
     """None where nobody has seen anything loaded."""
+    timed: Sequence[TimedBlock]
     clean: list[TimedBlock]
     """Blocks that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are."""
     middle: list[TimedBlock]
@@ -36,6 +37,8 @@ class Evidence:
     near_edge: list[TimedBlock]
     """The other ones that count."""
     whole_epochs: bool
+    has_middle: bool
+    """Whether enough blocks lie far from an epoch's start and end."""
     demand: float
     """Micro-batches that the loop trains on per second while a batch is ready."""
     compete: bool
@@ -50,6 +53,20 @@ class Evidence:
     def may_wait(self) -> bool:
         """Whether training may have to wait for the loader's processes."""
         return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand * CLEARLY_FASTER >= 1)
+
+    @property
+    def loader_limits(self) -> bool:
+        """Whether the loader's processes are clearly slower than training."""
+        return bool(self.log.workers and self.loaded and self.loaded.pace_s * self.demand > CLEARLY_FASTER)
+
+    @functools.cached_property
+    def blocks_of_epochs(self) -> Sequence[TimedBlock]:
+        """Blocks that make up as many batches as an epoch has, where that tells what an epoch takes: in bursts of a
+        loader that is the limit only from its start on, and never where the files of the first one were cold."""
+        whole = [] if self.whole_epochs else blocks_of_epochs(self.timed, self.log.epoch_batches)
+        if whole and whole[0].is_first_epoch and (self.loader_limits or first_was_cold(self.log)):
+            return []
+        return whole
 
     @property
     def is_calculated(self) -> bool:
@@ -68,11 +85,13 @@ class Evidence:
 
     @property
     def is_all_queued(self) -> bool:
-        """Whether an epoch is too short for the queue to come to a state of its own, and was not timed as a whole: it
-        has no middle, and is calculated from both sides' rates."""
+        """Whether an epoch is too short for the queue to come to a state of its own, or for blocks between two edges,
+        and was not timed as a whole: it has no middle, and is calculated from both sides' rates."""
         epoch = self.log.epoch_batches
         if epoch is None or self.whole_epochs or self.compete:
             return False
+        if self.log.workers and not self.has_middle:
+            return True
         return epoch <= _SHORT_EPOCH * self.log.capacity
 
 
@@ -80,17 +99,20 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
     """Needs one block. `whole_epochs`: each begins and ends with an epoch."""
     clean = _clean(timed)
     near = [] if whole_epochs else [one for one in clean if _is_near_edge(one, log)]
-    if len(clean) - len(near) < _FEWEST_CLEAR_OF_EDGES:
+    has_middle = len(clean) - len(near) >= _FEWEST_CLEAR_OF_EDGES
+    if not has_middle:
         near = []
     middle = [one for one in clean if one not in near]
     loaded = loading(log, clean[0].began_s if clean else -math.inf)
     return Evidence(
         log=log,
         loaded=loaded,
+        timed=timed,
         clean=clean,
         middle=middle,
         near_edge=near,
         whole_epochs=whole_epochs,
+        has_middle=has_middle,
         demand=demand(clean),
         compete=trains_on_cpu and loaded is not None and cores.compete(middle, loaded, log.workers),
     )

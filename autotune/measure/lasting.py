@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from autotune.measure import cores
-from autotune.measure.evidence import CLEARLY_FASTER, Evidence
+from autotune.measure.evidence import Evidence
+from autotune.measure.loader_log import LoaderLog
+from autotune.measure.loading import Loading
 from autotune.measure.timed_block import TimedBlock, produced
 from autotune.records import Block
 
@@ -37,13 +39,13 @@ def shares(seen: Evidence) -> Sequence[Share]:
     if seen.whole_epochs or loaded is None or not log.workers:
         return taken
     if seen.compete and loaded.cpu_s is not None:
-        return [_on_busy_cores(timed, produced(timed, log, loaded), loaded.cpu_s) for timed in blocks]
+        return [_on_busy_cores(timed, log, loaded, loaded.cpu_s) for timed in blocks]
     if not seen.may_wait:
         return taken
     delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
     if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
         return taken
-    if loaded.pace_s * seen.demand > CLEARLY_FASTER:
+    if seen.loader_limits:
         return delivered
     return _smaller(delivered, taken, math.hypot(loaded.relative_error_of(total(delivered).batches), _error(taken)))
 
@@ -83,8 +85,11 @@ def as_blocks(blocks: Sequence[TimedBlock], each: Sequence[Share]) -> list[Block
     ]
 
 
-def _on_busy_cores(timed: TimedBlock, loaded: float, cpu_s: float) -> Share:
+def _on_busy_cores(timed: TimedBlock, log: LoaderLog, loaded: Loading, cpu_s: float) -> Share:
     """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once the
-    queue is full they load no more than that."""
-    surplus_s = (loaded - timed.batches) * cpu_s / cores.own_load(timed)
+    queue is full they load no more than that. What they have computed says how much it was, better than the batches
+    that they began and ended."""
+    load = cores.loader_load(timed)
+    computed_s = produced(timed, log, loaded) * cpu_s if load is None else load * timed.block.seconds
+    surplus_s = (computed_s - timed.batches * cpu_s) / cores.own_load(timed)
     return Share(float(timed.batches), max(timed.going_on_s - surplus_s, timed.going_on_s / 2))

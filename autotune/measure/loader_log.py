@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from autotune.records import SlowBatches
+
 
 class Fetch(NamedTuple):
     """One batch in one loader process."""
@@ -76,6 +78,8 @@ class LoaderLog:
         self.epochs: list[Epoch] = []
         self.takes: list[Take] = []
         self.fetches: list[list[Fetch]] = [[] for _ in range(workers)]
+        self.earlier = SlowBatches()
+        """What earlier processes have seen of slow batches."""
         self._cpu_s: list[float | None] = [None] * workers
         self._first_takes: list[int] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import statistics
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 
 from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import Fetch, LoaderLog
-from autotune.measure.slow_batches import as_often_as_they_come
+from autotune.measure.slow_batches import as_often_as_they_come, known
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
 """Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
+
+
+_COLD = 1.3
+"""Times as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,10 @@ class Loading:
     cpu_s: float | None
     pace_s: float
     """Seconds for each batch, of all processes together, while the queue is not full."""
+    seen: int
+    """Batches that this is known from."""
+    cpu_error: float = 0.0
+    """Relative standard error of `cpu_s`."""
 
     @functools.cached_property
     def mean_s(self) -> float:
@@ -34,7 +43,7 @@ class Loading:
 
     @property
     def relative_error(self) -> float:
-        return self.relative_error_of(len(self.fetch_s))
+        return self.relative_error_of(self.seen)
 
     def relative_error_of(self, batches: float) -> float:
         """Relative standard error of the mean of so many fetches, by how much they differ."""
@@ -69,14 +78,39 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         fetches = _chosen(every, since_s, fewest=max(log.workers, 3))
     if not fetches:
         return None
-    seconds = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]])
+    seconds, counted = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]]), fetches
     if log.workers:
+        counted = [fetch for fetch in every if not fetch.first]  # waiting or not, they compute the same
         began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
         started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
-        seconds = as_often_as_they_come(seconds, started, _LAST_FETCHES)
-    cpu = [fetch.cpu_s for fetch in fetches if fetch.cpu_s is not None]
+        seconds = as_often_as_they_come(seconds, started, known(log, since_s), _LAST_FETCHES)
+    cpu = np.array([fetch.cpu_s for fetch in counted[-_LAST_FETCHES:] if fetch.cpu_s is not None])
     pace_s = prefetch_queue.pace(workers=log.workers, prefetch=log.prefetch, fetch_s=seconds)
-    return Loading(fetch_s=seconds, cpu_s=math.fsum(cpu) / len(cpu) if cpu else None, pace_s=pace_s)
+    return Loading(
+        fetch_s=seconds,
+        cpu_s=float(cpu.mean()) if len(cpu) else None,
+        pace_s=pace_s,
+        seen=min(len(counted), _LAST_FETCHES) if log.workers else len(seconds),
+        cpu_error=_error_of_mean(cpu),
+    )
+
+
+def first_was_cold(log: LoaderLog) -> bool:
+    """Whether batches took clearly longer to load in the first epoch than after it."""
+    if len(log.epochs) < 2:
+        return False
+    edge_s = log.epochs[1].began_s
+    started = [fetch for fetches in log.fetches for fetch in fetches if not fetch.first]
+    first = [fetch.seconds for fetch in started if fetch.finish_s <= edge_s]
+    later = [fetch.seconds for fetch in started if fetch.finish_s > edge_s]
+    return bool(first and later) and statistics.median(first) > _COLD * statistics.median(later)
+
+
+def _error_of_mean(values: NDArray[np.float64]) -> float:
+    """Relative standard error; 0 where there is nothing to know it by."""
+    return (
+        float(values.std(ddof=1) / values.mean()) / math.sqrt(len(values)) if len(values) > 1 and values.any() else 0.0
+    )
 
 
 def _every(log: LoaderLog) -> list[Fetch]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from autotune.measure import prefetch_queue
 from autotune.measure.loader_log import LoaderLog
@@ -16,7 +16,9 @@ _BLOCKS_OF_A_SOAK = 30
 _SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
 """The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
 spread."""
-_FEWEST_EPOCHS = 2
+_FEWEST_EPOCHS, _FEWEST_PARTS = 2, 6
+EDGE_COUNTS = 0.02
+"""Share of an epoch that its edge takes, from which on it is worth timing."""
 _PAST_FIRST_EPOCH = 0.4
 """Of the time limit: what loading the rest of the first epoch may take, for caches to be warm in what is timed."""
 _LOADER_LIMITS = 0.9
@@ -32,6 +34,8 @@ class Plan:
     block_s: float
     whole_epochs: bool = False
     """Whether each block is as many steps as whole epochs have, from an epoch's start on."""
+    one_epoch: bool = False
+    """Whether the blocks are parts of as many batches as an epoch has, wherever they begin."""
     discard: int = 0
     """Micro-batches that are taken without training first, to the end of the epoch."""
     empty_queue: bool = False
@@ -62,12 +66,17 @@ def plan(
     whole = _whole_epochs(log, loaded, batch_s, accumulated, block_s, left_s - to_edge_s)
     if whole is not None:
         return whole
+    empty_queue = loader_limits(log, loaded, batch_s)
+    if request.data_was_read and not empty_queue:
+        anywhere = _whole_epochs(log, loaded, batch_s, accumulated, block_s, left_s)
+        if anywhere and anywhere.one_epoch:
+            return replace(anywhere, discard=0)
     past_first = (
         log.epochs_ended == 0 and log.left is not None and to_edge_s <= _PAST_FIRST_EPOCH * request.time_limit_s
     )
-    if past_first and log.left:
+    if past_first and log.left and not request.data_was_read:
         return Plan(steps=steps, block_s=block_s, discard=log.left)
-    return Plan(steps=steps, block_s=block_s, empty_queue=loader_limits(log, loaded, batch_s))
+    return Plan(steps=steps, block_s=block_s, empty_queue=empty_queue)
 
 
 def loader_limits(log: LoaderLog, loaded: Loading, batch_s: float) -> bool:
@@ -91,15 +100,26 @@ def _whole_epochs(
     batches = log.epoch_batches
     if batches is None:
         return None
+    lasting_s = _lasting_s(log, loaded, batch_s)
     epoch_s = prefetch_queue.epoch_seconds(
         batches, workers=log.workers, prefetch=log.prefetch, fetch_s=loaded.fetch_s, step_s=batch_s
     )
     step_s = epoch_s * accumulated / batches
     if _FEWEST_EPOCHS * max(epoch_s, step_s) > left_s:
-        return None
+        one = _one_epoch(batches, accumulated, epoch_s, epoch_s - batches * lasting_s, block_s)
+        return replace(one, discard=log.left or 0) if one and epoch_s <= left_s else None
     even = accumulated // math.gcd(batches, accumulated)
     epochs = max(1, math.ceil(block_s / epoch_s))
     if even * epoch_s * _FEWEST_EPOCHS <= left_s:
         epochs = even * math.ceil(epochs / even)
     steps = max(1, round(epochs * batches / accumulated))
     return Plan(steps=steps, block_s=steps * step_s, whole_epochs=True, discard=log.left or 0)
+
+
+def _one_epoch(batches: int, accumulated: int, epoch_s: float, edge_s: float, block_s: float) -> Plan | None:
+    """Blocks that make up as many batches as one epoch has, and so have its edge among them, where that is worth it."""
+    steps, uneven = divmod(batches, accumulated)
+    if uneven or edge_s < EDGE_COUNTS * epoch_s:
+        return None
+    each = max(1, round(steps * min(block_s / epoch_s, 1 / _FEWEST_PARTS)))
+    return Plan(steps=each, block_s=epoch_s * each / steps, one_epoch=True)

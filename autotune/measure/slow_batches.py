@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autotune.measure.loader_log import LoaderLog
+from autotune.measure.loader_log import LoaderLog, Take
+from autotune.records import SlowBatches
 
 _SLOW = 4.0
 """Times the median."""
 _FEWEST_BATCHES = 64
 """Loaded before a trial may end early: one in fifty may be slow."""
+_SELDOM = 0.1
+"""Share of the batches: where more are slow, it is the machine or the way of loading that differs."""
 _FEWEST_SLOW = 3
 """In the blocks, where there are any."""
 
@@ -35,6 +39,30 @@ def have_been_timed(log: LoaderLog, began_s: float) -> bool:
     return max(known) <= slow_s or sum(one > slow_s for one in timed) >= _FEWEST_SLOW
 
 
+def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
+    """Of all that this process has loaded since the beginning of the epoch of that moment: earlier files may have been
+    cold."""
+    began_s = log.epoch_began_s(at_s)
+    if log.workers:
+        known = [fetch.seconds for fetch in log.since(began_s) if not fetch.first]
+    else:  # the first one has started up
+        known = [take.waited_s for take in log.takes[1:] if take.asked_s >= began_s]
+    if not known:
+        return SlowBatches()
+    slow_s = _SLOW * statistics.median_high(known)
+    slow = [one for one in known if one > slow_s]
+    usual = [one for one in known if one <= slow_s]
+    times = statistics.fmean(slow) / statistics.fmean(usual) if slow else 1.0
+    return SlowBatches(batches=len(known), slow=len(slow), times=times)
+
+
+def known(log: LoaderLog, at_s: float) -> SlowBatches:
+    """Of these and of what earlier processes have loaded, unless they are not seldom then."""
+    own = slow_batches_of(log, at_s)
+    every = own + log.earlier
+    return every if every.slow <= _SELDOM * every.batches else own
+
+
 def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> bool:
     """Whether loader processes have loaded slow batches, and in the blocks, which began at `began_s`, so few that they
     say little of what these cost. Earlier epochs do not count: their files may have been cold.
@@ -42,10 +70,12 @@ def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> boo
     `beside_a_device`, which still works on what came before when a batch is late: a block begins without that, and
     shows too much.
     """
-    known = [fetch.seconds for fetch in log.since(log.epoch_began_s(began_s)) if not fetch.first]
-    slow_s = _SLOW * statistics.median_high(known) if known else math.inf
-    slow = sum(one > slow_s for one in known)
+    lately = [fetch.seconds for fetch in log.since(log.epoch_began_s(began_s)) if not fetch.first]
+    slow_s = _SLOW * statistics.median_high(lately) if lately else math.inf
+    slow = sum(one > slow_s for one in lately)
     timed = sum(fetch.seconds > slow_s for fetch in log.since(began_s))
+    if known(log, began_s).slow > slow:  # how often they come, others know better
+        return timed < _FEWEST_SLOW
     return slow > 0 and timed < (_FEWEST_SLOW if beside_a_device else min(slow, _FEWEST_SLOW))
 
 
@@ -54,30 +84,36 @@ def are_slow(seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
     return seconds > _SLOW * np.median(seconds)
 
 
-def as_often_as_they_come(chosen: NDArray[np.float64], every: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """`chosen`, with as many slow ones among them as among `every`: what the others take is seen in a few, how often
-    slow ones come is not. At most so many."""
+def as_often_as_they_come(
+    chosen: NDArray[np.float64], every: NDArray[np.float64], known: SlowBatches, most: int
+) -> NDArray[np.float64]:
+    """`chosen`, with as many slow ones among them as are `known`: what the others take is seen in a few, how often slow
+    ones come is not. At most so many."""
+    usual = chosen[~are_slow(chosen)]
+    if not known.slow or not len(usual):
+        return chosen
     slow = every[every > _SLOW * np.median(chosen)]
     if not len(slow):
-        return chosen
-    usual = chosen[~are_slow(chosen)]
-    count = min(len(every), most)
-    slow = slow[-max(round(len(slow) * count / len(every)), 1) :]
-    return np.concatenate([np.resize(usual, count - len(slow)), slow])
+        slow = np.array([known.times * float(usual.mean())])
+    count = min(known.batches, most)
+    many = max(round(known.slow * count / known.batches), 1)
+    return np.concatenate([np.resize(usual, max(count - many, 1)), np.resize(slow[-many:], many)])
 
 
-def stall_error(log: LoaderLog, *, batches: float, seconds: float) -> float:
-    """Relative standard error of the time that so many batches took, from not knowing how many slow ones there should
-    have been among them; of a loop that loads by itself. With loader processes a queue may hide them: 0.
+def stalls_owed_s(log: LoaderLog, takes: Sequence[Take], at_s: float) -> tuple[float, float]:
+    """Seconds that `takes` lack, or have too many, because they met fewer slow batches than come, or more; and how far
+    that may be off, as a standard deviation. Of a loop that loads by itself: with loader processes a queue may hide
+    them.
 
-    They come independently of each other, so that the variance of their number is their expected number.
+    Slow batches come independently of each other, so that their number varies by its root.
     """
-    if log.workers or len(log.takes) < 2:
-        return 0.0
-    waits = [take.waited_s for take in log.takes[1:]]  # the first one has started up
+    every = known(log, at_s)
+    if log.workers or not every.slow or not takes:
+        return 0.0, 0.0
+    waits = [take.waited_s for take in log.takes[1:]]
     usual_s = statistics.median(waits)
-    longer = [wait_s - usual_s for wait_s in waits if wait_s > _SLOW * usual_s]
-    if not longer:
-        return 0.0
-    expected = batches * len(longer) / len(waits)
-    return math.sqrt(expected) * math.fsum(longer) / len(longer) / seconds
+    longer = [take.waited_s - usual_s for take in takes if take.waited_s > _SLOW * usual_s]
+    expected_s = len(takes) * every.slow / every.batches * (every.times - 1) * usual_s
+    if len(longer) >= _FEWEST_SLOW:
+        return 0.0, math.fsum(longer) / math.sqrt(len(longer))
+    return expected_s - math.fsum(longer), expected_s / math.sqrt(every.slow)

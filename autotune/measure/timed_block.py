@@ -71,6 +71,19 @@ def timed_block(
     )
 
 
+def blocks_of_epochs(blocks: Sequence[TimedBlock], epoch_batches: int | None) -> Sequence[TimedBlock]:
+    """The first of `blocks`, one after the other and undisturbed, that make up as many batches as an epoch has, or a
+    multiple: as many edges as epochs are among them, wherever they begin."""
+    whole = batches = 0
+    for number, timed in enumerate(blocks):
+        if timed.block.disturbances or (number and timed.first_take != blocks[number - 1].end_take):
+            break
+        batches += timed.batches
+        if epoch_batches and not batches % epoch_batches:
+            whole = number + 1
+    return blocks[:whole]
+
+
 def _waited_s(log: LoaderLog, taken: range) -> float:
     """For batches that were not ready, beyond what taking a ready one takes."""
     ready = [log.was_loaded(take) for take in taken]

@@ -14,6 +14,7 @@ from autotune.measure.loading import loading
 from autotune.measure.plan import Plan, plan
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
 from autotune.measure.slow_batches import have_been_timed
+from autotune.measure.timed_block import blocks_of_epochs
 from autotune.measure.warm_up import WarmedUp, warm_up
 from autotune.records import Block, Rates, TrialRequest, TrialStatus
 from autotune.stats import FEWEST_UNDISTURBED, noise_has_settled, relative_standard_error
@@ -43,6 +44,7 @@ class Measurement:
         self._machine = machine
         self._judge = judge
         self._began_s = loop.clock()
+        loader.read().earlier = request.slow_batches
         self._account = Account(loader.read())
         self._fewest_steps = 0
 
@@ -110,6 +112,9 @@ class Measurement:
         others have been told to do as many."""
         loop = self._loop
         most = int(min(planned.steps, (self._request.max_steps or math.inf) - loop.steps_done))
+        if planned.one_epoch and (epoch := self._loader.read().epoch_batches):
+            left = epoch - sum(timed.batches for timed in self._account.timed) % epoch
+            most = min(most, max(left // self._request.config.grad_accum_steps, 1))
         loop.synchronise()
         samples, first_take = loop.samples, self._loader.read().taken
         self._machine.start()
@@ -147,6 +152,8 @@ class Measurement:
         limit_s = request.time_limit_s + self._given_back_s(blocks)
         if len(blocks) >= request.max_blocks or self._spent_s + next_s >= limit_s:
             return True
+        if planned.one_epoch and not blocks_of_epochs(self._account.timed, self._loader.read().epoch_batches):
+            return False
         clean = sum(not block.disturbances for block in blocks)
         return clean >= request.min_blocks and self._has_seen_enough() and self._is_known_well()
 

@@ -5,6 +5,22 @@ from __future__ import annotations
 from autotune.records.base import Record
 
 
+class SlowBatches(Record):
+    """How often batches come that take several times as long to load as the others, and how long they take."""
+
+    batches: int = 0
+    """Seen in all."""
+    slow: int = 0
+    """Of them."""
+    times: float = 1.0
+    """Mean of the slow ones over what the others take."""
+
+    def __add__(self, other: SlowBatches) -> SlowBatches:
+        slow = self.slow + other.slow
+        times = (self.slow * self.times + other.slow * other.times) / slow if slow else 1.0
+        return SlowBatches(batches=self.batches + other.batches, slow=slow, times=times)
+
+
 class Rates(Record):
     """Rates in samples per second, over all processes that train together.
 
@@ -30,5 +46,7 @@ class Rates(Record):
     """Samples that an epoch trains on; None where no end has been seen."""
     epoch_edge_s: float = 0.0
     """Seconds that an epoch takes beyond its samples at the rate in its middle."""
+    slow_batches: SlowBatches = SlowBatches()
+    """Among all that the run has loaded."""
     whole_epochs: bool = False
     """Whether whole epochs were timed; otherwise their middle, and the edge was calculated."""

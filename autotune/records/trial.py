@@ -9,7 +9,7 @@ from pydantic import Field
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
-from autotune.records.rates import Rates
+from autotune.records.rates import Rates, SlowBatches
 
 
 class TrialStatus(StrEnum):
@@ -38,6 +38,10 @@ class TrialRequest(Record):
     """The trial may end early once the relative standard error of its throughput is below this."""
     hopeless_below: float | None = None
     """Samples per second: the trial ends early once the upper end of its interval is below; None: it never does."""
+    data_was_read: bool = False
+    """Whether earlier trials have read all of the data set: files of a first epoch are then no colder than later."""
+    slow_batches: SlowBatches = SlowBatches()
+    """What earlier trials with batches of the same size have seen of slow ones: a short one sees hardly any."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0
@@ -60,6 +64,8 @@ class MachineState(Record):
     """CPU cores kept busy by anything but this trial's own processes, the hypervisor's share (steal) included."""
     own_load: float | None = None
     """CPU cores kept busy by this trial's own processes, its DataLoader's workers included."""
+    loader_load: float | None = None
+    """The part of it that the DataLoader's workers keep busy; None where ranks train together."""
     cores: int | None = None
     """On which the two were counted."""
     available_memory_bytes: int

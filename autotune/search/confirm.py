@@ -297,7 +297,14 @@ class Confirmation:
     def _run(self, config: TrainConfig, number: int, limit_s: float) -> TrialRecord | None:
         """One confirming run; None where there is no time for it. One that takes longer than it should have does not
         take the time of the tests and the soak."""
-        request = confirming_request(config, self._seed + number, limit_s, self._measured.well_known)
+        request = confirming_request(
+            config,
+            self._seed + number,
+            limit_s,
+            self._measured.well_known,
+            data_was_read=self._measured.data_was_read,
+            slow_batches=self._measured.slow_batches(config),
+        )
         expected_s, left_s = self._timetable.costs.run_s(config, limit_s), self._for_rounds_s()
         if left_s < expected_s:
             return None

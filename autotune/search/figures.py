@@ -79,9 +79,19 @@ def figures_of(config: TrainConfig, results: Sequence[TrialResult]) -> dict[str,
     return {**knob_values(config), **measured, "first_step_s": max(first_steps, default=None)}
 
 
-def confirming_request(config: TrainConfig, seed: int, limit_s: float, known: float = 0.01) -> TrialRequest:
-    """A run whose figure counts: measured until it is known to 1 % or better, instead of the search's 2 %."""
-    return TrialRequest(config=config, seed=seed, time_limit_s=limit_s, min_blocks=4, target_relative_error=known)
+def confirming_request(
+    config: TrainConfig, seed: int, limit_s: float, known: float = 0.01, **known_of_data: Any
+) -> TrialRequest:
+    """A run whose figure counts: measured until it is known to 1 % or better, instead of the search's 2 %.
+    `known_of_data`: what earlier runs have seen of it, as fields of the request."""
+    return TrialRequest(
+        config=config,
+        seed=seed,
+        time_limit_s=limit_s,
+        min_blocks=4,
+        target_relative_error=known,
+        **known_of_data,
+    )
 
 
 def _sustained_s(result: TrialResult) -> float:

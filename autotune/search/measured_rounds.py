@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRecord, TrialResult
+from autotune.measure.plan import EDGE_COUNTS
+from autotune.records import Purpose, SlowBatches, TrialRecord, TrialResult
 from autotune.search.costs import SHORTEST_RUN_S, Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
@@ -30,6 +31,8 @@ from autotune.stats import (
 ACCURACY = 0.004
 """What the measuring itself may be off by, relative, as a standard deviation: no repetition shows it, and where
 processes differ by 0.1 % it is most of the doubt. By the worlds of docs/worlds.md."""
+_WITH_WARM_UP = 1.4
+"""Epochs."""
 _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
 """Relative standard error with which a run may end before its time, and the most of their spread that it may be."""
 
@@ -109,6 +112,22 @@ class MeasuredRounds:
         """Relative standard error from which on a longer run tells no more: another process differs by more."""
         return min(_USUALLY_KNOWN, _OF_SPREAD * self.spread)
 
+    @property
+    def data_was_read(self) -> bool:
+        """Whether all trials so far have trained on as many samples as an epoch has."""
+        runs = [record.result for record in self._ledger.records if record.result.rates]
+        epoch = max((run.rates.epoch_samples or 0 for run in runs if run.rates), default=0)
+        return 0 < epoch <= sum(block.samples for run in runs for block in run.blocks)
+
+    def slow_batches(self, config: TrainConfig) -> SlowBatches:
+        """What all trials with micro-batches of the same size have seen of slow ones."""
+        alike = [
+            record.result.rates.slow_batches
+            for record in self._ledger.records
+            if record.result.rates and record.result.config.micro_batch_size == config.micro_batch_size
+        ]
+        return sum(alike, SlowBatches())
+
     def best_run_s(self, running: Sequence[TrainConfig], costs: Costs) -> float:
         """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
         round the search's trials tell."""
@@ -118,12 +137,13 @@ class MeasuredRounds:
         known = [error for run in runs if math.isfinite(error := relative_error(run.result))]
         if not known:
             return SHORTEST_RUN_S
-        return best_run_s(
+        best_s = best_run_s(
             spread=self.spread,
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
             start_s=statistics.fmean(costs.run_s(config, 0.0) for config in running),
         )
+        return max(best_s, *(_epoch_s(run.result) for run in runs))
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
         """Common rounds, without those that were left out."""
@@ -155,6 +175,16 @@ class MeasuredRounds:
                 if rests_on_disturbed(run.result.blocks):
                     _leave_out(logs, numbers.index(number), column)
         return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
+
+
+def _epoch_s(result: TrialResult) -> float:
+    """Seconds in which a run times a whole epoch, where its edge counts: what an edge costs is measured better than
+    calculated, and no repetition shows what the calculation is off by."""
+    rates = result.rates
+    if rates is None or not rates.epoch_samples:
+        return 0.0
+    epoch_s = rates.epoch_samples / rates.sustained_per_s
+    return _WITH_WARM_UP * epoch_s if rates.epoch_edge_s >= EDGE_COUNTS * epoch_s else 0.0
 
 
 def _leave_out(logs: NDArray[np.float64], row: int, column: int) -> None:

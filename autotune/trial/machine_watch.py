@@ -54,10 +54,12 @@ class MachineWatch:
         after = self._cpu_seconds()
         gpu = GpuReading() if self._gpu is None else self._gpu.read()
         own_load, outside_load = _loads(self._before, after, self._cpus.count)
+        loader_s = max(after.workers_s - self._before.workers_s, 0.0)
         allocated, retries = _allocator(self._device)
         return MachineState(
             outside_load=outside_load,
             own_load=own_load,
+            loader_load=loader_s / (after.at_s - self._before.at_s) if self._root == self._process else None,
             cores=self._cpus.count,
             available_memory_bytes=available_bytes(self._process),
             shm_free_bytes=shutil.disk_usage(_SHM).free if _SHM.exists() else None,
@@ -73,15 +75,13 @@ class MachineWatch:
         )
 
     def _cpu_seconds(self) -> _CpuSeconds:
-        return _CpuSeconds(at_s=time.perf_counter(), idle_s=self._cpus.idle_s(), own_s=self._own_s())
-
-    def _own_s(self) -> float:
-        """CPU seconds of this process, its workers, and the children of either that have ended and been waited for.
+        """Of this process, its workers, and the children of either that have ended and been waited for.
 
         The last keep the sum from falling when a worker ends. Of this process to the microsecond, of others in ticks.
         """
-        reaped = os.times()
-        return time.process_time() + reaped.children_user + reaped.children_system + self._workers_s()
+        reaped, workers_s = os.times(), self._workers_s()
+        own_s = time.process_time() + reaped.children_user + reaped.children_system + workers_s
+        return _CpuSeconds(at_s=time.perf_counter(), idle_s=self._cpus.idle_s(), own_s=own_s, workers_s=workers_s)
 
     def _workers_s(self) -> float:
         seconds, alive = 0.0, []
@@ -100,6 +100,7 @@ class _CpuSeconds:
     at_s: float
     idle_s: float | None
     own_s: float
+    workers_s: float
 
 
 def _loads(before: _CpuSeconds, after: _CpuSeconds, cpus: int) -> tuple[float, float | None]:

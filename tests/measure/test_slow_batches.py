@@ -13,8 +13,8 @@ from autotune.config import TrainConfig
 from autotune.execution.simulated import SimulatedBackend, VirtualClock
 from autotune.execution.simulated.catalogue import H200, worlds
 from autotune.measure import LoaderLog, loading
-from autotune.measure.slow_batches import are_missing, as_often_as_they_come, have_been_timed, stall_error
-from autotune.records import TrialRequest
+from autotune.measure.slow_batches import are_missing, as_often_as_they_come, have_been_timed, stalls_owed_s
+from autotune.records import SlowBatches, TrialRequest
 
 USUAL_S, SLOW_S, STEP_S = 0.05, 0.55, 0.05
 
@@ -58,14 +58,16 @@ def test_the_stated_error_is_the_spread_of_many_runs() -> None:
         waits_s = [SLOW_S if generator.random() < 0.02 else USUAL_S for _ in range(301)]
         seconds = sum(waits_s[1:]) + 300 * STEP_S
         totals.append(seconds)
-        errors.append(stall_error(log_of(waits_s), batches=300, seconds=seconds))
+        log = log_of(waits_s)
+        errors.append(stalls_owed_s(log, log.takes[1:], 0.0)[1] / seconds)
     assert statistics.fmean(errors) == pytest.approx(statistics.stdev(totals) / statistics.fmean(totals), rel=0.15)
 
 
 def test_without_slow_batches_nothing_is_in_doubt() -> None:
     generator = random.Random(0)
     waits_s = [USUAL_S * generator.uniform(0.5, 1.5) for _ in range(100)]
-    assert stall_error(log_of(waits_s), batches=50, seconds=5.0) == 0.0
+    log = log_of(waits_s)
+    assert stalls_owed_s(log, log.takes[50:], 0.0) == (0.0, 0.0)
     assert have_been_timed(log_of(waits_s), began_s=1.0)
 
 
@@ -117,10 +119,48 @@ def test_whether_a_short_run_has_loaded_a_slow_batch_says_little_of_an_epochs_ed
 def test_slow_batches_are_as_many_as_among_all_that_were_loaded() -> None:
     chosen = np.array([0.1, 0.12, 0.11, 0.5, 0.1])
     every = np.concatenate([chosen, np.full(95, 0.2)])
-    found = as_often_as_they_come(chosen, every, most=512)
+    found = as_often_as_they_come(chosen, every, SlowBatches(batches=100, slow=1, times=5.0), most=512)
     assert (found > 0.4).mean() == 0.01
     assert found[found < 0.4].mean() == pytest.approx(0.1075, rel=0.01), "what the others take is seen in the chosen"
-    assert as_often_as_they_come(chosen[:3], every[5:], most=512).tolist() == chosen[:3].tolist()
+    none = SlowBatches(batches=95)
+    assert as_often_as_they_come(chosen[:3], every[5:], none, most=512).tolist() == chosen[:3].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 4])
+def test_a_short_run_believes_earlier_ones_how_often_slow_batches_come(workers: int) -> None:
+    """With four processes a slow one is late by 0.2 s; without, by 0.5 s."""
+    slow_s, times = (SLOW_S, SLOW_S / USUAL_S) if not workers else (0.8, 5.0)
+    usual_s = USUAL_S if not workers else 0.16
+    figures: list[float] = []
+    for first in range(0, 50, 5):
+        training = VirtualTraining(
+            workers=workers,
+            prefetch=2 if workers else 0,
+            fetch_s=lambda batch, first=first: slow_s if (batch + first) % 50 == 0 else usual_s,
+            step_s=0.08,
+            batches=1000,
+        )
+        earlier = SlowBatches(batches=500, slow=10, times=times)
+        _, rates = training.measure(time_limit_s=1.5, min_blocks=4, slow_batches=earlier)
+        figures.append(rates.sustained_per_s)
+    truth = VirtualTraining(
+        workers=workers,
+        prefetch=2 if workers else 0,
+        fetch_s=lambda batch: slow_s if batch % 50 == 0 else usual_s,
+        step_s=0.08,
+        batches=1000,
+    ).run_of_hours()
+    assert figures == pytest.approx([truth] * len(figures), rel=0.03)
+
+
+def test_rates_say_how_many_slow_batches_were_loaded() -> None:
+    training = VirtualTraining(
+        workers=0, prefetch=0, fetch_s=lambda batch: SLOW_S if batch == 9 else USUAL_S, step_s=STEP_S
+    )
+    _, rates = training.measure(time_limit_s=2.0, min_blocks=4)
+    assert rates.slow_batches.slow == 1
+    assert rates.slow_batches.times == pytest.approx(SLOW_S / USUAL_S, rel=0.01)
+    assert rates.slow_batches.batches > 10
 
 
 def with_workers(fetches_s: list[float]) -> LoaderLog:

@@ -332,7 +332,9 @@ def test_workers_count_as_own_once_they_are_found(machine: Machine) -> None:
         assert loads(watch.read()) == (0.0, 1.0)
     watch.find_workers()
     machine.run(0.5, {worker: 0.75, helper: 0.25, machine.own: 0.5}, outside=[0.25])
-    assert loads(watch.read()) == (1.5, 0.25)
+    read = watch.read()
+    assert loads(read) == (1.5, 0.25)
+    assert read.loader_load == pytest.approx(1.0)
 
 
 def test_all_that_descends_from_the_root_is_found_and_this_process_counts_once(machine: Machine) -> None:
@@ -342,7 +344,9 @@ def test_all_that_descends_from_the_root_is_found_and_this_process_counts_once(m
     watch = MachineWatch(CPU, root=root)  # type: ignore[arg-type]
     watch.find_workers()
     machine.run(0.5, {root: 0.125, machine.own: 0.25, other_rank: 0.25, loader: 0.5})
-    assert loads(watch.read()) == (1.125, 0.0)
+    read = watch.read()
+    assert loads(read) == (1.125, 0.0)
+    assert read.loader_load is None, "some of them train"
 
 
 @pytest.mark.parametrize("parent", ["this process", "the root"])

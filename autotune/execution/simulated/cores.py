@@ -27,14 +27,15 @@ class Cores:
     def __init__(self, count: int, began_s: float, bursts: Iterable[Burst] = ()) -> None:
         """`bursts`: in the order of time, none within another."""
         self.now_s = began_s
-        self.own_s = self.outside_s = 0.0
-        """Core seconds that these processes have computed, and that the counters saw others compute."""
+        self.own_s = self.loader_s = self.outside_s = 0.0
+        """Core seconds that these processes have computed, the loader's of them, and those that the counters saw others
+        compute."""
         self._count = count
         self._progress = 0.0
-        self._asked = 0.0
+        self._asked = self._asked_by_loader = 0.0
         self._rate = 1.0
         self._numbers = 0
-        self._computing: list[tuple[float, int, float, Event]] = []
+        self._computing: list[tuple[float, int, float, bool, Event]] = []
         self._waiting: list[tuple[float, int, Event]] = []
         self._bursts = iter(bursts)
         self._burst = Burst(-math.inf, -math.inf, 0.0, False)
@@ -42,12 +43,11 @@ class Cores:
         self._change_s = -math.inf
         self._change_outside()
 
-    def compute(self, seconds: float, cores: float, ended: Event) -> None:
-        """Have `ended` called once someone has computed `seconds` on `cores` cores."""
+    def compute(self, seconds: float, cores: float, ended: Event, *, loads: bool = False) -> None:
+        """Have `ended` called once someone, who `loads` or trains, has computed `seconds` on `cores` cores."""
         self._numbers += 1
-        heapq.heappush(self._computing, (self._progress + seconds, self._numbers, cores, ended))
-        self._asked += cores
-        self._set_rate()
+        heapq.heappush(self._computing, (self._progress + seconds, self._numbers, cores, loads, ended))
+        self._ask(cores, loads)
 
     def wait(self, seconds: float, ended: Event) -> None:
         self._numbers += 1
@@ -77,10 +77,9 @@ class Cores:
             self._change_outside()
         elif computed_s <= waited_s:
             self._advance(computed_s)
-            progress, _, cores, ended = heapq.heappop(self._computing)
+            progress, _, cores, loads, ended = heapq.heappop(self._computing)
             self._progress = progress
-            self._asked -= cores
-            self._set_rate()
+            self._ask(-cores, loads)
             ended()
         else:
             self._advance(waited_s)
@@ -96,9 +95,16 @@ class Cores:
             progress = seconds * self._rate
             self._progress += progress
             self.own_s += progress * self._asked
+            self.loader_s += progress * self._asked_by_loader
             if self._outside and self._burst.seen:
                 self.outside_s += progress * self._outside
             self.now_s = to_s
+
+    def _ask(self, cores: float, loads: bool) -> None:
+        """For so many more; fewer, where they are negative."""
+        self._asked += cores
+        self._asked_by_loader += cores if loads else 0.0
+        self._set_rate()
 
     def _set_rate(self) -> None:
         asked = self._asked + self._outside

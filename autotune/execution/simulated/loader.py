@@ -103,7 +103,7 @@ class VirtualLoader:
                 self._load(worker)
 
         def compute() -> None:
-            self._cores.compute(cpu_s, 1, ended)
+            self._cores.compute(cpu_s, 1, ended, loads=True)
 
         if wait_s:
             self._cores.wait(wait_s, compute)

@@ -76,10 +76,10 @@ class VirtualMachine:
 
     def start(self) -> None:
         cores = self._process.cores
-        self._before = cores.now_s, cores.own_s, cores.outside_s
+        self._before = cores.now_s, cores.own_s, cores.loader_s, cores.outside_s
 
     def read(self) -> MachineState:
-        cores, (at_s, own_s, outside_s) = self._process.cores, self._before
+        cores, (at_s, own_s, loader_s, outside_s) = self._process.cores, self._before
         seconds = max(cores.now_s - at_s, 1e-9)
         error = self._random.gauss(0, _TICKS_S) / seconds
         usual = abs(self._random.gauss(0, _USUAL_OUTSIDE))
@@ -88,6 +88,7 @@ class VirtualMachine:
         return MachineState(
             outside_load=max((cores.outside_s - outside_s) / seconds + usual + error, 0.0),
             own_load=(cores.own_s - own_s) / seconds,
+            loader_load=max((cores.loader_s - loader_s) / seconds + self._random.gauss(0, _TICKS_S) / seconds, 0.0),
             cores=self._process.world.hardware.cores,
             available_memory_bytes=self._memory_bytes - resident - self._random.randrange(1 << 26),
             shm_free_bytes=self._memory_bytes // 2,

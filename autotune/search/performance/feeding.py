@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 
 from autotune.search.performance.process import Array
 
-_SHARPNESS = 6.0
-"""Norm of the larger of computing and loading: where both take equally long, a step takes 12 % longer than
-either, because they do not interlock perfectly."""
+SHARPNESS = 6.0
+"""Norm of the larger of computing and loading, before trials tell: where both take equally long, a step takes 12 %
+longer than either, because they do not interlock perfectly."""
+_SHARPER = (6.0, 9.0, 13.0, 20.0, 30.0, 45.0)
+_LEAVES = 0.02
+"""Standard deviation of ln(what a step takes ÷ what `feed` gives) within one run, beside the noise that it states."""
 _INTERPLAY_DOUBTS = (0.3, 0.1)
 """About ln(what steps take ÷ what `feed` gives), without loader processes and with: how far a device really computes
 while its process loads, nobody knows before."""
@@ -30,7 +34,13 @@ class Fed(NamedTuple):
     """The same of loading."""
 
 
-def feed(busy_s: Array, loading_s: Array, hidden: NDArray[np.bool_], first_wait_s: Array) -> Fed:
+def feed(
+    busy_s: Array,
+    loading_s: Array,
+    hidden: NDArray[np.bool_],
+    first_wait_s: Array,
+    sharpness: Array | float = SHARPNESS,
+) -> Fed:
     """All in seconds of a micro-batch. A step that is fed while the one before is computed takes as long as the slower
     of the two; else they take turns.
 
@@ -38,14 +48,28 @@ def feed(busy_s: Array, loading_s: Array, hidden: NDArray[np.bool_], first_wait_
     their first batch at the same moment, with an empty queue. A step that never waits otherwise waits for the whole of
     it; where it waits anyway, processes end the epoch one after the other, and half of that time is lost.
     """
-    logs = _SHARPNESS * np.log(np.stack([busy_s, loading_s]))
+    logs = sharpness * np.log(np.stack([busy_s, loading_s]))
     both = np.logaddexp(*logs)
-    larger_s, of_larger = np.exp(both / _SHARPNESS), np.exp(logs - both)
+    larger_s, of_larger = np.exp(both / sharpness), np.exp(logs - both)
     middle_s = np.where(hidden, larger_s, busy_s + loading_s)
     parts_s = np.where(hidden, of_larger * larger_s, np.stack([busy_s, loading_s]))
     edge_s = np.where(hidden, first_wait_s * (1 + of_larger[0]) / 2, 0.0)
     period_s = middle_s + edge_s
     return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s)
+
+
+def learn_sharpness(took_s: Array, busy_s: Array, loading_s: Array, first_wait_s: Array, errors: Array) -> float:
+    """The norm that trials with loader processes show: each measures both sides and what they came to together.
+
+    `took_s` to `first_wait_s` as `feed` has them; `errors`: relative standard errors of what the steps took.
+    """
+    hidden = np.ones(len(took_s), dtype=bool)
+
+    def misfit(sharpness: float) -> float:
+        missing = np.log(took_s / feed(busy_s, loading_s, hidden, first_wait_s, sharpness).period_s)
+        return float((missing**2 / (_LEAVES**2 + errors**2)).sum()) + math.log(sharpness / SHARPNESS) ** 2
+
+    return min(_SHARPER, key=misfit)
 
 
 def interplay(workers: Array, missing: Array) -> tuple[float, float]:

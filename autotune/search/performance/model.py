@@ -12,7 +12,7 @@ from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
-from autotune.search.performance.feeding import feed, interplay
+from autotune.search.performance.feeding import SHARPNESS, feed, interplay, learn_sharpness
 from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
 from autotune.search.performance.loading import Beside, Loading
@@ -53,6 +53,7 @@ class PerformanceModel:
         self._epoch_samples = None if samples is None else samples / space.baseline.world_size
         self._edges = False
         self._interplay = (0.0, 0.0)
+        self._sharpness = SHARPNESS
         self._own: dict[TrainConfig, tuple[float, float]] = {}
         self._own_scale = _OWN
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
@@ -152,12 +153,32 @@ class PerformanceModel:
     def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """From trials whose two sides were measured each for itself: what they sustained says how the two go together.
         Of others the parts add up to the whole by definition."""
-        self._interplay = (0.0, 0.0)
+        self._interplay, self._sharpness = (0.0, 0.0), SHARPNESS
         if rated:
+            self._sharpness = self._learn_sharpness(rated)
             encoded = self.encoding.encode([config for config, _ in rated])
             expected_s = self._parts(encoded).step_s
             took_s = [config.effective_batch_size / (seen.samples_per_s or math.inf) for config, seen in rated]
             self._interplay = interplay(encoded.workers, np.log(np.array(took_s) / expected_s))
+
+    def _learn_sharpness(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> float:
+        fed = [(config, seen) for config, seen in rated if config.num_workers and seen.supply_s and seen.samples_per_s]
+        batch = np.array([float(config.micro_batch_size) for config, _ in fed])
+        busy_s = np.array([(seen.compute_s + seen.optimizer_s) / config.grad_accum_steps for config, seen in fed])
+        loading_s = np.array([seen.supply_s or 0.0 for _, seen in fed]) * batch
+        took_s = np.array(
+            [
+                config.effective_batch_size / config.grad_accum_steps / (seen.samples_per_s or 1.0)
+                for config, seen in fed
+            ]
+        )
+        first_wait_s = np.array([float(config.num_workers) for config, _ in fed]) * loading_s * self._edges_of(batch)
+        errors = np.array([seen.relative_error for _, seen in fed])
+        return learn_sharpness(took_s, busy_s, loading_s, first_wait_s, errors)
+
+    def _edges_of(self, batch: Array) -> Array | float:
+        """Edges for each micro-batch."""
+        return batch / self._epoch_samples if self._edges and self._epoch_samples else 0.0
 
     def _learn_own(self, done: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """What no part explains of each trial, as far as it is more than noise."""
@@ -192,9 +213,10 @@ class PerformanceModel:
         beside = Beside(encoded.threads, busy_s / encoded.batch)
         loading, gradient = self.loading.predict(encoded.workers, beside)
         loading_s = np.exp(loading) * encoded.batch
-        edges = encoded.batch / self._epoch_samples if self._edges and self._epoch_samples else 0.0
         hidden = self.loading.hidden(encoded.workers)
-        fed = feed(busy_s, loading_s, hidden, encoded.workers * loading_s * edges)
+        first_wait_s = encoded.workers * loading_s * self._edges_of(encoded.batch)
+        sharpness = np.where(encoded.workers > 0, self._sharpness, SHARPNESS)
+        fed = feed(busy_s, loading_s, hidden, first_wait_s, sharpness)
         shares = np.stack([fed.of_busy * compute_s / busy_s, fed.of_busy * optimizer_s / busy_s, fed.of_loading])
         doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient)])
         period_s = fed.period_s * np.exp(np.where(encoded.workers > 0, self._interplay[1], self._interplay[0]))
