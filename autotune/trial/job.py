@@ -28,10 +28,11 @@ Setting = dict[str, Any]
 
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
-    # Every optimizer imports it when it is built: two seconds that each fork would pay again.
-    importlib.import_module("torch._dynamo")
     folder = Path(setting["folder"])
-    return prepare(parse_spec(setting["spec"], folder), folder)
+    prepared = prepare(parse_spec(setting["spec"], folder), folder)
+    # Every optimizer imports it when it is built: two seconds that each fork would pay again. Mistakes are told before.
+    importlib.import_module("torch._dynamo")
+    return prepared
 
 
 @dataclass(frozen=True, kw_only=True)
