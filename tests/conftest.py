@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -11,6 +12,20 @@ import pytest
 # time; threads of each for every core would wait for each other far longer than they compute.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# While modules are imported, to look for garbage takes a quarter of the time; and they stay to the end.
+gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """The process ends: its objects need not be told apart any more, which takes seconds where PyTorch was imported."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

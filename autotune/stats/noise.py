@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -106,8 +107,14 @@ class Scale:
 
 def _likelihood(series: Values, runs: int) -> Values:
     """How likely each of `SCALES` is given the series, wherever that lies, but for a constant."""
-    places = likely_places(series)
-    logs = log_likelihood(series, places, runs=runs)
+    return _likelihood_of(series.tobytes(), runs)
+
+
+@lru_cache(maxsize=1024)  # most series are the same after the next run
+def _likelihood_of(series: bytes, runs: int) -> Values:
+    values = np.frombuffer(series)
+    places = likely_places(values)
+    logs = log_likelihood(values, places, runs=runs)
     return np.asarray(np.exp(logs - logs.max()).T @ widths(places))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr
@@ -89,8 +90,14 @@ def locate(values: Values, scale: Scale, *, runs: int = 1, slow_only: bool = Fal
 
     `runs`, `slow_only`: as of `log_likelihood`.
     """
+    return _locate(values.tobytes(), scale.log_density.tobytes(), runs, slow_only)
+
+
+@lru_cache(maxsize=1024)  # most are the same after the next run
+def _locate(series: bytes, log_density: bytes, runs: int, slow_only: bool) -> Posterior:
+    values = np.frombuffer(series)
     places = likely_places(values)
-    logs = log_likelihood(values, places, runs=runs, slow_only=slow_only) + scale.log_density
+    logs = log_likelihood(values, places, runs=runs, slow_only=slow_only) + np.frombuffer(log_density)
     joint = np.exp(logs - logs.max()) * widths(places)[:, None]
     shares = joint.sum(axis=1)
     return Posterior(places, shares / shares.sum(), Scale.of_density(joint.sum(axis=0)))

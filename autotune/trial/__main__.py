@@ -8,6 +8,7 @@ python -m autotune.trial exported                      train through the export 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -18,13 +19,14 @@ from autotune.trial import isolation
 
 def main(arguments: list[str]) -> None:
     role, *numbers = arguments
-    if role == "machine":
-        _describe_machine(*numbers)
-        return
-    if role == "exported":
-        from autotune.trial import exported
+    if role in ("machine", "exported"):
+        if role == "machine":
+            _describe_machine(*numbers)
+        else:
+            from autotune.trial import exported
 
-        exported.main()
+            exported.main()
+        gc.freeze()  # else Python would take PyTorch apart at its end, which takes a second
         return
     *descriptors, parent = (int(number) for number in numbers)
     isolation.die_with_parent(parent)

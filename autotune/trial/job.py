@@ -28,10 +28,13 @@ Setting = dict[str, Any]
 
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
-    # Every optimizer imports it when it is built: two seconds that each fork would pay again.
-    importlib.import_module("torch._dynamo")
     folder = Path(setting["folder"])
-    return prepare(parse_spec(setting["spec"], folder), folder)
+    prepared = prepare(parse_spec(setting["spec"], folder), folder)
+    # What each fork would spend seconds on again; mistakes are told before. Every optimizer imports the former.
+    importlib.import_module("torch._dynamo")
+    if prepared.spec.execution.ranks_per_trial > 1:
+        importlib.import_module("autotune.trial.together")
+    return prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,7 @@ class Job:
             return
         request = TrialRequest.model_validate(self.request)
         if request.config.world_size > 1:
-            from autotune.trial.together import run_together  # half a second that a trial of one does not need
+            from autotune.trial.together import run_together  # half a second that others do not need
 
             run_together(prepared, self.setting, prepare_workload, request, device, events, report)
         else:

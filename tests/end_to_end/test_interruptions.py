@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -38,7 +37,7 @@ class Shell:
         self.spec = _WORKLOAD / f"spec-{self.mark}.yaml"
         self.write_spec()
 
-    def write_spec(self, **sections: Any) -> None:
+    def write_spec(self) -> None:
         spec = {
             "model": {"factory": "misbehaving:build_model"},
             "data": {"factory": "misbehaving:build_data"},
@@ -56,7 +55,7 @@ class Shell:
             },
             "stability": {"soak_steps": 20},
         }
-        self.spec.write_text(yaml.safe_dump(spec | sections))
+        self.spec.write_text(yaml.safe_dump(spec))
 
     def start(self, *options: str, out: Path | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "autotune", "search", str(self.spec), "--out", str(out or self.study.path)]
@@ -104,23 +103,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
         process.kill()
 
 
-def test_interrupt_emits_the_best_so_far_and_resume_goes_on(shell: Shell) -> None:
-    code, _, stderr = shell.interrupt_after(4)
-    assert code == 130, stderr
-    assert yaml.safe_load(shell.study.best.read_text())["stability"]["verdict"] == "unconfirmed"
-    assert gone(shell.mark)
-    before = shell.study.read_trials()
-    code, stdout, stderr = shell.interrupt_after(len(before) + 1, "--json")
-    assert code == 130, stderr
-    records = shell.study.read_trials()
-    assert records[: len(before)] == before
-    assert records[len(before)].elapsed_s > before[-1].elapsed_s, "the same budget goes on"
-    best = yaml.safe_load(shell.study.best.read_text())
-    assert json.loads(stdout)["best"] == best, "one JSON document and nothing else"
-    assert gone(shell.mark)
-
-
-def test_killed_it_loses_no_finished_trial(shell: Shell) -> None:
+def test_killed_it_loses_no_finished_trial_and_interrupted_it_emits_the_best_so_far(shell: Shell) -> None:
+    """One study for both. `tests/search` resumes after an interruption, in virtual time."""
     process = shell.start()
     shell.wait_for_trials(2)
     time.sleep(random.uniform(0, 1.5))
@@ -128,10 +112,15 @@ def test_killed_it_loses_no_finished_trial(shell: Shell) -> None:
     process.communicate()
     assert gone(shell.mark)
     kept = shell.study.read_trials()
-    code, _, stderr = shell.interrupt_after(len(kept) + 1)
+    code, stdout, stderr = shell.interrupt_after(len(kept) + 2, "--json")
     assert code == 130, stderr
+    assert gone(shell.mark)
     records = shell.study.read_trials()
     assert records[: len(kept)] == kept
+    assert records[len(kept)].elapsed_s > kept[-1].elapsed_s, "the same budget goes on"
+    best = yaml.safe_load(shell.study.best.read_text())
+    assert best["stability"]["verdict"] == "unconfirmed"
+    assert json.loads(stdout)["best"] == best, "one JSON document and nothing else"
     assert "RUNNING" not in shell.optuna_states()
     told = [record.optuna_trial for record in records if record.optuna_trial is not None]
     assert shell.optuna_states().count("COMPLETE") == len(told) == len(set(told))
@@ -155,12 +144,3 @@ def test_a_full_disk_is_said_and_nothing_is_lost(shell: Shell) -> None:
     finally:
         subprocess.run(["umount", str(disk)], check=True)
     assert gone(shell.mark)
-
-
-def test_even_the_baseline_fails(shell: Shell) -> None:
-    shell.write_spec(baseline={"micro_batch_size": 8}, search={"micro_batch_size": [8, 40]})
-    code, stdout, stderr = shell.run()
-    assert code == 3
-    assert stdout == ""
-    assert "the 7th layer is missing" in stderr
-    assert "trials/0000.json" in stderr

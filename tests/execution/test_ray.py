@@ -1,4 +1,4 @@
-"""A search on a real Ray cluster, three nodes on this machine, one of which dies in the middle."""
+"""A search on a real Ray cluster, two nodes on this machine, one of which dies in the middle."""
 
 from __future__ import annotations
 
@@ -68,8 +68,7 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()
@@ -121,7 +120,7 @@ def test_a_trial_that_breaks_is_data_on_a_node_too(cluster: Any, code: Path) -> 
     try:
         facts = backend.facts(60)
         assert facts.workload.dataset_samples == 512
-        assert backend.slots == 3
+        assert backend.slots == 2
         first = run(backend, 16)
         assert first.status is TrialStatus.OK
         assert first.node is not None
@@ -144,7 +143,7 @@ def test_data_that_no_node_has_is_said_of_each_before_the_first_trial(cluster: A
             backend.facts(60)
     finally:
         backend.close()
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 2
 
 
 def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, code: Path) -> None:
@@ -168,13 +167,13 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert result.best["search"]["elapsed_s"] <= BUDGET_S
     assert folder.best.exists()
     assert result.best["measured"]["samples_per_s"] > 0
-    assert "trials run on 3 of 3 nodes, 3 at a time" in result.notes
+    assert "trials run on 2 of 2 nodes, 2 at a time" in result.notes
     records = folder.read_trials()
     assert {path.name for path in folder.trials.glob("*.json")} >= set(kept_then)
     assert len(kept_then) == 6
-    assert len({record.result.node for record in records}) == 3
-    after = {record.result.node for record in records if record.number > 7}  # two others ran when it died
-    assert 1 <= len(after) <= 2, "on those that are left"
+    assert len({record.result.node for record in records}) == 2
+    after = {record.result.node for record in records if record.number > 6}  # another ran when it died
+    assert len(after) == 1, "on the one that is left"
     lost = [message for message in messages if "a trial was lost" in message]
     trials = optuna.load_study(study_name="autotune", storage=f"sqlite:///{folder.database}").get_trials()
     assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == len(lost)

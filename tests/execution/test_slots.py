@@ -31,7 +31,7 @@ pytestmark = [
 WORKLOAD = Path(__file__).parent / "workload"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mark() -> Iterator[str]:
     mark = uuid.uuid4().hex
     os.environ[MARK] = mark
@@ -57,7 +57,7 @@ def meeting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(meeting: Path) -> Iterator[SlotsBackend]:
+def backend(mark: str, meeting: Path) -> Iterator[SlotsBackend]:
     backend = start_all(spec(meeting), WORKLOAD)
     assert isinstance(backend, SlotsBackend)
     yield backend
@@ -110,24 +110,8 @@ def test_a_trial_alone_is_always_in_the_first_place(backend: SlotsBackend, meeti
         alone.close()
 
 
-def test_closing_ends_what_runs_in_other_threads(mark: str, tmp_path: Path) -> None:
-    backend = start_all(spec(tmp_path / "meeting") | {"data": {"factory": "misbehaving:build_slow_data"}}, WORKLOAD)
-    threads = [threading.Thread(target=run, args=(backend, 2)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 60
-    while len(marked(mark)) < 6 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert len(marked(mark)) == 6, "two templates, a fork of each that has opened the data set, two trials"
-    backend.close()
-    for thread in threads:
-        thread.join(10)
-        assert not thread.is_alive()
-    assert gone(mark)
-
-
 def test_devices_of_two_kinds_are_refused(
-    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: SlotsBackend
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: SlotsBackend
 ) -> None:
     kinds = iter(["A100", "H100"])
     found = backend.facts(60)
@@ -144,3 +128,20 @@ def test_devices_of_two_kinds_are_refused(
             mixed.facts(10)
     finally:
         mixed.close()
+
+
+def test_closing_ends_what_runs_in_other_threads(mark: str, backend: SlotsBackend) -> None:
+    """The last that this backend does."""
+    templates = len(marked(mark))
+    threads = [threading.Thread(target=run, args=(backend, placed.SLEEP)) for _ in range(backend.slots)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 60
+    while len(marked(mark)) < templates + 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(marked(mark)) == templates + 2, "two trials"
+    backend.close()
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert gone(mark)

@@ -1,20 +1,39 @@
-"""The real libraries take what was exported, and train two steps with it."""
+"""The real libraries take what was exported, and train with it: all in this process, which imports them once."""
 
 from __future__ import annotations
 
+import importlib
+import io
+import re
+import runpy
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from samples import AFFORDABLE, ON_CPU, PLAIN, source
+import yaml
+from samples import AFFORDABLE, ON_CPU, PLAIN, SPEC, source
+from test_emitted import DOCUMENT
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from autotune.bench import exported
+from autotune.bench.exported import HARNESSED, harness_run
 from autotune.config import TrainConfig
-from autotune.export import export
+from autotune.export import export, read_source
+from autotune.export.write import write
 
 pytestmark = pytest.mark.slow
+
+README = Path(__file__).parents[2] / "README.md"
+SNIPPETS = dict(
+    zip(
+        ("torch", "timm", "transformers", "lightning"),
+        re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL),
+        strict=True,
+    )
+)
 
 
 def defined(config: TrainConfig, target: str, **options: Any) -> dict[str, Any]:
@@ -165,3 +184,46 @@ def test_fabric_trains_two_steps() -> None:
             optimizer.step()
             optimizer.zero_grad()
     assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("target", HARNESSED)
+def test_a_workload_trains_through_what_was_exported(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first in a process of its own, as for a user; the others in this one, which has imported the libraries."""
+    pytest.importorskip(target)
+    entry = importlib.import_module("autotune.trial.__main__")
+
+    def run_here(command: list[str], _name: str, task: str, _folder: Path, _deadline_s: float) -> float:
+        assert command[:3] == [sys.executable, "-m", "autotune.trial"]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(task))
+        capsys.readouterr()
+        entry.main(command[3:])
+        return exported._read(target, 0, capsys.readouterr().out, "")
+
+    if target != HARNESSED[0]:
+        monkeypatch.setattr(exported, "_run", run_here)
+    files = []
+    for name, text in export(source(AFFORDABLE), target).files.items():
+        files.append(tmp_path / name)
+        files[-1].write_text(text)
+    assert harness_run(target, files, SPEC, tmp_path, AFFORDABLE)(0, 0.5, 120.0) > 0
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_the_readmes_python_runs_as_it_stands_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder where it finds a study, and what was exported from it."""
+    pytest.importorskip(name)
+    study = tmp_path / "studies" / "quickstart"
+    study.mkdir(parents=True)
+    config = TrainConfig(micro_batch_size=8, grad_accum_steps=2, amp_dtype="bf16", memory_format="channels_last")
+    (study / "best.yaml").write_text(yaml.safe_dump(DOCUMENT | {"config": config.to_dict()}))
+    if name in ("transformers", "lightning"):
+        results = read_source(study)
+        write(export(results, name), results, tmp_path)
+    (tmp_path / "snippet.py").write_text(SNIPPETS[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    runpy.run_path("snippet.py", run_name="__main__")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autotune.spec.workload import DataSpec
 from autotune.workload.image_index import scan_image_folder
-from autotune.workload.images import ImageSource
+
+if TYPE_CHECKING:
+    from autotune.workload.images import ImageSource
 
 
 def prepare(data: DataSpec, folder: Path) -> ImageSource:
@@ -14,4 +17,6 @@ def prepare(data: DataSpec, folder: Path) -> ImageSource:
     if section is None:
         raise ValueError("the spec has no data.image_folder")
     index = scan_image_folder(folder / section.path.expanduser(), "data.image_folder")
+    from autotune.workload.images import ImageSource  # two seconds after which a mistake in the path would be told
+
     return ImageSource(index=index, image_size=section.image_size, augment=section.augment)

@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["build_data", "build_model"]
 
-TELL, MEET = 3, 4
+TELL, MEET, SLEEP = 3, 4, 5
 
 
 class Model(nn.Module):
@@ -28,6 +28,8 @@ class Model(nn.Module):
             raise ValueError(f"cores {cores} devices {os.environ['CUDA_VISIBLE_DEVICES']}")
         if size == MEET:
             self._meet()
+        if size == SLEEP:
+            time.sleep(600)
         outputs: torch.Tensor = self.layer(inputs)
         return outputs
 
