@@ -105,7 +105,7 @@ def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) ->
     if result.best["stability"]["verdict"] == "stable":
         steps.append(f"set these in your training code; {folder.best} holds them all")
     if result.already_finished:
-        steps.append("this study was finished before; a larger --budget or --use-all goes on, --fresh starts over")
+        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
     if folder.aside is not None:
         steps.append(f"the earlier study is kept in {folder.aside}")
     stderr().print(result_view(result, next_steps=steps))

@@ -38,7 +38,7 @@ from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
-from autotune.stats import TIE, Comparison, Estimate, Outcome, Posterior, rests_on_disturbed
+from autotune.stats import TIE, Comparison, Estimate, Interval, Outcome, Posterior, rests_on_disturbed
 
 _MOST_ROUNDS = 100
 _PATIENCE, _PATIENCE_S = 3, 5.0
@@ -333,7 +333,17 @@ class Confirmation:
         if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
-        return interval is not None and interval.is_within(_TRUE_TO if self._has_had_its_share() else _PRECISE)
+        if interval is None or interval.is_within(_PRECISE):
+            return interval is not None
+        return self._has_had_its_share() and (
+            interval.is_within(_TRUE_TO) or not self._may_become_true(interval, racing)
+        )
+
+    def _may_become_true(self, interval: Interval, racing: Sequence[TrainConfig]) -> bool:
+        """Whether what time is left may narrow `interval` to what 3 % ask for: with the root of the number of rounds."""
+        more = self._for_rounds_s() / self._timetable.round_s(racing, self._run_limit_s())
+        narrower = math.sqrt(self._done() / (self._done() + more))
+        return narrower * math.log(interval.high / interval.low) / 2 <= math.log1p(_TRUE_TO)
 
     def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
         """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
