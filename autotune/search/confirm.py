@@ -46,8 +46,9 @@ _PATIENCE, _PATIENCE_S = 3, 5.0
 _OUT = 0.9
 """Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
 better."""
-_PRECISE, _TRUE_TO = 0.02, 0.03
-"""Half the width of the leader's throughput interval, relative: what is wanted, and what 3 % in the end ask for."""
+_PRECISE, _TRUE_TO, _ROUGH = 0.02, 0.03, 0.05
+"""Half the width of the leader's throughput interval, relative: what is wanted, what does after the usual time, and
+beyond which a figure is rough however much more is spent on it."""
 
 
 class Confirmation:
@@ -335,15 +336,13 @@ class Confirmation:
         interval = self.throughput(leader).interval
         if interval is None or interval.is_within(_PRECISE):
             return interval is not None
-        return self._has_had_its_share() and (
-            interval.is_within(_TRUE_TO) or not self._may_become_true(interval, racing)
-        )
+        return self._has_had_its_share() and (interval.is_within(_TRUE_TO) or self._stays_rough(interval, racing))
 
-    def _may_become_true(self, interval: Interval, racing: Sequence[TrainConfig]) -> bool:
-        """Whether what time is left may narrow `interval` to what 3 % ask for: with the root of the number of rounds."""
+    def _stays_rough(self, interval: Interval, racing: Sequence[TrainConfig]) -> bool:
+        """Whether the time left cannot make it anything else: `interval` narrows with the root of the rounds."""
         more = self._for_rounds_s() / self._timetable.round_s(racing, self._run_limit_s())
         narrower = math.sqrt(self._done() / (self._done() + more))
-        return narrower * math.log(interval.high / interval.low) / 2 <= math.log1p(_TRUE_TO)
+        return narrower * math.log(interval.high / interval.low) / 2 > math.log1p(_ROUGH)
 
     def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
         """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
