@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Sequence
 
 from autotune.measure import cores, prefetch_queue
-from autotune.measure.evidence import Evidence
+from autotune.measure.evidence import USUALLY_AHEAD, Evidence
 from autotune.measure.loading import Loading
 from autotune.measure.timed_block import TimedBlock
 
-_HELD_UP, _USUALLY_AHEAD = 0.9, 3
-"""Share of a block; micro-batches that a device has when its queue of kernels is full, the present one included."""
+_HELD_UP = 0.9
+"""Share of a block."""
 
 
 def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
@@ -50,4 +50,4 @@ def ahead_s(blocks: Sequence[TimedBlock], step_s: float) -> float:
     far, no short block can show."""
     backlog_s = statistics.median(timed.backlog_s for timed in blocks)
     whole_s = statistics.median(timed.going_on_s for timed in blocks)
-    return backlog_s if backlog_s < _HELD_UP * whole_s else max(backlog_s, _USUALLY_AHEAD * step_s)
+    return backlog_s if backlog_s < _HELD_UP * whole_s else max(backlog_s, USUALLY_AHEAD * step_s)

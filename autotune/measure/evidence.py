@@ -19,6 +19,10 @@ _FEWEST_LATER = 3
 _FEWEST_CLEAR_OF_EDGES = 2
 CLEARLY_FASTER = 1.1
 """A loader that loads so much faster than the loop trains keeps its queue full."""
+USUALLY_AHEAD = 3
+"""Micro-batches that a device has when its queue of kernels is full, the present one included."""
+_AT_ONCE = 0.1
+"""Share of a micro-batch: a host that is less ahead of its device trains on the CPU, or might as well."""
 _SHORT_EPOCH = 2
 """Times what the queue holds."""
 
@@ -62,11 +66,19 @@ class Evidence:
     @functools.cached_property
     def blocks_of_epochs(self) -> Sequence[TimedBlock]:
         """Blocks that make up as many batches as an epoch has, where that tells what an epoch takes: in bursts of a
-        loader that is the limit only from its start on, and never where the files of the first one were cold."""
+        loader that is the limit only from its start on, never where the files of the first one were cold, nor where
+        the device had been waited for just before an edge, over which it would have had work."""
         whole = [] if self.whole_epochs else blocks_of_epochs(self.timed, self.log.epoch_batches)
         if whole and whole[0].is_first_epoch and (self.loader_limits or first_was_cold(self.log)):
             return []
-        return whole
+        starts = [epoch.first_take for epoch in self.log.epochs[1:]]
+        early = any(0 <= start - timed.first_take < USUALLY_AHEAD for timed in whole for start in starts)
+        return [] if early and self._host_runs_ahead else whole
+
+    @property
+    def _host_runs_ahead(self) -> bool:
+        backlog_s = statistics.median(timed.backlog_s for timed in self.timed)
+        return backlog_s > _AT_ONCE * self.step_s
 
     @property
     def is_calculated(self) -> bool:
