@@ -46,7 +46,7 @@ _PATIENCE, _PATIENCE_S = 3, 5.0
 _OUT = 0.9
 """Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
 better."""
-_PRECISE, _TRUE_TO, _ROUGH = 0.02, 0.03, 0.05
+_PRECISE, _TRUE_TO, _ROUGH = 0.02, 0.03, 0.1
 """Half the width of the leader's throughput interval, relative: what is wanted, what does after the usual time, and
 beyond which a figure is rough however much more is spent on it."""
 
