@@ -51,9 +51,10 @@ def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
         return SlowBatches()
     slow_s = _SLOW * statistics.median_high(known)
     slow = [one for one in known if one > slow_s]
-    usual = [one for one in known if one <= slow_s]
-    times = statistics.fmean(slow) / statistics.fmean(usual) if slow else 1.0
-    return SlowBatches(batches=len(known), slow=len(slow), times=times)
+    usual_s = statistics.fmean(one for one in known if one <= slow_s)
+    if not slow or not usual_s:  # the clock cannot tell what loading takes
+        return SlowBatches(batches=len(known))
+    return SlowBatches(batches=len(known), slow=len(slow), times=statistics.fmean(slow) / usual_s)
 
 
 def known(log: LoaderLog, at_s: float) -> SlowBatches:
@@ -108,9 +109,9 @@ def stalls_owed_s(log: LoaderLog, takes: Sequence[Take], at_s: float) -> tuple[f
     Slow batches come independently of each other, so that their number varies by its root.
     """
     every = known(log, at_s)
-    if log.workers or not every.slow or not takes:
-        return 0.0, 0.0
     waits = [take.waited_s for take in log.takes[1:]]
+    if log.workers or not every.slow or not takes or not waits:
+        return 0.0, 0.0
     usual_s = statistics.median(waits)
     longer = [take.waited_s - usual_s for take in takes if take.waited_s > _SLOW * usual_s]
     expected_s = len(takes) * every.slow / every.batches * (every.times - 1) * usual_s

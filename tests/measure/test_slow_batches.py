@@ -13,7 +13,13 @@ from autotune.config import TrainConfig
 from autotune.execution.simulated import SimulatedBackend, VirtualClock
 from autotune.execution.simulated.catalogue import H200, worlds
 from autotune.measure import LoaderLog, loading
-from autotune.measure.slow_batches import are_missing, as_often_as_they_come, have_been_timed, stalls_owed_s
+from autotune.measure.slow_batches import (
+    are_missing,
+    as_often_as_they_come,
+    have_been_timed,
+    slow_batches_of,
+    stalls_owed_s,
+)
 from autotune.records import SlowBatches, TrialRequest
 
 USUAL_S, SLOW_S, STEP_S = 0.05, 0.55, 0.05
@@ -193,3 +199,10 @@ def test_a_cold_epoch_before_the_blocks_has_no_slow_batches() -> None:
     found = loading(log, 50.0)
     assert found is not None
     assert found.fetch_s.max() == pytest.approx(1.0)
+
+
+def test_batches_that_take_no_time_have_no_slow_ones() -> None:
+    """By a clock that is too coarse for them; one that was interrupted takes infinitely many times as long."""
+    log = log_of([0.0] * 20 + [0.001])
+    assert slow_batches_of(log, 0.0) == SlowBatches(batches=20)
+    assert stalls_owed_s(log, log.takes[1:], 0.0) == (0.0, 0.0)
