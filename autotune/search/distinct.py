@@ -42,8 +42,6 @@ class DistinctSampler(BaseSampler):
         self.planned = list(planned)
         """Proposed first; what is added while a study runs is proposed next."""
         self._random = random.Random(seed)
-        self._asked_inner = False
-        """Whether the last proposal was the inner sampler's, and not a planned one."""
 
     def reach(self, study: Study) -> Space:
         """What is worth a trial by now."""
@@ -59,9 +57,7 @@ class DistinctSampler(BaseSampler):
         tried = tried_configs(study, self._space)
         for config in self.planned:
             if config not in tried:
-                self._asked_inner = False
                 return self._space.indices_of(config)
-        self._asked_inner = True
         proposal = self._proposal(study, trial)
         if self._space.only is not None:
             return self._nearest_listed(proposal, self._space.only - tried)
@@ -85,11 +81,15 @@ class DistinctSampler(BaseSampler):
         """Why the inner sampler no longer proposes by itself."""
         return getattr(self._inner, "gave_up", None)
 
-    @property
-    def has_nothing_worth_trying(self) -> bool:
-        """Whether the inner sampler, asked last, has found all that is left likely to fail, or to gain too little."""
-        only_risks_left = bool(getattr(self._inner, "only_risks_left", False))
-        return self._asked_inner and (only_risks_left or self.left_to_gain < self._least_gain)
+    def has_nothing_worth_trying(self, study: Study) -> bool:
+        """Whether nothing is planned, and the inner sampler has found all that is left likely to fail, or to gain too
+        little."""
+        if not set(self.planned) <= tried_configs(study, self._space):
+            return False
+        look_ahead = getattr(self._inner, "look_ahead", None)
+        if look_ahead is not None:
+            look_ahead(study)
+        return bool(getattr(self._inner, "only_risks_left", False)) or self.left_to_gain < self._least_gain
 
     @property
     def left_to_gain(self) -> float:

@@ -58,10 +58,9 @@ def loading_waits(study: optuna.Study, *, space: Space, facts: Facts) -> bool:
 
 def ask(study: optuna.Study, sampler: DistinctSampler, space: Space) -> tuple[optuna.Trial, TrainConfig]:
     """The next trial, and the configuration that it proposes. Raises NothingWorthTrying."""
-    trial = study.ask(dict(space.distributions))
-    if sampler.has_nothing_worth_trying:
-        study.tell(trial, state=TrialState.FAIL)
+    if sampler.has_nothing_worth_trying(study):
         raise NothingWorthTrying
+    trial = study.ask(dict(space.distributions))
     config = space.config_at(trial.params)
     predicted = sampler.prediction(config)
     if predicted is not None:

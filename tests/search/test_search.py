@@ -130,7 +130,7 @@ def test_a_wall_is_never_told_as_fail(bench: Bench, strategy: str, status: Trial
     states = Counter(trial.state.name for trial in bench.optuna_trials() if "status" in trial.user_attrs)
     assert states["FAIL"] == states["RUNNING"] == 0
     best_value = max(trial.value for trial in bench.optuna_trials() if trial.value is not None)
-    failed = [trial.value for trial in bench.optuna_trials() if trial.user_attrs.get("status") == status]
+    failed = [trial.value for trial in bench.optuna_trials() if trial.user_attrs["status"] == status]
     assert all(value is None or value < best_value for value in failed)
 
 

@@ -56,9 +56,9 @@ class _Learnt(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What the last fit proposed for the trials after the one that it was made for."""
+    """What the last fit proposed."""
 
-    left: list[TrainConfig]
+    proposals: Sequence[TrainConfig]
     told: int
     """Trials that it was made from; with as many more as it is for, it is out of date."""
     length: int
@@ -95,6 +95,8 @@ class AutoSampler(BaseSampler):
         self._fitted = False
         self._knows_enough = False
         self._plan = _Plan([], 0, 0)
+        self._learnt: _Learnt | None = None
+        self._looked_at: tuple[tuple[int, TrialState], ...] | None = None
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
@@ -136,20 +138,17 @@ class AutoSampler(BaseSampler):
     ) -> dict[str, Any]:
         if search_space != self._space.distributions:
             return self._fallback.sample_relative(study, trial, search_space)
-        # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
-        with self._threads.limit(limits=1):
-            others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-            config = self._planned(others)
-            if config is not None:
-                return self._space.indices_of(config)
-            learnt = self._learn(others)
-            if learnt is not None:
-                config = self._propose(learnt) if self.gave_up is None else None
-                self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken, config)
-            if config is not None:
-                return self._space.indices_of(config)
-        point = self._from_fallback(study, trial, search_space)
+        others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+        self._look(others)
+        config = self._planned(others)
+        if config is not None:
+            return self._space.indices_of(config)
+        point, learnt = self._from_fallback(study, trial, search_space), self._learnt
         return self._proposer.nearest_that_fits(self._model, point, learnt.taken) if learnt and point else point
+
+    def look_ahead(self, study: Study) -> None:
+        """Decide what is proposed next, so that `left_to_gain` and `only_risks_left` tell before a trial is begun."""
+        self._look(study.get_trials(deepcopy=False))
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -182,23 +181,36 @@ class AutoSampler(BaseSampler):
     def _planned(self, trials: Sequence[FrozenTrial]) -> TrainConfig | None:
         """The next of the plan, unless it is out of date."""
         plan = self._plan
-        if not plan.left or sum(OBSERVATION in trial.user_attrs for trial in trials) - plan.told >= plan.length:
+        if not plan.proposals or sum(OBSERVATION in trial.user_attrs for trial in trials) - plan.told >= plan.length:
             return None
         taken = {self._space.config_at(trial.params) for trial in self._ours(trials)}
-        while plan.left:
-            config = plan.left.pop(0)
-            if config not in taken:
-                return config
-        return None
+        return next((config for config in plan.proposals if config not in taken), None)
 
-    def _propose(self, learnt: _Learnt) -> TrainConfig | None:
-        """The next trial, and a plan for those after it; None where nothing is left."""
+    def _look(self, trials: Sequence[FrozenTrial]) -> None:
+        """Learn from `trials`, and plan; once for the same ones."""
+        state = tuple((trial.number, trial.state) for trial in trials)
+        if state == self._looked_at:
+            return
+        self._looked_at, self._learnt = state, None
+        # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
+        with self._threads.limit(limits=1):
+            if self._planned(trials) is not None:
+                return
+            self._learnt = learnt = self._learn(trials)
+            if learnt is None:
+                return
+            proposals = self._propose(learnt) if self.gave_up is None else []
+            first = proposals[0] if proposals else None
+            self.only_risks_left = self._proposer.only_risks_left(self._model, learnt.tried, learnt.taken, first)
+
+    def _propose(self, learnt: _Learnt) -> list[TrainConfig]:
+        """The next trial, and the plan for those after it; none where nothing is left."""
         count = 1 + int(_FROM_ONE_FIT * len(learnt.pending))
         proposals = self._proposer.propose(
             self._model, learnt.tried, learnt.taken, self._seconds_left(), learnt.pending, count
         )
-        self._plan = _Plan(proposals[1:], learnt.told, count)
-        return proposals[0] if proposals else None
+        self._plan = _Plan(proposals, learnt.told, count)
+        return proposals
 
     def _ours(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return [trial for trial in trials if trial.params.keys() == self._space.distributions.keys()]
