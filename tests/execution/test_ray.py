@@ -154,7 +154,7 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     folder = StudyFolder(code / "study")
 
     def kill_one(record: TrialRecord) -> None:
-        if record.number == 5:
+        if record.number == 3:  # a search has six trials at least: what is lost is one of them
             kept_then.extend(path.name for path in sorted(folder.trials.glob("*.json")))
             cluster.remove_node(doomed, allow_graceful=False)
 
@@ -170,9 +170,9 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert "trials run on 2 of 2 nodes, 2 at a time" in result.notes
     records = folder.read_trials()
     assert {path.name for path in folder.trials.glob("*.json")} >= set(kept_then)
-    assert len(kept_then) == 6
+    assert len(kept_then) == 4
     assert len({record.result.node for record in records}) == 2
-    after = {record.result.node for record in records if record.number > 6}  # another ran when it died
+    after = {record.result.node for record in records if record.number > 4}  # another ran when it died
     assert len(after) == 1, "on the one that is left"
     lost = [message for message in messages if "a trial was lost" in message]
     trials = optuna.load_study(study_name="autotune", storage=f"sqlite:///{folder.database}").get_trials()
