@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -372,3 +373,23 @@ def test_once_two_have_run_out_a_risk_is_taken_only_for_a_greater_chance() -> No
     assert _worth_the_risk(model, fits, predicted, 0.0).tolist() == [True, True, True, False]
     Memory.failures = 2
     assert _worth_the_risk(model, fits, predicted, 0.0).tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("violation", [-1.0, 1.0])
+def test_what_is_left_to_gain_is_told_from_six_trials_on_that_meet_the_constraints(violation: float) -> None:
+    space = build_space(parse_spec(worlds.CPU_SPEC, "."), cpu_facts())
+    sampler = sampler_of(STRATEGIES["auto"], StrategyContext(space=space, facts=cpu_facts(), seed=0))
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    told = []
+    for _ in range(8):
+        trial, config = ask(study, sampler, space)
+        trial.set_user_attr(OBSERVATION, observed(config).to_dict())
+        trial.set_constraint("stable", -1.0)
+        trial.set_constraint("constraint_0", violation)
+        study.tell(trial, observed(config).samples_per_s)
+        sampler.has_nothing_worth_trying(study)
+        told.append(sampler._inner._knows_enough)
+    assert told == [False] * 5 + [violation < 0] * 3
+    assert violation < 0 or math.isinf(sampler.left_to_gain)
+    sampler._inner._knows_enough, sampler._inner.gave_up = True, "it predicts badly"
+    assert math.isinf(sampler.left_to_gain)
