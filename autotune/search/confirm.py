@@ -9,7 +9,6 @@ tell more depends on the machine, and is calculated anew after each round from w
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -38,7 +37,7 @@ from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
-from autotune.stats import TIE, Comparison, Estimate, Interval, Outcome, Posterior, rests_on_disturbed
+from autotune.stats import TIE, Comparison, Estimate, Outcome, Posterior, rests_on_disturbed
 
 _MOST_ROUNDS = 100
 _PATIENCE, _PATIENCE_S = 3, 5.0
@@ -46,9 +45,8 @@ _PATIENCE, _PATIENCE_S = 3, 5.0
 _OUT = 0.9
 """Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
 better."""
-_PRECISE, _TRUE_TO, _ROUGH = 0.02, 0.03, 0.1
-"""Half the width of the leader's throughput interval, relative: what is wanted, what does after the usual time, and
-beyond which a figure is rough however much more is spent on it."""
+_PRECISE, _TRUE_TO = 0.02, 0.03
+"""Half the width of the leader's throughput interval, relative: what is wanted, and what does after the usual time."""
 
 
 class Confirmation:
@@ -334,15 +332,8 @@ class Confirmation:
         if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
         interval = self.throughput(leader).interval
-        if interval is None or interval.is_within(_PRECISE):
-            return interval is not None
-        return self._has_had_its_share() and (interval.is_within(_TRUE_TO) or self._stays_rough(interval, racing))
-
-    def _stays_rough(self, interval: Interval, racing: Sequence[TrainConfig]) -> bool:
-        """Whether the time left cannot make it anything else: `interval` narrows with the root of the rounds."""
-        more = self._for_rounds_s() / self._timetable.round_s(racing, self._run_limit_s())
-        narrower = math.sqrt(self._done() / (self._done() + more))
-        return narrower * math.log(interval.high / interval.low) / 2 > math.log1p(_ROUGH)
+        wanted = _TRUE_TO if self._has_had_its_share() else _PRECISE
+        return interval is not None and interval.is_within(wanted)
 
     def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
         """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
@@ -355,11 +346,8 @@ class Confirmation:
     def _has_had_its_share(self) -> bool:
         """Whether it has taken as long as is usual after such a search. One that ended early leaves more time, which
         is for what must be clear, not for what would be clearer still."""
-        searched_s = max(
-            record.elapsed_s
-            for record in itertools.takewhile(lambda record: record.round is None, self._ledger.records)
-        )
-        return not self._budget.use_all and self._budget.elapsed_s * (1 - CONFIRM_SHARE) > searched_s
+        runs = [record.result.wall_s for record in self._ledger.records if record.optuna_trial is None]
+        return not self._budget.use_all and math.fsum(runs) > CONFIRM_SHARE * self._budget.elapsed_s
 
     def _for_rounds_s(self) -> float:
         return self._timetable.for_rounds_s(list(self._finalists), self._done())

@@ -26,7 +26,7 @@ _MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
 _SMALLEST_USEFUL_S = 1.0
 """Of training: in less, no trial gets through its warm-up."""
 _LAST_TRIALS = 3
-"""Of the search, at most: what is tried then is the simplest form of the best."""
+"""Trials that try the simplest form of the best, at most, at the end of a search."""
 
 
 class Exploration:

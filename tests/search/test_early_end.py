@@ -115,10 +115,3 @@ def test_after_their_share_rounds_go_on_only_for_what_must_be_known(
     assert half_width == pytest.approx(known_to, rel=0.15)
     assert (runs > 36) == use_all
     assert best["search"]["elapsed_s"] < 500
-
-
-@pytest.mark.parametrize("use_all", [False, True])
-def test_no_rounds_for_a_precision_that_the_time_left_cannot_bring(bench: Bench, use_all: bool) -> None:
-    best, half_width, runs = twice_as_fast(bench, 0.3, use_all=use_all)
-    assert half_width > 0.03
-    assert (best["search"]["elapsed_s"] > 500) == (runs > 40) == use_all
