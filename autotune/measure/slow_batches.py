@@ -40,8 +40,8 @@ def have_been_timed(log: LoaderLog, began_s: float) -> bool:
 
 
 def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
-    """Of all that this process has loaded since the beginning of the epoch of that moment: earlier files may have been
-    cold."""
+    """The slow ones among all that this process has loaded since the beginning of the epoch of that moment: earlier
+    files may have been cold."""
     began_s = log.epoch_began_s(at_s)
     if log.workers:
         known = [fetch.seconds for fetch in log.since(began_s) if not fetch.first]
@@ -58,7 +58,7 @@ def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
 
 
 def known(log: LoaderLog, at_s: float) -> SlowBatches:
-    """Of these and of what earlier processes have loaded, unless they are not seldom then."""
+    """The slow ones among these and what earlier processes have loaded, unless they are not seldom then."""
     own = slow_batches_of(log, at_s)
     every = own + log.earlier
     return every if every.slow <= _SELDOM * every.batches else own

@@ -11,7 +11,7 @@ class SlowBatches(Record):
     batches: int = 0
     """Seen in all."""
     slow: int = 0
-    """Of them."""
+    """Slow ones among them."""
     times: float = 1.0
     """Mean of the slow ones over what the others take."""
 

@@ -24,7 +24,7 @@ class Budget:
     """Counts from the beginning of the command, on top of what earlier sessions of the same study have spent."""
 
     def __init__(self, total_s: float, clock: Clock, *, began_s: float | None = None, use_all: bool = False) -> None:
-        """`began_s`: when the command began, on `clock`; silent: now. `use_all`: whether time in which nothing more is
+        """`began_s`: when the command began, on `clock`; None: now. `use_all`: whether time in which nothing more is
         to be expected is spent all the same."""
         self.total_s = total_s
         self.use_all = use_all

@@ -85,7 +85,7 @@ class MeasuredRounds:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
     def expected_loss(self, one: TrainConfig, other: TrainConfig) -> float:
-        """Of ln(samples per second), on average, by preferring `one`; infinite for fewer than two common rounds."""
+        """Mean loss in ln(samples per second) by preferring `one`; infinite for fewer than two common rounds."""
         few = self._pairs(one, other) < FEWEST_ROUNDS
         return math.inf if few else self._rounds.expected_loss(self._columns[one], self._columns[other])
 

@@ -35,7 +35,7 @@ def sampler_of(
 ) -> DistinctSampler:
     """The sampler of `strategy`, which proposes the baseline first, then the expert's seeds, and nothing twice.
 
-    `seeded`: whether the expert's seeds are proposed; silent: unless the strategy begins by itself. `least_gain`:
+    `seeded`: whether the expert's seeds are proposed; None: unless the strategy begins by itself. `least_gain`:
     ln(speed-up) below which a strategy that knows what is left to gain makes no more trials.
     """
     seeded = not strategy.begins_by_itself if seeded is None else seeded

@@ -90,7 +90,7 @@ class Rounds:
         return word(self.ratio(one, other), doubts, share=_LOOK) is not Outcome.AMBIGUOUS
 
     def expected_loss(self, one: int, other: int) -> float:
-        """Of ln(samples per second), on average, by preferring `one` where `other` may be faster: the expected
+        """Mean loss in ln(samples per second) by preferring `one` where `other` may be faster: the expected
         opportunity cost of Chick & Inoue (Operations Research 49, 2001). Needs one round in which both ran."""
         return self.ratio(one, other).expected_loss()
 
