@@ -108,7 +108,8 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     if seen.compete and loaded.cpu_s is not None and log.workers:
         # What a batch costs the cores to load is the same number in all blocks.
         computed_s = seconds * statistics.fmean(map(cores.own_load, seen.middle))
-        error = math.hypot(error, min(amount * loaded.cpu_s / computed_s, 1.0) * loaded.cpu_error)
+        share = min(amount * loaded.cpu_s / computed_s, 1.0)
+        error = math.hypot(error, share * loaded.cpu_error, cores.counting_error(seen.middle))
     whole = seen.blocks_of_epochs
     if whole and epoch:
         amount, edges = float(sum(timed.batches for timed in whole)), sum(timed.batches for timed in whole) // epoch

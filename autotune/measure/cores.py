@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from autotune.measure.loading import Loading
@@ -9,6 +10,9 @@ from autotune.measure.timed_block import TimedBlock
 
 _MOSTLY = 0.5
 """Share of a fetch that it waits, from which on loading does not compete for cores."""
+_TICK_S = 0.01
+"""In which kernels count the CPU time of another process."""
+_LONG_ENOUGH_S = 20 * _TICK_S
 _BUSY_SHARE = 0.9
 """Share of the cores: with more at work, whoever computes takes time from the others."""
 
@@ -34,10 +38,39 @@ def own_load(timed: TimedBlock) -> float:
     return (machine.own_load or 0.0) if machine else 0.0
 
 
-def loader_load(timed: TimedBlock) -> float | None:
-    """Cores that the loader's processes kept busy; None where nobody counted them."""
-    machine = timed.block.machine
-    return machine.loader_load if machine else None
+def loader_loads(blocks: Sequence[TimedBlock]) -> list[float | None]:
+    """Cores that the loader's processes kept busy, for each block; None where nobody counted them.
+
+    Of blocks that are short beside a tick, so many together that it hardly matters: a tick that falls into one of them
+    is work of its neighbours too.
+    """
+    found: list[float | None] = []
+    group = list[TimedBlock]()
+    for place, timed in enumerate(blocks):
+        group.append(timed)
+        left_s = math.fsum(later.block.seconds for later in blocks[place + 1 :])
+        is_last = place == len(blocks) - 1
+        if is_last or (_seconds(group) >= _LONG_ENOUGH_S and left_s >= _LONG_ENOUGH_S):
+            found += [_loader_load(group)] * len(group)
+            group = []
+    return found
+
+
+def counting_error(blocks: Sequence[TimedBlock]) -> float:
+    """What counting in ticks may make of the share of the cores' time that loading took, as a standard deviation."""
+    return _TICK_S / max(_seconds(blocks) * own_load(blocks[0]), _TICK_S)
+
+
+def _loader_load(blocks: Sequence[TimedBlock]) -> float | None:
+    loads = [(timed.block.machine.loader_load if timed.block.machine else None) for timed in blocks]
+    if any(load is None for load in loads):
+        return None
+    pairs = zip(blocks, loads, strict=True)
+    return math.fsum((load or 0.0) * timed.block.seconds for timed, load in pairs) / _seconds(blocks)
+
+
+def _seconds(blocks: Sequence[TimedBlock]) -> float:
+    return math.fsum(timed.block.seconds for timed in blocks)
 
 
 def cores_of(blocks: Sequence[TimedBlock]) -> int:

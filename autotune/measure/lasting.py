@@ -39,7 +39,9 @@ def shares(seen: Evidence) -> Sequence[Share]:
     if seen.whole_epochs or loaded is None or not log.workers:
         return taken
     if seen.compete and loaded.cpu_s is not None:
-        return [_on_busy_cores(timed, log, loaded, loaded.cpu_s) for timed in blocks]
+        cpu_s, loads = loaded.cpu_s, cores.loader_loads(blocks)
+        pairs = zip(blocks, loads, strict=True)
+        return [_on_busy_cores(timed, log, loaded, cpu_s, load) for timed, load in pairs]
     if not seen.may_wait:
         return taken
     delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
@@ -85,11 +87,10 @@ def as_blocks(blocks: Sequence[TimedBlock], each: Sequence[Share]) -> list[Block
     ]
 
 
-def _on_busy_cores(timed: TimedBlock, log: LoaderLog, loaded: Loading, cpu_s: float) -> Share:
+def _on_busy_cores(timed: TimedBlock, log: LoaderLog, loaded: Loading, cpu_s: float, load: float | None) -> Share:
     """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once the
     queue is full they load no more than that. What they have computed says how much it was, better than the batches
-    that they began and ended."""
-    load = cores.loader_load(timed)
+    that they began and ended. `load`: cores that they kept busy, where it was counted."""
     computed_s = produced(timed, log, loaded) * cpu_s if load is None else load * timed.block.seconds
     surplus_s = (computed_s - timed.batches * cpu_s) / cores.own_load(timed)
     return Share(float(timed.batches), max(timed.going_on_s - surplus_s, timed.going_on_s / 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from autotune.execution.simulated.process import TrainingProcess
@@ -69,6 +70,7 @@ class VirtualMachine:
         self._process = process
         self._memory_bytes = host_memory_bytes
         self._random = random.Random(f"machine {seed}")
+        self._phase = self._random.random()
         self.start()
 
     def find_workers(self) -> None:
@@ -76,7 +78,11 @@ class VirtualMachine:
 
     def start(self) -> None:
         cores = self._process.cores
-        self._before = cores.now_s, cores.own_s, cores.loader_s, cores.outside_s
+        self._before = cores.now_s, cores.own_s, self._loader_s(), cores.outside_s
+
+    def _loader_s(self) -> float:
+        """As kernels count it: in ticks, from somewhere inside one on."""
+        return math.floor(self._process.cores.loader_s / _TICKS_S + self._phase) * _TICKS_S
 
     def read(self) -> MachineState:
         cores, (at_s, own_s, loader_s, outside_s) = self._process.cores, self._before
@@ -88,7 +94,7 @@ class VirtualMachine:
         return MachineState(
             outside_load=max((cores.outside_s - outside_s) / seconds + usual + error, 0.0),
             own_load=(cores.own_s - own_s) / seconds,
-            loader_load=max((cores.loader_s - loader_s) / seconds + self._random.gauss(0, _TICKS_S) / seconds, 0.0),
+            loader_load=(self._loader_s() - loader_s) / seconds,
             cores=self._process.world.hardware.cores,
             available_memory_bytes=self._memory_bytes - resident - self._random.randrange(1 << 26),
             shm_free_bytes=self._memory_bytes // 2,
