@@ -25,7 +25,7 @@ What stood here before, and what was considered instead:
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -47,6 +47,10 @@ _NO_RIVAL = 0.99
 _LINGERING = 2.0
 """By how much the variance of a mean over rounds grows because neighbouring rounds are alike (first-order correlation
 of 0.5: (1 + 0.5) ÷ (1 − 0.5) − 1), for the part of it that is the rounds' own."""
+_SLOW = 0.25
+"""Standard deviation of what changes more slowly than a confirmation takes, as a share of that of one run: more rounds
+in the same minutes do not show it. Two cores that swing by ±5 % once in five minutes, beside runs that differ by 13 %,
+have 0.27."""
 
 
 class Rounds:
@@ -94,9 +98,10 @@ class Rounds:
         opportunity cost of Chick & Inoue (Operations Research 49, 2001). Needs one round in which both ran."""
         return self.ratio(one, other).expected_loss()
 
-    def throughput(self, column: int) -> Estimate:
-        """Samples per second of one configuration, as it is in the long run. Needs one run of it."""
-        estimate = stated(self.rate(column), chosen_from=len(self._rivals(column)))
+    def throughput(self, column: int, *, now: bool = False) -> Estimate:
+        """Samples per second of one configuration, as it is in the long run, or these minutes. Needs one run of it."""
+        rate = self.rate_now(column) if now else self.rate(column)
+        estimate = stated(rate, chosen_from=len(self._rivals(column)))
         return estimate if len(self._of(column)) >= FEWEST_ROUNDS else Estimate(estimate.value, None)
 
     def ratio(self, one: int, other: int) -> Posterior:
@@ -111,7 +116,13 @@ class Rounds:
         return self._ratios[one, other]
 
     def rate(self, column: int) -> Posterior:
-        """Posterior of ln(samples per second) in the long run: over rounds, which differ as well."""
+        """Posterior of ln(samples per second) in the long run: over rounds, which differ as well, and over hours."""
+        runs = len(self._of(column))
+        posterior = self.rate_now(column)
+        return posterior.widened(math.sqrt(1 + runs * _SLOW**2))
+
+    def rate_now(self, column: int) -> Posterior:
+        """Posterior of ln(samples per second) over rounds like these: more of them sharpen it."""
         if column not in self._rates:
             inside = self._scale([column], known=1)
             scale = inside.over_rounds()
@@ -130,6 +141,13 @@ class Rounds:
     def spread(self) -> float:
         """Standard deviation of ln(samples per second) between runs of one configuration, inside a round."""
         return self._scale(range(self._logs.shape[1]), known=1).middle()
+
+    def spread_of(self, runs: Iterable[Values]) -> float:
+        """The same of any two runs, by the rounds and by such series of runs of one configuration each."""
+        scale = self._scale(range(self._logs.shape[1]), known=1)
+        for alike in runs:
+            scale = scale.learnt_from(alike)
+        return scale.middle()
 
     def _of(self, column: int) -> Values:
         values = self._logs[:, column]
