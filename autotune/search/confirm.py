@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from autotune.config import TrainConfig
@@ -32,21 +33,20 @@ from autotune.search.figures import confirming_request, is_ok
 from autotune.search.finalists import Finalists
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
+from autotune.search.next_round import FULL_ROUNDS, LITTLE, NEXT_TO_NOTHING, RoundsSoFar, Seconds, next_round
 from autotune.search.performance import PerformanceModel
 from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
-from autotune.search.timetable import DUEL_ROUNDS, FULL_ROUNDS, Timetable
+from autotune.search.timetable import Timetable
 from autotune.stats import TIE, Comparison, Estimate, Outcome, Posterior, rests_on_disturbed
 
 _MOST_ROUNDS = 100
 _PATIENCE, _PATIENCE_S = 3, 5.0
 """Times what a run should take, and seconds on top, after which it counts as one that hangs."""
-_OUT = 0.9
-"""Probability of being slower than the leader with which a finalist drops out: it is replaced by one that is as good or
-better."""
 _PRECISE, _TRUE_TO = 0.02, 0.03
-"""Half the width of the leader's throughput interval, relative: what is wanted, and what does after the usual time."""
+"""Half the width of the leader's throughput interval, relative, as far as rounds narrow it: what is wanted, and what
+does after the usual time."""
 
 
 class Confirmation:
@@ -61,41 +61,45 @@ class Confirmation:
         timetable: Timetable,
         stability: Stability,
         space: Space,
-        model: PerformanceModel,
+        model: Callable[[], PerformanceModel],
         seed: int,
     ) -> None:
-        """`model`: what the search's trials have shown."""
+        """`model`: what the search's trials have shown, and how much runs differ by all that have run."""
         self._ledger = ledger
         self._runner = runner
         self._budget = budget
         self._stability = stability
         self._seed = seed
         self._timetable = timetable
-        self._random = random.Random(seed)
         self.baseline = space.baseline
         self._space = space
-        self._expected = by_model(model)
-        self._finalists = Finalists(ledger, self.baseline, stability.constraints, model)
+        self._model = model
+        self._expected, self._expected_at = by_model(model()), 0
+        self._finalists = Finalists(ledger, self.baseline, stability.constraints, model())
         self._measured = MeasuredRounds(ledger, self.baseline, self._finalists.ever)
         self._leaders: dict[tuple[bool, int, tuple[TrainConfig, ...]], TrainConfig | None] = {}
 
-    def run(self) -> None:
-        """Rounds until the answer is clear, or only the soak's time is left."""
         for config in self._finalists:  # an earlier session may have tested them
-            if self._stability.needs_reference(config) and self._stability.is_tested(config):
+            if stability.needs_reference(config) and stability.is_tested(config):
                 self._replace_if_unstable(config)
-        number = max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
-        while True:
-            limit_s = self._run_limit_s()
-            racing = self._racing(limit_s)
-            if not racing or self._decided(racing):
-                return
-            self._runner.phase = Phase.CONFIRMING
-            number += 1
-            self._run_round(number, racing, limit_s)
-            self._drop_violators()
-            self._add_simpler()
-            self._test_leader()
+
+    def run_round(self) -> bool:
+        """The next round, and what follows from it; False when the answer is clear, or only the soak's time is left."""
+        limit_s = self._run_limit_s()
+        racing = self._racing(limit_s)
+        if not racing or self._decided(racing):
+            return False
+        self._runner.phase = Phase.CONFIRMING
+        self._run_round(self._round + 1, racing, limit_s)
+        self._drop_violators()
+        self._add_simpler()
+        self._test_leader()
+        return True
+
+    @property
+    def _round(self) -> int:
+        """The last that has begun."""
+        return max((record.round or 0 for record in self._ledger.of_purpose(Purpose.CONFIRM)), default=0)
 
     def leader(self, *, tested: bool = False) -> TrainConfig | None:
         """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
@@ -149,12 +153,12 @@ class Confirmation:
         return self._stability.checks(config, self.runs(config), self.runs(self.baseline))
 
     def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
-        """Round → run, for the rounds in which both `config` and the baseline came to a figure."""
-        common = self._measured.common(config, self.baseline)
-        return {number: run.result for number, run in self._measured.runs(config).items() if number in common}
+        """Round → run, of those that measured it."""
+        return {number: run.result for number, run in self._measured.runs(config).items()}
 
     def rounds(self, config: TrainConfig) -> int:
-        return len(self.runs(config))
+        """Those that measured both `config` and the baseline."""
+        return len(self._measured.common(config, self.baseline))
 
     def speedup(self, config: TrainConfig) -> Comparison:
         """Over the baseline. Needs one common round."""
@@ -175,6 +179,8 @@ class Confirmation:
 
     def _gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
         """By the rounds, and by the model as far as they leave it open."""
+        if self._expected_at != self._round:
+            self._expected, self._expected_at = by_model(self._model()), self._round
         measured, expected = self._measured.gain(one, other), self._expected(one, other)
         return together(measured, expected) if measured else expected
 
@@ -219,33 +225,33 @@ class Confirmation:
         return all(check.holds for check in self.checks(config))
 
     def _racing(self, limit_s: float) -> list[TrainConfig]:
-        """Who runs the next round: the baseline with all that may still be the best; once these have had their rounds,
-        with the leader and what was added lately until that has had as many; with the leader alone where there is no
-        time for as many such rounds as its own speed-up needs; nobody when not even that fits."""
-        leader = self.leader() or next(iter(self._finalists), None)
-        duel = [self.baseline] if leader is None else [self.baseline, leader]
-        full, done = [self.baseline, *self._contenders(leader)], self._done()
-        late = [config for config in full[1:] if self.rounds(config) < FULL_ROUNDS] if done >= FULL_ROUNDS else []
-        full = [*duel, *late] if late else full
-        full_s, duel_s = self._timetable.round_s(full, limit_s), self._timetable.round_s(duel, limit_s)
-        seconds = self._for_rounds_s()
-        if done < FULL_ROUNDS:
-            fits = full_s + (FULL_ROUNDS - done - 1) * duel_s <= seconds
-        elif late:
-            fits = full_s <= seconds
-        else:
-            fits = max(FULL_ROUNDS + DUEL_ROUNDS - done, 1) * full_s <= seconds
-        return full if fits else duel if duel_s <= seconds else []
+        """Who runs the next round; nobody when there is no time for it."""
+        round_s = partial(self._timetable.round_s, limit_s=limit_s)
+        return next_round(self._so_far(round_s), self._for_rounds_s(), round_s)
 
-    def _contenders(self, leader: TrainConfig | None) -> list[TrainConfig]:
-        """The finalists that two rounds have not shown to be slower than the leader."""
-        if leader is None or self.rounds(leader) < FULL_ROUNDS:
-            return list(self._finalists)
-        return [
-            config
-            for config in self._finalists
-            if config == leader or self._measured.may_be_faster(config, leader, _OUT)
-        ]
+    def _so_far(self, round_s: Seconds) -> RoundsSoFar:
+        leader, finalists = self.leader(), list(self._finalists)
+        known = [self.baseline, *finalists]
+        return RoundsSoFar(
+            baseline=self.baseline,
+            leader=leader,
+            finalists=finalists,
+            rounds={config: self.rounds(config) for config in known},
+            runs={config: len(self.runs(config)) for config in known},
+            at_stake={config: self._at_stake(leader, config) if leader else math.inf for config in finalists},
+            least_at_stake=LITTLE if leader and self._is_known_in_time(leader, round_s) else NEXT_TO_NOTHING,
+            is_clear=leader is not None and self._measured.is_decided(leader, self.baseline),
+        )
+
+    def _is_known_in_time(self, leader: TrainConfig, round_s: Seconds) -> bool:
+        """Whether its throughput can still be known well, by runs of it alone."""
+        runs = len(self.runs(leader))
+        doubt = self._measured.doubt(leader) if runs else math.inf
+        more = runs * ((doubt / _TRUE_TO) ** 2 - 1)  # it falls with the root of their number
+        return math.isinf(doubt) or more * round_s([leader]) <= self._for_rounds_s()
+
+    def _at_stake(self, leader: TrainConfig, other: TrainConfig) -> float:
+        return 0.0 if other == leader else self._measured.expected_loss(leader, other)
 
     def _test_leader(self) -> None:
         """The stability tests, as soon as there is a leader worth them, and in time to find another. Not while a part
@@ -284,7 +290,8 @@ class Confirmation:
         """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
         machine is usually free: the burst may be over."""
         self._timetable.begin_round(limit_s)
-        for config in self._random.sample(racing, len(racing)):
+        order = random.Random(f"{self._seed} {number}")
+        for config in order.sample(racing, len(racing)):
             record = self._run(config, number, limit_s)
             if record and rests_on_disturbed(record.result.blocks) and self._is_usually_free():
                 record = self._run(config, number, limit_s) or record
@@ -325,15 +332,13 @@ class Confirmation:
         `racing`: who would run the next round.
         """
         leader = self.leader() or self.baseline
-        rounds = self.rounds(leader)
-        if rounds >= _MOST_ROUNDS or rounds <= FULL_ROUNDS:
-            return rounds >= _MOST_ROUNDS
-        rivals = set(racing) - {leader}
+        runs = len(self.runs(leader))
+        if runs >= _MOST_ROUNDS or runs <= FULL_ROUNDS:
+            return runs >= _MOST_ROUNDS
+        rivals = {*racing, self.baseline} - {leader}
         if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
-        interval = self.throughput(leader).interval
-        wanted = _TRUE_TO if self._has_had_its_share() else _PRECISE
-        return interval is not None and interval.is_within(wanted)
+        return self._measured.doubt(leader) <= (_TRUE_TO if self._has_had_its_share() else _PRECISE)
 
     def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
         """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
@@ -341,7 +346,7 @@ class Confirmation:
         if self._measured.is_decided(leader, rival):
             return True
         matters = self.baseline in (leader, rival) or self._budget.use_all
-        return not matters and self._measured.expected_loss(leader, rival) < math.log(TIE)
+        return not matters and self._measured.expected_loss(leader, rival) < LITTLE
 
     def _has_had_its_share(self) -> bool:
         """Whether it has taken as long as is usual after such a search. One that ended early leaves more time, which

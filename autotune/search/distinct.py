@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import TrainConfig
+from autotune.search.performance import Observation
 from autotune.search.space import Space
 
 
@@ -80,6 +81,12 @@ class DistinctSampler(BaseSampler):
     def gave_up(self) -> str | None:
         """Why the inner sampler no longer proposes by itself."""
         return getattr(self._inner, "gave_up", None)
+
+    def learn_again(self, config: TrainConfig, seen: Observation) -> None:
+        """From a run of the confirmation, where the inner sampler is one that learns from it."""
+        learn = getattr(self._inner, "learn_again", None)
+        if learn is not None:
+            learn(config, seen)
 
     def has_nothing_worth_trying(self, study: Study) -> bool:
         """Whether nothing is planned, and the inner sampler has found all that is left likely to fail, or to gain too

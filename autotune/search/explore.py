@@ -21,8 +21,6 @@ from autotune.search.telling import NothingWorthTrying
 from autotune.search.timetable import Timetable
 from autotune.spec.durations import format_duration
 
-_MEASURING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH, Purpose.CONFIRM)
-"""Runs of a configuration that differ by noise alone: a watched run is slower."""
 _SMALLEST_USEFUL_S = 1.0
 """Of training: in less, no trial gets through its warm-up."""
 _LAST_TRIALS = 3
@@ -62,8 +60,11 @@ class Exploration:
         self._last_trials = 0
 
     def run(self) -> None:
-        """Raises NoStableConfiguration when the baseline comes to no figure."""
-        self._runner.phase = Phase.SEARCHING
+        """Raises NoStableConfiguration when the baseline comes to no figure.
+
+        Again, when a first round of the confirmation has shown how much runs differ: more than was expected leaves more
+        to be tried.
+        """
         if self._ledger.baseline() is None:
             self._measure_baseline()
         self._require_learning()
@@ -88,6 +89,7 @@ class Exploration:
                 break
             purpose = Purpose.SEED if config in self._seeds else Purpose.SEARCH
             limit_s = min(self._budget.trial_s, self._budget.search_remaining_s - start_up_s)
+            self._runner.phase = Phase.SEARCHING
             patience_s = self._budget.patience_s(self._baseline_wall_s(), compiles=config.compile != "none")
             self._runner.begin(
                 self._request(config, limit_s, self._floor()),
@@ -124,6 +126,7 @@ class Exploration:
             spent = f"the budget of {format_duration(self._budget.total_s)} is spent"
             raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
         number, config = self._ledger.ask()
+        self._runner.phase = Phase.SEARCHING
         request = self._request(config, self._budget.trial_s, None)
         self._runner.begin(request, Purpose.BASELINE, deadline_s=deadline_s, optuna_trial=number)
         record = self._take_next()
@@ -158,8 +161,7 @@ class Exploration:
     def _floor(self) -> float | None:
         """What a trial must reach to go on: it stops itself once it can no longer win."""
         fastest = self._ledger.eligible()[:1]
-        alike = [record for record in self._ledger.records if record.purpose in _MEASURING]
-        return hopeless_below(fastest[0], restart_spread(alike)) if fastest else None
+        return hopeless_below(fastest[0], restart_spread(self._ledger.records)) if fastest else None
 
     def _baseline_wall_s(self) -> float:
         baseline = self._ledger.baseline()

@@ -25,7 +25,7 @@ from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.identity import differences
 from autotune.search.interrupts import uninterrupted
-from autotune.search.performance import PREDICTED
+from autotune.search.performance import PREDICTED, observe
 from autotune.search.space import Space
 from autotune.search.storage import OpenStudy, close, open_study, persistently, speaking_of, stored_study
 from autotune.search.strategies import Learning
@@ -73,6 +73,8 @@ class Ledger:
             self._check_identity(identity)
             self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
             self._settle_running()
+            for record in self.of_purpose(Purpose.CONFIRM):
+                self._tell(record)
 
     @property
     def elapsed_s(self) -> float:
@@ -208,6 +210,8 @@ class Ledger:
 
     def _tell(self, record: TrialRecord) -> None:
         number = record.optuna_trial
+        if record.purpose is Purpose.CONFIRM:
+            self._sampler.learn_again(record.result.config, observe(record.result))
         if number is None or self._is_told(number):
             return
         if record.cut_short or (record.purpose is Purpose.BASELINE and not is_ok(record)):

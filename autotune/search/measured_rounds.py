@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autotune.config import TrainConfig
+from autotune.measure.evidence import CLEARLY_FASTER
 from autotune.measure.plan import EDGE_COUNTS
 from autotune.records import Purpose, SlowBatches, TrialRecord, TrialResult
 from autotune.search.costs import SHORTEST_RUN_S, Costs
@@ -28,9 +29,10 @@ from autotune.stats import (
     rests_on_disturbed,
 )
 
-ACCURACY = 0.004
+ACCURACY, OF_LOADING = 0.004, 0.01
 """What the measuring itself may be off by, relative, as a standard deviation: no repetition shows it, and where
-processes differ by 0.1 % it is most of the doubt. By the worlds of docs/worlds.md."""
+processes differ by 0.1 % it is most of the doubt. By the worlds of docs/worlds.md: where the loader is the limit, a run
+of a few fetches is 1 % too fast, for its processes have just begun all at once."""
 _WITH_WARM_UP = 1.4
 """Epochs."""
 _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
@@ -100,7 +102,14 @@ class MeasuredRounds:
         column, rounds = self._columns[config], self._rounds
         if soaked and not rests_on_disturbed(soaked.blocks) and relative_error(soaked) <= self.spread:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
-        return _as_accurate(rounds.throughput(column), ACCURACY)
+        return _as_accurate(rounds.throughput(column), self._accuracy(config))
+
+    def doubt(self, config: TrainConfig) -> float:
+        """Half the width of the interval of its throughput, in logarithms, as far as more rounds would make it
+        narrower. Needs one round; infinite after one."""
+        self._read()
+        interval = self._rounds.throughput(self._columns[config], now=True).interval
+        return math.log(interval.high / interval.low) / 2 if interval and interval.low > 0 else math.inf
 
     def rate(self, config: TrainConfig) -> Posterior:
         """Posterior of ln(samples per second). Needs one round."""
@@ -138,12 +147,23 @@ class MeasuredRounds:
         if not known:
             return SHORTEST_RUN_S
         best_s = best_run_s(
-            spread=self.spread,
+            spread=self._rounds.spread_of(map(self._logs, running)),
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
             start_s=statistics.fmean(costs.run_s(config, 0.0) for config in running),
         )
         return max(best_s, *(_epoch_s(run.result) for run in runs))
+
+    def _logs(self, config: TrainConfig) -> NDArray[np.float64]:
+        """ln(samples per second) of all its runs, that of the search included: after one round they tell of the spread
+        what the round does not."""
+        searched = [record for record in self._ledger.measured() if record.result.config == config]
+        return np.log([samples_per_s(run) for run in [*searched, *self.runs(config).values()]])
+
+    def _accuracy(self, config: TrainConfig) -> float:
+        rates = [run.result.rates for run in self.runs(config).values() if run.result.rates]
+        limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
+        return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
         """Common rounds, without those that were left out."""

@@ -7,13 +7,16 @@ machine has moved on. Whoever is judged by few runs is judged with that spread i
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
 
-from autotune.records import TrialRecord
-from autotune.search.figures import is_ok, samples_per_s
+from autotune.records import SEARCHING, Purpose, TrialRecord
+from autotune.search.figures import samples_per_s
+from autotune.search.performance.observation import observe
+from autotune.search.performance.repeats import repeats
 from autotune.stats.sustained import sustained_error
 
+_ALIKE = (*SEARCHING, Purpose.CONFIRM)
+"""Runs of a configuration that differ by noise alone: a watched run is slower."""
 _USUAL_SPREAD = 0.15
 """On the safe side of what small shared machines show; a quiet one shows 0.02, and the study notices as it confirms."""
 _WORTH_RUNS = 4
@@ -27,14 +30,9 @@ def restart_spread(records: Iterable[TrialRecord]) -> float:
 
     From the configurations that this study has run more than once, pooled with the usual spread worth four runs.
     """
-    runs: dict[str, list[float]] = {}
-    for record in records:
-        if is_ok(record):
-            runs.setdefault(record.result.config.canonical_json(), []).append(math.log(samples_per_s(record)))
-    repeated = [logs for logs in runs.values() if len(logs) > 1]
-    squares = math.fsum((len(logs) - 1) * statistics.variance(logs) for logs in repeated)
-    freedom = sum(len(logs) - 1 for logs in repeated)
-    return math.sqrt((_WORTH_RUNS * _USUAL_SPREAD**2 + squares) / (_WORTH_RUNS + freedom))
+    alike = [record for record in records if record.purpose in _ALIKE]
+    runs = [(record.result.config, observe(record.result)) for record in alike]
+    return repeats(runs).spread(_USUAL_SPREAD, _WORTH_RUNS)
 
 
 def hopeless_below(fastest: TrialRecord, spread: float) -> float:

@@ -230,7 +230,7 @@ class _Study:
     def _phases(self) -> dict[str, Any]:
         spec = self.loaded.spec
         seed = spec.training.seed
-        Exploration(
+        exploration = Exploration(
             ledger=self.ledger,
             runner=self.runner,
             budget=self.budget,
@@ -241,18 +241,15 @@ class _Study:
             timetable=self.timetable,
             on_better=lambda: self._write(self.conclusion.provisional()),
             simplest=self._simplest,
-        ).run()
-        confirmation = Confirmation(
-            ledger=self.ledger,
-            runner=self.runner,
-            budget=self.budget,
-            timetable=self.timetable,
-            stability=self.stability,
-            space=self.space,
-            model=self._model(),
-            seed=seed,
         )
-        confirmation.run()
+        confirmation: Confirmation | None = None
+        while True:
+            trials = len(self.ledger.measured())
+            exploration.run()
+            if confirmation is None or len(self.ledger.measured()) > trials:
+                confirmation = self._confirmation()
+            if not confirmation.run_round():
+                break
         self._write(self.conclusion.confirmed_so_far(confirmation))
         document = self.conclusion.confirmed(confirmation, self.runner, self._write)
         self.runner.phase = Phase.DONE
@@ -262,6 +259,19 @@ class _Study:
         if document is None:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
         return document
+
+    def _confirmation(self) -> Confirmation:
+        """Anew after further trials: there may be other finalists. The rounds so far count."""
+        return Confirmation(
+            ledger=self.ledger,
+            runner=self.runner,
+            budget=self.budget,
+            timetable=self.timetable,
+            stability=self.stability,
+            space=self.space,
+            model=self._model,
+            seed=self.loaded.spec.training.seed,
+        )
 
     def _simplest(self, config: TrainConfig) -> TrainConfig:
         """`config` without the settings of which neither the trials nor the model are sure that they gain 1 %."""

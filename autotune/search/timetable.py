@@ -11,11 +11,10 @@ from autotune.records import Purpose
 from autotune.search.budget import Budget
 from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
 from autotune.search.ledger import Ledger
+from autotune.search.next_round import FULL_ROUNDS
 from autotune.search.stability import Stability
 from autotune.stats import FEWEST_ROUNDS
 
-FULL_ROUNDS = 2
-"""Rounds of all finalists, before the tests of the leader."""
 DUEL_ROUNDS = 4
 """Rounds of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
 _OF_FIXED_COST = 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -393,3 +394,43 @@ def test_what_is_left_to_gain_is_told_from_six_trials_on_that_meet_the_constrain
     assert violation < 0 or math.isinf(sampler.left_to_gain)
     sampler._inner._knows_enough, sampler._inner.gave_up = True, "it predicts badly"
     assert math.isinf(sampler.left_to_gain)
+
+
+def times(seen: Observation, speed: float) -> Observation:
+    """The same run, so many times as fast."""
+    assert seen.samples_per_s is not None
+    return dataclasses.replace(
+        seen,
+        samples_per_s=seen.samples_per_s * speed,
+        compute_s=seen.compute_s / speed,
+        optimizer_s=seen.optimizer_s / speed,
+    )
+
+
+def test_further_runs_that_differ_leave_more_to_gain() -> None:
+    """Runs of the confirmation: the trials were known less well than it had seemed."""
+    sampler = auto()
+    study = begun(sampler)
+    tried = [step(study) for _ in range(11)]
+    sampler.look_ahead(study)
+    seemed, noise = sampler.left_to_gain, sampler._model.noise
+    for config in tried[-4:]:
+        for speed in (0.8, 1.25):
+            sampler.learn_again(config, times(observed(config), speed))
+    sampler.look_ahead(study)
+    assert sampler._model.noise > max(0.1, noise)
+    assert sampler.left_to_gain > seemed
+
+
+def test_further_runs_count_with_the_trial_of_their_configuration() -> None:
+    """The best was lucky by half: once it has run again, another is."""
+    sampler = auto()
+    study = begun(sampler)
+    tried = [step(study) for _ in range(11)]
+    sampler.look_ahead(study)
+    model = sampler._model
+    best, second = sorted(tried, key=model.likely)[:-3:-1]
+    for _ in range(6):
+        sampler.learn_again(best, times(observed(best), 0.6))
+    sampler.look_ahead(study)
+    assert model.likely(best) < model.likely(second)

@@ -256,17 +256,20 @@ def test_the_luckiest_trial_of_the_search_is_not_believed(bench: Bench) -> None:
     assert low < good_sense(config) < high
 
 
-def test_confirmation_alternates_the_winner_with_the_baseline(bench: Bench) -> None:
+def test_the_winner_and_the_baseline_run_in_turns_of_random_order(bench: Bench) -> None:
+    """The baseline in each round until it is clear which is faster, then in every other one at least."""
     best = bench.search(bench.backend()).best
     rounds: dict[int, list[TrainConfig]] = {}
     for record in records(bench):
         if record.purpose is Purpose.CONFIRM and record.round is not None:
             rounds.setdefault(record.round, []).append(record.result.config)
     winner, baseline = (TrainConfig.from_dict(c) for c in (best["config"], best["baseline"]["config"]))
-    assert all(baseline in configs for configs in rounds.values())
-    assert sum(winner in configs for configs in rounds.values()) >= 3
+    together = sum({winner, baseline} <= set(configs) for configs in rounds.values())
+    alone = sum(winner in configs for configs in rounds.values()) - together
+    assert together >= 2
+    assert 1 <= alone <= together + 1
     assert len(rounds[1]) == len(rounds[2]) == 4
-    assert len({configs.index(baseline) for configs in rounds.values()}) > 1
+    assert len({configs.index(baseline) for configs in rounds.values() if baseline in configs}) > 1
 
 
 def test_a_finalist_that_diverges_when_confirmed_is_out(bench: Bench) -> None:

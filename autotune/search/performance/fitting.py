@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autotune.records import SEARCHING, Facts, TrialRecord
+from autotune.records import SEARCHING, Facts, Purpose, TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.observation import observe
+from autotune.search.performance.repeats import Run
 from autotune.search.space import Space
 
 _MOST_TO_LEARN_FROM = 300
@@ -15,7 +16,8 @@ _MOST_TO_LEARN_FROM = 300
 
 
 def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord]) -> PerformanceModel:
-    """Fitted to the trials of the search among `records`, in their order; at least one has a measurement."""
+    """Fitted to the trials of the search among `records`, in their order; at least one has a measurement. How much runs
+    differ, those of the confirmation tell too; its figures are for who compares what was emitted."""
     kept = [record for record in records if record.purpose in SEARCHING]
     if len(kept) > _MOST_TO_LEARN_FROM:
         half = _MOST_TO_LEARN_FROM // 2
@@ -23,5 +25,10 @@ def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord])
         numbers = {record.number for record in (*fastest, *kept[-half:])}
         kept = [record for record in kept if record.number in numbers]
     model = PerformanceModel(space, facts)
-    model.fit([(record.result.config, observe(record.result)) for record in kept])
+    alike = [record for record in records if record.purpose in (*SEARCHING, Purpose.CONFIRM)]
+    model.fit(_runs(kept), noise_of=_runs(alike))
     return model
+
+
+def _runs(records: Sequence[TrialRecord]) -> list[Run]:
+    return [(record.result.config, observe(record.result)) for record in records]

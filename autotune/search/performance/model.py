@@ -19,6 +19,7 @@ from autotune.search.performance.loading import Beside, Loading
 from autotune.search.performance.memory import MemoryModel
 from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales
+from autotune.search.performance.repeats import Repeats, Run, pooled, repeats
 from autotune.search.space import Space
 
 _OF_THE_WHOLE = 0.01
@@ -69,11 +70,17 @@ class PerformanceModel:
         self,
         trials: Sequence[tuple[TrainConfig, Observation]],
         violations: Sequence[Sequence[float]] = (),
+        again: Sequence[Run] = (),
+        noise_of: Sequence[Run] = (),
     ) -> None:
         """Needs at least one trial with a figure.
 
-        `violations`: of the constraints on measures, for each of `trials`, as far as it has a figure.
+        `violations`: of the constraints on measures, for each of `trials`, as far as it has a figure. `again`: further
+        runs of configurations among them. `noise_of`: runs that only tell how much runs of one configuration differ;
+        None given: those of `trials` and `again`.
         """
+        repeated = repeats(noise_of or [*trials, *again])
+        trials = pooled(trials, again)
         self.memory.fit(self.encoding.encode([config for config, _ in trials]), [seen for _, seen in trials])
         self.costs = TrialCosts(trials)
         self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
@@ -83,7 +90,7 @@ class PerformanceModel:
             done, self._host.usable_cores, overlaps=self._overlaps, threads=self._host.default_num_threads
         )
         finished = self.encoding.encode([config for config, _ in done])
-        self._fit_parts(finished, [seen for _, seen in done])
+        self._fit_parts(finished, [seen for _, seen in done], repeated)
         self._learn_interplay([(config, seen) for config, seen in done if seen.supply_s is not None])
         self._learn_own(done)
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
@@ -143,12 +150,15 @@ class PerformanceModel:
         outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
         self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
 
-    def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation]) -> None:
+    def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation], repeated: Repeats) -> None:
         compute_s = np.array([one.compute_s for one in seen]) / encoded.accum / encoded.batch
         optimizer_s = np.array([one.optimizer_s for one in seen])
+        runs = np.array([float(one.runs) for one in seen])
         errors = np.array([one.relative_error if one.step_error is None else one.step_error for one in seen])
-        self._compute.fit(self._for_compute(encoded), np.log(np.maximum(compute_s, _SHORTEST_S)), errors)
-        self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors)
+        self._compute.fit(
+            self._for_compute(encoded), np.log(np.maximum(compute_s, _SHORTEST_S)), errors, runs, repeated
+        )
+        self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors, runs)
 
     def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """From trials whose two sides were measured each for itself: what they sustained says how the two go together.
@@ -184,7 +194,7 @@ class PerformanceModel:
         """What no part explains of each trial, as far as it is more than noise."""
         predicted = self.predict(self.encoding.encode([config for config, _ in done])).mean
         missing = np.log([seen.samples_per_s or _SHORTEST_S for _, seen in done]) - predicted
-        noise = np.array([seen.relative_error for _, seen in done]) ** 2 + self.noise**2
+        noise = np.array([seen.relative_error**2 + self.noise**2 / seen.runs for _, seen in done])
         weights = (noise + _OWN**2) ** -2.0
         scale = max(float((weights * (missing**2 - noise)).sum() / weights.sum()), _OWN**2)
         self._own_scale = math.sqrt(scale)

@@ -45,6 +45,8 @@ class Observation:
     """Standard error of it over its value, inside this run."""
     fetch_cpu_s: float | None = None
     """CPU seconds of loading one sample; None where nobody counted them."""
+    runs: int = 1
+    """How many are in these figures."""
     memory_bytes: int | None = None
     """What a memory limit counts: reserved on an accelerator, resident on a CPU. Also of a trial that ran out of it."""
 

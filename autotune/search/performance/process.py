@@ -17,6 +17,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.lapack import dposv
 from scipy.optimize import minimize
 
+from autotune.search.performance.repeats import NO_REPEATS, Repeats
+
 Array = NDArray[np.float64]
 
 _JITTER = 1e-8
@@ -85,7 +87,7 @@ class AdditiveProcess:
         self._scales = scales
         self._factors = np.zeros(6)
         """Logarithms of what the scales of the groups are multiplied by."""
-        self._tuned_at = 0
+        self._tuned_at, self._tuned_with = 0, NO_REPEATS
         self._fitted: Fitted | None = None
 
     @property
@@ -97,16 +99,21 @@ class AdditiveProcess:
         """What it was fitted to."""
         return self._require().values
 
-    def fit(self, rows: Rows, values: Array, errors: Array) -> None:
-        """Condition on `values` with standard errors `errors`."""
+    def fit(
+        self, rows: Rows, values: Array, errors: Array, runs: Array | float = 1.0, repeated: Repeats = NO_REPEATS
+    ) -> None:
+        """Condition on `values` with standard errors `errors`, means of `runs` each. `repeated`: what repeated runs say
+        of the noise."""
         groups = self._groups(rows, rows)
         count = len(values)
-        if count >= _FEWEST_TO_TUNE and count >= 1.25 * self._tuned_at:
+        if count >= _FEWEST_TO_TUNE and (count >= 1.25 * self._tuned_at or repeated != self._tuned_with):
             some = np.linspace(0, count - 1, min(count, _MOST_TO_TUNE)).astype(int)
-            self._tune([group[np.ix_(some, some)] for group in groups], (values - rows.prior)[some], errors[some])
-            self._tuned_at = count
+            part = [group[np.ix_(some, some)] for group in groups]
+            each = np.broadcast_to(runs, count)[some]
+            self._tune(part, (values - rows.prior)[some], errors[some], each, repeated)
+            self._tuned_at, self._tuned_with = count, repeated
         covariance = self._weighted(groups, self._factors)
-        covariance[np.diag_indices_from(covariance)] += errors**2 + self.noise**2 + _JITTER
+        covariance[np.diag_indices_from(covariance)] += errors**2 + self.noise**2 / runs + _JITTER
         factor = cho_factor(covariance, lower=True)
         self._fitted = Fitted(rows, values, factor, cho_solve(factor, values - rows.prior))
 
@@ -202,19 +209,19 @@ class AdditiveProcess:
         ]
         return self._weighted([np.asarray(group) for group in groups], self._factors)
 
-    def _tune(self, groups: Sequence[Array], values: Array, errors: Array) -> None:
+    def _tune(self, groups: Sequence[Array], values: Array, errors: Array, runs: Array, repeated: Repeats) -> None:
         """Scale the groups and the noise to the most probable, given the values and a prior around 1 for each."""
 
         def surprise(factors: Array) -> float:
             # LAPACK itself: the checks around it take ten times as long as these small matrices.
             covariance = self._weighted(groups, factors)
             noise = self._scales.noise * math.exp(factors[5])
-            covariance[np.diag_indices_from(covariance)] += errors**2 + noise**2 + _JITTER
+            covariance[np.diag_indices_from(covariance)] += errors**2 + noise**2 / runs + _JITTER
             lower, solved, failed = dposv(covariance, values, lower=1)
             if failed:
                 raise np.linalg.LinAlgError("the covariance is not positive definite")
             fit = values @ solved / 2 + np.log(np.diag(lower)).sum()
-            return float(fit + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
+            return float(fit - repeated.log_likelihood(noise) + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
 
         found = minimize(surprise, self._factors, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * 6, options={"maxiter": 15})
         self._factors = found.x

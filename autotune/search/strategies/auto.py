@@ -27,6 +27,7 @@ from autotune.search.performance import OBSERVATION, PREDICTED, Observation, Per
 from autotune.search.performance.beliefs import beliefs
 from autotune.search.performance.model import log_interval
 from autotune.search.performance.proposal import Proposer
+from autotune.search.performance.repeats import Run
 from autotune.search.space import Space
 from autotune.search.strategies import gp
 from autotune.search.strategies.options import build_with
@@ -67,8 +68,8 @@ class _Plan(NamedTuple):
 class AutoSampler(BaseSampler):
     """Proposes from the performance model; from `fallback` where there is nothing to fit one to, or it fails.
 
-    All that it knows of trials it reads from the study: it works with any storage, after a resume, and with several
-    trials in flight. Over parameters that are not those of `space` it is its fallback.
+    All that it knows of trials it reads from the study, but for further runs of them: it works with any storage, after
+    a resume, and with several trials in flight. Over parameters that are not those of `space` it is its fallback.
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class AutoSampler(BaseSampler):
         self._knows_enough = False
         self._plan = _Plan([], 0, 0)
         self._learnt: _Learnt | None = None
-        self._looked_at: tuple[tuple[int, TrialState], ...] | None = None
+        self._again: list[Run] = []
+        self._looked_at: tuple[int, tuple[tuple[int, TrialState], ...]] | None = None
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
@@ -150,6 +152,11 @@ class AutoSampler(BaseSampler):
         """Decide what is proposed next, so that `left_to_gain` and `only_risks_left` tell before a trial is begun."""
         self._look(study.get_trials(deepcopy=False))
 
+    def learn_again(self, config: TrainConfig, seen: Observation) -> None:
+        """From a further run of a configuration that had its trial: one of the confirmation, of which Optuna's study
+        does not know."""
+        self._again.append((config, seen))
+
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
@@ -188,9 +195,11 @@ class AutoSampler(BaseSampler):
 
     def _look(self, trials: Sequence[FrozenTrial]) -> None:
         """Learn from `trials`, and plan; once for the same ones."""
-        state = tuple((trial.number, trial.state) for trial in trials)
+        state = len(self._again), tuple((trial.number, trial.state) for trial in trials)
         if state == self._looked_at:
             return
+        if self._looked_at and self._looked_at[0] != len(self._again):
+            self._plan = _Plan([], 0, 0)
         self._looked_at, self._learnt = state, None
         # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
         with self._threads.limit(limits=1):
@@ -229,7 +238,7 @@ class AutoSampler(BaseSampler):
             return None
         pending = [space.config_at(trial.params) for trial in ours if trial.state is TrialState.RUNNING]
         violations = [_violations(trial) for trial in told]
-        model.fit(list(zip(configs, seen, strict=True)), violations)
+        model.fit(list(zip(configs, seen, strict=True)), violations, self._again)
         self._fitted = True
         if self.gave_up is None:
             self.gave_up = self._fault(model, list(zip(observed, ended, strict=True)))
