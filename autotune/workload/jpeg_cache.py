@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 
 from autotune.errors import EnvironmentFailure, WorkloadError
 from autotune.host import usable_cores
+from autotune.scratch import scratch_folder
 from autotune.workload.forks import for_each
 from autotune.workload.image_index import ImageIndex
 from autotune.workload.patterns import GENERATOR_VERSION, Patterns
@@ -57,7 +53,7 @@ def cached_jpegs(*, samples: int, classes: int, size: int, seed: int) -> ImageIn
 
 def _write_together(folder: Path, patterns: Patterns, names: list[str]) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _partial_folder(folder.parent) as partial:
+    with scratch_folder(folder.parent, _PARTIAL) as partial:
 
         def write(position: int) -> None:
             Image.fromarray(patterns.image(position)).save(partial / names[position], quality=_QUALITY)
@@ -71,33 +67,3 @@ def _write_together(folder: Path, patterns: Patterns, names: list[str]) -> None:
             # Another process was first, and what it has written is the same.
             if not folder.exists():
                 raise
-
-
-@contextlib.contextmanager
-def _partial_folder(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent`, locked while somebody writes into it. Those whose writers were killed are removed."""
-    with contextlib.ExitStack() as stack:
-        with _locked(parent, fcntl.LOCK_EX):
-            for other in parent.glob(f"{_PARTIAL}*"):
-                with contextlib.suppress(FileNotFoundError), _locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
-                    if abandoned:
-                        shutil.rmtree(other)
-            partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
-            stack.callback(shutil.rmtree, partial, ignore_errors=True)
-            stack.enter_context(_locked(partial, fcntl.LOCK_EX))
-        yield partial
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, how: int) -> Iterator[bool]:
-    """Whether this process, and what it forks, has got the lock. Some network file systems lock no folders."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, how)
-        except OSError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
