@@ -1,6 +1,7 @@
 """Any process of a search is killed at any moment: nothing is lost, nothing is left over, and the study goes on.
 
-AUTOTUNE_KILLS says how many times (2 where it is not set), AUTOTUNE_KILL_SEED which moments.
+AUTOTUNE_KILLS says how many times (2 where it is not set), AUTOTUNE_KILL_SEED which moments, AUTOTUNE_KILL_WORKLOAD in
+which module of `tests/execution/workload`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), r
 
 KILLS = int(os.environ.get("AUTOTUNE_KILLS", "2"))
 SEED = int(os.environ.get("AUTOTUNE_KILL_SEED", "0")) or random.randrange(1 << 30)
+WORKLOAD = os.environ.get("AUTOTUNE_KILL_WORKLOAD", "misbehaving")
 LASTS_S = 20.0
 """About what a search takes here: a moment that comes too late is replaced by an earlier one."""
 END_WITHIN_S = 5.0
@@ -34,6 +36,7 @@ _COMPILER_CACHE = "torchinductor_"
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(tmp_path, budget="30s", workers=2)
+    shell.write_spec(WORKLOAD)
     yield shell
     shell.clean_up()
 

@@ -32,19 +32,20 @@ class Shell:
         self.temporary = folder / "temporary"
         self.temporary.mkdir(parents=True)
         self.spec = _WORKLOAD / f"spec-{self.mark}.yaml"
-        self._write_spec(budget, workers)
+        self._budget, self._workers = budget, workers
+        self.write_spec()
 
-    def _write_spec(self, budget: str, workers: int) -> None:
+    def write_spec(self, module: str = "misbehaving") -> None:
         spec = {
-            "model": {"factory": "misbehaving:build_model"},
-            "data": {"factory": "misbehaving:build_data"},
+            "model": {"factory": f"{module}:build_model"},
+            "data": {"factory": f"{module}:build_data"},
             "training": {"effective_batch_size": 40},
-            "budget": budget,
+            "budget": self._budget,
             "device": "cpu",
             "baseline": {"micro_batch_size": 20},
             "search": {
                 "micro_batch_size": [20, 40],
-                "num_workers": [0, workers],
+                "num_workers": [0, self._workers],
                 "prefetch_factor": 2,
                 "compile": "none",
                 "num_threads": 1,
