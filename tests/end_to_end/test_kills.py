@@ -29,8 +29,9 @@ WORKLOAD = os.environ.get("AUTOTUNE_KILL_WORKLOAD", "misbehaving")
 LASTS_S = 20.0
 """About what a search takes here: a moment that comes too late is replaced by an earlier one."""
 END_WITHIN_S = 5.0
-_COMPILER_CACHE = "torchinductor_"
-"""PyTorch's own, which is there to stay."""
+_STAYS = ("torchinductor_", "pymp-")
+"""The compiler's cache, which is there to stay; and, of loader processes that are killed, the folders of the sockets that
+Python's multiprocessing has made for them."""
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_any_process_may_be_killed_at_any_moment(shell: Shell, number: int) -> N
     assert "RUNNING" not in shell.optuna_states()
     told = [record.optuna_trial for record in shell.study.read_trials() if record.optuna_trial is not None]
     assert len(told) == len(set(told))
-    assert [path.name for path in shell.temporary.iterdir() if not path.name.startswith(_COMPILER_CACHE)] == []
+    assert [path.name for path in shell.temporary.iterdir() if not path.name.startswith(_STAYS)] == []
     pids = [str(process.pid) for process in tree]
     assert [name for name in shared_memory() if any(pid in name.split("_") for pid in pids)] == []
 
