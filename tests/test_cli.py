@@ -97,14 +97,20 @@ def backend() -> FormulaBackend:
     return FormulaBackend(Clock(), cpu_facts(), noise=0.002, busy=0.0)
 
 
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> None:
+    """No search starts a process that loads PyTorch."""
+    monkeypatch.setattr(execution, "start_all", lambda _spec, _folder: backend)
+
+
 @pytest.fixture
 def simulated(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> FormulaBackend:
     """`autotune search` runs whole studies on a simulated machine."""
     real = search.search
 
-    def on_the_backend(loaded: LoadedSpec, folder: StudyFolder, *, began_s: float, **options: Any) -> SearchResult:
+    def on_its_clock(loaded: LoadedSpec, folder: StudyFolder, *, began_s: float, **options: Any) -> SearchResult:
         assert began_s == BEGAN_S
-        return real(loaded, folder, start_backend=backend, clock=backend._clock, **options)
+        return real(loaded, folder, clock=backend._clock, **options)
 
     real_ablate = ablation.ablate
 
@@ -118,7 +124,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> Formu
         assert began_s == BEGAN_S
         return real_verify(folder, start_backend=backend, clock=backend._clock, **options)
 
-    monkeypatch.setattr(search, "search", on_the_backend)
+    monkeypatch.setattr(search, "search", on_its_clock)
     monkeypatch.setattr(search, "verify", verified_on_it)
     return backend
 
@@ -153,6 +159,34 @@ except SystemExit as end:
     assert "Usage:" in done.stdout
     heavy = {"torch", "torchvision", "timm", "optuna", "pydantic", "scipy", "numpy", "rich", "yaml", "sqlalchemy"}
     assert not heavy & {name.partition(".")[0] for name in modules}
+
+
+def test_pytorch_is_loaded_before_the_search_is_imported(spec: str, tmp_path: Path) -> None:
+    """They take seconds, and are two processes."""
+    script = f"""
+import os, sys
+from autotune import cli, execution
+def start(spec, folder):
+    print(*sys.modules, file=sys.stderr)
+    os._exit(0)
+execution.start_all = start
+cli.cli.main(["search", {str(tmp_path / spec)!r}])
+"""
+    modules = isolated("-c", script).stderr.split()
+    assert "autotune.execution.local" in modules
+    assert not {"optuna", "scipy", "sqlalchemy", "rich"} & set(modules)
+
+
+def test_a_study_that_is_running_starts_nothing(run: Run, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(execution, "start_all", lambda _spec, _folder: pytest.fail("it started"))
+    running = StudyFolder(Path("studies/mine"))
+    running.open()
+    try:
+        ended = run("search", spec, "--quiet")
+    finally:
+        running.close()
+    assert ended.code == 2
+    assert "another autotune is running this study" in ended.err
 
 
 def test_help_names_every_command(run: Run) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +22,10 @@ from autotune.cli.shared import (
 )
 
 if TYPE_CHECKING:
+    from autotune.execution import StartBackend
     from autotune.records import Progress, SearchResult
+    from autotune.report.events import EventLog
+    from autotune.spec import LoadedSpec
     from autotune.store import StudyFolder
 
 
@@ -53,46 +58,67 @@ def search(
 
     The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
     """
-    from autotune.report.dashboard import noted
-    from autotune.report.events import EventLog
-    from autotune.report.live import Screen
-    from autotune.search import Interrupted, Listener, on_server, open_study
-    from autotune.search import search as run_search
     from autotune.spec import load_spec
     from autotune.store import StudyFolder
 
     loaded = load_spec(spec_path, overrides, budget=budget, device=device)
     folder = StudyFolder(out or STUDIES / loaded.spec.name)
-    opened = open_study if storage is None else on_server(storage)
-    console = stderr()
-    with EventLog(events) as log:
-        try:
-            with Screen(console, quiet=quiet or as_json) as screen:
+    with _started(loaded, folder) as start_backend:
+        from autotune.report.events import EventLog
+        from autotune.search import Interrupted, on_server, open_study
 
-                def show(progress: Progress) -> None:
-                    screen(progress)
-                    log.on_progress(progress)
-
-                listener = Listener(on_progress=show, on_trial=log.on_trial)
-                with noted(folder):
-                    result = run_search(
-                        loaded,
-                        folder,
-                        fresh=fresh,
-                        began_s=BEGAN_S,
-                        use_all=use_all,
-                        listener=listener,
-                        open_study=opened,
-                    )
-        except Interrupted as interruption:
-            log.ended("interrupted", interruption.result, best=folder.best)
-            if interruption.result is not None:
-                _show_result(interruption.result, folder, as_json=as_json)
-            else:
-                console.print("interrupted before anything was measured; the same command begins or goes on")
-            raise click.exceptions.Exit(INTERRUPTED) from None
-        log.ended("done", result, best=folder.best)
+        options = {
+            "fresh": fresh,
+            "began_s": BEGAN_S,
+            "use_all": use_all,
+            "open_study": open_study if storage is None else on_server(storage),
+            "start_backend": start_backend,
+        }
+        with EventLog(events) as log:
+            try:
+                result = _search(loaded, folder, log, quiet=quiet or as_json, options=options)
+            except Interrupted as interruption:
+                log.ended("interrupted", interruption.result, best=folder.best)
+                if interruption.result is not None:
+                    _show_result(interruption.result, folder, as_json=as_json)
+                else:
+                    stderr().print("interrupted before anything was measured; the same command begins or goes on")
+                raise click.exceptions.Exit(INTERRUPTED) from None
+            log.ended("done", result, best=folder.best)
     _show_result(result, folder, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _started(loaded: LoadedSpec, folder: StudyFolder) -> Iterator[StartBackend]:
+    """The process that runs trials takes seconds to load PyTorch: it begins before the rest is imported here."""
+    from autotune.execution import start_all
+
+    if folder.is_running():  # as the search is about to say
+        yield start_all
+        return
+    backend = start_all(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
+    try:
+        yield lambda _spec, _folder: backend
+    finally:
+        backend.close()
+
+
+def _search(
+    loaded: LoadedSpec, folder: StudyFolder, log: EventLog, *, quiet: bool, options: dict[str, Any]
+) -> SearchResult:
+    """`options`: of `autotune.search.search`."""
+    from autotune.report.dashboard import noted
+    from autotune.report.live import Screen
+    from autotune.search import Listener, search
+
+    with Screen(stderr(), quiet=quiet) as screen:
+
+        def show(progress: Progress) -> None:
+            screen(progress)
+            log.on_progress(progress)
+
+        with noted(folder):
+            return search(loaded, folder, listener=Listener(on_progress=show, on_trial=log.on_trial), **options)
 
 
 def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:

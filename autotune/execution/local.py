@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import os
@@ -18,12 +19,14 @@ from autotune.execution.place import ANYWHERE, Place
 from autotune.execution.streams import Drain, LineReader
 from autotune.execution.template import Template, TemplateDied
 from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
+from autotune.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
 _KILL_GRACE_S = 5.0
 _LET_GO_S = 10.0
 _MOST_RESTARTS = 3
+_SCRATCH = "autotune-scratch-"
 _PROBLEMS: dict[str, type[AutotuneError]] = {
     "WorkloadError": WorkloadError,
     "EnvironmentFailure": EnvironmentFailure,
@@ -41,11 +44,12 @@ class LocalBackend:
 
         The template starts to load at once, so that the caller can load its own things meanwhile.
         """
-        self._scratch = tempfile.TemporaryDirectory(prefix="autotune-")
+        self._open = contextlib.ExitStack()
+        scratch = self._open.enter_context(scratch_folder(Path(tempfile.gettempdir()), _SCRATCH))
         self._setting = {
             "spec": spec,
             "folder": str(folder),
-            "scratch": self._scratch.name,
+            "scratch": str(scratch),
             "cores": list(place.cores),
         }
         self._place = place
@@ -90,7 +94,7 @@ class LocalBackend:
             held = self._busy.acquire(timeout=_LET_GO_S)
         self._ended = True
         self._discard_template()
-        self._scratch.cleanup()
+        self._open.close()
         if held:
             self._busy.release()
 

@@ -16,8 +16,18 @@ EMIT_RESERVE_S = 1.0
 _TRIAL_SHARE = 0.03
 _SHORTEST_TRIAL_S, _LONGEST_TRIAL_S = 1.5, 20.0
 _COMPILE_ALLOWANCE_S = 180.0
-_REFERENCE_SHARE = 0.03
-"""Of each of the stability tests' reference runs and probes, of which there are four."""
+TESTS_SHARE = 0.15
+"""For the stability tests' reference runs and probes together, starts included."""
+_USUAL_WATCHED_RUNS, _MOST_WATCHED_RUNS = 4, 6
+"""A probe with three references and with five. Where it follows the first of them, two runs are all."""
+_GOOD_STEPS = 20
+"""Five for each window of losses; more where the most runs would still fit into the share."""
+_ENOUGH_STEPS, _ENOUGH_SHARE = 12, 0.03
+_FEWEST_STEPS, _FEWEST_SHARE = 6, 0.05
+"""Three for each of four windows, and of two, without which nothing can be compared; with the share of the budget that
+a run may train for, so that it comes to as many, however long its start takes."""
+_LEAST_SHARE = 0.01
+"""Of the budget: it adds little to a start that takes as long."""
 
 
 class Budget:
@@ -60,9 +70,21 @@ class Budget:
         return min(max(self.total_s * _TRIAL_SHARE, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
 
     @property
-    def reference_run_s(self) -> float:
-        """Training time of a run whose losses are compared; in it the number of steps that the spec asks, or fewer."""
-        return self.total_s * _REFERENCE_SHARE
+    def tests_s(self) -> float:
+        return self.total_s * TESTS_SHARE
+
+    def watched_run_s(self, start_s: float, step_s: float) -> float:
+        """Training time of a run whose losses are compared; in it the number of steps that the spec asks, or fewer.
+
+        `start_s`: of a run up to the end of its first step; `step_s`: of an optimizer step of it, by estimate.
+        """
+        return max(
+            _LEAST_SHARE * self.total_s,
+            self.tests_s / _MOST_WATCHED_RUNS - start_s,
+            min(_GOOD_STEPS * step_s, self.tests_s / _USUAL_WATCHED_RUNS - start_s),
+            min(_ENOUGH_STEPS * step_s, _ENOUGH_SHARE * self.total_s),
+            min(_FEWEST_STEPS * step_s, _FEWEST_SHARE * self.total_s),
+        )
 
     def baseline_deadline_s(self) -> float:
         """Half of the search: a baseline that takes longer leaves no time to find anything better."""

@@ -31,7 +31,7 @@ from autotune.search.performance.fitting import model_of_records
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
-from autotune.search.storage import OpenStudy, open_study
+from autotune.search.storage import OpenStudy, open_study, warm_up
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
 from autotune.search.timetable import Timetable
@@ -82,7 +82,7 @@ def search(
     try:
         backend = start_backend(spec_json, loaded.folder)
         try:
-            facts = _look_around(loaded, backend, budget)
+            facts = _look_around(loaded, backend, budget, open_study)
             space = build_space(loaded.spec, facts)
             sampler = _sampler(loaded, facts, space, budget)
             if fresh:
@@ -127,9 +127,14 @@ def _sampler(loaded: LoadedSpec, facts: Facts, space: Space, budget: Budget) -> 
     return sampler_of(STRATEGIES[asked.name], context, least_gain=0.0 if budget.use_all else math.log(TIE))
 
 
-def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget) -> Facts:
-    """The facts; meanwhile, on another core, the sampler imports what it imports lazily."""
-    warming = threading.Thread(target=STRATEGIES[loaded.spec.strategy.name].warm_up, daemon=True)
+def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget, opening: OpenStudy) -> Facts:
+    """The facts; meanwhile, on another core, storage and sampler import what they import lazily."""
+
+    def warm() -> None:
+        warm_up(opening)
+        STRATEGIES[loaded.spec.strategy.name].warm_up()
+
+    warming = threading.Thread(target=warm, daemon=True)
     warming.start()
     facts = backend.facts(budget.remaining_s)
     warming.join(_WARMING_LIMIT_S)

@@ -2,20 +2,22 @@
 
 A finalist is compared with plain arithmetic before it wins: the same weights, samples, micro-batches and random numbers
 in IEEE fp32, eager and contiguous. Where its loss leaves that of plain arithmetic, two more such runs with other seeds
-say how far apart sound runs end up.
+say how far apart sound runs end up. What computes as the baseline does is not compared: the user trains that way.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search import gates
 from autotune.search.budget import Budget
-from autotune.search.figures import figures_of
+from autotune.search.figures import figures_of, samples_per_s
 from autotune.search.ledger import Ledger
-from autotune.search.plain import arithmetic, fed_like, reference_of, references_of
+from autotune.search.plain import arithmetic, computes_like, fed_like, reference_of, references_of
 from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
@@ -35,6 +37,7 @@ _OF_PRECISION = {
     "loss_scale",
     "skipped_steps",
 }
+_OF_TESTS = (Purpose.PROBE, Purpose.REFERENCE)
 _ENDLESS_BLOCKS = 1_000_000
 _SMALLEST_USEFUL_S = 0.5
 _FOR_START_AND_FIRST_STEP_S = 30.0
@@ -66,6 +69,9 @@ class Stability:
         self._hung: set[tuple[TrainConfig, int]] = set()
 
     def needs_reference(self, config: TrainConfig) -> bool:
+        baseline = self._ledger.baseline()
+        if baseline is not None and computes_like(config, baseline.result.config):
+            return False
         return arithmetic(reference_of(config, self._facts)) != arithmetic(config)
 
     def is_tested(self, config: TrainConfig) -> bool:
@@ -77,13 +83,22 @@ class Stability:
 
     def _seeds_for(self, probe: TrialResult) -> int:
         """Reference runs that the probe needs, by those on record."""
+        if self._fits_nowhere(probe.config):
+            return 0
         references, tolerance = self._beside(probe), self._spec.stability.loss_tolerance
         if not references or not gates.needs_other_seeds(probe, references[0], tolerance):
             return 1
         if len(references) < REFERENCE_SEEDS:
             return REFERENCE_SEEDS
         check = gates.loss_against_reference(probe, references, tolerance)
-        return _SEEDS_IN_DOUBT if check.value > max(tolerance, check.limit / 2) else REFERENCE_SEEDS
+        in_doubt = check.value > max(tolerance, check.limit / 2)
+        return _SEEDS_IN_DOUBT if in_doubt and self._leaves_time_for_more(references) else REFERENCE_SEEDS
+
+    def _leaves_time_for_more(self, references: Sequence[TrialResult]) -> bool:
+        """Whether the share of the tests is enough for runs like these up to the most that there may be."""
+        run_s = statistics.fmean(run.wall_s for run in references)
+        spent_s = sum(record.result.wall_s for record in self._ledger.records if record.purpose in _OF_TESTS)
+        return spent_s + (_SEEDS_IN_DOUBT - len(references)) * run_s <= self._budget.tests_s
 
     def _beside(self, probe: TrialResult) -> list[TrialResult]:
         """The references of a probe, that of its own seed first; none without that one."""
@@ -97,14 +112,14 @@ class Stability:
         earlier = self._probe_of(config)
         config = earlier.config if earlier else self._fed_as_before(config)
         reference = self._reference(config, seed)
-        if reference is None or not is_sound(reference):
+        if not self._fits_nowhere(config) and (reference is None or not is_sound(reference)):
             return
-        steps = len(reference.steps.losses) if reference.steps else 0
+        steps = len(reference.steps.losses) if reference and reference.steps else self._steps
         probe = earlier or self._run(config, Purpose.PROBE, seed, steps)
         if probe is None or not is_sound(probe):
             return
         for other in range(seed + 1, seed + _SEEDS_IN_DOUBT):
-            if self.is_tested(config):
+            if reference is None or self.is_tested(config):
                 return
             if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
                 self._run(reference.config, Purpose.REFERENCE, other, steps)
@@ -116,7 +131,7 @@ class Stability:
         step."""
         if self.is_tested(config):
             return 0.0
-        most_s = self._budget.reference_run_s
+        most_s = self._watched_run_s(config)
         probe, references = self._probe_of(config), len(self._references_of(self._fed_as_before(config)))
         probe_s = 0.0 if probe else start_s + min(self._steps * step_s, most_s)
         missing = max((self._seeds_for(probe) if probe else 1) - references, 0)
@@ -212,6 +227,9 @@ class Stability:
         same_seed = next(iter(references), None)
         gradients = probe.first_gradient, same_seed.first_gradient if same_seed else None
         checks = [_ended_well(probe), gates.finite_gradients([probe])]
+        if self._fits_nowhere(probe.config):
+            detail = "not tested against fp32, which does not fit into memory"
+            checks.append(Check(name="reference_runs", passed=True, value=0, limit=1, detail=detail, conclusive=False))
         if probe.config.amp_dtype == "fp16":
             activation = same_seed.largest_activation if same_seed else None
             checks.append(gates.fp16_range(probe.largest_activation, activation))
@@ -234,7 +252,7 @@ class Stability:
 
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> TrialResult | None:
         """A watched run of at most `steps` optimizer steps; None when there is no time for one."""
-        limit_s = min(self._budget.reference_run_s, self._budget.remaining_s)
+        limit_s = min(self._watched_run_s(config), self._budget.remaining_s)
         if limit_s < _SMALLEST_USEFUL_S or (config, seed) in self._hung:
             return None
         request = TrialRequest(
@@ -252,6 +270,23 @@ class Stability:
             return result
         self._hung.add((config, seed))
         return None
+
+    def _watched_run_s(self, config: TrainConfig) -> float:
+        """Training seconds of such a run of `config`, taken to start as runs of the search did, and to be as fast as
+        the baseline once a batch is ready."""
+        runs = [record.result for record in self._ledger.measured()]
+        starts_s = [run.wall_s - run.training_s + run.warm_up.first_step_s for run in runs if run.warm_up]
+        baseline = self._ledger.baseline()
+        per_s = _demand_per_s(baseline.result) if baseline else math.inf
+        return self._budget.watched_run_s(
+            statistics.median(starts_s) if starts_s else 0.0, config.effective_batch_size / per_s
+        )
+
+    def _fits_nowhere(self, config: TrainConfig) -> bool:
+        """Whether plain arithmetic has run out of memory however small its micro-batches were."""
+        seed = self._spec.training.seed
+        runs = [self._on_record(each, Purpose.REFERENCE, seed) for each in references_of(config, self._facts)]
+        return all(run is not None and run.status is TrialStatus.OOM for run in runs)
 
     def _on_record(self, config: TrainConfig, purpose: Purpose, seed: int) -> TrialResult | None:
         runs = (record.result for record in self._ledger.of_purpose(purpose))
@@ -286,6 +321,10 @@ def blames_precision(check: Check) -> bool:
 def is_sound(run: TrialResult) -> bool:
     """Whether it trained to its end."""
     return run.status is TrialStatus.OK
+
+
+def _demand_per_s(run: TrialResult) -> float:
+    return run.rates.demand_per_s if run.rates else samples_per_s(run)
 
 
 def not_cut(run: TrialResult) -> bool:

@@ -108,3 +108,23 @@ def test_no_trial_runs_past_the_budget(clock: Clock) -> None:
     assert budget.trial_deadline_s(1e6) == budget.remaining_s == 1
     clock.advance(2)
     assert budget.trial_deadline_s(1e6) == 0
+
+
+@pytest.mark.parametrize(
+    ("start_s", "step_s", "given_s"),
+    [
+        pytest.param(0.0, 0.01, 25.0, id="six runs fit into the share of 15 %"),
+        pytest.param(5.0, 0.01, 20.0, id="starts included"),
+        pytest.param(5.0, 1.5, 30.0, id="20 steps, as long as four runs fit"),
+        pytest.param(5.0, 2.0, 32.5, id="or as many as fit four times"),
+        pytest.param(35.0, 2.0, 24.0, id="12 steps in any case"),
+        pytest.param(35.0, 4.0, 30.0, id="within 3 % of the budget"),
+        pytest.param(35.0, 7.0, 42.0, id="6 steps"),
+        pytest.param(35.0, 20.0, 50.0, id="within 5 %"),
+        pytest.param(99.0, 0.01, 10.0, id="1 % however long the start takes"),
+    ],
+)
+def test_runs_whose_losses_are_compared_share_the_tests_time(
+    clock: Clock, start_s: float, step_s: float, given_s: float
+) -> None:
+    assert Budget(1000, clock).watched_run_s(start_s, step_s) == pytest.approx(given_s)

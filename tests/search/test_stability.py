@@ -11,7 +11,7 @@ from optuna.samplers import RandomSampler
 from support.bench import Bench
 from support.facts import cpu_facts, cuda_facts
 from support.runs import activation, gradient, run
-from support.simulation import Behaviour, Training, good_sense
+from support.simulation import START_UP_S, Behaviour, Training, good_sense
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Failure, Purpose, TrialRequest, TrialResult, TrialStatus
@@ -75,9 +75,9 @@ class Desk:
             open_study=self._bench.open_study,
         )
         self.budget = Budget(loaded.spec.budget, self._bench.clock)
-        runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, Listener())
+        self.runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, Listener())
         self._stability = Stability(
-            ledger=self.ledger, runner=runner, budget=self.budget, spec=loaded.spec, facts=facts
+            ledger=self.ledger, runner=self.runner, budget=self.budget, spec=loaded.spec, facts=facts
         )
         return self._stability
 
@@ -90,6 +90,12 @@ class Desk:
     def ledger(self) -> Ledger:
         assert self._ledger is not None
         return self._ledger
+
+    def search_for(self, config: TrainConfig) -> None:
+        """The baseline's trial, as if `config` were it."""
+        number = self.ledger._study.ask().number
+        request = TrialRequest(config=config, seed=0, time_limit_s=1.0)
+        self.runner.run(request, Purpose.BASELINE, deadline_s=60.0, optuna_trial=number)
 
     def spend_all_but(self, seconds: float) -> None:
         self._bench.clock.advance(self.budget.remaining_s - seconds)
@@ -134,6 +140,25 @@ def test_what_is_compared_with_plain_arithmetic_is_what_computes_otherwise(desk:
     assert not on_cuda.needs_reference(PLAIN.replace(fp32_precision="ieee", **LOADER))
 
 
+def test_what_computes_as_the_baseline_does_is_not_compared(desk: Desk) -> None:
+    desk.resume(facts=cuda_facts())
+    desk.search_for(BF16)
+    for same in (BF16.replace(**LOADER), BF16.replace(micro_batch_size=128, grad_accum_steps=1)):
+        assert not desk.stability.needs_reference(same)
+        assert desk.stability.is_tested(same)
+        assert "loss_rise" in desk.checks(same)
+        assert "probe" not in desk.checks(same)
+    for change in ({"memory_format": "contiguous"}, {"amp_dtype": "fp16"}, {"compile": "default"}):
+        assert desk.stability.needs_reference(BF16.replace(**change))
+
+
+def test_in_fp16_the_micro_batch_decides_what_underflows(desk: Desk) -> None:
+    desk.resume(facts=cuda_facts())
+    desk.search_for(FP16)
+    assert not desk.stability.needs_reference(FP16.replace(**LOADER))
+    assert desk.stability.needs_reference(FP16.replace(micro_batch_size=64, grad_accum_steps=2))
+
+
 def test_the_reference_then_a_probe_that_follows_it(desk: Desk) -> None:
     desk.stability.test(BF16)
     assert desk.made() == [("reference", PLAIN, 0), ("probe", BF16, 0)]
@@ -176,7 +201,17 @@ def test_the_probe_takes_no_more_steps_than_the_reference_had_time_for(desk: Des
     assert had_time_for[0] < STEPS
     assert had_time_for[1] == had_time_for[0]
     assert [request.max_steps for request in desk.backend.requests] == [STEPS, had_time_for[0]]
-    assert all(request.time_limit_s == desk.budget.reference_run_s for request in desk.backend.requests)
+    assert {request.time_limit_s for request in desk.backend.requests} == {desk.budget.watched_run_s(0.0, 0.0)}
+
+
+def test_they_train_for_what_a_start_and_a_step_of_the_search_leave_of_the_tests_share(desk: Desk) -> None:
+    desk.resume(lambda config: config.effective_batch_size * 4.0, budget="60s")
+    desk.search_for(PLAIN)
+    desk.stability.test(BF16)
+    limit_s = desk.budget.watched_run_s(START_UP_S + 0.25, 0.25)
+    assert limit_s < desk.budget.watched_run_s(0.0, 0.25)
+    limits_s = [request.time_limit_s for request in desk.backend.requests if request.watch_training]
+    assert limits_s == [pytest.approx(limit_s, rel=0.02)] * 2  # no two processes are equally fast
 
 
 def test_what_differs_only_in_how_data_comes_in_shares_the_runs(desk: Desk) -> None:
@@ -225,18 +260,45 @@ def test_a_reference_that_does_not_fit_runs_in_halves(desk: Desk) -> None:
     assert desk.checks(BF16)["loss_against_reference"].conclusive
 
 
-@pytest.mark.parametrize("micro", [32, 3])
-def test_a_reference_that_never_fits_leaves_the_test_open(desk: Desk, micro: int) -> None:
+@pytest.mark.parametrize(("micro", "attempts"), [(32, 3), (3, 1)])
+def test_what_fits_nowhere_in_fp32_is_tested_without_it_and_the_result_says_so(
+    desk: Desk, micro: int, attempts: int
+) -> None:
     """An odd micro-batch cannot be halved."""
     desk.resume(failing(TrialStatus.OOM, is_plain))
     config = BF16.replace(micro_batch_size=micro)
     desk.stability.test(config)
-    attempts = len(desk.made())
-    assert {purpose for purpose, _, _ in desk.made()} == {"reference"}
+    assert [purpose for purpose, _, _ in desk.made()] == ["reference"] * attempts + ["probe"]
     assert {seed for _, _, seed in desk.made()} == {0}
-    assert desk.stability.missing(config) is not None
+    assert desk.backend.requests[-1].max_steps == STEPS
+    assert desk.stability.is_tested(config)
+    assert desk.stability.missing(config) is None
+    assert desk.stability.cost_s(config, 1.0, 1.0, 1.0) == 0.0
+    checks = desk.checks(config)
+    assert {"probe", "gradient_underflow", "reference_runs"} <= names(checks)
+    assert "loss_against_reference" not in checks
+    assert (checks["reference_runs"].holds, checks["reference_runs"].conclusive) == (True, False)
+    assert checks["reference_runs"].detail == "not tested against fp32, which does not fit into memory"
     desk.stability.test(config)
-    assert len(desk.made()) == attempts, "what did not fit is not tried again"
+    assert len(desk.made()) == attempts + 1, "what did not fit is not tried again"
+
+
+def test_what_fits_nowhere_in_fp32_is_refused_for_what_its_probe_shows(desk: Desk) -> None:
+    rising = departing(lambda config: not is_plain(config), factor=9.0)
+    desk.resume(failing(TrialStatus.OOM, is_plain), as_told=rising).test(BF16)
+    assert not desk.checks(BF16)["loss_rise"].holds
+
+
+def test_a_reference_checkpoints_as_its_configuration_does_before_it_takes_smaller_micro_batches(desk: Desk) -> None:
+    def stingy(config: TrainConfig) -> float | TrialStatus:
+        return fast(config) if config.activation_checkpointing or not is_plain(config) else TrialStatus.OOM
+
+    desk.resume(stingy)
+    config = BF16.replace(activation_checkpointing=True)
+    desk.stability.test(config)
+    checkpointed = PLAIN.replace(activation_checkpointing=True)
+    assert desk.made() == [("reference", PLAIN, 0), ("reference", checkpointed, 0), ("probe", config, 0)]
+    assert desk.checks(config)["loss_against_reference"].conclusive
 
 
 def test_a_reference_that_diverges_ends_the_test_and_is_named(desk: Desk) -> None:
@@ -322,7 +384,9 @@ def test_what_needs_no_reference_misses_nothing(desk: Desk) -> None:
 
 def test_the_cost_is_of_a_probe_and_a_reference_within_their_limits(desk: Desk) -> None:
     assert desk.stability.cost_s(BF16, 0.1, 0.2, 1.0) == pytest.approx(STEPS * (0.1 + 0.2) + 2 * 1.0)
-    assert desk.stability.cost_s(BF16, 9.0, 9.0, 1.0) == pytest.approx(2 * desk.budget.reference_run_s + 2 * 1.0)
+    assert desk.stability.cost_s(BF16, 9.0, 9.0, 1.0) == pytest.approx(
+        2 * desk.budget.watched_run_s(0.0, 0.0) + 2 * 1.0
+    )
 
 
 def test_the_cost_is_of_two_more_references_once_the_probe_has_left_the_first(desk: Desk) -> None:
@@ -450,6 +514,15 @@ def test_a_probe_in_doubt_is_compared_with_five_seeds(desk: Desk, excess: float,
     seeds = [seed for purpose, _, seed in desk.made() if purpose == "reference"]
     assert seeds == list(range(references))
     assert desk.stability.is_tested(BF16)
+
+
+def test_five_seeds_only_within_the_tests_share_of_the_budget(desk: Desk) -> None:
+    """Starts make four runs take so much of it that two more would not fit."""
+    desk.resume(lambda _config: 400.0, as_told=above_references(0.12), budget="2m").test(BF16)
+    assert len(desk.made()) == 4
+    assert sum(record.result.wall_s for record in desk.ledger.records) < desk.budget.tests_s
+    assert desk.stability.is_tested(BF16)
+    assert desk.checks(BF16)["loss_against_reference"].conclusive
 
 
 def test_the_two_seeds_more_may_refuse_what_three_would_have_let_pass(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from autotune.errors import EnvironmentFailure, WorkloadError
 from autotune.spec.workload import DataSpec
+from autotune.workload import jpeg_cache
 from autotune.workload.data import prepare_data
 from autotune.workload.jpeg_cache import cached_jpegs
 from autotune.workload.patterns import WRONG_LABELS, Patterns
@@ -113,6 +115,64 @@ def test_an_interrupted_write_leaves_nothing_that_is_used(cache: Path, monkeypat
         cached_jpegs(**SMALL)
     assert list(cache.iterdir()) == []
     assert len(cached_jpegs(**SMALL)) == SMALL["samples"]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.jpg")}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="several processes on Linux only")
+def test_files_are_the_same_from_however_many_processes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(None) or fork())
+    found = []
+    for cores in (1, 3):
+        monkeypatch.setattr(jpeg_cache, "usable_cores", lambda cores=cores: cores)
+        index = cached_jpegs(**SMALL | {"samples": 400})
+        found.append(files_of(index.root))
+        index.root.rename(cache / str(cores))
+    assert len(forks) == 3
+    assert len(found[0]) == 400
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="several processes on Linux only")
+def test_a_full_disk_is_said_by_whichever_process_meets_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jpeg_cache, "usable_cores", lambda: 2)
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(EnvironmentFailure, match=r"cannot write the synthetic data to .*: No space left on device"):
+        cached_jpegs(**SMALL | {"samples": 300})
+    assert list(cache.iterdir()) == []
+
+
+def test_what_a_killed_process_has_written_is_not_used_but_removed(cache: Path) -> None:
+    code = (
+        "import time; from autotune.workload import jpeg_cache\n"
+        "jpeg_cache.usable_cores = lambda: 2\n"
+        "jpeg_cache.Image.Image.save = lambda image, path, **_: (path.touch(), time.sleep(0.01))\n"
+        "jpeg_cache.cached_jpegs(samples=100_000, classes=3, size=16, seed=0)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(cache.rglob("*.jpg"))) < 10 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        (partial,) = cache.iterdir()
+        cached_jpegs(**SMALL)
+        assert partial.exists(), "somebody writes into it"
+    finally:
+        process.kill()
+        process.wait()
+    assert sorted(cache.iterdir()) == [partial, cache / "12-of-3-at-16-seed-0-v1"]
+    while partial.exists() and time.monotonic() < deadline:  # until the last process that wrote has noticed
+        cached_jpegs(**SMALL | {"seed": 1})
+        (cache / "12-of-3-at-16-seed-1-v1").rename(cache / f"again-{time.monotonic_ns()}")
+    assert not partial.exists()
+    assert not list(cache.glob("100000-*"))
 
 
 def test_the_loser_of_a_race_uses_what_the_winner_wrote(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""Temporary folders that are locked while they are in use: what a killed process has left behind, the next removes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent`, with all in it removed in the end. Those of the same prefix that nobody holds are
+    removed now; processes that are forked from here hold it as well.
+
+    Raises OSError when it cannot be created.
+    """
+    for other in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), _locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
+            if abandoned:
+                shutil.rmtree(other, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            with contextlib.suppress(FileNotFoundError):
+                stack.enter_context(_locked(folder, fcntl.LOCK_EX))
+                if folder.exists():  # no other process has removed it before it was locked
+                    break
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, how: int) -> Iterator[bool]:
+    """Whether this process has the lock. Some network file systems lock no folders."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, how)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
