@@ -1,10 +1,11 @@
 """The confirming share of the budget: the finalists and the baseline again, alternating, in fresh processes.
 
 The search reports the luckiest of many noisy measurements; only figures from here are emitted. Every round measures
-each configuration once, in random order, so that a drift of the machine hits all alike; all runs together say how much
-runs differ (`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader
-passes the stability tests early, so that another can take its place in time. Whether few long runs or many short ones
-tell more depends on the machine, and is calculated anew after each round from what the runs have shown of it.
+each configuration once, in random order, so that a drift of the machine hits all alike, and begins with a new process,
+in which they run one after the other where that saves time; all runs together say how much runs differ
+(`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader passes the
+stability tests early, so that another can take its place in time. Whether few long runs or many short ones tell more
+depends on the machine, and is calculated anew after each round from what the runs have shown of it.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ class Confirmation:
         if asked != config:  # it is under way in another session of the study
             self._ledger.withdraw(number)
             return False
-        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, in_any_process=True)
         patience_s = _PATIENCE * self._timetable.costs.run_s(config, limit_s) + _PATIENCE_S
         record = self._runner.run(
             request,
@@ -281,11 +282,11 @@ class Confirmation:
                 self._finalists.refuse(config, violated)
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
-        """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
-        machine is usually free: the burst may be over."""
+        """Each of them once, the first in a new process, as long as there is time; again, where other work disturbed
+        all that it measured and the machine is usually free: the burst may be over."""
         self._timetable.begin_round(limit_s)
-        for config in self._random.sample(racing, len(racing)):
-            record = self._run(config, number, limit_s)
+        for place, config in enumerate(self._random.sample(racing, len(racing))):
+            record = self._run(config, number, limit_s, in_any_process=place > 0)
             if record and rests_on_disturbed(record.result.blocks) and self._is_usually_free():
                 record = self._run(config, number, limit_s) or record
             if record is None:
@@ -293,7 +294,9 @@ class Confirmation:
             if not is_ok(record) and not record.cut_short and config in self._finalists:
                 self.reject(config)
 
-    def _run(self, config: TrainConfig, number: int, limit_s: float) -> TrialRecord | None:
+    def _run(
+        self, config: TrainConfig, number: int, limit_s: float, *, in_any_process: bool = True
+    ) -> TrialRecord | None:
         """One confirming run; None where there is no time for it. One that takes longer than it should have does not
         take the time of the tests and the soak."""
         request = confirming_request(
@@ -301,6 +304,7 @@ class Confirmation:
             self._seed + number,
             limit_s,
             self._measured.well_known,
+            in_any_process=in_any_process,
             data_was_read=self._measured.data_was_read,
             slow_batches=self._measured.slow_batches(config),
         )

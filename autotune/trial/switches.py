@@ -44,7 +44,7 @@ def _switches(devices: set[str]) -> Iterator[_Switch]:
 
 
 def _precisions() -> Iterator[_Switch]:
-    """What fp32 may round to. Of PyTorch's two interfaces exactly one may be used, as in `autotune.training.precision`."""
+    """What fp32 may round to. Of PyTorch's two interfaces exactly one is used, as in `autotune.training.precision`."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):
