@@ -33,10 +33,12 @@ class RunCost:
 
 def cost_of(result: TrialResult) -> RunCost | None:
     """None where it was not measured, or was compiled, which is paid in any process."""
-    warm_up, blocks = result.warm_up, result.blocks
-    if warm_up is None or not blocks or result.start_up_s is None or result.config.compile != "none":
+    warm_up = result.warm_up
+    if warm_up is None or result.start_up_s is None or result.config.compile != "none":
         return None
-    step_s = statistics.fmean((block.seconds - block.phases.get("data_wait", 0.0)) / block.steps for block in blocks)
+    computed = [(block.seconds - block.phases.get("data_wait", 0.0)) / block.steps for block in result.blocks]
+    after_first_s = (warm_up.seconds - warm_up.first_step_s) / max(warm_up.steps - 1, 1)
+    step_s = statistics.fmean(computed) if computed else after_first_s
     return RunCost(
         before_s=result.start_up_s + max(warm_up.first_step_s - warm_up.first_wait_s - step_s, 0.0),
         trained_s=result.training_s - warm_up.first_step_s,
