@@ -193,7 +193,7 @@ class LocalBackend:
                     return
                 for event in self._take(process, outcome, on_event):
                     if event.event == "result" and request is not None:
-                        self._dismiss(process, outcome.result(request))
+                        self._dismiss(process, request, outcome.result(request))
                         ends_at_s = min(ends_at_s, time.monotonic() + _LEAVE_S)
                     if event.event == "cleared" and not event.payload["spoiled"]:
                         self._resident = process
@@ -214,10 +214,10 @@ class LocalBackend:
             self._discard_template()
             raise
 
-    def _dismiss(self, process: TrialProcess, result: TrialResult) -> None:
+    def _dismiss(self, process: TrialProcess, request: TrialRequest, result: TrialResult) -> None:
         """Have the process that has just said `result` get ready for another run where that pays, else end."""
-        self._residence.note(result)
-        if self._keeps and result.config.world_size == 1 and self._residence.is_worth_keeping:
+        self._residence.note(request, result)
+        if self._keeps and request.config.world_size == 1 and self._residence.is_worth_keeping:
             process.tell(CLEAR)
         else:
             process.let_go()

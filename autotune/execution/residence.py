@@ -82,14 +82,17 @@ def is_asked_again(result: TrialResult) -> bool:
 class Residence:
     """What the runs so far have shown."""
 
+    _are_shared: bool = False
+    """Whether any might have joined another: who asks for a process of its own each time has no use for a resident."""
     _new: list[RunCost] = field(default_factory=list)
     _again: list[RunCost] = field(default_factory=list)
 
-    def note(self, result: TrialResult) -> None:
+    def note(self, request: TrialRequest, result: TrialResult) -> None:
+        self._are_shared = self._are_shared or request.in_any_process
         cost = cost_of(result)
         if cost is not None:
             (self._again if result.runs_before else self._new).append(cost)
 
     @property
     def is_worth_keeping(self) -> bool:
-        return is_worth_keeping(self._new[-_RECENT:], self._again[-_RECENT:])
+        return self._are_shared and is_worth_keeping(self._new[-_RECENT:], self._again[-_RECENT:])

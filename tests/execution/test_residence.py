@@ -39,6 +39,11 @@ def result(
     return TrialResult(**values)
 
 
+def request(**changes: Any) -> TrialRequest:
+    values: dict[str, Any] = {"config": CONFIG, "seed": 0, "time_limit_s": 1.0, "in_any_process": True, **changes}
+    return TrialRequest(**values)
+
+
 def costs(*before_s: float, trained_s: float = 3.0) -> list[RunCost]:
     return [RunCost(before_s=seconds, trained_s=trained_s) for seconds in before_s]
 
@@ -93,28 +98,31 @@ def test_what_is_much_depends_on_how_long_runs_train() -> None:
 
 def test_the_first_two_runs_are_the_evidence() -> None:
     dear, plain = Residence(), Residence()
-    dear.note(result(1.2, 3.0))
-    plain.note(result(0.02, 0.05))
+    dear.note(request(), result(1.2, 3.0))
+    plain.note(request(), result(0.02, 0.05))
     assert dear.is_worth_keeping
     assert not plain.is_worth_keeping
-    dear.note(result(1.1, 3.0, runs_before=1))
+    dear.note(request(), result(1.1, 3.0, runs_before=1))
     assert not dear.is_worth_keeping
+
+
+def test_who_asks_for_a_process_each_time_has_no_use_for_one_that_stays() -> None:
+    residence = Residence()
+    residence.note(request(in_any_process=False), result(1.2, 3.0))
+    assert not residence.is_worth_keeping
+    residence.note(request(), result(1.2, 3.0))
+    assert residence.is_worth_keeping
 
 
 def test_recent_runs_decide() -> None:
     """Runs that become shorter, as those that confirm are, are worth a process that long ones were not."""
     residence = Residence()
     for _ in range(10):
-        residence.note(result(0.5, 0.5, timed_steps=400))
+        residence.note(request(), result(0.5, 0.5, timed_steps=400))
     assert not residence.is_worth_keeping
     for _ in range(10):
-        residence.note(result(0.5, 0.5, timed_steps=10))
+        residence.note(request(), result(0.5, 0.5, timed_steps=10))
     assert residence.is_worth_keeping
-
-
-def request(**changes: Any) -> TrialRequest:
-    values: dict[str, Any] = {"config": CONFIG, "seed": 0, "time_limit_s": 1.0, "in_any_process": True, **changes}
-    return TrialRequest(**values)
 
 
 FED = CONFIG.replace(num_workers=2, prefetch_factor=2)

@@ -72,6 +72,7 @@ def first_step_s(result: TrialResult) -> float:
 
 
 def test_a_process_with_a_slow_first_step_runs_the_next_trials_too(backend: LocalBackend, mark: str) -> None:
+    run(backend)
     first, *others = run(backend, own=True), run(backend), run(backend, num_workers=2, prefetch_factor=2), run(backend)
     assert [result.runs_before for result in (first, *others)] == [0, 1, 2, 3]
     assert {result.process for result in others} == {first.process}

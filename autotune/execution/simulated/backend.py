@@ -110,7 +110,7 @@ class SimulatedBackend:
             report("started")
             report("result", self._train(process, request, report))
             self._clock.now_s = process.now_s + _END_S
-            self._residence.note(outcome.result(request))
+            self._residence.note(request, outcome.result(request))
             self._resident = resident if self._residence.is_worth_keeping else None
         except Killed:
             outcome.deadline_s = deadline_s
