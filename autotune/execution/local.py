@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
 import tempfile
 import threading
 import time
@@ -15,16 +13,13 @@ from autotune.errors import AutotuneError, EnvironmentFailure, NoStableConfigura
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
 from autotune.execution.place import ANYWHERE, Place
-from autotune.execution.process import CLEAR, TrialProcess
-from autotune.execution.residence import Residence, is_asked_again, may_join
-from autotune.execution.template import HasFileno, Template, TemplateDied
-from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult, TrialStatus
+from autotune.execution.processes import Processes
+from autotune.execution.residence import is_asked_again
+from autotune.execution.template import Template, TemplateDied
+from autotune.records import Facts, TrialRequest, TrialResult, TrialStatus
 
 log = logging.getLogger(__name__)
 
-_KILL_GRACE_S = 5.0
-_LEAVE_S = 10.0
-"""Seconds that a process has after its result, to end or to get ready for another run."""
 _LET_GO_S = 10.0
 _MOST_RESTARTS = 3
 _PROBLEMS: dict[str, type[AutotuneError]] = {
@@ -57,12 +52,7 @@ class LocalBackend:
         self._place = place
         self.remarks: list[str] = []
         self._template: Template | None = Template(self._setting, place.environment)
-        self._runs = itertools.count()
-        self._session = secrets.token_hex(3)
-        self._keeps = keeps_processes
-        self._residence = Residence()
-        self._resident: TrialProcess | None = None
-        """Waits for the next request."""
+        self._processes = Processes(keep=keeps_processes)
         self._restarts = 0
         self._ready = False
         self._ended = False
@@ -127,107 +117,21 @@ class LocalBackend:
 
     def _run_alone(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
-        process = None
         try:
-            process = self._process_for(task, request, self._started_template(ends_at_s))
-            outcome.process, outcome.runs_before = f"{self._session}-{process.name}", len(process.ran)
-            if request is None:
-                process.let_go()
-            else:
-                process.ask(request)
-            self._follow(process, request, outcome, ends_at_s, on_event)
+            template = self._started_template(ends_at_s)
+            try:
+                self._processes.run(outcome, template, task, request, ends_at_s, on_event)
+            except TemplateDied:
+                raise
+            except BaseException:  # Ctrl-C above all: whatever it is, the trial must not outlive it
+                self._discard_template()
+                raise
         except TemplateDied as death:
             log.warning("the template process died: %s", death)
             self._discard_template()
         finally:
-            if process is not None:
-                self._take(process, outcome, on_event)
-                outcome.output_tail = process.output.tail()
-                if process is not self._resident:
-                    process.close()
             outcome.ended_at_s = time.monotonic()
         return outcome
-
-    def _process_for(self, task: str, request: TrialRequest | None, template: Template) -> TrialProcess:
-        """The resident, where it lives and `request` may join it; else a new one, the resident having ended."""
-        resident, self._resident = self._resident, None
-        if resident is not None:
-            lives = self._exit_code(resident, 0.0) is None
-            if lives and request is not None and may_join(request, resident.ran):
-                return resident
-            if lives:
-                self._end(resident)
-            resident.close()
-        return TrialProcess(template, f"{task}-{next(self._runs)}", task)
-
-    def _end(self, process: TrialProcess) -> None:
-        process.let_go()
-        if self._exit_code(process, _LEAVE_S) is None:
-            process.template.kill(process.name)
-            if self._exit_code(process, _KILL_GRACE_S) is None:
-                raise TemplateDied("it did not answer a kill")
-
-    def _exit_code(self, process: TrialProcess, timeout_s: float, *others: HasFileno) -> int | None:
-        """Wait for its end, for something to read from `others`, or until the time is over; None: it may still live."""
-        for message in process.template.wait(others, timeout_s):
-            if message.get("event") == "exited" and message["run"] == process.name:
-                return int(message["code"])
-        return None
-
-    def _follow(
-        self,
-        process: TrialProcess,
-        request: TrialRequest | None,
-        outcome: Outcome,
-        ends_at_s: float,
-        on_event: OnEvent,
-    ) -> None:
-        """Pass events on until the process has exited or is ready for another request; kill it at its deadline, and on
-        any exception here."""
-        killed = False
-        try:
-            while True:
-                left_s = ends_at_s - time.monotonic()
-                outcome.exit_code = self._exit_code(process, left_s, process.lines, process.output)
-                if outcome.exit_code is not None:
-                    return
-                for event in self._take(process, outcome, on_event):
-                    if event.event == "result" and request is not None:
-                        self._dismiss(process, request, outcome.result(request))
-                        ends_at_s = min(ends_at_s, time.monotonic() + _LEAVE_S)
-                    if event.event == "cleared" and not event.payload["spoiled"]:
-                        self._resident = process
-                        return
-                    if event.event == "cleared":
-                        log.info("the process of %s ends: %s", process.name, event.payload["spoiled"])
-                process.output.read()
-                if time.monotonic() < ends_at_s:
-                    continue
-                if killed:
-                    raise TemplateDied("it did not answer a kill")
-                outcome.deadline_s = ends_at_s - outcome.asked_at_s
-                process.template.kill(process.name)
-                killed, ends_at_s = True, time.monotonic() + _KILL_GRACE_S
-        except TemplateDied:
-            raise
-        except BaseException:  # Ctrl-C above all: whatever it is, the trial must not outlive it
-            self._discard_template()
-            raise
-
-    def _dismiss(self, process: TrialProcess, request: TrialRequest, result: TrialResult) -> None:
-        """Have the process that has just said `result` get ready for another run where that pays, else end."""
-        self._residence.note(request, result)
-        if self._keeps and request.config.world_size == 1 and self._residence.is_worth_keeping:
-            process.tell(CLEAR)
-        else:
-            process.let_go()
-
-    def _take(self, process: TrialProcess, outcome: Outcome, on_event: OnEvent) -> list[TrialEvent]:
-        events = process.events()
-        for event in events:
-            outcome.events.append(event)
-            on_event(event)
-        return events
 
     def _started_template(self, ends_at_s: float) -> Template:
         """The template, loaded; restarted when the last one died."""
@@ -260,9 +164,7 @@ class LocalBackend:
         self._ready = True
 
     def _discard_template(self) -> None:
-        if self._resident is not None:
-            self._resident.close()
-        self._resident = None
+        self._processes.forget()
         if self._template is not None:
             self._template.close()
         self._template = None
