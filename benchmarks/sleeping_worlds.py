@@ -39,7 +39,7 @@ AWAKE_S = 0.001
 """Of a micro-batch's step, about: forward, backward and the optimizer compute for so long."""
 CLOSE, GOOD = 0.05, 0.95
 COLUMNS = ["world", "run", "truth", "emitted", "95 % interval", "ratio", "of the best", "verdict", "trials", "timed, %"]
-COLUMNS += ["seconds", "micro-batch, workers, prefetch", "best"]
+COLUMNS += ["done after, s", "seconds", "micro-batch, workers, prefetch", "best"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class Result:
             self.document["stability"]["verdict"],
             str(self.document["search"]["trials"]),
             f"{100 * self.timed:.0f}",
+            f"{self.document['search']['elapsed_s']:.0f}",
             f"{self.seconds:.0f}",
             _fed(TrainConfig.from_dict(self.document["config"])),
             _fed(WORLDS[self.world].best()),
