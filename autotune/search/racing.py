@@ -1,7 +1,7 @@
 """Who is out of the race in the search: trials that can no longer win.
 
-Two runs of one configuration differ by more than the blocks of either let expect: memory lies elsewhere, the machine
-has moved on. Whoever is judged by few runs is judged with that spread in mind.
+Two fresh processes of one configuration differ by more than the blocks of either let expect: memory lies elsewhere, the
+machine has moved on. Whoever is judged by few runs is judged with that spread in mind.
 """
 
 from __future__ import annotations
