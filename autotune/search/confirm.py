@@ -1,11 +1,10 @@
 """The confirming share of the budget: the finalists and the baseline again, alternating, in fresh processes.
 
 The search reports the luckiest of many noisy measurements; only figures from here are emitted. Every round measures
-each configuration once, in random order, so that a drift of the machine hits all alike, and begins with a new process,
-in which they run one after the other where that saves time; all runs together say how much runs differ
-(`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader passes the
-stability tests early, so that another can take its place in time. Whether few long runs or many short ones tell more
-depends on the machine, and is calculated anew after each round from what the runs have shown of it.
+each configuration once, in random order, so that a drift of the machine hits all alike; all runs together say how much
+runs differ (`autotune.stats.rounds`). Finalists drop out as soon as they are very likely not the best; the leader
+passes the stability tests early, so that another can take its place in time. Whether few long runs or many short ones
+tell more depends on the machine, and is calculated anew after each round from what the runs have shown of it.
 """
 
 from __future__ import annotations
