@@ -44,6 +44,10 @@ class Costs:
         """What a run in a new process takes longer than most do now."""
         return self._now().new_process_s
 
+    def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
+        """Of a run in a round of these, on average, however short it is; one of them pays for the round's process."""
+        return self.new_process_s() / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
+
     def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
         return rounds * SPARE * (self.new_process_s() + sum(self.run_s(config, limit_s) for config in configs))
 

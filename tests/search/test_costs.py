@@ -81,6 +81,12 @@ def test_rounds_and_the_soak_pay_for_a_new_process_each() -> None:
     assert known.soak_s(OTHER, 5) == pytest.approx(soak_s)
 
 
+def test_the_runs_of_a_round_share_its_new_process() -> None:
+    known = costs(trial(0, BASELINE), trial(1, runs_before=1), trial(2, runs_before=2))
+    runs_s = known.run_s(BASELINE, 0.0) + known.run_s(OTHER, 0.0)
+    assert known.fixed_s([BASELINE, OTHER]) == pytest.approx((known.new_process_s() + runs_s) / 2)
+
+
 def test_the_kind_of_process_is_that_of_the_last_trials() -> None:
     """One that was tried, and did not pay."""
     tried: list[Any] = [trial(0), trial(1, runs_before=1), *(trial(number) for number in range(2, 9))]
