@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 FEATURES, CLASSES = 16, 4
+_done: set[str] = set()
+"""What this process has slept for once."""
 
 
 class SleepingSamples(Dataset[tuple[torch.Tensor, int]]):
@@ -37,7 +39,7 @@ class SleepingSamples(Dataset[tuple[torch.Tensor, int]]):
 
 
 class SleepingModel(nn.Module):
-    """Takes `batch_s` + `sample_s` × micro-batch size seconds, and the first time in a process `first_s` more."""
+    """Takes `batch_s` + `sample_s` × micro-batch size seconds, and the first step in a process `first_s` more."""
 
     def __init__(self, batch_s: float, sample_s: float, first_s: float) -> None:
         super().__init__()
@@ -45,15 +47,23 @@ class SleepingModel(nn.Module):
         self.batch_s, self.sample_s, self.first_s = batch_s, sample_s, first_s
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.first_s + self.batch_s + self.sample_s * len(inputs))
-        self.first_s = 0.0
+        _sleep_once("first step", self.first_s)
+        time.sleep(self.batch_s + self.sample_s * len(inputs))
         out: torch.Tensor = self.layer(inputs)
         return out
+
+
+def _sleep_once(what: str, seconds: float) -> None:
+    if what not in _done:
+        time.sleep(seconds)
+        _done.add(what)
 
 
 def build_data(samples: int, sample_s: float) -> SleepingSamples:
     return SleepingSamples(samples, sample_s)
 
 
-def build_model(batch_s: float, sample_s: float, first_s: float) -> SleepingModel:
+def build_model(batch_s: float, sample_s: float, first_s: float, start_s: float = 0.0) -> SleepingModel:
+    """The first one in a process takes `start_s`."""
+    _sleep_once("start", start_s)
     return SleepingModel(batch_s, sample_s, first_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from autotune.execution.backend import Backend, OnEvent, StartBackend, TrialLost
 from autotune.execution.local import LocalBackend
 from autotune.execution.machine import look_at_machine
+from autotune.execution.residence import cost_of
 from autotune.execution.start import start_all, start_alone
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "OnEvent",
     "StartBackend",
     "TrialLost",
+    "cost_of",
     "look_at_machine",
     "start_all",
     "start_alone",

@@ -20,8 +20,11 @@ class TrialLost(Exception):
 class Backend(Protocol):
     """A place where trials run.
 
-    Guarantees: every trial has a process of its own; when `run` returns or raises, nothing of that process is left; a
-    workload that crashes, hangs or raises comes back as a result with that status, never as an exception.
+    Guarantees: no two trials run in one process at the same time; one that does not say `in_any_process` has a process
+    that has run nothing before. When `run` returns, nothing of the trial is left: its process has ended, or has freed
+    what the trial held and waits. A workload that crashes, hangs or raises comes back as a result with that status,
+    never as an exception; where other trials had run in its process before, it has failed again in a new one, or its
+    time was over.
     """
 
     @property

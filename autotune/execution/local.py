@@ -1,11 +1,9 @@
-"""Trials on this machine: a template process that forks them, and the controller's end of its control socket."""
+"""Trials on this machine: a template process that forks theirs, and the controller's end of its control socket."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -16,14 +14,14 @@ from autotune.errors import AutotuneError, EnvironmentFailure, NoStableConfigura
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
 from autotune.execution.place import ANYWHERE, Place
-from autotune.execution.streams import Drain, LineReader
+from autotune.execution.processes import Processes
+from autotune.execution.residence import is_asked_again
 from autotune.execution.template import Template, TemplateDied
-from autotune.records import Facts, TrialEvent, TrialRequest, TrialResult
+from autotune.records import Facts, TrialRequest, TrialResult, TrialStatus
 from autotune.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
-_KILL_GRACE_S = 5.0
 _LET_GO_S = 10.0
 _MOST_RESTARTS = 3
 _SCRATCH = "autotune-scratch-"
@@ -34,13 +32,16 @@ _PROBLEMS: dict[str, type[AutotuneError]] = {
 
 
 class LocalBackend:
-    """Runs trials in forks of a template that has torch, timm and the data set's index loaded."""
+    """Runs trials in forks of a template that has torch, timm and the data set's index loaded; in one after another of
+    them as long as that pays."""
 
     slots = 1
 
-    def __init__(self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE) -> None:
+    def __init__(
+        self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE, *, keeps_processes: bool = True
+    ) -> None:
         """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories; `place`: the devices
-        and cores that trials have.
+        and cores that trials have; `keeps_processes`: whether a process may wait for the next trial, with its device.
 
         The template starts to load at once, so that the caller can load its own things meanwhile.
         """
@@ -55,7 +56,7 @@ class LocalBackend:
         self._place = place
         self.remarks: list[str] = []
         self._template: Template | None = Template(self._setting, place.environment)
-        self._runs = itertools.count()
+        self._processes = Processes(keep=keeps_processes)
         self._restarts = 0
         self._ready = False
         self._ended = False
@@ -63,7 +64,7 @@ class LocalBackend:
         """Held by whoever talks to the template."""
 
     def facts(self, deadline_s: float) -> Facts:
-        outcome = self._run("facts", None, deadline_s, lambda _event: None)
+        outcome = self._run("facts", None, time.monotonic() + deadline_s, lambda _event: None)
         for event in outcome.of_kind("facts"):
             return Facts.model_validate(event.payload)
         self._raise_problems(outcome)
@@ -76,7 +77,17 @@ class LocalBackend:
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        outcome = self._run("trial", request, deadline_s, on_event)
+        """Where it fails in a process that has run others, which may be to blame, once more in a new one."""
+        ends_at_s = time.monotonic() + deadline_s
+        result = self._trial(request, ends_at_s, on_event)
+        if is_asked_again(result) and time.monotonic() < ends_at_s:
+            log.info("%s in a process that had run others; once more in a new one", result.status)
+            alone = self._trial(request.model_copy(update={"in_any_process": False}), ends_at_s, on_event)
+            return result if alone.status is TrialStatus.TIMEOUT else alone
+        return result
+
+    def _trial(self, request: TrialRequest, ends_at_s: float, on_event: OnEvent) -> TrialResult:
+        outcome = self._run("trial", request, ends_at_s, on_event)
         self._raise_problems(outcome)
         return outcome.result(request)
 
@@ -104,75 +115,27 @@ class LocalBackend:
             problems = event.payload["problems"]
             raise kind(problems if issubclass(kind, WorkloadError) else "\n".join(problems))
 
-    def _run(self, task: str, request: TrialRequest | None, deadline_s: float, on_event: OnEvent) -> Outcome:
+    def _run(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         with self._busy:
-            return self._run_alone(task, request, deadline_s, on_event)
+            return self._run_alone(task, request, ends_at_s, on_event)
 
-    def _run_alone(self, task: str, request: TrialRequest | None, deadline_s: float, on_event: OnEvent) -> Outcome:
+    def _run_alone(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
-        ends_at_s = outcome.asked_at_s + deadline_s
-        name = f"{task}-{next(self._runs)}"
-        events_in, events_out = os.pipe()
-        output_in, output_out = os.pipe()
-        lines, output = LineReader(events_in), Drain(output_in)
         try:
             template = self._started_template(ends_at_s)
-            message = {"run": name, "task": task}
-            template.send(
-                message | ({"request": request.model_dump(mode="json")} if request else {}), events_out, output_out
-            )
-            self._follow(template, name, outcome, ends_at_s, lines, output, on_event)
+            try:
+                self._processes.run(outcome, template, task, request, ends_at_s, on_event)
+            except TemplateDied:
+                raise
+            except BaseException:  # Ctrl-C above all: whatever it is, the trial must not outlive it
+                self._discard_template()
+                raise
         except TemplateDied as death:
             log.warning("the template process died: %s", death)
             self._discard_template()
         finally:
-            os.close(events_out)
-            os.close(output_out)
-            self._take(lines, outcome, on_event)
-            outcome.output_tail = output.tail()
             outcome.ended_at_s = time.monotonic()
-            lines.close()
-            output.close()
         return outcome
-
-    def _follow(
-        self,
-        template: Template,
-        name: str,
-        outcome: Outcome,
-        ends_at_s: float,
-        lines: LineReader,
-        output: Drain,
-        on_event: OnEvent,
-    ) -> None:
-        """Pass events on until the process has exited; kill it at its deadline, and on any exception here."""
-        killed = False
-        try:
-            while True:
-                for message in template.wait([lines, output], ends_at_s - time.monotonic()):
-                    if message.get("event") == "exited" and message["run"] == name:
-                        outcome.exit_code = message["code"]
-                        return
-                self._take(lines, outcome, on_event)
-                output.read()
-                if time.monotonic() < ends_at_s:
-                    continue
-                if killed:
-                    raise TemplateDied("it did not answer a kill")
-                outcome.deadline_s = ends_at_s - outcome.asked_at_s
-                template.kill(name)
-                killed, ends_at_s = True, time.monotonic() + _KILL_GRACE_S
-        except TemplateDied:
-            raise
-        except BaseException:  # Ctrl-C above all: whatever it is, the trial must not outlive it
-            self._discard_template()
-            raise
-
-    def _take(self, lines: LineReader, outcome: Outcome, on_event: OnEvent) -> None:
-        for line in lines.read():
-            event = TrialEvent.model_validate_json(line)
-            outcome.events.append(event)
-            on_event(event)
 
     def _started_template(self, ends_at_s: float) -> Template:
         """The template, loaded; restarted when the last one died."""
@@ -200,11 +163,12 @@ class LocalBackend:
             log.warning("each trial starts a fresh interpreter: %s", messages[0]["fork_refusal"])
         template.fresh = bool(messages[0]["fork_refusal"])
         if messages[0]["reopened"]:
-            self.remarks = [f"each trial opens the data set again, which takes time: {messages[0]['reopened']}"]
+            self.remarks = [f"each new process opens the data set again, which takes time: {messages[0]['reopened']}"]
             log.warning("%s", self.remarks[0])
         self._ready = True
 
     def _discard_template(self) -> None:
+        self._processes.forget()
         if self._template is not None:
             self._template.close()
         self._template = None

@@ -116,7 +116,7 @@ def _slower_rates(rates: Rates, factor: float) -> Rates:
 
 
 def _scaled(warm_up: WarmUp, factor: float) -> dict[str, float]:
-    return {"seconds": warm_up.seconds * factor, "first_step_s": warm_up.first_step_s * factor}
+    return {name: factor * getattr(warm_up, name) for name in ("seconds", "first_step_s", "first_wait_s")}
 
 
 def _rate(result: TrialResult) -> float:

@@ -25,9 +25,12 @@ from autotune.records import (
 
 @dataclass(kw_only=True)
 class Outcome:
-    """Everything that came from one process, and the manner of its end."""
+    """Everything that came of one request, and the manner of its process's end where it has ended."""
 
     asked_at_s: float
+    process: str | None = None
+    runs_before: int = 0
+    """That the process had run."""
     ended_at_s: float = 0.0
     events: list[TrialEvent] = field(default_factory=list)
     exit_code: int | None = None
@@ -59,6 +62,8 @@ class Outcome:
             memory=Memory.model_validate(last["memory"]) if last.get("memory") else None,
             start_up_s=started[0].at_s - self.asked_at_s if started else None,
             wall_s=self.ended_at_s - self.asked_at_s,
+            process=self.process,
+            runs_before=self.runs_before,
             failure=failure,
             unreadable_samples=tuple(last.get("unreadable_samples", ())),
             ranks=tuple(Rank.model_validate(rank) for rank in last.get("ranks", ())),

@@ -77,7 +77,7 @@ def _backend(spec: dict[str, Any], slots: int) -> LocalBackend:
         _warm.backend.close()
         _warm = None
     if _warm is None:
-        _warm = _Warm(key, LocalBackend(spec, code_folder(), _own_place(slots)))
+        _warm = _Warm(key, LocalBackend(spec, code_folder(), _own_place(slots), keeps_processes=False))
     return _warm.backend
 
 

@@ -51,6 +51,11 @@ class Drain(_Pipe):
         super().__init__(descriptor)
         self._kept = b""
 
+    def restart(self) -> None:
+        """Forget what was printed so far: another run begins."""
+        self.read()
+        self._kept = b""
+
     def read(self) -> None:
         self._kept = (self._kept + self._arrived())[-_TAIL_BYTES:]
 

@@ -59,7 +59,13 @@ def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
             began_s = loop.clock()
         settled = has_settled(times, _STRETCH_SHARE * request.time_limit_s, walls)
     return WarmedUp(
-        record=WarmUp(steps=len(walls), seconds=math.fsum(walls), first_step_s=walls[0], settled=settled),
+        record=WarmUp(
+            steps=len(walls),
+            seconds=math.fsum(walls),
+            first_step_s=walls[0],
+            first_wait_s=walls[0] - times[0],
+            settled=settled,
+        ),
         step_s=_pace_s(times),
         wall_s=_pace_s(walls),
         began_s=began_s,

@@ -48,6 +48,8 @@ class TrialRequest(Record):
     """Optimizer steps, warm-up included, before the trial may end: what a soak asks for."""
     max_steps: int | None = None
     """Optimizer steps, warm-up included, with which the trial ends: runs whose losses are compared."""
+    in_any_process: bool = False
+    """Whether it may run in a process that has run other trials before; where not, it has a new one."""
     watch_training: bool = False
     """Look at every step's gradients and at the activations, for the stability gates. Slows the steps down."""
 
@@ -110,6 +112,8 @@ class WarmUp(Record):
     seconds: float
     first_step_s: float
     """Compilation and every other one-off cost of the first optimizer step."""
+    first_wait_s: float = 0.0
+    """The part of it that it waited for data; 0 in records from before 2026-11-28."""
     settled: bool
     """False when the time limit ended the warm-up before the step time had settled."""
 
@@ -201,7 +205,11 @@ class TrialResult(Record):
     start_up_s: float | None = None
     """From the request to the start of the first training step."""
     wall_s: float
-    """From the request to the end of the process."""
+    """From the request to the end of the process, or until it is ready for another one."""
+    process: str | None = None
+    """Which process it ran in; None where nobody says, each run having had one of its own."""
+    runs_before: int = 0
+    """That this process had run before."""
     failure: Failure | None = None
     unreadable_samples: tuple[str, ...] = ()
     """Files that could not be decoded and were replaced by another sample."""
@@ -229,7 +237,7 @@ class TrialResult(Record):
 class TrialEvent(Record):
     """One line from a trial's process to the controller, while it runs."""
 
-    event: Literal["started", "warm", "block", "facts", "result", "problem"]
+    event: Literal["started", "warm", "block", "facts", "result", "cleared", "problem"]
     at_s: float
     """`time.monotonic()` of the machine, comparable across its processes."""
     payload: dict[str, Any] = Field(default_factory=dict)

@@ -210,7 +210,7 @@ class Confirmation:
         if asked != config:  # it is under way in another session of the study
             self._ledger.withdraw(number)
             return False
-        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s)
+        request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, in_any_process=True)
         patience_s = _PATIENCE * self._timetable.costs.run_s(config, limit_s) + _PATIENCE_S
         record = self._runner.run(
             request,
@@ -287,12 +287,12 @@ class Confirmation:
                 self._finalists.refuse(config, violated)
 
     def _run_round(self, number: int, racing: Sequence[TrainConfig], limit_s: float) -> None:
-        """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
-        machine is usually free: the burst may be over."""
+        """Each of them once, the first in a new process, as long as there is time; again, where other work disturbed
+        all that it measured and the machine is usually free: the burst may be over."""
         self._timetable.begin_round(limit_s)
         order = random.Random(f"{self._seed} {number}")
-        for config in order.sample(racing, len(racing)):
-            record = self._run(config, number, limit_s)
+        for place, config in enumerate(order.sample(racing, len(racing))):
+            record = self._run(config, number, limit_s, in_any_process=place > 0)
             if record and rests_on_disturbed(record.result.blocks) and self._is_usually_free():
                 record = self._run(config, number, limit_s) or record
             if record is None:
@@ -300,7 +300,9 @@ class Confirmation:
             if not is_ok(record) and not record.cut_short and config in self._finalists:
                 self.reject(config)
 
-    def _run(self, config: TrainConfig, number: int, limit_s: float) -> TrialRecord | None:
+    def _run(
+        self, config: TrainConfig, number: int, limit_s: float, *, in_any_process: bool = True
+    ) -> TrialRecord | None:
         """One confirming run; None where there is no time for it. One that takes longer than it should have does not
         take the time of the tests and the soak."""
         request = confirming_request(
@@ -308,6 +310,7 @@ class Confirmation:
             self._seed + number,
             limit_s,
             self._measured.well_known,
+            in_any_process=in_any_process,
             data_was_read=self._measured.data_was_read,
             slow_batches=self._measured.slow_batches(config),
         )

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from autotune.config import TrainConfig
-from autotune.records import TrialRecord
+from autotune.execution import cost_of
+from autotune.records import TrialRecord, TrialResult
 from autotune.search.figures import samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.stability import Stability
@@ -17,6 +18,8 @@ SHORTEST_RUN_S = 0.8
 """Training seconds of a confirming run: less would leave nothing after the warm-up."""
 SPARE = 1.15
 """A run may take this much longer than it did before."""
+_RECENT = 7
+"""Search trials that say in which kind of process runs are made now, and what such a run costs."""
 _FEWEST_STEPS = 4
 """Optimizer steps of any run after its first: two of warm-up, two timed."""
 
@@ -34,16 +37,23 @@ class Costs:
         return self.start_s(config) + max(limit_s, _FEWEST_STEPS * self.step_s(config))
 
     def start_s(self, config: TrainConfig) -> float:
-        """Seconds of one run up to the end of its first step."""
-        record = self._now().nearest(config)
-        warm_up = record.result.warm_up if record else None
-        return self.overhead_s() + (warm_up.first_step_s if warm_up else 0.0)
+        """Seconds of one run up to the end of its first step, in such a process as most runs have now."""
+        return self.overhead_s() + self._now().first_step_s(config)
+
+    def new_process_s(self) -> float:
+        """What a run in a new process takes longer than most do now."""
+        return self._now().new_process_s
+
+    def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
+        """Of a run in a round of these, on average, however short it is; one of them pays for the round's process."""
+        return self.new_process_s() / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
 
     def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
-        return rounds * SPARE * sum(self.run_s(config, limit_s) for config in configs)
+        return rounds * SPARE * (self.new_process_s() + sum(self.run_s(config, limit_s) for config in configs))
 
     def soak_s(self, config: TrainConfig, steps: int) -> float:
-        return SPARE * (self.start_s(config) + steps * self.busy_step_s(config)) if steps else 0.0
+        start_s = self.new_process_s() + self.start_s(config)
+        return SPARE * (start_s + steps * self.busy_step_s(config)) if steps else 0.0
 
     def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability) -> float:
         """The stability tests of `config`. Plain arithmetic is taken to be as fast as the baseline."""
@@ -64,7 +74,7 @@ class Costs:
         return self._now().slowdown
 
     def overhead_s(self) -> float:
-        """Seconds of one run outside its training steps: the fork, the model, the loader's processes."""
+        """Seconds of most runs now outside their training steps: the fork, the model, the loader's processes."""
         return self._now().overhead_s
 
     def _now(self) -> _Known:
@@ -80,6 +90,12 @@ class _Known:
     def __init__(self, measured: Sequence[TrialRecord]) -> None:
         self._measured = measured
         self._nearest: dict[TrainConfig, TrialRecord | None] = {}
+        recent = [record.result for record in sorted(measured, key=lambda record: record.number)[-_RECENT:]]
+        again = [result for result in recent if result.runs_before]
+        in_residents = 0 < len(recent) <= 2 * len(again)
+        self._usual = again if in_residents else recent
+        self._new = [record.result for record in measured if in_residents and not record.result.runs_before]
+        """Runs in new processes, where most have run others before."""
 
     def nearest(self, config: TrainConfig) -> TrialRecord | None:
         """The trial of the most similar configuration."""
@@ -99,5 +115,35 @@ class _Known:
 
     @cached_property
     def overhead_s(self) -> float:
-        seen = [record.result.wall_s - record.result.training_s for record in self._measured]
-        return statistics.median(seen) if seen else 0.0
+        return _median([result.wall_s - result.training_s for result in self._usual])
+
+    @cached_property
+    def new_process_s(self) -> float:
+        return max(_before_s(self._new) - _before_s(self._usual), 0.0) if self._new else 0.0
+
+    def first_step_s(self, config: TrainConfig) -> float:
+        """As the most similar configuration's was, brought to the kind of process that most runs have now."""
+        record = self.nearest(config)
+        if record is None or record.result.warm_up is None:
+            return 0.0
+        first_s = record.result.warm_up.first_step_s
+        if record.result.runs_before or cost_of(record.result) is None:
+            return first_s
+        return max(first_s - self._slow_first_s, record.result.warm_up.first_wait_s)
+
+    @cached_property
+    def _slow_first_s(self) -> float:
+        """What a first step takes longer in a new process than in those of now."""
+        return max(_slow_first_s(self._new) - _slow_first_s(self._usual), 0.0) if self._new else 0.0
+
+
+def _before_s(results: Sequence[TrialResult]) -> float:
+    return _median([cost.before_s for cost in map(cost_of, results) if cost])
+
+
+def _slow_first_s(results: Sequence[TrialResult]) -> float:
+    return _median([cost.before_s - (result.start_up_s or 0.0) for result in results if (cost := cost_of(result))])
+
+
+def _median(seconds: Sequence[float]) -> float:
+    return statistics.median(seconds) if seconds else 0.0

@@ -146,7 +146,9 @@ class Exploration:
             )
 
     def _request(self, config: TrainConfig, limit_s: float, floor: float | None) -> TrialRequest:
-        return TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor)
+        return TrialRequest(
+            config=config, seed=self._seed, time_limit_s=limit_s, hopeless_below=floor, in_any_process=True
+        )
 
     def _take_next(self) -> TrialRecord | None:
         """Wait for a trial's end, and plan with what it came to; None where it was lost."""

@@ -59,7 +59,7 @@ def measurement_of_runs(results: Sequence[TrialResult], estimate: Estimate) -> M
         copy_fraction=phases.get("copy", 0.0),
         forward_backward_fraction=phases.get("forward_backward", 0.0),
         optimizer_fraction=phases.get("optimizer", 0.0),
-        peak_memory_bytes=max(result.memory.peak_bytes if result.memory else 0 for result in results),
+        peak_memory_bytes=_peak_memory_bytes(results),
         energy_j_per_sample=_energy_j_per_sample(blocks),
         steps=steps,
         disturbed_blocks=sum(bool(block.disturbances) for result in results for block in result.blocks),
@@ -92,6 +92,12 @@ def confirming_request(
         target_relative_error=known,
         **known_of_data,
     )
+
+
+def _peak_memory_bytes(results: Sequence[TrialResult]) -> int:
+    """By runs in new processes, where there are any: on a CPU, what earlier runs leave behind adds to the others'."""
+    first = [result for result in results if result.runs_before == 0]
+    return max(result.memory.peak_bytes if result.memory else 0 for result in first or results)
 
 
 def _sustained_s(result: TrialResult) -> float:

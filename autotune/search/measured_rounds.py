@@ -150,7 +150,7 @@ class MeasuredRounds:
             spread=self._rounds.spread_of(map(self._logs, running)),
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
-            start_s=statistics.fmean(costs.run_s(config, 0.0) for config in running),
+            start_s=costs.fixed_s(running),
         )
         return max(best_s, *(_epoch_s(run.result) for run in runs))
 

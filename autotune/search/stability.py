@@ -263,6 +263,7 @@ class Stability:
             max_blocks=_ENDLESS_BLOCKS,
             max_steps=max(steps, 1),
             watch_training=True,
+            in_any_process=True,
         )
         deadline_s = min(2 * limit_s + _FOR_START_AND_FIRST_STEP_S, self._budget.remaining_s)
         result = self._runner.run(request, purpose, deadline_s=deadline_s).result

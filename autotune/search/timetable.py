@@ -91,7 +91,7 @@ class Timetable:
         def fits(limit_s: float) -> bool:
             return self.costs.rounds_s(full, rounds, limit_s) + self.costs.rounds_s(duel, duels, limit_s) <= seconds
 
-        least_s = _OF_FIXED_COST * statistics.fmean(self.costs.run_s(config, 0.0) for config in duel)
+        least_s = _OF_FIXED_COST * self.costs.fixed_s(duel)
         high_s = min(max(best_s, least_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
         while duels > _FEWEST_DUELS and not fits(min(least_s, high_s)):
             duels -= 1

@@ -1,7 +1,7 @@
 """Entry of the isolated processes, started by `autotune.execution` by name.
 
 python -m autotune.trial template CONTROL PARENT       serve trials over the socket with that descriptor
-python -m autotune.trial job EVENTS OUTPUT PARENT      run the one job that stdin describes
+python -m autotune.trial job REQUESTS EVENTS OUTPUT PARENT      run the job that stdin describes
 python -m autotune.trial machine DEVICE                print what this machine offers, as JSON
 python -m autotune.trial exported                      train through the export that stdin describes
 """
@@ -38,11 +38,9 @@ def main(arguments: list[str]) -> None:
         serve(socket.socket(fileno=descriptors[0]))
         os._exit(0)  # taking PyTorch down in order would take a second of the budget
     else:
-        from autotune.trial.job import Job
+        from autotune.trial.job import Job, Pipes
 
-        job = Job.from_json(sys.stdin.read())
-        events, output = descriptors
-        job.run_and_exit(None, events=events, output=output, parent=parent)
+        Job.from_json(sys.stdin.read()).run_and_exit(None, Pipes(*descriptors), parent=parent)
 
 
 def _describe_machine(device_name: str) -> None:

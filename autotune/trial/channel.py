@@ -1,4 +1,4 @@
-"""JSON lines over a descriptor: how a trial reports, and how the template and the controller talk."""
+"""JSON lines over a descriptor: how a trial is asked and reports, and how the template and the controller talk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from autotune.records import TrialEvent
 
-_MOST_DESCRIPTORS = 2
+_MOST_DESCRIPTORS = 3
 _CHUNK_BYTES = 1 << 16
 
 
@@ -25,6 +25,18 @@ class Reporter:
         data = line.encode() + b"\n"
         while data:
             data = data[os.write(self._descriptor, data) :]
+
+
+class Requests:
+    """What a trial's process is told: a request, and after its result to clear up for another."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._lines = os.fdopen(descriptor, "rb")
+
+    def next(self) -> Any:
+        """Waits for it; None once nothing more will come."""
+        line = self._lines.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
 
 
 class ControlLine:

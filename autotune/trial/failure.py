@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from typing import Any
 
 import torch
 
@@ -23,6 +24,9 @@ _OUT_OF_MEMORY = (
 of `Killed` by the kernel's OOM killer and of `Bus error` when /dev/shm is full."""
 
 
+_OF_A_CONTEXT = "CUDA error:"
+"""So every error that CUDA itself returns begins; all calls after an illegal access, a failed launch or an assertion on
+the device come back with the same one."""
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
 """ECMA-48 control sequences, operating system commands, and two-character escapes."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -40,6 +44,16 @@ def classify(error: BaseException) -> TrialStatus:
     if any(text in str(link) for link in chain for text in _OUT_OF_MEMORY if isinstance(link, RuntimeError | OSError)):
         return TrialStatus.OOM
     return TrialStatus.DIVERGED if isinstance(error, Diverged) else TrialStatus.FAILED
+
+
+def poisons(error: BaseException) -> bool:
+    """Whether nothing can run in this process any more: an error that stays with a device's context."""
+    kind: Any = getattr(torch, "AcceleratorError", ())
+    return any(
+        isinstance(link, kind) or (isinstance(link, RuntimeError) and _OF_A_CONTEXT in str(link))
+        for link in _causes(error)
+        if not isinstance(link, torch.OutOfMemoryError)
+    )
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -1,4 +1,4 @@
-"""One job of an isolated process: enter isolation, run a trial or look at the workload, report, leave at once."""
+"""One job of an isolated process: enter isolation, run trials or look at the workload, report, leave at once."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ import dataclasses
 import faulthandler
 import importlib
 import json
+import multiprocessing
 import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from autotune.errors import AutotuneError, SpecError
 from autotune.records import TrialRequest
 from autotune.spec import parse_spec
 from autotune.trial import isolation
-from autotune.trial.channel import Reporter
+from autotune.trial.channel import Reporter, Requests
 from autotune.trial.device import resolve_device
 from autotune.trial.facts import gather_facts
-from autotune.trial.run import run_trial
+from autotune.trial.resident import Resident
 from autotune.workload import Prepared, prepare
 
 Setting = dict[str, Any]
 """What all jobs of one study share: `spec` (resolved), `folder` (the spec's own), `scratch` (for temporary files)."""
 
 
+class Pipes(NamedTuple):
+    """Descriptors of the process's ends."""
+
+    requests: int
+    events: int
+    output: int
+
+
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
+    # Loader processes that are killed leave the folders of their sockets behind, in here rather than in /tmp.
+    multiprocessing.current_process()._config["tempdir"] = setting["scratch"]  # type: ignore[attr-defined]
     folder = Path(setting["folder"])
     prepared = prepare(parse_spec(setting["spec"], folder), folder)
     # What each fork would spend seconds on again; mistakes are told before. Every optimizer imports the former.
@@ -41,7 +52,6 @@ def prepare_workload(setting: Setting) -> Prepared:
 class Job:
     setting: Setting
     task: Literal["trial", "facts"]
-    request: dict[str, Any] | None = None
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
@@ -50,16 +60,16 @@ class Job:
     def from_json(cls, text: str) -> Job:
         return cls(**json.loads(text))
 
-    def run_and_exit(self, prepared: Prepared | None, *, events: int, output: int, parent: int) -> None:
+    def run_and_exit(self, prepared: Prepared | None, pipes: Pipes, *, parent: int) -> None:
         """Run in this process, which is the job's own, and end it without any clean-up that could hang.
 
         `prepared`: what the template has loaded; None in a fresh interpreter, which has to load it first.
         """
-        _isolate(output, parent)
-        report = Reporter(events)
+        _isolate(pipes.output, parent)
+        report = Reporter(pipes.events)
         code = 0
         try:
-            self._run(prepared, report, events)
+            self._run(prepared, report, pipes)
         except SpecError as error:
             report("problem", {"kind": type(error).__name__, "problems": list(error.problems)})
         except AutotuneError as error:
@@ -71,21 +81,25 @@ class Job:
         sys.stderr.flush()
         os._exit(code)
 
-    def _run(self, prepared: Prepared | None, report: Reporter, events: int) -> None:
+    def _run(self, prepared: Prepared | None, report: Reporter, pipes: Pipes) -> None:
         device = resolve_device(parse_spec(self.setting["spec"], Path(self.setting["folder"])).device)
-        if self.request is None:
+        if self.task == "facts":
             loaded = prepared or prepare_workload(self.setting)
             as_baseline = loaded.with_custom(loaded.spec.custom_baseline())
             report("facts", gather_facts(as_baseline, device).model_dump(mode="json"))
             return
-        request = TrialRequest.model_validate(self.request)
+        requests = Requests(pipes.requests)
+        asked = requests.next()
+        if asked is None:
+            return
+        request = TrialRequest.model_validate(asked)
         if request.config.world_size > 1:
             from autotune.trial.together import run_together  # half a second that others do not need
 
-            run_together(prepared, self.setting, prepare_workload, request, device, events, report)
+            run_together(prepared, self.setting, prepare_workload, request, device, pipes.events, report)
         else:
             loaded = prepared or prepare_workload(self.setting)
-            run_trial(loaded, request, device, report, Path(self.setting["scratch"]))
+            Resident(loaded, device, report, Path(self.setting["scratch"])).serve(request, requests)
 
 
 def _isolate(output: int, parent: int) -> None:

@@ -19,12 +19,14 @@ _CLEAR_PEAK = "5"
 class MemoryWatch:
     """Started before the model is built, read once after the last step."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, resident_before: int | None = None) -> None:
+        """`resident_before`: bytes before the first run of a process that runs several; None: as it is now."""
         self._device = device
         # The peak mark is inherited from the template; 5 resets it (proc(5), /proc/pid/clear_refs).
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
-        self._resident_before = psutil.Process().memory_info().rss
+        now = psutil.Process().memory_info().rss
+        self._resident_before = now if resident_before is None else resident_before
 
     def read(self) -> Memory:
         peak = max(_peak_resident(), self._resident_before)

@@ -19,7 +19,7 @@ from autotune.records import Rates, TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
-from autotune.trial.failure import classify, describe
+from autotune.trial.failure import classify, describe, poisons
 from autotune.trial.first_window import FirstWindow
 from autotune.trial.loop import Loop, Watch
 from autotune.trial.machine_watch import MachineWatch
@@ -43,13 +43,17 @@ def run_trial(
     report: Report,
     scratch: Path,
     ranks: Ranks | None = None,
-) -> None:
+    resident_before: int | None = None,
+) -> str | None:
     """Train, measure and report. What the workload raises becomes the trial's status: a failed trial is data.
 
-    `ranks`: this process's place among those that train with it; None where it trains alone.
+    `ranks`: this process's place among those that train with it; None where it trains alone. `resident_before`: bytes
+    of the resident set before the process's first run; None: this is it. Comes back with the reason for which nothing
+    more can run in this process, None where nothing is known to keep it.
     """
+    poisoned = None
     unreadable_log = scratch / f"unreadable-{time.monotonic_ns()}.txt"
-    memory = MemoryWatch(device)
+    memory = MemoryWatch(device, resident_before)
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     outcome: dict[str, Any] = {"failure": None}
     try:
@@ -57,9 +61,11 @@ def run_trial(
         outcome |= {"status": status, "rates": rates.model_dump(mode="json") if rates else None}
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
         outcome = {"status": classify(error), "failure": describe(error).model_dump()}
+        poisoned = outcome["failure"]["reason"] if poisons(error) else None
     unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
     seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
     report("result", {**outcome, **seen, **watch.findings()})
+    return poisoned
 
 
 def _train(

@@ -1,4 +1,4 @@
-"""The template: a process that imports and indexes once, and forks every trial instead of starting it anew.
+"""The template: a process that imports and indexes once, and forks trials' processes instead of starting them anew.
 
 It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
 fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`).
@@ -26,7 +26,7 @@ from autotune.trial.channel import ControlLine
 from autotune.trial.opening import count_threads, let_a_fork_open
 
 if TYPE_CHECKING:
-    from autotune.trial.job import Job
+    from autotune.trial.job import Job, Pipes
     from autotune.workload import Prepared
 
 
@@ -111,35 +111,32 @@ class _Template:
         return messages is not None
 
     def _start(self, message: dict[str, Any]) -> None:
-        from autotune.trial.job import Job
+        from autotune.trial.job import Job, Pipes
 
-        events, output = self._line.take_descriptors(2)
-        job = Job(setting=self._setting, task=message["task"], request=message.get("request"))
-        pid = (
-            self._spawn(job, events, output)
-            if self._prepared is None or message["fresh"]
-            else self._fork(job, events, output)
-        )
-        os.close(events)
-        os.close(output)
+        pipes = Pipes(*self._line.take_descriptors(3))
+        job = Job(setting=self._setting, task=message["task"])
+        start = self._spawn if self._prepared is None or message["fresh"] else self._fork
+        pid = start(job, pipes)
+        for descriptor in pipes:
+            os.close(descriptor)
         self._trials[pid] = message["run"]
 
-    def _fork(self, job: Job, events: int, output: int) -> int:
+    def _fork(self, job: Job, pipes: Pipes) -> int:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
                 self._line.socket.close()
-                job.run_and_exit(self._prepared, events=events, output=output, parent=parent)
+                job.run_and_exit(self._prepared, pipes, parent=parent)
             finally:
                 os._exit(1)
         return pid
 
-    def _spawn(self, job: Job, events: int, output: int) -> int:
+    def _spawn(self, job: Job, pipes: Pipes) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-m", "autotune.trial", "job", str(events), str(output), str(os.getpid())],
+            [sys.executable, "-m", "autotune.trial", "job", *map(str, pipes), str(os.getpid())],
             stdin=subprocess.PIPE,
-            pass_fds=(events, output),
+            pass_fds=pipes,
             start_new_session=True,
         )
         assert process.stdin is not None  # noqa: S101 - for the type checker: PIPE was asked for

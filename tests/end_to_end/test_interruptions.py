@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.processes import gone
+from support.processes import gone, marked
 from support.shell import Shell
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,28 @@ def test_killed_it_loses_no_finished_trial_and_interrupted_it_emits_the_best_so_
     assert "RUNNING" not in shell.optuna_states()
     told = [record.optuna_trial for record in records if record.optuna_trial is not None]
     assert shell.optuna_states().count("COMPLETE") == len(told) == len(set(told))
+
+
+def test_killed_processes_cost_a_trial_at_most_and_the_search_goes_on(shell: Shell) -> None:
+    """The first step in each process is slow, so that processes stay for several trials; in the end the controller."""
+    shell.write_spec("lasting")
+    moments = random.Random()
+    process = shell.start("--use-all")
+    for _ in range(2):
+        done = len(shell.study.read_trials()) if shell.study.trials.exists() else 0
+        shell.wait_for_trials(max(done + 1, 2))
+        time.sleep(moments.uniform(0, 1.0))
+        moments.choice([victim for victim in marked(shell.mark) if victim.pid != process.pid]).kill()
+    done = len(shell.study.read_trials())
+    shell.wait_for_trials(done + 2)
+    assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    assert gone(shell.mark)
+    records = shell.study.read_trials()
+    assert [record.number for record in records] == list(range(len(records)))
+    assert len(records) >= done + 2
+    assert any(record.result.runs_before for record in records)
 
 
 def test_a_full_disk_is_said_and_nothing_is_lost(shell: Shell) -> None:

@@ -52,6 +52,13 @@ def slower_by(factor: float) -> Behaviour:
     return behaviour
 
 
+def test_each_run_has_a_process_of_its_own(promised: Bench) -> None:
+    backend = promised.backend(noise=0.01, seed=7)
+    verify(promised.folder, start_backend=backend, clock=promised.clock, budget_s=120)
+    assert backend.requests
+    assert not any(request.in_any_process for request in backend.requests)
+
+
 def test_on_the_same_machine_the_promise_holds(promised: Bench) -> None:
     found = again(promised, budget_s=300)
     assert found.holds

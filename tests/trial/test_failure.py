@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autotune.records import TrialStatus
-from autotune.trial.failure import Diverged, classify, describe
+from autotune.trial.failure import Diverged, classify, describe, poisons
 
 OUT_OF_MEMORY: list[BaseException] = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -146,3 +146,24 @@ def test_of_an_endless_traceback_the_end_is_kept() -> None:
     failure = describe(ValueError("x" * 50_000 + "the end"))
     assert len(failure.traceback) == 20_000
     assert failure.traceback.rstrip().endswith("the end")
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"),
+    [
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied (32x10 and 20x5)"), False),
+        (ValueError("CUDA error: as somebody quotes it"), False),
+    ],
+)
+def test_errors_that_stay_with_the_device(error: BaseException, stays: bool) -> None:
+    assert poisons(error) is stays
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="PyTorch before 2.8")
+def test_an_accelerators_error_stays_with_it() -> None:
+    wrapped = ValueError("while training")
+    wrapped.__cause__ = torch.AcceleratorError("misaligned address")
+    assert poisons(wrapped)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from autotune.config import TrainConfig
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
+from autotune.execution.residence import Residence, is_asked_again, may_join
 from autotune.execution.simulated.loader import Killed
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
@@ -47,6 +51,16 @@ class VirtualClock:
         return self.now_s
 
 
+@dataclass
+class _Resident:
+    """A process between its runs."""
+
+    number: int
+    slowness: float
+    """Its luck, the same in all that it runs."""
+    ran: list[TrainConfig] = field(default_factory=list)
+
+
 class SimulatedBackend:
     """`seed`: of all that is luck: the same requests in the same order then give the same results."""
 
@@ -58,6 +72,9 @@ class SimulatedBackend:
         self._clock = clock
         self._random = random.Random(f"{world.name} {seed}")
         self._cache = PageCache()
+        self._residence = Residence()
+        self._resident: _Resident | None = None
+        self._numbers = itertools.count()
         self._outside = Outside(world.hardware.noise, f"{world.name} {seed}", clock.now_s)
 
     def __call__(self, _spec: dict[str, Any], _folder: Path) -> SimulatedBackend:
@@ -69,7 +86,18 @@ class SimulatedBackend:
         return facts_of(self._world)
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        outcome = Outcome(asked_at_s=self._clock.now_s)
+        ends_s = self._clock.now_s + deadline_s
+        result = self._run(request, deadline_s, on_event)
+        if is_asked_again(result):
+            alone = request.model_copy(update={"in_any_process": False})
+            return self._run(alone, ends_s - self._clock.now_s, on_event)
+        return result
+
+    def _run(self, request: TrialRequest, deadline_s: float, on_event: OnEvent) -> TrialResult:
+        resident, self._resident = self._resident, None
+        if resident is None or not may_join(request, resident.ran):
+            resident = self._new_resident()
+        outcome = Outcome(asked_at_s=self._clock.now_s, process=str(resident.number), runs_before=len(resident.ran))
 
         def report(event: str, payload: dict[str, Any] | None = None) -> None:
             told = TrialEvent(event=event, at_s=process.now_s, payload=payload or {})
@@ -77,11 +105,13 @@ class SimulatedBackend:
             self._clock.now_s = process.now_s
             on_event(told)
 
-        process = self._start(request, deadline_s)
+        process = self._begin(resident, request, deadline_s)
         try:
             report("started")
             report("result", self._train(process, request, report))
             self._clock.now_s = process.now_s + _END_S
+            self._residence.note(request, outcome.result(request))
+            self._resident = resident if self._residence.is_worth_keeping else None
         except Killed:
             outcome.deadline_s = deadline_s
             self._clock.now_s = outcome.asked_at_s + deadline_s
@@ -91,13 +121,20 @@ class SimulatedBackend:
     def close(self) -> None:
         """Nothing to end."""
 
-    def _start(self, request: TrialRequest, deadline_s: float) -> TrainingProcess:
-        noise, asked_s = self._world.hardware.noise, self._clock.now_s
-        slowness = self._outside.slowness(asked_s) * self._random.lognormvariate(0, noise.between)
+    def _new_resident(self) -> _Resident:
+        noise = self._world.hardware.noise
+        slowness = self._random.lognormvariate(0, noise.between)
         if self._random.random() < noise.outlier_share:
             slowness *= noise.outlier_slows
-        began_s = asked_s + self._world.hardware.start_s * self._random.lognormvariate(0, _START_VARIES)
+        return _Resident(number=next(self._numbers), slowness=slowness)
+
+    def _begin(self, resident: _Resident, request: TrialRequest, deadline_s: float) -> TrainingProcess:
+        hardware, asked_s, is_new = self._world.hardware, self._clock.now_s, not resident.ran
+        start_s = hardware.start_s if is_new else hardware.next_start_s
+        began_s = asked_s + start_s * self._random.lognormvariate(0, _START_VARIES)
         seed = self._random.randrange(1 << 32)
+        resident.ran.append(request.config)
+        slowness = self._outside.slowness(asked_s) * resident.slowness
         return TrainingProcess(
             self._world,
             request.config,
@@ -106,6 +143,7 @@ class SimulatedBackend:
             luck=Luck(slowness=slowness, seed=seed, phase=random.Random(seed).random()),
             bursts=self._outside.bursts(began_s),
             cache=self._cache,
+            is_new=is_new,
         )
 
     def _train(self, process: TrainingProcess, request: TrialRequest, report: Any) -> dict[str, Any]:
@@ -113,7 +151,7 @@ class SimulatedBackend:
         memory = self._memory(request)
         last: dict[str, Any] = {"failure": None, "memory": memory.model_dump()}
         if self._world.memory_bytes(request.config) > self._world.hardware.memory_bytes:
-            process.cores.run_until(process.now_s + self._world.hardware.first_step_s)
+            process.cores.run_until(process.now_s + process.first_step_s)
             failure = Failure(reason="simulated: out of memory").model_dump()
             return {**last, "status": TrialStatus.OOM, "failure": failure}
         loop = VirtualLoop(process, request)

@@ -57,9 +57,10 @@ class TrainingProcess:
         bursts: Iterable[Burst] = (),
         cache: PageCache | None = None,
         warm: bool = False,
+        is_new: bool = True,
     ) -> None:
         """`cache`: None for one that holds the whole data set. `warm`: first step, start of the loader's processes and
-        first epoch are over, and an epoch begins."""
+        first epoch are over, and an epoch begins. `is_new`: whether it has run nothing before."""
         hardware, noise = world.hardware, world.hardware.noise
         self.world, self.config = world, config
         self.cores = Cores(hardware.cores, began_s, bursts)
@@ -78,6 +79,7 @@ class TrainingProcess:
         self.seconds: dict[StepPhase, float] = {}
         self._deadline_s = deadline_s
         self._warm = warm
+        self.first_step_s = hardware.first_step_s if is_new else hardware.next_first_step_s
         self._cache = cache or PageCache(math.inf)
         self._asynchronous = hardware.asynchronous
         # What computes on the CPU uses all cores that PyTorch takes by default; a host that only launches uses one.
@@ -124,7 +126,7 @@ class TrainingProcess:
         optimizer_s = self._optimizer_s * factor if last else 0.0
         compute_s, copy_s = self._compute_s * factor, self._copy_s * factor
         if not self.micro_batches and not self._warm:
-            self.cores.occupy(self._slowness * self.world.hardware.first_step_s, 1)
+            self.cores.occupy(self._slowness * self.first_step_s, 1)
         self.micro_batches += 1
         if self._asynchronous:
             self._ask_device(copy_s + compute_s + optimizer_s)

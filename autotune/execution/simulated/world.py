@@ -50,7 +50,11 @@ class Hardware:
     start_s: float
     """From the request to the first training step."""
     first_step_s: float
-    """Beyond a usual step: context, kernels, convolution algorithms."""
+    """Beyond a usual step, in a new process: context, kernels, convolution algorithms."""
+    next_start_s: float
+    """From the request to the first training step in a process that has run others: the model, the loader."""
+    next_first_step_s: float
+    """Beyond a usual step, in such a process."""
     worker_start_s: float
     """That the training process takes to start one loader process."""
     epoch_restart_s: float

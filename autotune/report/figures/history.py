@@ -91,7 +91,7 @@ def _caption(reading: Reading) -> str:
     lost = f" {failed} came to no figure and {'lies' if failed == 1 else 'lie'} on the zero line." if failed else ""
     return (
         f"{effort['trials']} trials, then {effort['runs'] - effort['trials']} runs to confirm and to test. Each is a "
-        f"training process of its own.{lost} The best so far is the fastest single run that meets the constraints; the "
+        f"training from the start.{lost} The best so far is the fastest single run that meets the constraints; the "
         "rounds after it decide what is emitted."
     )
 

@@ -109,7 +109,7 @@ def _caption(reading: Reading) -> str:
     if not document["measured"]["samples_per_s_ci95"] and not runs:
         return "Each by its one run of the search: no interval, and the fastest of many runs is a lucky one too."
     return (
-        f"Whiskers are 95 % intervals, dots single runs: each in a fresh process, the configurations in turns. "
+        f"Whiskers are 95 % intervals, dots single runs: a new process for each round, the configurations in turns. "
         f"The speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} such pairs, so that what "
         "slows down both cancels out."
     )
