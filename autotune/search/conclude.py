@@ -153,7 +153,7 @@ class Conclusion:
         return Posterior.of_one(
             math.log(samples_per_s(soaked)),
             confirmation.rate(config).noise,
-            relative_error(soaked),
+            math.hypot(relative_error(soaked), confirmation.accuracy(config)),
         )
 
     def _baseline_stands(
@@ -248,8 +248,8 @@ class Conclusion:
     def _agreement(self, confirmation: Confirmation, config: TrainConfig, soaked: TrialResult) -> Check:
         """Whether the soak was as fast as the confirming runs. Where it was, it counts for the throughput as one more
         run; the ratio stays that of the rounds, in which the baseline ran too."""
-        confirmed = confirmation.rate(config)
-        return soak_throughput(soaked, samples_per_s(soaked), confirmed, relative_error(soaked))
+        error = math.hypot(relative_error(soaked), confirmation.accuracy(config))
+        return soak_throughput(soaked, samples_per_s(soaked), confirmation.rate(config), error)
 
     def _document(
         self, confirmation: Confirmation, config: TrainConfig, checks: list[Check], *, soaked: TrialResult | None = None

@@ -172,6 +172,10 @@ class Confirmation:
         """Posterior of ln(samples per second), over the rounds. Needs one round."""
         return self._measured.rate(config)
 
+    def accuracy(self, config: TrainConfig) -> float:
+        """What the measuring itself may be off by, relative, as a standard deviation."""
+        return self._measured.accuracy(config)
+
     def settings(self, config: TrainConfig) -> list[dict[str, Any]]:
         """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""
         richer = [other for other in self._finalists.ever if is_part(config, other, self.baseline)]

@@ -102,7 +102,7 @@ class MeasuredRounds:
         column, rounds = self._columns[config], self._rounds
         if soaked and not rests_on_disturbed(soaked.blocks) and relative_error(soaked) <= self.spread:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
-        return _as_accurate(rounds.throughput(column), self._accuracy(config))
+        return _as_accurate(rounds.throughput(column), self.accuracy(config))
 
     def doubt(self, config: TrainConfig) -> float:
         """Half the width of the interval of its throughput, in logarithms, as far as more rounds would make it
@@ -160,7 +160,8 @@ class MeasuredRounds:
         searched = [record for record in self._ledger.measured() if record.result.config == config]
         return np.log([samples_per_s(run) for run in [*searched, *self.runs(config).values()]])
 
-    def _accuracy(self, config: TrainConfig) -> float:
+    def accuracy(self, config: TrainConfig) -> float:
+        """What any run of it may be off by, relative, as a standard deviation."""
         rates = [run.result.rates for run in self.runs(config).values() if run.result.rates]
         limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
         return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY

@@ -149,12 +149,12 @@ def test_furnished_again_nothing_piles_up(tmp_path: Path) -> None:
 
 def test_a_search_goes_on_after_it_was_furnished(tmp_path: Path) -> None:
     bench = Bench(tmp_path, on_disk=True)
-    backend = bench.backend(good_sense)
+    backend = bench.backend(good_sense, noise=0.002)
     backend.interrupt_at = 8
     with pytest.raises(Interrupted):
         bench.search(backend)
     furnish(bench.folder)
-    assert bench.search(bench.backend(good_sense)).best["stability"]["verdict"] == "stable"
+    assert bench.search(bench.backend(good_sense, noise=0.002)).best["stability"]["verdict"] == "stable"
 
 
 def test_it_follows_a_study_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

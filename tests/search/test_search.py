@@ -20,7 +20,7 @@ from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, WorkloadError
 from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted
-from autotune.search.figures import samples_per_s
+from autotune.search.figures import is_ok, samples_per_s
 from autotune.store import StudyFolder
 
 STRATEGY_NAMES = ["auto", "gp", "tpe", "qmc", "random", "grid"]
@@ -245,15 +245,18 @@ def test_a_budget_that_is_spent_before_the_baseline_says_so(bench: Bench, monkey
 
 
 def test_the_luckiest_trial_of_the_search_is_not_believed(bench: Bench) -> None:
-    best = bench.search(bench.backend(noise=0.15, seed=5), search=SMALL_SPACE).best
-    config = TrainConfig.from_dict(best["config"])
-    again = [
-        record for record in records(bench) if record.purpose is Purpose.CONFIRM and record.result.config == config
-    ]
-    confirmed = statistics.median(samples_per_s(record) for record in again)
-    assert best["measured"]["samples_per_s"] == pytest.approx(confirmed, rel=0.05)
-    low, high = best["measured"]["samples_per_s_ci95"]
-    assert low < good_sense(config) < high
+    """What is emitted comes from the confirming runs, however fast the search's trial was."""
+    found = []
+    for seed in range(5):
+        best = bench.search(bench.backend(noise=0.15, seed=seed), search=SMALL_SPACE, fresh=True).best
+        config = TrainConfig.from_dict(best["config"])
+        runs = [record for record in records(bench) if record.result.config == config]
+        confirming = [samples_per_s(run) for run in runs if run.purpose is Purpose.CONFIRM]
+        assert min(confirming) < best["measured"]["samples_per_s"] < max(confirming)
+        assert best["measured"]["samples_per_s"] < max(map(samples_per_s, filter(is_ok, records(bench))))
+        low, high = best["measured"]["samples_per_s_ci95"]
+        found.append(low < good_sense(config) < high)
+    assert sum(found) >= 4
 
 
 def test_the_winner_and_the_baseline_run_in_turns_of_random_order(bench: Bench) -> None:
