@@ -116,8 +116,14 @@ class LocalBackend:
             raise kind(problems if issubclass(kind, WorkloadError) else "\n".join(problems))
 
     def _run(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
+        """Again, where the template died under it: that may have had nothing to do with it. The second time it is taken
+        to be to blame."""
         with self._busy:
-            return self._run_alone(task, request, ends_at_s, on_event)
+            outcome = self._run_alone(task, request, ends_at_s, on_event)
+            has_ended = any(event.event in ("result", "facts", "problem") for event in outcome.events)
+            if self._template is None and not has_ended and not self._ended and time.monotonic() < ends_at_s:
+                outcome = self._run_alone(task, request, ends_at_s, on_event)
+            return outcome
 
     def _run_alone(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
@@ -133,6 +139,8 @@ class LocalBackend:
         except TemplateDied as death:
             log.warning("the template process died: %s", death)
             self._discard_template()
+            if time.monotonic() >= ends_at_s:
+                outcome.deadline_s = ends_at_s - outcome.asked_at_s
         finally:
             outcome.ended_at_s = time.monotonic()
         return outcome
@@ -152,6 +160,8 @@ class LocalBackend:
 
     def _await_ready(self, template: Template, ends_at_s: float) -> None:
         messages = template.wait([], ends_at_s - time.monotonic())
+        if not messages and self._restarts:
+            raise TemplateDied("the one in its place was not ready in time")
         if not messages:
             raise NoStableConfiguration(
                 "the budget ended while PyTorch, the workload's modules and its data set were being loaded; raise it, "

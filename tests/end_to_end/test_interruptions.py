@@ -44,7 +44,9 @@ def test_killed_it_loses_no_finished_trial_and_interrupted_it_emits_the_best_so_
     assert best["stability"]["verdict"] == "unconfirmed"
     assert json.loads(stdout)["best"] == best, "one JSON document and nothing else"
     assert "RUNNING" not in shell.optuna_states()
-    told = [record.optuna_trial for record in records if record.optuna_trial is not None]
+    # On a machine that is busy, the search's time may end within a trial: that is told as one without a result.
+    whole = [record for record in records if record.optuna_trial is not None and not record.cut_short]
+    told = [record.optuna_trial for record in whole]
     assert shell.optuna_states().count("COMPLETE") == len(told) == len(set(told))
 
 

@@ -139,12 +139,24 @@ def test_processes_that_leave_the_session_are_swept_up(backend: LocalBackend, ma
 
 
 @pytest.mark.parametrize("which", range(TEMPLATES))
-def test_a_template_that_is_killed_is_replaced(backend: LocalBackend, mark: str, which: int) -> None:
+def test_a_template_that_is_killed_is_replaced_and_costs_no_trial(backend: LocalBackend, mark: str, which: int) -> None:
     templates = sorted(marked(mark), key=lambda process: process.pid)
     templates[which].send_signal(signal.SIGKILL)
     psutil.wait_procs([templates[which]], timeout=5)
-    assert run(backend, misbehaving.OK).status is TrialStatus.CRASHED
     assert run(backend, misbehaving.OK).status is TrialStatus.OK
+    assert not {process.pid for process in templates} & {process.pid for process in marked(mark)}
+
+
+def test_a_trial_under_which_it_dies_twice_is_to_blame(mark: str) -> None:
+    before = marked(mark)
+    backend = LocalBackend(spec(), WORKLOAD)
+    try:
+        result = run(backend, misbehaving.PARRICIDE)
+        assert (result.status, backend._restarts) == (TrialStatus.CRASHED, 1)
+        assert run(backend, misbehaving.OK).status is TrialStatus.OK
+    finally:
+        backend.close()
+    assert marked(mark) == before
 
 
 def test_ctrl_c_leaves_nothing(backend: LocalBackend, mark: str) -> None:

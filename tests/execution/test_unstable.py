@@ -60,7 +60,12 @@ class Laboratory:
 
     def __post_init__(self) -> None:
         spec = parse_spec(SPEC, WORKLOAD)
-        ledger = SimpleNamespace(of_purpose=lambda purpose: [r for r in self.records if r.purpose is purpose])
+        ledger = SimpleNamespace(
+            of_purpose=lambda purpose: [record for record in self.records if record.purpose is purpose],
+            records=self.records,
+            measured=list,
+            baseline=lambda: None,
+        )
         self.stability = Stability(
             ledger=cast(Ledger, ledger),
             runner=cast(TrialRunner, self),

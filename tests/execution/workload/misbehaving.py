@@ -13,9 +13,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-OK, OOM_RAISED, OOM_KILLED, OOM_ALLOCATION, SEGFAULT, HANG, RAISE, RUBBISH, EXIT_0, NAN, EXIT_3, ORPHAN, LOUD = range(
-    2, 15
-)
+OK, OOM_RAISED, OOM_KILLED, OOM_ALLOCATION, SEGFAULT, HANG, RAISE, RUBBISH, EXIT_0, NAN, EXIT_3, ORPHAN = range(2, 14)
+LOUD, PARRICIDE = 14, 15
 FEATURES = 4
 
 
@@ -51,6 +50,7 @@ _DEEDS = {
     EXIT_0: lambda: os._exit(0),
     EXIT_3: lambda: sys.exit(3),
     ORPHAN: _leave_an_orphan,
+    PARRICIDE: lambda: os.kill(os.getppid(), signal.SIGKILL),
     LOUD: lambda: sys.stderr.write("x" * 1_000_000),
 }
 
