@@ -15,8 +15,8 @@ from autotune.ablation.design import Design
 from autotune.execution import Backend
 from autotune.records import Facts, Purpose, TrialRecord, TrialRequest, TrialStatus
 from autotune.search.budget import Budget, patience_s
-from autotune.search.costs import SHORTEST_RUN_S, SPARE
 from autotune.search.figures import confirming_request, is_ok
+from autotune.search.policy import SHORTEST_RUN_S, SPARE
 from autotune.spec.ablation import FEWEST_ROUNDS
 from autotune.spec.durations import format_duration
 from autotune.stats import Cell

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from autotune.search.policy import (
+    COMPILE_ALLOWANCE_S,
+    CONFIRM_SHARE,
+    EMIT_RESERVE_S,
+    ENOUGH_SHARE,
+    ENOUGH_STEPS,
+    GOOD_STEPS,
+    LEAST_SHARE,
+    LEAST_STEPS,
+    LEAST_STEPS_SHARE,
+    LONGEST_TRIAL_S,
+    MOST_FOR_CONFIRMING,
+    MOST_WATCHED_RUNS,
+    SHORTEST_TRIAL_S,
+    TESTS_SHARE,
+    TRIAL_SHARE,
+    USUAL_WATCHED_RUNS,
+)
+
 Clock = Callable[[], float]
-
-CONFIRM_SHARE = 0.35
-"""For the three best and the baseline again, in alternation, and for the stability tests and the soak of the winner."""
-MOST_FOR_CONFIRMING = 0.6
-"""Where steps are so slow that the share would not do; a search needs the rest."""
-EMIT_RESERVE_S = 1.0
-"""For writing the result and ending the processes after the last run."""
-
-_TRIAL_SHARE = 0.03
-_SHORTEST_TRIAL_S, _LONGEST_TRIAL_S = 1.5, 20.0
-_COMPILE_ALLOWANCE_S = 180.0
-TESTS_SHARE = 0.15
-"""For the stability tests' reference runs and probes together, starts included."""
-_USUAL_WATCHED_RUNS, _MOST_WATCHED_RUNS = 4, 6
-"""A probe with three references and with five. Where it follows the first of them, two runs are all."""
-_GOOD_STEPS = 20
-"""Five for each window of losses; more where the most runs would still fit into the share."""
-_ENOUGH_STEPS, _ENOUGH_SHARE = 12, 0.03
-_FEWEST_STEPS, _FEWEST_SHARE = 6, 0.05
-"""Three for each of four windows, and of two, without which nothing can be compared; with the share of the budget that
-a run may train for, so that it comes to as many, however long its start takes."""
-_LEAST_SHARE = 0.01
-"""Of the budget: it adds little to a start that takes as long."""
 
 
 class Budget:
@@ -67,7 +63,7 @@ class Budget:
     @property
     def trial_s(self) -> float:
         """Warm-up and timed steps of one search trial; enough of them fit for a model of the space."""
-        return min(max(self.total_s * _TRIAL_SHARE, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
+        return min(max(self.total_s * TRIAL_SHARE, SHORTEST_TRIAL_S), LONGEST_TRIAL_S)
 
     @property
     def tests_s(self) -> float:
@@ -79,11 +75,11 @@ class Budget:
         `start_s`: of a run up to the end of its first step; `step_s`: of an optimizer step of it, by estimate.
         """
         return max(
-            _LEAST_SHARE * self.total_s,
-            self.tests_s / _MOST_WATCHED_RUNS - start_s,
-            min(_GOOD_STEPS * step_s, self.tests_s / _USUAL_WATCHED_RUNS - start_s),
-            min(_ENOUGH_STEPS * step_s, _ENOUGH_SHARE * self.total_s),
-            min(_FEWEST_STEPS * step_s, _FEWEST_SHARE * self.total_s),
+            LEAST_SHARE * self.total_s,
+            self.tests_s / MOST_WATCHED_RUNS - start_s,
+            min(GOOD_STEPS * step_s, self.tests_s / USUAL_WATCHED_RUNS - start_s),
+            min(ENOUGH_STEPS * step_s, ENOUGH_SHARE * self.total_s),
+            min(LEAST_STEPS * step_s, LEAST_STEPS_SHARE * self.total_s),
         )
 
     def baseline_deadline_s(self) -> float:
@@ -103,4 +99,4 @@ class Budget:
 
 def patience_s(trial_s: float, *, baseline_wall_s: float, compiles: bool) -> float:
     """How long a search trial of `trial_s` may take: as long as the baseline, with much to spare, and compile."""
-    return 2 * baseline_wall_s + 3 * trial_s + (_COMPILE_ALLOWANCE_S if compiles else 0.0)
+    return 2 * baseline_wall_s + 3 * trial_s + (COMPILE_ALLOWANCE_S if compiles else 0.0)

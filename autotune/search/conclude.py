@@ -23,14 +23,12 @@ from autotune.search.emit import STABLE, UNCONFIRMED, best_document
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
 from autotune.search.gates import SOAK_THROUGHPUT, soak, soak_throughput, steady_state, violations
 from autotune.search.ledger import Ledger
+from autotune.search.policy import SOAK_SHARE
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability, not_cut
 from autotune.search.timetable import Timetable
 from autotune.spec import Spec
 from autotune.stats import FEWEST_ROUNDS, WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
-
-_SOAK_SHARE = 0.05
-"""Of the budget: what a soak may take that goes on past the end of an epoch."""
 
 
 class Conclusion:
@@ -232,7 +230,7 @@ class Conclusion:
             return steps
         wanted = samples // config.effective_batch_size + 2
         cost_s = self._timetable.costs.soak_s(config, wanted)
-        affordable = cost_s < min(_SOAK_SHARE * self._budget.total_s, self._budget.remaining_s / 2)
+        affordable = cost_s < min(SOAK_SHARE * self._budget.total_s, self._budget.remaining_s / 2)
         return max(steps, wanted) if affordable else steps
 
     def _run_soak(self, runner: TrialRunner, config: TrainConfig) -> TrialResult | None:

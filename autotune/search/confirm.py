@@ -17,7 +17,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.records import Check, Phase, Purpose, TrialRecord, TrialRequest, TrialResult
-from autotune.search.budget import CONFIRM_SHARE, Budget
+from autotune.search.budget import Budget
 from autotune.search.earning import (
     Gain,
     by_model,
@@ -33,20 +33,24 @@ from autotune.search.figures import confirming_request, is_ok
 from autotune.search.finalists import Finalists
 from autotune.search.ledger import Ledger
 from autotune.search.measured_rounds import MeasuredRounds
-from autotune.search.next_round import FULL_ROUNDS, LITTLE, NEXT_TO_NOTHING, RoundsSoFar, Seconds, next_round
+from autotune.search.next_round import RoundsSoFar, Seconds, next_round
 from autotune.search.performance import PerformanceModel
+from autotune.search.policy import (
+    CONFIRM_SHARE,
+    FULL_ROUNDS,
+    LITTLE,
+    MOST_ROUNDS,
+    NEXT_TO_NOTHING,
+    PATIENCE,
+    PATIENCE_S,
+    PRECISE,
+    TRUE_TO,
+)
 from autotune.search.runner import TrialRunner
 from autotune.search.space import Space
 from autotune.search.stability import Stability
 from autotune.search.timetable import Timetable
 from autotune.stats import TIE, Comparison, Estimate, Outcome, Posterior, rests_on_disturbed
-
-_MOST_ROUNDS = 100
-_PATIENCE, _PATIENCE_S = 3, 5.0
-"""Times what a run should take, and seconds on top, after which it counts as one that hangs."""
-_PRECISE, _TRUE_TO = 0.02, 0.03
-"""Half the width of the leader's throughput interval, relative, as far as rounds narrow it: what is wanted, and what
-does after the usual time."""
 
 
 class Confirmation:
@@ -215,7 +219,7 @@ class Confirmation:
             self._ledger.withdraw(number)
             return False
         request = TrialRequest(config=config, seed=self._seed, time_limit_s=limit_s, in_any_process=True)
-        patience_s = _PATIENCE * self._timetable.costs.run_s(config, limit_s) + _PATIENCE_S
+        patience_s = PATIENCE * self._timetable.costs.run_s(config, limit_s) + PATIENCE_S
         record = self._runner.run(
             request,
             Purpose.SEARCH,
@@ -251,7 +255,7 @@ class Confirmation:
         """Whether its throughput can still be known well, by runs of it alone."""
         runs = len(self.runs(leader))
         doubt = self._measured.doubt(leader) if runs else math.inf
-        more = runs * ((doubt / _TRUE_TO) ** 2 - 1)  # it falls with the root of their number
+        more = runs * ((doubt / TRUE_TO) ** 2 - 1)  # it falls with the root of their number
         return math.isinf(doubt) or more * round_s([leader]) <= self._for_rounds_s()
 
     def _at_stake(self, leader: TrainConfig, other: TrainConfig) -> float:
@@ -321,7 +325,7 @@ class Confirmation:
         expected_s, left_s = self._timetable.costs.run_s(config, limit_s), self._for_rounds_s()
         if left_s < expected_s:
             return None
-        patience_s = _PATIENCE * expected_s + _PATIENCE_S
+        patience_s = PATIENCE * expected_s + PATIENCE_S
         deadline_s = min(patience_s, left_s)
         return self._runner.run(
             request, Purpose.CONFIRM, deadline_s=deadline_s, round_number=number, patience_s=patience_s
@@ -340,12 +344,12 @@ class Confirmation:
         """
         leader = self.leader() or self.baseline
         runs = len(self.runs(leader))
-        if runs >= _MOST_ROUNDS or runs <= FULL_ROUNDS:
-            return runs >= _MOST_ROUNDS
+        if runs >= MOST_ROUNDS or runs <= FULL_ROUNDS:
+            return runs >= MOST_ROUNDS
         rivals = {*racing, self.baseline} - {leader}
         if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
-        return self._measured.doubt(leader) <= (_TRUE_TO if self._has_had_its_share() else _PRECISE)
+        return self._measured.doubt(leader) <= (TRUE_TO if self._has_had_its_share() else PRECISE)
 
     def _is_settled(self, leader: TrainConfig, rival: TrainConfig) -> bool:
         """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly

@@ -12,16 +12,11 @@ from autotune.execution import cost_of
 from autotune.records import TrialRecord, TrialResult
 from autotune.search.figures import samples_per_s
 from autotune.search.ledger import Ledger
+from autotune.search.policy import FEWEST_STEPS, SHORTEST_RUN_S, SPARE
 from autotune.search.stability import Stability
 
-SHORTEST_RUN_S = 0.8
-"""Training seconds of a confirming run: less would leave nothing after the warm-up."""
-SPARE = 1.15
-"""A run may take this much longer than it did before."""
 _RECENT = 7
 """Search trials that say in which kind of process runs are made now, and what such a run costs."""
-_FEWEST_STEPS = 4
-"""Optimizer steps of any run after its first: two of warm-up, two timed."""
 
 
 class Costs:
@@ -34,7 +29,7 @@ class Costs:
 
     def run_s(self, config: TrainConfig, limit_s: float) -> float:
         """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
-        return self.start_s(config) + max(limit_s, _FEWEST_STEPS * self.step_s(config))
+        return self.start_s(config) + max(limit_s, FEWEST_STEPS * self.step_s(config))
 
     def start_s(self, config: TrainConfig) -> float:
         """Seconds of one run up to the end of its first step, in such a process as most runs have now."""

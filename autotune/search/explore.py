@@ -14,17 +14,13 @@ from autotune.search.figures import is_ok
 from autotune.search.finalists import choose_finalists
 from autotune.search.gates import loss_rise
 from autotune.search.ledger import Ledger
+from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
 from autotune.search.telling import NothingWorthTrying
 from autotune.search.timetable import Timetable
 from autotune.spec.durations import format_duration
-
-_SMALLEST_USEFUL_S = 1.0
-"""Of training: in less, no trial gets through its warm-up."""
-_LAST_TRIALS = 3
-"""Trials that try the simplest form of the best, at most, at the end of a search."""
 
 
 class Exploration:
@@ -75,7 +71,7 @@ class Exploration:
         """Begin trials while there is room and time; whether any has begun."""
         begun = False
         start_up_s = self._start_up_s()
-        while self._runner.has_room and self._budget.search_remaining_s > start_up_s + _SMALLEST_USEFUL_S:
+        while self._runner.has_room and self._budget.search_remaining_s > start_up_s + SMALLEST_USEFUL_TRIAL_S:
             if self._ledger.exhausted:
                 break
             if self._is_near_its_end():
@@ -83,7 +79,7 @@ class Exploration:
             try:
                 number, config = self._ledger.ask()
             except NothingWorthTrying:
-                if self._last_trials < _LAST_TRIALS and self._plan_the_simplest():
+                if self._last_trials < LAST_TRIALS and self._plan_the_simplest():
                     self._last_trials += 1
                     continue
                 break
@@ -103,7 +99,7 @@ class Exploration:
 
     def _is_near_its_end(self) -> bool:
         walls = [record.result.wall_s for record in self._ledger.measured()]
-        return bool(walls) and self._budget.search_remaining_s <= _LAST_TRIALS * statistics.median(walls)
+        return bool(walls) and self._budget.search_remaining_s <= LAST_TRIALS * statistics.median(walls)
 
     def _plan_the_simplest(self) -> bool:
         """The next trial, as one of the last: the best so far without what may well gain nothing. Whether it is new.
@@ -122,7 +118,7 @@ class Exploration:
 
     def _measure_baseline(self) -> None:
         deadline_s = self._budget.baseline_deadline_s()
-        if deadline_s < _SMALLEST_USEFUL_S:
+        if deadline_s < SMALLEST_USEFUL_TRIAL_S:
             spent = f"the budget of {format_duration(self._budget.total_s)} is spent"
             raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
         number, config = self._ledger.ask()

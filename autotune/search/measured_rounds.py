@@ -14,10 +14,11 @@ from autotune.config import TrainConfig
 from autotune.measure.evidence import CLEARLY_FASTER
 from autotune.measure.plan import EDGE_COUNTS
 from autotune.records import Purpose, SlowBatches, TrialRecord, TrialResult
-from autotune.search.costs import SHORTEST_RUN_S, Costs
+from autotune.search.costs import Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
 from autotune.search.ledger import Ledger
+from autotune.search.policy import SHORTEST_RUN_S
 from autotune.stats import (
     FEWEST_ROUNDS,
     Comparison,

@@ -11,15 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autotune.config import TrainConfig
-
-FULL_ROUNDS = 2
-"""Rounds of all finalists and the baseline, before any of them is left out and the leader is tested."""
-LITTLE, NEXT_TO_NOTHING = 0.01, 0.004
-"""ln(throughput) that is expected to be lost, on average over what is not known, by emitting the leader instead of a
-finalist. That runs on as long as it is more than little; or than next to nothing, where the rounds will go on in any
-case, because the leader's throughput cannot be known well in the time that there is."""
-_SHARE_OF_BASELINE = 0.5
-"""Of the leader's rounds, once it is clear which of them is faster."""
+from autotune.search.policy import FULL_ROUNDS, SHARE_OF_BASELINE
 
 Seconds = Callable[[Sequence[TrainConfig]], float]
 """What a round of these will take."""
@@ -57,7 +49,7 @@ class RoundsSoFar:
         few = any(self.rounds[each] < FULL_ROUNDS for each in racing)
         if few or not self.is_clear or self.leader is None:
             return True
-        return self.rounds[self.leader] < _SHARE_OF_BASELINE * self.runs[self.leader]
+        return self.rounds[self.leader] < SHARE_OF_BASELINE * self.runs[self.leader]
 
 
 def next_round(so_far: RoundsSoFar, seconds_left: float, round_s: Seconds) -> list[TrainConfig]:

@@ -29,13 +29,13 @@ from autotune.search.budget import Budget
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.flights import flights_on
 from autotune.search.ledger import Ledger
+from autotune.search.policy import MOST_LOSSES
 from autotune.search.predictions import in_words
 from autotune.stats import throughput, throughput_interval
 
 OnProgress = Callable[[Progress], None]
 OnTrial = Callable[[TrialRecord], None]
 _LEADERS = 5
-_MOST_LOSSES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class TrialRunner:
 
         Raises EnvironmentFailure when that happens too often.
         """
-        for _ in range(_MOST_LOSSES):
+        for _ in range(MOST_LOSSES):
             self.begin(
                 request,
                 purpose,
@@ -115,7 +115,7 @@ class TrialRunner:
             if record is not None:
                 return record
             deadline_s = max(min(deadline_s, self._budget.remaining_s), 0.0)
-        raise EnvironmentFailure(f"{_MOST_LOSSES} times in a row a trial's machine was lost; giving up")
+        raise EnvironmentFailure(f"{MOST_LOSSES} times in a row a trial's machine was lost; giving up")
 
     def begin(
         self,

@@ -18,15 +18,16 @@ from autotune.search.budget import Budget
 from autotune.search.figures import figures_of, samples_per_s
 from autotune.search.ledger import Ledger
 from autotune.search.plain import arithmetic, computes_like, fed_like, reference_of, references_of
+from autotune.search.policy import (
+    FOR_START_AND_FIRST_STEP_S,
+    REFERENCE_SEEDS,
+    SEEDS_IN_DOUBT,
+    SMALLEST_USEFUL_TEST_S,
+    USUAL_STEPS,
+)
 from autotune.search.runner import TrialRunner
 from autotune.spec import Spec
 
-REFERENCE_SEEDS = 3
-"""Reference runs for a probe whose loss leaves that of its own seed's; for one whose loss does not, one is enough."""
-_SEEDS_IN_DOUBT = 5
-"""Of a probe whose loss is more than half way to the limit: five runs know the spread between seeds much better."""
-USUAL_STEPS = 100
-"""Of the comparison, where the spec asks for no soak."""
 _OF_PRECISION = {
     "finite_gradients",
     "finite_loss",
@@ -39,8 +40,6 @@ _OF_PRECISION = {
 }
 _OF_TESTS = (Purpose.PROBE, Purpose.REFERENCE)
 _ENDLESS_BLOCKS = 1_000_000
-_SMALLEST_USEFUL_S = 0.5
-_FOR_START_AND_FIRST_STEP_S = 30.0
 
 Runs = Mapping[int, TrialResult]
 """Round of the confirmation → run."""
@@ -92,13 +91,13 @@ class Stability:
             return REFERENCE_SEEDS
         check = gates.loss_against_reference(probe, references, tolerance)
         in_doubt = check.value > max(tolerance, check.limit / 2)
-        return _SEEDS_IN_DOUBT if in_doubt and self._leaves_time_for_more(references) else REFERENCE_SEEDS
+        return SEEDS_IN_DOUBT if in_doubt and self._leaves_time_for_more(references) else REFERENCE_SEEDS
 
     def _leaves_time_for_more(self, references: Sequence[TrialResult]) -> bool:
         """Whether the share of the tests is enough for runs like these up to the most that there may be."""
         run_s = statistics.fmean(run.wall_s for run in references)
         spent_s = sum(record.result.wall_s for record in self._ledger.records if record.purpose in _OF_TESTS)
-        return spent_s + (_SEEDS_IN_DOUBT - len(references)) * run_s <= self._budget.tests_s
+        return spent_s + (SEEDS_IN_DOUBT - len(references)) * run_s <= self._budget.tests_s
 
     def _beside(self, probe: TrialResult) -> list[TrialResult]:
         """The references of a probe, that of its own seed first; none without that one."""
@@ -118,7 +117,7 @@ class Stability:
         probe = earlier or self._run(config, Purpose.PROBE, seed, steps)
         if probe is None or not is_sound(probe):
             return
-        for other in range(seed + 1, seed + _SEEDS_IN_DOUBT):
+        for other in range(seed + 1, seed + SEEDS_IN_DOUBT):
             if reference is None or self.is_tested(config):
                 return
             if self._on_record(reference.config, Purpose.REFERENCE, other) is None:
@@ -253,7 +252,7 @@ class Stability:
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> TrialResult | None:
         """A watched run of at most `steps` optimizer steps; None when there is no time for one."""
         limit_s = min(self._watched_run_s(config), self._budget.remaining_s)
-        if limit_s < _SMALLEST_USEFUL_S or (config, seed) in self._hung:
+        if limit_s < SMALLEST_USEFUL_TEST_S or (config, seed) in self._hung:
             return None
         request = TrialRequest(
             config=config,
@@ -265,7 +264,7 @@ class Stability:
             watch_training=True,
             in_any_process=True,
         )
-        deadline_s = min(2 * limit_s + _FOR_START_AND_FIRST_STEP_S, self._budget.remaining_s)
+        deadline_s = min(2 * limit_s + FOR_START_AND_FIRST_STEP_S, self._budget.remaining_s)
         result = self._runner.run(request, purpose, deadline_s=deadline_s).result
         if not_cut(result):
             return result

@@ -9,22 +9,21 @@ from collections.abc import Sequence
 from autotune.config import TrainConfig
 from autotune.records import Purpose
 from autotune.search.budget import Budget
-from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
+from autotune.search.costs import Costs
 from autotune.search.ledger import Ledger
-from autotune.search.next_round import FULL_ROUNDS
+from autotune.search.policy import (
+    DUEL_ROUNDS,
+    FEWEST_DUELS,
+    FULL_ROUNDS,
+    MOST_FOR_SOAK,
+    OF_FIXED_COST,
+    SHORTEST_RUN_S,
+    SPARE,
+)
 from autotune.search.stability import Stability
 from autotune.stats import FEWEST_ROUNDS
 
-DUEL_ROUNDS = 4
-"""Rounds of the leader and the baseline, as planned; more where time is left and the answer is not clear."""
-_OF_FIXED_COST = 0.5
-"""Share of what a run of a round costs on average, however short it is: each trains so long at least, if there is time.
-It adds little to the round, and what comes seldom, such as a slow batch in fifty, shows in long runs only."""
-_FEWEST_DUELS = 2
-"""Where more would leave their runs too short."""
 _HALVINGS = 10
-_MOST_FOR_SOAK = 0.5
-"""Share of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""
 
 
 class Timetable:
@@ -55,7 +54,7 @@ class Timetable:
         first = [self._baseline, *finalists[:1]]
         first_s = self.costs.rounds_s(first, max(FEWEST_ROUNDS - done, 0))
         soak_s, tests_s = self._soak_s(finalists), self.tests_s(finalists[:1])
-        if done < FEWEST_ROUNDS and (soak_s > _MOST_FOR_SOAK * left_s or left_s - soak_s < first_s):
+        if done < FEWEST_ROUNDS and (soak_s > MOST_FOR_SOAK * left_s or left_s - soak_s < first_s):
             return left_s
         return left_s - soak_s - (tests_s if left_s - soak_s - tests_s >= first_s else 0.0)
 
@@ -91,9 +90,9 @@ class Timetable:
         def fits(limit_s: float) -> bool:
             return self.costs.rounds_s(full, rounds, limit_s) + self.costs.rounds_s(duel, duels, limit_s) <= seconds
 
-        least_s = _OF_FIXED_COST * self.costs.fixed_s(duel)
+        least_s = OF_FIXED_COST * self.costs.fixed_s(duel)
         high_s = min(max(best_s, least_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
-        while duels > _FEWEST_DUELS and not fits(min(least_s, high_s)):
+        while duels > FEWEST_DUELS and not fits(min(least_s, high_s)):
             duels -= 1
         if fits(high_s):
             return high_s

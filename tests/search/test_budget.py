@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from support.simulation import Clock
 
-from autotune.search.budget import CONFIRM_SHARE, EMIT_RESERVE_S, Budget
+from autotune.search.budget import Budget
+from autotune.search.policy import CONFIRM_SHARE, EMIT_RESERVE_S
 
 
 @pytest.fixture

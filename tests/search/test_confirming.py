@@ -14,7 +14,7 @@ from support.simulation import FormulaBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
-from autotune.search.costs import SHORTEST_RUN_S
+from autotune.search.policy import SHORTEST_RUN_S
 
 SPACE: dict[str, Any] = {
     "micro_batch_size": 32,

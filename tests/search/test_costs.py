@@ -10,8 +10,9 @@ from support.facts import cpu_facts
 
 from autotune.config import TrainConfig
 from autotune.records import Block, Purpose, TrialRecord, TrialResult, TrialStatus, WarmUp
-from autotune.search.costs import SHORTEST_RUN_S, SPARE, Costs
+from autotune.search.costs import Costs
 from autotune.search.ledger import Ledger
+from autotune.search.policy import SHORTEST_RUN_S, SPARE
 
 STEP_S, START_S, FIRST_S, END_S = 0.1, 1.0, 3.0, 0.2
 """In a new process; in one that has run others, a tenth of start and slow first step."""

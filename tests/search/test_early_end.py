@@ -11,7 +11,7 @@ from support.simulation import good_sense
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, SearchResult
-from autotune.search.budget import CONFIRM_SHARE
+from autotune.search.policy import CONFIRM_SHARE
 
 AUTO: dict[str, Any] = {
     "strategy": {"name": "auto"},

@@ -19,8 +19,9 @@ from autotune.search.budget import Budget
 from autotune.search.build_space import build_space
 from autotune.search.ledger import Ledger
 from autotune.search.plain import reference_of
+from autotune.search.policy import REFERENCE_SEEDS, USUAL_STEPS
 from autotune.search.runner import Listener, TrialRunner
-from autotune.search.stability import REFERENCE_SEEDS, USUAL_STEPS, Stability
+from autotune.search.stability import Stability
 from autotune.search.strategies import Learning
 
 STEPS = 20
