@@ -38,7 +38,7 @@ class RoundsSoFar:
 
     def racing(self) -> list[TrainConfig]:
         """The finalists that run on; all of them until they have had their rounds."""
-        if self.leader is None or self.rounds[self.leader] < FULL_ROUNDS:
+        if self.leader is None:
             return list(self.finalists)
         late = [each for each in self.finalists if self.rounds[each] < FULL_ROUNDS]
         if late:  # added by now: beside the leader, until they have had theirs

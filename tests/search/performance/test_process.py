@@ -107,3 +107,13 @@ def test_without_any_knob_it_is_a_curve_over_the_batch() -> None:
 def test_asking_before_fitting_says_so() -> None:
     with pytest.raises(ValueError, match="fit comes first"):
         AdditiveProcess([], replace(SCALES, mains=())).predict(rows([], []))
+
+
+def test_a_mean_of_many_runs_is_believed_more_than_one_run() -> None:
+    at, values = rows([(0, 0), (1, 0)], [8, 8]), np.array([-5.0, -6.0])
+    one, many = AdditiveProcess(IDENTITY, SCALES), AdditiveProcess(IDENTITY, SCALES)
+    one.fit(at, values, np.full(2, 0.001))
+    many.fit(at, values, np.full(2, 0.001), np.array([1.0, 16.0]))
+    (_, of_one), (_, of_many) = one.predict(at), many.predict(at)
+    assert of_many[1] < 0.5 * of_one[1], "sixteen runs have a quarter of the noise"
+    assert of_many[0] > 0.9 * of_one[0]
