@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autotune.config import TrainConfig
 from autotune.measure.evidence import CLEARLY_FASTER
 from autotune.measure.plan import EDGE_COUNTS
-from autotune.records import Purpose, SlowBatches, TrialRecord, TrialResult
+from autotune.records import Purpose, Rates, SlowBatches, TrialRecord, TrialResult
 from autotune.search.costs import Costs
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
@@ -163,9 +163,7 @@ class MeasuredRounds:
 
     def accuracy(self, config: TrainConfig) -> float:
         """What any run of it may be off by, relative, as a standard deviation."""
-        rates = [run.result.rates for run in self.runs(config).values() if run.result.rates]
-        limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
-        return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
+        return accuracy_of(config, [run.result.rates for run in self.runs(config).values() if run.result.rates])
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
         """Common rounds, without those that were left out."""
@@ -197,6 +195,12 @@ class MeasuredRounds:
                 if rests_on_disturbed(run.result.blocks):
                     _leave_out(logs, numbers.index(number), column)
         return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
+
+
+def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
+    """What runs of `config` with these rates may be off by."""
+    limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
+    return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
 
 
 def _epoch_s(result: TrialResult) -> float:

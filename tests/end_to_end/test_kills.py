@@ -30,8 +30,7 @@ LASTS_S = 20.0
 """About what a search takes here: a moment that comes too late is replaced by an earlier one."""
 END_WITHIN_S = 5.0
 _STAYS = "torchinductor_"
-"""The compiler's cache, which is there to stay; and, of loader processes that are killed, the folders of the sockets
-that Python's multiprocessing has made for them."""
+"""The compiler's cache, which is there to stay."""
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from support.bench import Bench
 from support.simulation import Training
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRequest, TrialResult
+from autotune.records import Purpose, Rates, TrialRequest, TrialResult
+from autotune.search.measured_rounds import ACCURACY, OF_LOADING, accuracy_of
 
 
 def spoilt(rounds: set[int], *, marked: bool) -> Training:
@@ -61,3 +62,31 @@ def test_where_every_run_was_disturbed_all_count(bench: Bench) -> None:
     """A machine that is always busy is what there is to measure."""
     speedup = searched(bench, set(range(1, 200)), marked=True)
     assert speedup["ratio"] == pytest.approx(6.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("workers", "supplies", "accuracy"),
+    [
+        pytest.param(8, [90.0, 105.0, 300.0], OF_LOADING, id="the loader limits two of three"),
+        pytest.param(8, [90.0, 300.0, 300.0], ACCURACY, id="it limits one of three"),
+        pytest.param(0, [90.0, 90.0, 90.0], ACCURACY, id="training loads itself"),
+        pytest.param(8, [], ACCURACY, id="nobody knows"),
+    ],
+)
+def test_runs_that_the_loader_limits_are_measured_less_well(
+    workers: int, supplies: list[float], accuracy: float
+) -> None:
+    config = TrainConfig(micro_batch_size=8, num_workers=workers, prefetch_factor=2 if workers else None)
+    rates = [
+        Rates(
+            sustained_per_s=80.0,
+            sustained_error=0.01,
+            demand_per_s=100.0,
+            demand_error=0.01,
+            supply_per_s=supply,
+            supply_error=0.01,
+            fetch_s=0.01,
+        )
+        for supply in supplies
+    ]
+    assert accuracy_of(config, rates) == accuracy
