@@ -94,7 +94,10 @@ class Confirmation:
         if not racing or self._decided(racing):
             return False
         self._runner.phase = Phase.CONFIRMING
+        before = len(self._ledger.records)
         self._run_round(self._round + 1, racing, limit_s)
+        if len(self._ledger.records) == before:  # a first run may take longer than rounds usually leave it
+            return False
         self._drop_violators()
         self._add_simpler()
         self._test_leader()

@@ -14,6 +14,7 @@ from support.simulation import FormulaBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
+from autotune.search.confirm import Confirmation
 from autotune.search.policy import SHORTEST_RUN_S
 
 SPACE: dict[str, Any] = {
@@ -165,3 +166,16 @@ def test_runs_are_long_where_a_round_is_long_in_any_case(bench: Bench) -> None:
 
     limits = confirming_limits(bench, bench.backend(speed, noise=0.08))
     assert statistics.median(limits) > 2 * SHORTEST_RUN_S
+
+
+def test_rounds_end_where_there_is_no_time_for_a_run_of_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although a round seems to fit: what runs took and what they are expected to take may differ."""
+    asked = []
+
+    def no_time(*_arguments: object, **_options: object) -> None:
+        asked.append(bench.clock())
+        assert len(asked) < 10, "it would be asked for ever"
+
+    monkeypatch.setattr(Confirmation, "_run", no_time)
+    assert bench.search(machine(bench), search=SPACE).best["stability"]["verdict"] == "unconfirmed"
+    assert len(asked) == 1
