@@ -349,7 +349,7 @@ class Confirmation:
         runs = len(self.runs(leader))
         if runs >= MOST_ROUNDS or runs <= FULL_ROUNDS:
             return runs >= MOST_ROUNDS
-        rivals = {*racing, self.baseline} - {leader}
+        rivals = set(racing) - {leader}
         if not all(self._is_settled(leader, rival) for rival in rivals):
             return False
         return self._measured.doubt(leader) <= (TRUE_TO if self._has_had_its_share() else PRECISE)
