@@ -15,7 +15,7 @@ from autotune.config import TrainConfig
 from autotune.records import TrialRequest, TrialResult, TrialStatus
 
 _SHARE = 0.15
-"""Of the seconds that a run trains: what a living process has to save to be kept."""
+"""What a living process has to save to be kept, as a share of the seconds that a run trains."""
 _RECENT = 5
 """Runs of either kind that count."""
 _BLAMED_ON_ITSELF = (TrialStatus.CRASHED, TrialStatus.FAILED, TrialStatus.OOM, TrialStatus.DIVERGED)

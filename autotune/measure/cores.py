@@ -45,20 +45,19 @@ def loader_loads(blocks: Sequence[TimedBlock]) -> list[float | None]:
     is work of its neighbours too.
     """
     found: list[float | None] = []
-    group = list[TimedBlock]()
+    group, group_s, left_s = list[TimedBlock](), 0.0, _seconds(blocks)
     for place, timed in enumerate(blocks):
         group.append(timed)
-        left_s = math.fsum(later.block.seconds for later in blocks[place + 1 :])
-        is_last = place == len(blocks) - 1
-        if is_last or (_seconds(group) >= _LONG_ENOUGH_S and left_s >= _LONG_ENOUGH_S):
+        group_s, left_s = group_s + timed.block.seconds, left_s - timed.block.seconds
+        if place == len(blocks) - 1 or min(group_s, left_s) >= _LONG_ENOUGH_S:
             found += [_loader_load(group)] * len(group)
-            group = []
+            group, group_s = [], 0.0
     return found
 
 
 def counting_error(blocks: Sequence[TimedBlock]) -> float:
     """What counting in ticks may make of the share of the cores' time that loading took, as a standard deviation."""
-    return _TICK_S / max(_seconds(blocks) * own_load(blocks[0]), _TICK_S)
+    return _TICK_S / max(math.fsum(own_load(timed) * timed.block.seconds for timed in blocks), _TICK_S)
 
 
 def _loader_load(blocks: Sequence[TimedBlock]) -> float | None:

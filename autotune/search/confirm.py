@@ -78,8 +78,9 @@ class Confirmation:
         self.baseline = space.baseline
         self._space = space
         self._model = model
-        self._expected, self._expected_at = by_model(model()), 0
-        self._finalists = Finalists(ledger, self.baseline, stability.constraints, model())
+        fitted = model()
+        self._expected, self._expected_at = by_model(fitted), self._round
+        self._finalists = Finalists(ledger, self.baseline, stability.constraints, fitted)
         self._measured = MeasuredRounds(ledger, self.baseline, self._finalists.ever)
         self._leaders: dict[tuple[bool, int, tuple[TrainConfig, ...]], TrainConfig | None] = {}
 

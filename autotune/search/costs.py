@@ -40,7 +40,7 @@ class Costs:
         return self._now().new_process_s
 
     def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
-        """Of a run in a round of these, on average, however short it is; one of them pays for the round's process."""
+        """Seconds of a run in a round of these, on average, however short; one of them pays for the round's process."""
         return self.new_process_s() / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
 
     def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:

@@ -58,8 +58,8 @@ class Exploration:
     def run(self) -> None:
         """Raises NoStableConfiguration when the baseline comes to no figure.
 
-        Again, when a first round of the confirmation has shown how much runs differ: more than was expected leaves more
-        to be tried.
+        Asked again between the rounds of the confirmation: where these show that runs differ more than was expected,
+        more is left to be tried.
         """
         if self._ledger.baseline() is None:
             self._measure_baseline()

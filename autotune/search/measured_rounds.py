@@ -92,10 +92,6 @@ class MeasuredRounds:
         few = self._pairs(one, other) < FEWEST_ROUNDS
         return math.inf if few else self._rounds.expected_loss(self._columns[one], self._columns[other])
 
-    def may_be_faster(self, one: TrainConfig, other: TrainConfig, slower_at_most: float) -> bool:
-        """Whether the probability of being slower is below that, or there are too few rounds to know it."""
-        return self._pairs(one, other) < FEWEST_ROUNDS or self.compare(one, other).slower < slower_at_most
-
     def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
         """Needs one round. `soaked`: a run of `config` after the rounds, which counts as one more, where it is known as
         well as one: little of a soak may lie where an epoch can be judged."""

@@ -45,8 +45,9 @@ finalist. That runs on as long as it is more than little; or than next to nothin
 case, because the leader's throughput cannot be known well in the time that there is. 1 % is what nobody would change a
 setting for; less is free there."""
 SHARE_OF_BASELINE = 0.5
-"""Of the leader's rounds, once it is clear which of them is faster. The interval of the speed-up is wider by 22 %, and
-two runs in three go to finalists instead of one in two."""
+"""Share of the leader's rounds that the baseline runs in once it is clear which of them is faster. With the leader
+alone beside it, two runs in three go to the leader instead of one in two, and the interval of the speed-up is √1.5 = 1.22
+times as wide as with as many runs of the baseline."""
 PRECISE, TRUE_TO = 0.02, 0.03
 """Half the width of the leader's throughput interval, relative, as far as rounds narrow it: what is wanted, and what
 does after the usual time."""
@@ -69,7 +70,8 @@ TESTS_SHARE = 0.15
 USUAL_WATCHED_RUNS, MOST_WATCHED_RUNS = 4, 6
 """A probe with three references and with five. Where it follows the first of them, two runs are all."""
 GOOD_STEPS = 20
-"""Of a watched run: five for each window of losses; more where the most runs would still fit into the share."""
+"""Optimizer steps of a watched run: five for each window of losses; more where the most runs would still fit into the
+share."""
 ENOUGH_STEPS, ENOUGH_SHARE = 12, 0.03
 LEAST_STEPS, LEAST_STEPS_SHARE = 6, 0.05
 """Three for each of four windows, and of two, without which nothing can be compared; with the share of the budget that
@@ -81,7 +83,7 @@ REFERENCE_SEEDS = 3
 SEEDS_IN_DOUBT = 5
 """For a probe whose loss is more than half way to the limit: five runs know the spread between seeds much better."""
 USUAL_STEPS = 100
-"""Of the comparison, where the spec asks for no soak."""
+"""Optimizer steps of the comparison, where the spec asks for no soak."""
 SMALLEST_USEFUL_TEST_S = 0.5
 FOR_START_AND_FIRST_STEP_S = 30.0
 """On top of twice what a watched run trains, after which it counts as one that hangs."""

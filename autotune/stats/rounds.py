@@ -140,7 +140,7 @@ class Rounds:
     @cached_property
     def spread(self) -> float:
         """Standard deviation of ln(samples per second) between runs of one configuration, inside a round."""
-        return self._scale(range(self._logs.shape[1]), known=1).middle()
+        return self.spread_of(())
 
     def spread_of(self, runs: Iterable[Values]) -> float:
         """The same of any two runs, by the rounds and by such series of runs of one configuration each."""

@@ -28,7 +28,7 @@ from autotune.trial.switches import Switches
 from autotune.workload import Prepared
 
 _MAY_GROW = 0.1
-"""Of the resident set after the first run: what libraries keep for later, such as kernels of another format."""
+"""Share of the resident set after the first run: what libraries keep for later, such as kernels of another format."""
 _DEVICE_MAY_KEEP_BYTES = 64 << 20
 _THREADS_END_WITHIN_S = 1.0
 _RELEASES = ("empty_cache", "reset_peak_memory_stats", "reset_accumulated_memory_stats")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,14 +39,6 @@ def spec(ranks: int) -> dict[str, Any]:
         "device": "cpu",
         "execution": {"ranks_per_trial": ranks},
     }
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    mark = uuid.uuid4().hex
-    os.environ[MARK] = mark
-    yield mark
-    del os.environ[MARK]
 
 
 @pytest.fixture(scope="module")

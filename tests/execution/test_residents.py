@@ -37,14 +37,6 @@ def spec() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    mark = uuid.uuid4().hex
-    os.environ[MARK] = mark
-    yield mark
-    del os.environ[MARK]
-
-
-@pytest.fixture(scope="module")
 def backend(mark: str) -> Iterator[LocalBackend]:
     backend = LocalBackend(spec(), WORKLOAD)
     yield backend

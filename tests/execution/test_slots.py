@@ -6,7 +6,6 @@ import os
 import re
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from unittest.mock import Mock
 
 import placed
 import pytest
-from support.processes import MARK, gone, marked
+from support.processes import gone, marked
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure
@@ -29,15 +28,6 @@ pytestmark = [
     pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPU cores"),
 ]
 WORKLOAD = Path(__file__).parent / "workload"
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    mark = uuid.uuid4().hex
-    os.environ[MARK] = mark
-    yield mark
-    del os.environ[MARK]
-    assert gone(mark)
 
 
 def spec(meeting: Path) -> dict[str, Any]:

@@ -60,11 +60,13 @@ def test_rounds_go_on_until_the_throughput_is_known_to_two_percent(bench: Bench)
         machine(bench, lambda number: 1.04 if number % 2 else 0.96, noise=0.003), search=SPACE, use_all=True
     ).best
     low, high = best["measured"]["samples_per_s_ci95"]
-    assert high / low < 1.05 / 0.95, "known to 2 % over these minutes, and nobody knows how the machine is later"
+    rounds = rounds_of(bench, TrainConfig.from_dict(best["config"]))
+    slow_changes = math.sqrt(1 + (rounds + 1) / 16)  # which no round makes less
+    assert math.log(high / low) / slow_changes < math.log(1.025 / 0.975), "the soak, one more run, may move it a little"
     assert low < 1500 < high
     assert best["speedup"]["ratio"] == pytest.approx(1.5, rel=0.003)
     assert best["speedup"]["ci95"] == pytest.approx([1.5, 1.5], rel=0.015)  # what the measuring itself is true to
-    assert rounds_of(bench, TrainConfig.from_dict(best["config"])) > FEWEST_ROUNDS
+    assert rounds > FEWEST_ROUNDS
 
 
 def test_on_a_steady_machine_the_fewest_rounds_do(bench: Bench) -> None:

@@ -29,7 +29,7 @@ class Repeats(NamedTuple):
     """Variance of one run's logarithm by the noise inside it, which it knows itself."""
 
     def log_likelihood(self, between: float) -> float:
-        """Of noise of that standard deviation between runs, beyond what is inside them; but for a constant."""
+        """How likely that standard deviation between runs is, beyond the noise inside them; but for a constant."""
         variance = between**2 + self.within
         return -0.5 * (self.freedom * math.log(variance) + self.squares / variance) if self.freedom else 0.0
 
