@@ -46,8 +46,8 @@ case, because the leader's throughput cannot be known well in the time that ther
 setting for; less is free there."""
 SHARE_OF_BASELINE = 0.5
 """Share of the leader's rounds that the baseline runs in once it is clear which of them is faster. With the leader
-alone beside it, two runs in three go to the leader instead of one in two, and the interval of the speed-up is √1.5 = 1.22
-times as wide as with as many runs of the baseline."""
+alone beside it, two runs in three go to the leader instead of one in two, and the interval of the speed-up is √1.5 =
+1.22 times as wide as with as many runs of the baseline."""
 PRECISE, TRUE_TO = 0.02, 0.03
 """Half the width of the leader's throughput interval, relative, as far as rounds narrow it: what is wanted, and what
 does after the usual time."""
