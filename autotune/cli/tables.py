@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import click
@@ -54,11 +53,11 @@ def sweep(
     from autotune.bench.sweep import SweepPlan, SweepProgress
     from autotune.bench.sweep import sweep as run_sweep
     from autotune.report.terminal import sweep_line
-    from autotune.search.budget import Budget
+    from autotune.search.budget import BudgetNow
     from autotune.spec import load_spec
 
     loaded = load_spec(spec_path, overrides, device=device)
-    trial_s = seconds("--trial", trial) if trial else Budget(loaded.spec.budget, time.monotonic).trial_s
+    trial_s = seconds("--trial", trial) if trial else BudgetNow(total_s=loaded.spec.budget).trial_s
     console = stderr()
 
     def say(progress: SweepProgress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from autotune.search.policy import (
     COMPILE_ALLOWANCE_S,
@@ -26,39 +27,25 @@ from autotune.search.policy import (
 Clock = Callable[[], float]
 
 
-class Budget:
-    """Counts from the beginning of the command, on top of what earlier sessions of the same study have spent."""
+@dataclass(frozen=True, kw_only=True)
+class BudgetNow:
+    """The budget at one moment."""
 
-    def __init__(self, total_s: float, clock: Clock, *, began_s: float | None = None, use_all: bool = False) -> None:
-        """`began_s`: when the command began, on `clock`; None: now. `use_all`: whether time in which nothing more is
-        to be expected is spent all the same."""
-        self.total_s = total_s
-        self.use_all = use_all
-        self._clock = clock
-        self._began_s = clock() if began_s is None else began_s
-        self._spent_before_s = 0.0
-        self._confirm_s = total_s * CONFIRM_SHARE
-
-    def carry_over(self, spent_before_s: float) -> None:
-        """What earlier sessions have spent, known only once their records are read."""
-        self._spent_before_s = spent_before_s
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._spent_before_s + self._clock() - self._began_s
+    total_s: float
+    elapsed_s: float = 0.0
+    confirm_share: float = CONFIRM_SHARE
+    """What is kept for the end, as a share of the whole."""
+    use_all: bool = False
+    """Whether time in which nothing more is to be expected is spent all the same."""
 
     @property
     def remaining_s(self) -> float:
         """Until the last process has to be gone."""
         return self.total_s - EMIT_RESERVE_S - self.elapsed_s
 
-    def reserve_for_confirming(self, needed_s: float) -> None:
-        """Keep `needed_s` for the end, within bounds; never less than its share."""
-        self._confirm_s = self.total_s * min(max(needed_s / self.total_s, CONFIRM_SHARE), MOST_FOR_CONFIRMING)
-
     @property
     def search_remaining_s(self) -> float:
-        return self.total_s - self._confirm_s - self.elapsed_s
+        return self.total_s - self.total_s * self.confirm_share - self.elapsed_s
 
     @property
     def trial_s(self) -> float:
@@ -95,6 +82,48 @@ class Budget:
         One that began in time may run a little into the confirmation: better than to lose it in its last block.
         """
         return max(min(patience_s, self.search_remaining_s + self.trial_s, self.remaining_s), 0.0)
+
+
+class Budget:
+    """Counts from the beginning of the command, on top of what earlier sessions of the same study have spent."""
+
+    def __init__(self, total_s: float, clock: Clock, *, began_s: float | None = None, use_all: bool = False) -> None:
+        """`began_s`: when the command began, on `clock`; None: now. `use_all`: as of `BudgetNow`."""
+        self.total_s = total_s
+        self.use_all = use_all
+        self._clock = clock
+        self._began_s = clock() if began_s is None else began_s
+        self._spent_before_s = 0.0
+        self._confirm_share = CONFIRM_SHARE
+
+    def carry_over(self, spent_before_s: float) -> None:
+        """What earlier sessions have spent, known only once their records are read."""
+        self._spent_before_s = spent_before_s
+
+    def reserve_for_confirming(self, needed_s: float) -> None:
+        """Keep `needed_s` for the end, within bounds; never less than its share."""
+        self._confirm_share = min(max(needed_s / self.total_s, CONFIRM_SHARE), MOST_FOR_CONFIRMING)
+
+    @property
+    def now(self) -> BudgetNow:
+        return BudgetNow(
+            total_s=self.total_s,
+            elapsed_s=self.elapsed_s,
+            confirm_share=self._confirm_share,
+            use_all=self.use_all,
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._spent_before_s + self._clock() - self._began_s
+
+    @property
+    def remaining_s(self) -> float:
+        return self.now.remaining_s
+
+    @property
+    def search_remaining_s(self) -> float:
+        return self.now.search_remaining_s
 
 
 def patience_s(trial_s: float, *, baseline_wall_s: float, compiles: bool) -> float:

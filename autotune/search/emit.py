@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.emitted import FORMAT
-from autotune.records import Check, Facts, Measurement, TrialRecord
+from autotune.records import Facts, Measurement, TrialRecord
 from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
+from autotune.search.decide.verdict import Verdict
 from autotune.search.ledger import Ledger
 from autotune.search.predictions import strategy_section
-from autotune.stats import Comparison
 
 _OF_RATES = frozenset({"supply_per_s", "demand_per_s", "fetch_s", "fetch_cpu_s", "epoch_edge_fraction"})
-STABLE, UNCONFIRMED = "stable", "unconfirmed"
 
 
 def best_document(
-    *,
-    study: str,
-    config: TrainConfig,
-    measured: Measurement,
-    baseline_config: TrainConfig,
-    baseline: Measurement,
-    speedup: Comparison,
-    checks: Sequence[Check],
-    refused: Mapping[TrainConfig, Sequence[Check]],
-    verdict: str,
-    ledger: Ledger,
-    budget: Budget,
-    facts: Facts,
-    spec_sha256: str,
-    strategy: str,
-    settings: Sequence[Mapping[str, Any]] = (),
+    verdict: Verdict, *, study: str, strategy: str, ledger: Ledger, budget: Budget, facts: Facts, spec_sha256: str
 ) -> dict[str, Any]:
     """`best.yaml` as a plain document; keys are stable, units stand in the names."""
-    interval = speedup.ratio.interval
+    speedup, interval = verdict.speedup, verdict.speedup.ratio.interval
+    config, baseline = verdict.config, verdict.baseline_config
     return {
         "format": FORMAT,
         "study": study,
         "config": config.to_dict(),
         "effective_batch_size": config.effective_batch_size,
-        "measured": _figures(measured, config, facts),
-        "baseline": {"config": baseline_config.to_dict(), **_figures(baseline, baseline_config, facts)},
+        "measured": _figures(verdict.measured, config, facts),
+        "baseline": {"config": baseline.to_dict(), **_figures(verdict.baseline, baseline, facts)},
         "speedup": {
             "ratio": round(speedup.ratio.value, 4),
             "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
@@ -53,13 +38,13 @@ def best_document(
             "pairs": speedup.pairs,
             "probability_slower": None if interval is None else round(speedup.slower, 6),
         },
-        "settings": list(settings),
+        "settings": list(verdict.settings),
         "stability": {
-            "verdict": verdict,
-            "checks": [check.model_dump(mode="json") for check in checks],
+            "verdict": verdict.word,
+            "checks": [check.model_dump(mode="json") for check in verdict.checks],
             "refused": [
                 {"config": other.to_dict(), "checks": [check.model_dump(mode="json") for check in failed]}
-                for other, failed in refused.items()
+                for other, failed in verdict.refused.items()
             ],
         },
         "search": _effort(ledger.records, budget) | {"strategy": strategy_section(strategy, config, ledger)},

@@ -1,4 +1,4 @@
-"""`search`: a study from its spec to its result. The one place that knows the order of the phases."""
+"""`search`: a study from its spec to its result."""
 
 from __future__ import annotations
 
@@ -6,35 +6,29 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
 
-from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration
 from autotune.execution import Backend, StartBackend, start_all, start_alone
-from autotune.records import Facts, Phase, SearchResult
+from autotune.records import Facts, SearchResult
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
-from autotune.search.conclude import Conclusion
-from autotune.search.confirm import Confirmation
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.verdict import STABLE, Verdict
 from autotune.search.distinct import DistinctSampler
-from autotune.search.earning import by_model, doubting, simplest
-from autotune.search.explore import Exploration
+from autotune.search.emit import best_document
 from autotune.search.identity import study_identity
 from autotune.search.ledger import Ledger
+from autotune.search.loop import Loop
 from autotune.search.notes import notes_on
-from autotune.search.performance import PerformanceModel
-from autotune.search.performance.fitting import model_of_records
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
-from autotune.search.stability import Stability
 from autotune.search.storage import OpenStudy, open_study, warm_up
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
-from autotune.search.timetable import Timetable
 from autotune.spec import LoadedSpec
 from autotune.stats import TIE
 from autotune.store import StudyFolder
@@ -145,16 +139,12 @@ def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget, opening: 
 class _Study:
     loaded: LoadedSpec
     folder: StudyFolder
-    budget: Budget
-    timetable: Timetable
-    facts: Facts
-    space: Space
+    found: StudySoFar
+    """The study as this session finds it."""
     ledger: Ledger
-    runner: TrialRunner
-    stability: Stability
-    conclusion: Conclusion
-    remarks: Callable[[], Sequence[str]]
-    """Of the backend."""
+    budget: Budget
+    backend: Backend
+    listener: Listener
 
     @classmethod
     def open(
@@ -171,47 +161,34 @@ class _Study:
         open_study: OpenStudy,
     ) -> _Study:
         spec = loaded.spec
-        identity = study_identity(spec_json, space, facts)
         ledger = Ledger(
             folder,
             space,
             sampler,
             STRATEGIES[spec.strategy.name].learns_failures_as,
-            identity,
+            study_identity(spec_json, space, facts),
             loaded.folder,
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
             open_study,
         )
         budget.carry_over(ledger.elapsed_s)
-        runner = TrialRunner(spec.name, backend, ledger, budget, facts, listener)
-        stability = Stability(ledger=ledger, runner=runner, budget=budget, spec=spec, facts=facts)
-        timetable = Timetable(
-            ledger=ledger,
-            budget=budget,
-            stability=stability,
-            baseline=space.baseline,
-            soak_steps=spec.stability.soak_steps,
+        found = StudySoFar(
+            spec=spec,
+            facts=facts,
+            space=space,
+            budget=budget.now,
+            records=tuple(ledger.records),
+            seeds=tuple(sampler.planned),
+            known_before=len(ledger.records),
         )
         return cls(
             loaded=loaded,
             folder=folder,
-            budget=budget,
-            timetable=timetable,
-            facts=facts,
-            space=space,
+            found=found,
             ledger=ledger,
-            runner=runner,
-            stability=stability,
-            remarks=lambda: backend.remarks,
-            conclusion=Conclusion(
-                spec=spec,
-                spec_sha256=loaded.sha256,
-                ledger=ledger,
-                budget=budget,
-                timetable=timetable,
-                facts=facts,
-                stability=stability,
-            ),
+            budget=budget,
+            backend=backend,
+            listener=listener,
         )
 
     def run(self) -> SearchResult:
@@ -219,9 +196,7 @@ class _Study:
             document = self.folder.read_best() if self._is_finished() else None
             if document is not None:
                 return self._result(document, already_finished=True)
-            document = self._phases()
-            self.folder.write_best(document)
-            return self._result(document)
+            return self._result(self._searched())
         except KeyboardInterrupt:
             document = self.folder.read_best()
             raise Interrupted(self._result(document, interrupted=True) if document else None) from None
@@ -232,62 +207,31 @@ class _Study:
         more_is_asked = self.budget.use_all and self.budget.search_remaining_s > 0
         return self.ledger.finished_at_s >= self.budget.total_s and not more_is_asked
 
-    def _phases(self) -> dict[str, Any]:
-        spec = self.loaded.spec
-        seed = spec.training.seed
-        exploration = Exploration(
-            ledger=self.ledger,
-            runner=self.runner,
-            budget=self.budget,
-            baseline=self.space.baseline,
-            seeds=tuple(self.ledger.strategy.planned),
-            seed=seed,
-            stability=self.stability,
-            timetable=self.timetable,
-            on_better=lambda: self._write(self.conclusion.provisional()),
-            simplest=self._simplest,
+    def _searched(self) -> dict[str, Any]:
+        """The document of the verdict, written."""
+        runner = TrialRunner(
+            self.loaded.spec.name, self.backend, self.ledger, self.budget, self.found.facts, self.listener
         )
-        confirmation: Confirmation | None = None
-        while True:
-            trials = len(self.ledger.measured())
-            exploration.run()
-            if confirmation is None or len(self.ledger.measured()) > trials:
-                confirmation = self._confirmation()
-            if not confirmation.run_round():
-                break
-        self._write(self.conclusion.confirmed_so_far(confirmation))
-        document = self.conclusion.confirmed(confirmation, self.runner, self._write)
-        self.runner.phase = Phase.DONE
-        if document is not None and document["stability"]["verdict"] == "stable":
-            self.ledger.mark_finished(self.budget.total_s)
-        document = document or self.conclusion.provisional()
-        if document is None:
+        loop = Loop(self.found, ledger=self.ledger, runner=runner, budget=self.budget, on_standing=self._write)
+        verdict = loop.run()
+        if verdict is None:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
-        return document
+        if verdict.word == STABLE:
+            self.ledger.mark_finished(self.budget.total_s)
+        return self._write(verdict)
 
-    def _confirmation(self) -> Confirmation:
-        """Anew after further trials: there may be other finalists. The rounds so far count."""
-        return Confirmation(
+    def _write(self, verdict: Verdict) -> dict[str, Any]:
+        document = best_document(
+            verdict,
+            study=self.loaded.spec.name,
+            strategy=self.loaded.spec.strategy.name,
             ledger=self.ledger,
-            runner=self.runner,
             budget=self.budget,
-            timetable=self.timetable,
-            stability=self.stability,
-            space=self.space,
-            model=self._model,
-            seed=self.loaded.spec.training.seed,
+            facts=self.found.facts,
+            spec_sha256=self.loaded.sha256,
         )
-
-    def _simplest(self, config: TrainConfig) -> TrainConfig:
-        """`config` without the settings of which neither the trials nor the model are sure that they gain 1 %."""
-        return simplest(config, self.space, doubting(by_model(self._model())))
-
-    def _model(self) -> PerformanceModel:
-        return model_of_records(self.space, self.facts, self.ledger.records)
-
-    def _write(self, document: dict[str, Any] | None) -> None:
-        if document is not None:
-            self.folder.write_best(document)
+        self.folder.write_best(document)
+        return document
 
     def _result(
         self, document: dict[str, Any], *, already_finished: bool = False, interrupted: bool = False
@@ -295,11 +239,13 @@ class _Study:
         return SearchResult(
             folder=str(self.folder.path),
             best=document,
-            facts=self.facts,
-            dropped=tuple(str(dropped) for dropped in self.space.dropped),
+            facts=self.found.facts,
+            dropped=tuple(str(dropped) for dropped in self.found.space.dropped),
             notes=(
-                *notes_on(document, self.ledger.records, self.space.baseline, self.facts, interrupted=interrupted),
-                *self.remarks(),
+                *notes_on(
+                    document, self.ledger.records, self.found.baseline, self.found.facts, interrupted=interrupted
+                ),
+                *self.backend.remarks,
             ),
             already_finished=already_finished,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,17 +16,16 @@ from autotune.records import (
     Facts,
     Phase,
     Progress,
-    Purpose,
     Rates,
     Running,
     Standing,
     TrialEvent,
     TrialRecord,
-    TrialRequest,
     TrialResult,
     TrialStatus,
 )
 from autotune.search.budget import Budget
+from autotune.search.decide.actions import Run
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.flights import flights_on
 from autotune.search.ledger import Ledger
@@ -51,12 +51,10 @@ class Listener:
 class _Flight:
     """A trial that runs, and what its record will need beside the result."""
 
-    request: TrialRequest
+    run: Run
     running: Running
-    deadline_s: float
     started: str
     optuna_trial: int | None
-    patience_s: float | None
     blocks: list[Block] = field(default_factory=list)
 
 
@@ -88,69 +86,41 @@ class TrialRunner:
         """Whether another trial may begin before one has ended."""
         return self.in_flight < self._backend.slots
 
-    def run(
-        self,
-        request: TrialRequest,
-        purpose: Purpose,
-        *,
-        deadline_s: float,
-        optuna_trial: int | None = None,
-        round_number: int | None = None,
-        patience_s: float | None = None,
-    ) -> TrialRecord:
+    def run(self, run: Run, *, optuna_trial: int | None = None) -> TrialRecord:
         """One trial alone, from its beginning to its record; again, where its place was lost.
 
         Raises EnvironmentFailure when that happens too often.
         """
         for _ in range(MOST_LOSSES):
-            self.begin(
-                request,
-                purpose,
-                deadline_s=deadline_s,
-                optuna_trial=optuna_trial,
-                round_number=round_number,
-                patience_s=patience_s,
-            )
+            self.begin(run, optuna_trial=optuna_trial)
             record = self.next_ended()
             if record is not None:
                 return record
-            deadline_s = max(min(deadline_s, self._budget.remaining_s), 0.0)
+            left_s = max(min(run.deadline_s, self._budget.remaining_s), 0.0)
+            run = dataclasses.replace(run, deadline_s=left_s)
         raise EnvironmentFailure(f"{MOST_LOSSES} times in a row a trial's machine was lost; giving up")
 
-    def begin(
-        self,
-        request: TrialRequest,
-        purpose: Purpose,
-        *,
-        deadline_s: float,
-        optuna_trial: int | None = None,
-        round_number: int | None = None,
-        patience_s: float | None = None,
-    ) -> None:
-        """Start a trial; `next_ended` has its record.
-
-        `patience_s`: how long a trial like this might take; one killed sooner, at its deadline, was cut short.
-        """
+    def begin(self, run: Run, *, optuna_trial: int | None = None) -> None:
+        """Start a trial; `next_ended` has its record."""
         flight = _Flight(
-            request=request,
+            run=run,
             running=Running(
-                config=request.config,
-                purpose=purpose,
+                config=run.request.config,
+                purpose=run.purpose,
                 since_s=self._budget.elapsed_s,
-                round=round_number,
+                round=run.round,
                 predicted=self._ledger.predicted(optuna_trial),
             ),
-            deadline_s=deadline_s,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             optuna_trial=optuna_trial,
-            patience_s=patience_s,
         )
         number = next(self._begun)
         self._aloft[number] = flight
+        self.phase = run.phase
         try:
             self._say_remarks()
             self.publish()
-            self._flights.begin(number, request, deadline_s)
+            self._flights.begin(number, run.request, run.deadline_s)
         except BaseException:
             self._withdraw_all()
             raise
@@ -185,7 +155,7 @@ class TrialRunner:
             self.publish(message=remark)
 
     def _record(self, flight: _Flight, result: TrialResult) -> TrialRecord:
-        short = flight.patience_s is not None and flight.deadline_s < flight.patience_s
+        short = flight.run.patience_s is not None and flight.run.deadline_s < flight.run.patience_s
         return TrialRecord(
             number=self._ledger.next_number,
             purpose=flight.running.purpose,

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import unstable
@@ -17,11 +16,12 @@ import unstable
 from autotune.config import TrainConfig
 from autotune.execution import LocalBackend
 from autotune.records import Check, Facts, Purpose, TrialRecord, TrialRequest
-from autotune.search.budget import Budget
+from autotune.search import build_space
+from autotune.search.budget import BudgetNow
+from autotune.search.decide.checks import checks_of, soak_checks
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.watched import Watched
 from autotune.search.gates import loss_rise
-from autotune.search.ledger import Ledger
-from autotune.search.runner import TrialRunner
-from autotune.search.stability import Stability
 from autotune.spec import parse_spec
 
 pytestmark = pytest.mark.slow
@@ -58,20 +58,15 @@ class Laboratory:
     facts: Facts
     records: list[TrialRecord] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
+    @property
+    def study(self) -> StudySoFar:
         spec = parse_spec(SPEC, WORKLOAD)
-        ledger = SimpleNamespace(
-            of_purpose=lambda purpose: [record for record in self.records if record.purpose is purpose],
-            records=self.records,
-            measured=list,
-            baseline=lambda: None,
-        )
-        self.stability = Stability(
-            ledger=cast(Ledger, ledger),
-            runner=cast(TrialRunner, self),
-            budget=Budget(spec.budget, lambda: 0.0),
+        return StudySoFar(
             spec=spec,
             facts=self.facts,
+            space=build_space(spec, self.facts),
+            budget=BudgetNow(total_s=spec.budget),
+            records=tuple(self.records),
         )
 
     def run(self, request: TrialRequest, purpose: Purpose, *, deadline_s: float) -> TrialRecord:
@@ -88,13 +83,14 @@ class Laboratory:
         return record
 
     def checks(self, config: TrainConfig) -> dict[str, Check]:
-        self.stability.test(config)
-        return {check.name: check for check in self.stability.checks(config, {}, {0: self.records[0].result})}
+        while (test := Watched(self.study).next_run(config)) is not None:
+            self.run(test.request, test.purpose, deadline_s=test.deadline_s)
+        return {check.name: check for check in checks_of(self.study, config, {}, {0: self.records[0].result})}
 
     def soak_checks(self, config: TrainConfig) -> dict[str, Check]:
         request = TrialRequest(config=config, seed=0, time_limit_s=0.0, min_steps=STEPS)
         result = self.run(request, Purpose.SOAK, deadline_s=60).result
-        return {check.name: check for check in self.stability.soak_checks(result, STEPS)}
+        return {check.name: check for check in soak_checks(self.study, result)}
 
 
 @pytest.fixture(scope="module")

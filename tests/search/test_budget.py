@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from support.simulation import Clock
 
-from autotune.search.budget import Budget
+from autotune.search.budget import Budget, BudgetNow
 from autotune.search.policy import CONFIRM_SHARE, EMIT_RESERVE_S
 
 
@@ -66,49 +66,49 @@ def test_a_reserve_may_shrink_again(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("total_s", "trial_s"), [(10, 1.5), (30, 1.5), (100, 3.0), (600, 18.0), (3600, 20.0)])
-def test_a_trial_takes_its_share_within_bounds(clock: Clock, total_s: float, trial_s: float) -> None:
-    assert Budget(total_s, clock).trial_s == pytest.approx(trial_s)
+def test_a_trial_takes_its_share_within_bounds(total_s: float, trial_s: float) -> None:
+    assert BudgetNow(total_s=total_s).trial_s == pytest.approx(trial_s)
 
 
 def test_the_baseline_may_take_half_of_the_search(clock: Clock) -> None:
     budget = Budget(100, clock)
-    assert budget.baseline_deadline_s() == pytest.approx(100 * (1 - CONFIRM_SHARE) / 2)
+    assert budget.now.baseline_deadline_s() == pytest.approx(100 * (1 - CONFIRM_SHARE) / 2)
     clock.advance(90)
-    assert budget.baseline_deadline_s() == budget.remaining_s
+    assert budget.now.baseline_deadline_s() == budget.remaining_s
 
 
 def test_a_baseline_after_the_end_has_no_time_rather_than_less(clock: Clock) -> None:
     budget = Budget(100, clock)
     clock.advance(150)
-    assert budget.baseline_deadline_s() == 0
+    assert budget.now.baseline_deadline_s() == 0
 
 
 def test_a_trial_has_what_the_baseline_took_with_much_to_spare(clock: Clock) -> None:
     budget = Budget(600, clock)
-    patience_s = budget.patience_s(10, compiles=False)
-    assert patience_s == 2 * 10 + 3 * budget.trial_s
-    assert budget.patience_s(10, compiles=True) >= patience_s + 60
-    assert budget.trial_deadline_s(patience_s) == patience_s
+    patience_s = budget.now.patience_s(10, compiles=False)
+    assert patience_s == 2 * 10 + 3 * budget.now.trial_s
+    assert budget.now.patience_s(10, compiles=True) >= patience_s + 60
+    assert budget.now.trial_deadline_s(patience_s) == patience_s
 
 
 def test_a_trial_may_run_one_trials_time_past_the_end_of_the_search_and_no_longer(clock: Clock) -> None:
     budget = Budget(600, clock)
     clock.advance(600 * (1 - CONFIRM_SHARE) - 5)
-    assert budget.trial_deadline_s(1e6) == pytest.approx(5 + budget.trial_s)
-    assert budget.trial_deadline_s(3) == 3
+    assert budget.now.trial_deadline_s(1e6) == pytest.approx(5 + budget.now.trial_s)
+    assert budget.now.trial_deadline_s(3) == 3
     clock.advance(20)
-    assert budget.trial_deadline_s(1e6) == pytest.approx(budget.trial_s - 15)
+    assert budget.now.trial_deadline_s(1e6) == pytest.approx(budget.now.trial_s - 15)
     clock.advance(20)
-    assert budget.trial_deadline_s(1e6) == 0
+    assert budget.now.trial_deadline_s(1e6) == 0
 
 
 def test_no_trial_runs_past_the_budget(clock: Clock) -> None:
     budget = Budget(3, clock)
     clock.advance(1)
-    assert budget.search_remaining_s + budget.trial_s > budget.remaining_s
-    assert budget.trial_deadline_s(1e6) == budget.remaining_s == 1
+    assert budget.search_remaining_s + budget.now.trial_s > budget.remaining_s
+    assert budget.now.trial_deadline_s(1e6) == budget.remaining_s == 1
     clock.advance(2)
-    assert budget.trial_deadline_s(1e6) == 0
+    assert budget.now.trial_deadline_s(1e6) == 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,5 @@ def test_no_trial_runs_past_the_budget(clock: Clock) -> None:
         pytest.param(99.0, 0.01, 10.0, id="1 % however long the start takes"),
     ],
 )
-def test_runs_whose_losses_are_compared_share_the_tests_time(
-    clock: Clock, start_s: float, step_s: float, given_s: float
-) -> None:
-    assert Budget(1000, clock).watched_run_s(start_s, step_s) == pytest.approx(given_s)
+def test_runs_whose_losses_are_compared_share_the_tests_time(start_s: float, step_s: float, given_s: float) -> None:
+    assert BudgetNow(total_s=1000).watched_run_s(start_s, step_s) == pytest.approx(given_s)

@@ -14,7 +14,7 @@ from support.simulation import FormulaBackend, Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRequest, TrialResult
-from autotune.search.confirm import Confirmation
+from autotune.search.decide import confirm
 from autotune.search.policy import SHORTEST_RUN_S
 
 SPACE: dict[str, Any] = {
@@ -178,6 +178,6 @@ def test_rounds_end_where_there_is_no_time_for_a_run_of_the_next(bench: Bench, m
         asked.append(bench.clock())
         assert len(asked) < 10, "it would be asked for ever"
 
-    monkeypatch.setattr(Confirmation, "_run", no_time)
+    monkeypatch.setattr(confirm, "confirming_run", no_time)
     assert bench.search(machine(bench), search=SPACE).best["stability"]["verdict"] == "unconfirmed"
     assert len(asked) == 1

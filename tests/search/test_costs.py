@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from support.facts import cpu_facts
 
 from autotune.config import TrainConfig
 from autotune.records import Block, Purpose, TrialRecord, TrialResult, TrialStatus, WarmUp
-from autotune.search.costs import Costs
-from autotune.search.ledger import Ledger
+from autotune.search.decide.costs import Costs
 from autotune.search.policy import SHORTEST_RUN_S, SPARE
 
 STEP_S, START_S, FIRST_S, END_S = 0.1, 1.0, 3.0, 0.2
@@ -51,14 +49,13 @@ def trial(number: int, config: TrainConfig = OTHER, *, runs_before: int = 0, wai
 
 
 def costs(*records: TrialRecord) -> Costs:
-    ledger = SimpleNamespace(records=list(records), measured=lambda: list(records))
-    return Costs(cast(Ledger, ledger))
+    return Costs(records)
 
 
 def test_where_each_run_has_a_process_of_its_own_each_pays_for_it() -> None:
     known = costs(trial(0, BASELINE), trial(1), trial(2))
     assert known.start_s(OTHER) == pytest.approx(START_S + END_S + STEP_S + FIRST_S)
-    assert known.new_process_s() == 0.0, "as all do"
+    assert known.new_process_s == 0.0, "as all do"
 
 
 def test_where_most_runs_join_others_that_is_what_a_run_costs() -> None:
@@ -75,7 +72,7 @@ def test_what_ran_in_a_new_process_will_cost_less_in_another(wait_s: float = 0.7
 def test_rounds_and_the_soak_pay_for_a_new_process_each() -> None:
     known = costs(trial(0, BASELINE), trial(1, runs_before=1), trial(2, runs_before=2))
     new_s = 0.9 * (START_S + FIRST_S)
-    assert known.new_process_s() == pytest.approx(new_s)
+    assert known.new_process_s == pytest.approx(new_s)
     runs_s = known.run_s(BASELINE, SHORTEST_RUN_S) + known.run_s(OTHER, SHORTEST_RUN_S)
     assert known.rounds_s([BASELINE, OTHER], 2) == pytest.approx(2 * SPARE * (new_s + runs_s))
     soak_s = SPARE * (new_s + known.start_s(OTHER) + 5 * known.busy_step_s(OTHER))
@@ -85,7 +82,7 @@ def test_rounds_and_the_soak_pay_for_a_new_process_each() -> None:
 def test_the_runs_of_a_round_share_its_new_process() -> None:
     known = costs(trial(0, BASELINE), trial(1, runs_before=1), trial(2, runs_before=2))
     runs_s = known.run_s(BASELINE, 0.0) + known.run_s(OTHER, 0.0)
-    assert known.fixed_s([BASELINE, OTHER]) == pytest.approx((known.new_process_s() + runs_s) / 2)
+    assert known.fixed_s([BASELINE, OTHER]) == pytest.approx((known.new_process_s + runs_s) / 2)
 
 
 def test_the_kind_of_process_is_that_of_the_last_trials() -> None:
@@ -95,4 +92,4 @@ def test_the_kind_of_process_is_that_of_the_last_trials() -> None:
 
 
 def test_nothing_is_known_before_the_first_trial() -> None:
-    assert costs().start_s(OTHER) == costs().new_process_s() == 0.0
+    assert costs().start_s(OTHER) == costs().new_process_s == 0.0

@@ -12,7 +12,7 @@ from support.simulation import Training
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, Rates, TrialRequest, TrialResult
-from autotune.search.measured_rounds import ACCURACY, OF_LOADING, accuracy_of
+from autotune.search.decide.measured_rounds import ACCURACY, OF_LOADING, accuracy_of
 
 
 def spoilt(rounds: set[int], *, marked: bool) -> Training:

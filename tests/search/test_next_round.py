@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from autotune.config import TrainConfig
-from autotune.search.next_round import RoundsSoFar, next_round
+from autotune.search.decide.next_round import RoundsSoFar, next_round
 from autotune.search.policy import FULL_ROUNDS, LITTLE
 
 BASELINE = TrainConfig(micro_batch_size=8)

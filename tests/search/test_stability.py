@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,11 +18,14 @@ from autotune.config import TrainConfig
 from autotune.records import Check, Facts, Failure, Purpose, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget
 from autotune.search.build_space import build_space
+from autotune.search.decide.actions import Trial
+from autotune.search.decide.checks import checks_of, soak_checks
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.watched import Watched
 from autotune.search.ledger import Ledger
 from autotune.search.plain import reference_of
 from autotune.search.policy import REFERENCE_SEEDS, USUAL_STEPS
 from autotune.search.runner import Listener, TrialRunner
-from autotune.search.stability import Stability
 from autotune.search.strategies import Learning
 
 STEPS = 20
@@ -45,12 +49,11 @@ def is_plain(config: TrainConfig) -> bool:
 
 
 class Desk:
-    """`Stability` and what it works with, over one study; each `resume` is another session of it."""
+    """The stability tests of one study, run as they are asked for; each `resume` is another session of it."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._ledger: Ledger | None = None
-        self._stability: Stability | None = None
         bench.folder.open()
 
     def resume(
@@ -60,7 +63,7 @@ class Desk:
         facts: Facts | None = None,
         as_told: Training = lambda _request, result: result,
         **sections: Any,
-    ) -> Stability:
+    ) -> Desk:
         self._end_session()
         facts = facts or cpu_facts()
         loaded = self._bench.load(**sections)
@@ -77,26 +80,42 @@ class Desk:
         )
         self.budget = Budget(loaded.spec.budget, self._bench.clock)
         self.runner = TrialRunner("study", self.backend, self.ledger, self.budget, facts, Listener())
-        self._stability = Stability(
-            ledger=self.ledger, runner=self.runner, budget=self.budget, spec=loaded.spec, facts=facts
+        self._found = StudySoFar(
+            spec=loaded.spec,
+            facts=facts,
+            space=space,
+            budget=self.budget.now,
+            known_before=len(self._ledger.records),
         )
-        return self._stability
+        return self
 
     @property
-    def stability(self) -> Stability:
-        """Of the session that is open; of a first one, where none is."""
-        return self._stability or self.resume()
+    def study(self) -> StudySoFar:
+        """In the session that is open; in a first one, where none is."""
+        if self._ledger is None:
+            self.resume()
+        return dataclasses.replace(self._found, records=tuple(self.ledger.records), budget=self.budget.now)
+
+    @property
+    def watched(self) -> Watched:
+        return Watched(self.study)
 
     @property
     def ledger(self) -> Ledger:
         assert self._ledger is not None
         return self._ledger
 
+    def test(self, config: TrainConfig) -> None:
+        """Each of the tests of `config`, as far as there is time for them."""
+        while (test := self.watched.next_run(config)) is not None:
+            self.runner.run(test)
+
     def search_for(self, config: TrainConfig) -> None:
         """The baseline's trial, as if `config` were it."""
         number = self.ledger._study.ask().number
         request = TrialRequest(config=config, seed=0, time_limit_s=1.0)
-        self.runner.run(request, Purpose.BASELINE, deadline_s=60.0, optuna_trial=number)
+        trial = Trial(request=request, purpose=Purpose.BASELINE, deadline_s=60.0)
+        self.runner.run(trial, optuna_trial=number)
 
     def spend_all_but(self, seconds: float) -> None:
         self._bench.clock.advance(self.budget.remaining_s - seconds)
@@ -108,7 +127,7 @@ class Desk:
     def checks(self, config: TrainConfig) -> dict[str, Check]:
         """Of a configuration that has come through one round beside the baseline."""
         rounds, baseline = {1: run(config=config)}, {1: run(config=PLAIN)}
-        return {check.name: check for check in self.stability.checks(config, rounds, baseline)}
+        return {check.name: check for check in checks_of(self.study, config, rounds, baseline)}
 
     def close(self) -> None:
         self._end_session()
@@ -133,40 +152,40 @@ def test_plain_arithmetic_keeps_what_feeds_it() -> None:
 
 
 def test_what_is_compared_with_plain_arithmetic_is_what_computes_otherwise(desk: Desk) -> None:
-    assert desk.stability.needs_reference(BF16)
-    assert desk.stability.needs_reference(PLAIN.replace(compile="default"))
-    assert not desk.stability.needs_reference(PLAIN.replace(**LOADER))
+    assert desk.watched.needs_reference(BF16)
+    assert desk.watched.needs_reference(PLAIN.replace(compile="default"))
+    assert not desk.watched.needs_reference(PLAIN.replace(**LOADER))
     on_cuda = desk.resume(facts=cuda_facts())
-    assert on_cuda.needs_reference(PLAIN)  # PyTorch's own choice: tf32 in convolutions
-    assert not on_cuda.needs_reference(PLAIN.replace(fp32_precision="ieee", **LOADER))
+    assert on_cuda.watched.needs_reference(PLAIN)  # PyTorch's own choice: tf32 in convolutions
+    assert not on_cuda.watched.needs_reference(PLAIN.replace(fp32_precision="ieee", **LOADER))
 
 
 def test_what_computes_as_the_baseline_does_is_not_compared(desk: Desk) -> None:
     desk.resume(facts=cuda_facts())
     desk.search_for(BF16)
     for same in (BF16.replace(**LOADER), BF16.replace(micro_batch_size=128, grad_accum_steps=1)):
-        assert not desk.stability.needs_reference(same)
-        assert desk.stability.is_tested(same)
+        assert not desk.watched.needs_reference(same)
+        assert desk.watched.is_tested(same)
         assert "loss_rise" in desk.checks(same)
         assert "probe" not in desk.checks(same)
     for change in ({"memory_format": "contiguous"}, {"amp_dtype": "fp16"}, {"compile": "default"}):
-        assert desk.stability.needs_reference(BF16.replace(**change))
+        assert desk.watched.needs_reference(BF16.replace(**change))
 
 
 def test_in_fp16_the_micro_batch_decides_what_underflows(desk: Desk) -> None:
     desk.resume(facts=cuda_facts())
     desk.search_for(FP16)
-    assert not desk.stability.needs_reference(FP16.replace(**LOADER))
-    assert desk.stability.needs_reference(FP16.replace(micro_batch_size=64, grad_accum_steps=2))
+    assert not desk.watched.needs_reference(FP16.replace(**LOADER))
+    assert desk.watched.needs_reference(FP16.replace(micro_batch_size=64, grad_accum_steps=2))
 
 
 def test_the_reference_then_a_probe_that_follows_it(desk: Desk) -> None:
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert desk.made() == [("reference", PLAIN, 0), ("probe", BF16, 0)]
     check = desk.checks(BF16)["loss_against_reference"]
     assert check.passed
     assert check.conclusive
-    assert desk.stability.is_tested(BF16)
+    assert desk.watched.is_tested(BF16)
 
 
 def test_two_more_seeds_where_the_probe_leaves_the_reference(desk: Desk) -> None:
@@ -180,7 +199,7 @@ def test_two_more_seeds_where_the_probe_leaves_the_reference(desk: Desk) -> None
     assert all(request.watch_training for request in desk.backend.requests)
     assert [request.max_steps for request in desk.backend.requests] == [STEPS] * 4
     assert all(request.min_blocks == request.max_blocks >= 1_000_000 for request in desk.backend.requests)
-    assert desk.stability.is_tested(BF16)
+    assert desk.watched.is_tested(BF16)
 
 
 def test_a_study_without_a_soak_is_compared_over_the_usual_steps(desk: Desk) -> None:
@@ -202,26 +221,26 @@ def test_the_probe_takes_no_more_steps_than_the_reference_had_time_for(desk: Des
     assert had_time_for[0] < STEPS
     assert had_time_for[1] == had_time_for[0]
     assert [request.max_steps for request in desk.backend.requests] == [STEPS, had_time_for[0]]
-    assert {request.time_limit_s for request in desk.backend.requests} == {desk.budget.watched_run_s(0.0, 0.0)}
+    assert {request.time_limit_s for request in desk.backend.requests} == {desk.budget.now.watched_run_s(0.0, 0.0)}
 
 
 def test_they_train_for_what_a_start_and_a_step_of_the_search_leave_of_the_tests_share(desk: Desk) -> None:
     desk.resume(lambda config: config.effective_batch_size * 4.0, budget="60s")
     desk.search_for(PLAIN)
-    desk.stability.test(BF16)
-    limit_s = desk.budget.watched_run_s(START_UP_S + 0.25, 0.25)
-    assert limit_s < desk.budget.watched_run_s(0.0, 0.25)
+    desk.test(BF16)
+    limit_s = desk.budget.now.watched_run_s(START_UP_S + 0.25, 0.25)
+    assert limit_s < desk.budget.now.watched_run_s(0.0, 0.25)
     limits_s = [request.time_limit_s for request in desk.backend.requests if request.watch_training]
     assert limits_s == [pytest.approx(limit_s, rel=0.02)] * 2  # no two processes are equally fast
 
 
 def test_what_differs_only_in_how_data_comes_in_shares_the_runs(desk: Desk) -> None:
-    desk.stability.test(BF16)
+    desk.test(BF16)
     fed_otherwise = BF16.replace(**LOADER)
-    assert desk.stability.is_tested(fed_otherwise)
-    assert desk.stability.missing(fed_otherwise) is None
-    assert desk.stability.cost_s(fed_otherwise, 1.0, 1.0, 1.0) == 0.0
-    desk.stability.test(fed_otherwise)
+    assert desk.watched.is_tested(fed_otherwise)
+    assert desk.watched.missing(fed_otherwise) is None
+    assert desk.watched.runs_s(fed_otherwise, 1.0, 1.0, 1.0) == 0.0
+    desk.test(fed_otherwise)
     assert len(desk.made()) == 2
     assert "loss_against_reference" in desk.checks(fed_otherwise)
 
@@ -230,24 +249,24 @@ def test_what_differs_only_in_how_data_comes_in_shares_the_runs(desk: Desk) -> N
     "change", [{"compile": "default"}, {"memory_format": "contiguous"}, {"activation_checkpointing": True}]
 )
 def test_another_arithmetic_is_probed_against_the_same_references(desk: Desk, change: dict[str, Any]) -> None:
-    desk.stability.test(BF16)
+    desk.test(BF16)
     other = BF16.replace(**change)
-    assert not desk.stability.is_tested(other)
-    desk.stability.test(other)
+    assert not desk.watched.is_tested(other)
+    desk.test(other)
     assert desk.made()[2:] == [("probe", other, 0)]
-    assert desk.stability.is_tested(other)
+    assert desk.watched.is_tested(other)
 
 
 def test_another_micro_batch_has_references_of_its_own(desk: Desk) -> None:
-    desk.stability.test(BF16)
-    desk.stability.test(BF16.replace(micro_batch_size=64, grad_accum_steps=2))
+    desk.test(BF16)
+    desk.test(BF16.replace(micro_batch_size=64, grad_accum_steps=2))
     assert len(desk.made()) == 4
 
 
 def test_a_reference_that_does_not_fit_runs_in_halves(desk: Desk) -> None:
     too_large = failing(TrialStatus.OOM, lambda config: is_plain(config) and config.micro_batch_size > 8)
     desk.resume(too_large, as_told=above_references(0.08))
-    desk.stability.test(BF16)
+    desk.test(BF16)
     quarter = PLAIN.replace(micro_batch_size=8, grad_accum_steps=16)
     assert desk.made() == [
         ("reference", PLAIN, 0),
@@ -257,7 +276,7 @@ def test_a_reference_that_does_not_fit_runs_in_halves(desk: Desk) -> None:
         ("reference", quarter, 1),
         ("reference", quarter, 2),
     ]
-    assert desk.stability.is_tested(BF16)
+    assert desk.watched.is_tested(BF16)
     assert desk.checks(BF16)["loss_against_reference"].conclusive
 
 
@@ -268,19 +287,19 @@ def test_what_fits_nowhere_in_fp32_is_tested_without_it_and_the_result_says_so(
     """An odd micro-batch cannot be halved."""
     desk.resume(failing(TrialStatus.OOM, is_plain))
     config = BF16.replace(micro_batch_size=micro)
-    desk.stability.test(config)
+    desk.test(config)
     assert [purpose for purpose, _, _ in desk.made()] == ["reference"] * attempts + ["probe"]
     assert {seed for _, _, seed in desk.made()} == {0}
     assert desk.backend.requests[-1].max_steps == STEPS
-    assert desk.stability.is_tested(config)
-    assert desk.stability.missing(config) is None
-    assert desk.stability.cost_s(config, 1.0, 1.0, 1.0) == 0.0
+    assert desk.watched.is_tested(config)
+    assert desk.watched.missing(config) is None
+    assert desk.watched.runs_s(config, 1.0, 1.0, 1.0) == 0.0
     checks = desk.checks(config)
     assert {"probe", "gradient_underflow", "reference_runs"} <= names(checks)
     assert "loss_against_reference" not in checks
     assert (checks["reference_runs"].holds, checks["reference_runs"].conclusive) == (True, False)
     assert checks["reference_runs"].detail == "not tested against fp32, which does not fit into memory"
-    desk.stability.test(config)
+    desk.test(config)
     assert len(desk.made()) == attempts + 1, "what did not fit is not tried again"
 
 
@@ -296,7 +315,7 @@ def test_a_reference_checkpoints_as_its_configuration_does_before_it_takes_small
 
     desk.resume(stingy)
     config = BF16.replace(activation_checkpointing=True)
-    desk.stability.test(config)
+    desk.test(config)
     checkpointed = PLAIN.replace(activation_checkpointing=True)
     assert desk.made() == [("reference", PLAIN, 0), ("reference", checkpointed, 0), ("probe", config, 0)]
     assert desk.checks(config)["loss_against_reference"].conclusive
@@ -304,9 +323,9 @@ def test_a_reference_checkpoints_as_its_configuration_does_before_it_takes_small
 
 def test_a_reference_that_diverges_ends_the_test_and_is_named(desk: Desk) -> None:
     desk.resume(failing(TrialStatus.DIVERGED, is_plain))
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert desk.made() == [("reference", PLAIN, 0)]
-    missing = desk.stability.missing(BF16)
+    missing = desk.watched.missing(BF16)
     assert missing is not None
     assert "simulated diverged" in missing.detail
 
@@ -314,14 +333,14 @@ def test_a_reference_that_diverges_ends_the_test_and_is_named(desk: Desk) -> Non
 def test_a_reference_that_hangs_is_not_run_again_after_every_round(desk: Desk) -> None:
     desk.resume(failing(TrialStatus.TIMEOUT, is_plain), budget="1h")
     for _ in range(3):
-        desk.stability.test(BF16)
+        desk.test(BF16)
     assert desk.made() == [("reference", PLAIN, 0)]
 
 
 def test_runs_on_record_are_used_again(desk: Desk) -> None:
-    desk.stability.test(BF16)
+    desk.test(BF16)
     later = desk.resume()
-    assert later.is_tested(BF16)
+    assert later.watched.is_tested(BF16)
     later.test(BF16)
     assert desk.backend.requests == []
     assert "loss_against_reference" in desk.checks(BF16)
@@ -331,7 +350,7 @@ def test_a_session_goes_on_where_the_last_one_ended(desk: Desk) -> None:
     desk.resume(as_told=above_references(0.08))
     desk.backend.interrupt_at = 3
     with pytest.raises(KeyboardInterrupt):
-        desk.stability.test(BF16)
+        desk.test(BF16)
     desk.resume(as_told=above_references(0.08)).test(BF16)
     assert [(request.config, request.seed) for request in desk.backend.requests] == [(PLAIN, 1), (PLAIN, 2)]
 
@@ -339,9 +358,9 @@ def test_a_session_goes_on_where_the_last_one_ended(desk: Desk) -> None:
 def test_nothing_runs_without_time(desk: Desk) -> None:
     desk.resume()
     desk.spend_all_but(0.4)
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert desk.backend.requests == []
-    missing = desk.stability.missing(BF16)
+    missing = desk.watched.missing(BF16)
     assert missing is not None
     assert not missing.holds
     assert (missing.name, missing.value, missing.limit) == ("reference_runs", 0, 1)
@@ -351,7 +370,7 @@ def test_nothing_runs_without_time(desk: Desk) -> None:
 def test_no_run_is_given_more_than_is_left(desk: Desk) -> None:
     desk.resume()
     desk.spend_all_but(5.0)
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert desk.backend.requests[0].time_limit_s == pytest.approx(5.0)
     assert desk.budget.remaining_s >= 0
 
@@ -359,34 +378,34 @@ def test_no_run_is_given_more_than_is_left(desk: Desk) -> None:
 def test_a_test_that_ran_out_of_time_is_missing(desk: Desk) -> None:
     desk.resume()
     desk.spend_all_but(2.0)
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert len(desk.made()) == 1
-    assert not desk.stability.is_tested(BF16)
-    assert desk.stability.missing(BF16) is not None
+    assert not desk.watched.is_tested(BF16)
+    assert desk.watched.missing(BF16) is not None
 
 
 def test_what_is_missing_of_a_probe_that_leaves_its_reference_is_three_seeds(desk: Desk) -> None:
     desk.resume(as_told=above_references(0.08))
     desk.backend.interrupt_at = 3
     with pytest.raises(KeyboardInterrupt):
-        desk.stability.test(BF16)
-    assert not desk.stability.is_tested(BF16)
+        desk.test(BF16)
+    assert not desk.watched.is_tested(BF16)
     assert not desk.checks(BF16)["loss_against_reference"].conclusive
-    missing = desk.stability.missing(BF16)
+    missing = desk.watched.missing(BF16)
     assert missing is not None
     assert (missing.holds, missing.value, missing.limit) == (False, 1, REFERENCE_SEEDS)
 
 
 def test_what_needs_no_reference_misses_nothing(desk: Desk) -> None:
-    assert desk.stability.is_tested(PLAIN)
-    assert desk.stability.missing(PLAIN) is None
-    assert desk.stability.cost_s(PLAIN, 1.0, 1.0, 1.0) == 0.0
+    assert desk.watched.is_tested(PLAIN)
+    assert desk.watched.missing(PLAIN) is None
+    assert desk.watched.runs_s(PLAIN, 1.0, 1.0, 1.0) == 0.0
 
 
 def test_the_cost_is_of_a_probe_and_a_reference_within_their_limits(desk: Desk) -> None:
-    assert desk.stability.cost_s(BF16, 0.1, 0.2, 1.0) == pytest.approx(STEPS * (0.1 + 0.2) + 2 * 1.0)
-    assert desk.stability.cost_s(BF16, 9.0, 9.0, 1.0) == pytest.approx(
-        2 * desk.budget.watched_run_s(0.0, 0.0) + 2 * 1.0
+    assert desk.watched.runs_s(BF16, 0.1, 0.2, 1.0) == pytest.approx(STEPS * (0.1 + 0.2) + 2 * 1.0)
+    assert desk.watched.runs_s(BF16, 9.0, 9.0, 1.0) == pytest.approx(
+        2 * desk.budget.now.watched_run_s(0.0, 0.0) + 2 * 1.0
     )
 
 
@@ -394,17 +413,17 @@ def test_the_cost_is_of_two_more_references_once_the_probe_has_left_the_first(de
     desk.resume(as_told=above_references(0.08))
     desk.backend.interrupt_at = 3
     with pytest.raises(KeyboardInterrupt):
-        desk.stability.test(BF16)
-    assert desk.stability.cost_s(BF16, 0.1, 0.2, 1.0) == pytest.approx(2 * (STEPS * 0.2 + 1.0))
+        desk.test(BF16)
+    assert desk.watched.runs_s(BF16, 0.1, 0.2, 1.0) == pytest.approx(2 * (STEPS * 0.2 + 1.0))
 
 
 @pytest.mark.parametrize("status", [TrialStatus.DIVERGED, TrialStatus.OOM, TrialStatus.CRASHED, TrialStatus.FAILED])
 def test_a_probe_that_fails_ends_the_tests(desk: Desk, status: TrialStatus) -> None:
     desk.resume(failing(status, lambda config: not is_plain(config)))
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert desk.made() == [("reference", PLAIN, 0), ("probe", BF16, 0)]
-    assert desk.stability.is_tested(BF16)
-    assert desk.stability.missing(BF16) is None
+    assert desk.watched.is_tested(BF16)
+    assert desk.watched.missing(BF16) is None
     probe = desk.checks(BF16)["probe"]
     assert not probe.holds
     assert (probe.value, probe.limit, probe.detail) == (0, 1, f"simulated {status}")
@@ -432,7 +451,7 @@ def test_the_gates_that_apply_are_the_gates_that_look(desk: Desk) -> None:
     larger = PLAIN.replace(grad_accum_steps=8)
     assert names(desk.checks(larger)) == ALWAYS | {"loss_rise", "loss_per_sample"}
     assert names(desk.checks(BF16)) == ALWAYS, "before its tests"
-    desk.stability.test(BF16)
+    desk.test(BF16)
     assert names(desk.checks(BF16)) == ALWAYS | OF_A_PROBE | {"gradient_underflow"}
 
 
@@ -455,10 +474,10 @@ def test_the_specs_limits_reach_their_gates(desk: Desk) -> None:
 def test_a_configuration_that_was_in_no_round_yet_is_not_refused_for_it(desk: Desk) -> None:
     """Another session has tested its arithmetic; how it learns per sample, the rounds are still to show."""
     larger = BF16.replace(grad_accum_steps=8)
-    desk.stability.test(larger)
+    desk.test(larger)
     fed_otherwise = larger.replace(**LOADER)
-    assert desk.stability.is_tested(fed_otherwise)
-    checks = desk.stability.checks(fed_otherwise, {}, {1: run(config=PLAIN)})
+    assert desk.watched.is_tested(fed_otherwise)
+    checks = checks_of(desk.study, fed_otherwise, {}, {1: run(config=PLAIN)})
     assert [check.name for check in checks if not check.holds] == []
 
 
@@ -481,7 +500,7 @@ def test_a_probe_whose_loss_departs_fails_the_comparison(desk: Desk) -> None:
     check = desk.checks(BF16)["loss_against_reference"]
     assert not check.holds
     assert check.value == pytest.approx(0.6, abs=0.02)
-    assert desk.stability.missing(BF16) is None
+    assert desk.watched.missing(BF16) is None
 
 
 SEEDS_APART = (1.0, 1.02, 0.98, 1.01, 0.99)
@@ -514,15 +533,15 @@ def test_a_probe_in_doubt_is_compared_with_five_seeds(desk: Desk, excess: float,
     desk.resume(as_told=above_references(excess)).test(BF16)
     seeds = [seed for purpose, _, seed in desk.made() if purpose == "reference"]
     assert seeds == list(range(references))
-    assert desk.stability.is_tested(BF16)
+    assert desk.watched.is_tested(BF16)
 
 
 def test_five_seeds_only_within_the_tests_share_of_the_budget(desk: Desk) -> None:
     """Starts make four runs take so much of it that two more would not fit."""
     desk.resume(lambda _config: 400.0, as_told=above_references(0.12), budget="2m").test(BF16)
     assert len(desk.made()) == 4
-    assert sum(record.result.wall_s for record in desk.ledger.records) < desk.budget.tests_s
-    assert desk.stability.is_tested(BF16)
+    assert sum(record.result.wall_s for record in desk.ledger.records) < desk.budget.now.tests_s
+    assert desk.watched.is_tested(BF16)
     assert desk.checks(BF16)["loss_against_reference"].conclusive
 
 
@@ -531,11 +550,11 @@ def test_the_two_seeds_more_may_refuse_what_three_would_have_let_pass(desk: Desk
     desk.resume(as_told=above_references(0.12))
     desk.backend.interrupt_at = 5
     with pytest.raises(KeyboardInterrupt):
-        desk.stability.test(BF16)
+        desk.test(BF16)
     early = desk.checks(BF16)["loss_against_reference"]
     assert early.passed
     assert early.limit == pytest.approx(0.1775, abs=0.002)
-    assert not desk.stability.is_tested(BF16), "it goes on in the next session"
+    assert not desk.watched.is_tested(BF16), "it goes on in the next session"
     desk.resume(as_told=above_references(0.12)).test(BF16)
     late = desk.checks(BF16)["loss_against_reference"]
     assert not late.holds
@@ -572,15 +591,15 @@ def test_what_underflows_and_what_overflows_is_refused_before_it_trains_badly(de
 
 
 def test_a_soak_is_asked_by_the_same_gates_under_names_of_its_own(desk: Desk) -> None:
-    checks = desk.stability.soak_checks(run([1.0] * STEPS), STEPS)
+    checks = soak_checks(desk.study, run([1.0] * STEPS))
     assert [check.name for check in checks] == ["soak", "soak_loss_spikes", "soak_memory_growth"]
-    fp16 = desk.stability.soak_checks(run([1.0] * STEPS, config=FP16), STEPS)
+    fp16 = soak_checks(desk.study, run([1.0] * STEPS, config=FP16))
     assert [check.name for check in fp16][3:] == ["soak_skipped_steps"]
 
 
 def test_a_soak_that_broke_is_asked_for_nothing_else(desk: Desk) -> None:
     broken = run([1.0] * 3, failure=Failure(reason="the loss is nan at optimizer step 4"))
-    check, *rest = desk.stability.soak_checks(broken, STEPS)
+    check, *rest = soak_checks(desk.study, broken)
     assert not check.passed
     assert rest == []
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
+from functools import cached_property
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose
-from autotune.search.budget import Budget
-from autotune.search.costs import Costs
-from autotune.search.ledger import Ledger
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.watched import Watched
 from autotune.search.policy import (
     DUEL_ROUNDS,
     FEWEST_DUELS,
@@ -20,31 +19,24 @@ from autotune.search.policy import (
     SHORTEST_RUN_S,
     SPARE,
 )
-from autotune.search.stability import Stability
 from autotune.stats import FEWEST_ROUNDS
 
 _HALVINGS = 10
 
 
 class Timetable:
-    """Reads costs from the ledger and the time left from the budget, anew each time it is asked."""
+    """What things will take, and what time there is for them."""
 
-    def __init__(
-        self, *, ledger: Ledger, budget: Budget, stability: Stability, baseline: TrainConfig, soak_steps: int
-    ) -> None:
-        self.costs = Costs(ledger)
-        self._ledger = ledger
-        self._budget = budget
-        self._stability = stability
-        self._baseline = baseline
-        self._soak_steps = soak_steps
-        self._given_s = math.inf
-        """Training seconds of the runs of the last round; of an earlier session nobody knows."""
+    def __init__(self, study: StudySoFar) -> None:
+        self._study = study
+        self._costs = study.costs
+        self._budget = study.budget
+        self._baseline = study.baseline
 
     def needed_s(self, finalists: Sequence[TrainConfig]) -> float:
         """Seconds that the planned rounds, the stability tests and the soak would take."""
-        duels_s = self.costs.rounds_s([self._baseline, *finalists[:1]], DUEL_ROUNDS)
-        rounds_s = self.costs.rounds_s([self._baseline, *finalists], FULL_ROUNDS)
+        duels_s = self._costs.rounds_s([self._baseline, *finalists[:1]], DUEL_ROUNDS)
+        rounds_s = self._costs.rounds_s([self._baseline, *finalists], FULL_ROUNDS)
         return rounds_s + duels_s + self.tests_s(finalists[:1]) + self._soak_s(finalists[:1])
 
     def for_rounds_s(self, finalists: Sequence[TrainConfig], done: int) -> float:
@@ -52,7 +44,7 @@ class Timetable:
         finalist and the soak of the slowest need, as far as they leave time for the rounds that come first."""
         left_s = self._budget.remaining_s
         first = [self._baseline, *finalists[:1]]
-        first_s = self.costs.rounds_s(first, max(FEWEST_ROUNDS - done, 0))
+        first_s = self._costs.rounds_s(first, max(FEWEST_ROUNDS - done, 0))
         soak_s, tests_s = self._soak_s(finalists), self.tests_s(finalists[:1])
         if done < FEWEST_ROUNDS and (soak_s > MOST_FOR_SOAK * left_s or left_s - soak_s < first_s):
             return left_s
@@ -60,25 +52,33 @@ class Timetable:
 
     def tests_s(self, finalists: Sequence[TrainConfig]) -> float:
         """Seconds of the stability tests of the one whose tests take the longest."""
-        tests = [self.costs.tests_s(config, self._baseline, self._stability) for config in finalists]
-        return max(tests, default=0.0)
+        return max(map(Watched(self._study).cost_s, finalists), default=0.0)
 
     def tests_and_soak_s(self, config: TrainConfig) -> float:
         return self.tests_s([config]) + self._soak_s([config])
 
     def _soak_s(self, finalists: Sequence[TrainConfig]) -> float:
-        return max((self.costs.soak_s(config, self._soak_steps) for config in finalists), default=0.0)
+        steps = self._study.spec.stability.soak_steps
+        return max((self._costs.soak_s(config, steps) for config in finalists), default=0.0)
 
-    def round_s(self, configs: Sequence[TrainConfig], limit_s: float) -> float:
-        """What a round will take: as long as each run usually took, or as the search's trials tell."""
-        walls: dict[TrainConfig, list[float]] = {}
-        for record in self._ledger.of_purpose(Purpose.CONFIRM):
-            walls.setdefault(record.result.config, []).append(record.result.wall_s)
-        longer_s = max(limit_s - self._given_s, 0.0)
+    def round_s(self, configs: Sequence[TrainConfig], limit_s: float, given_s: float) -> float:
+        """What a round will take: as long as each run usually took, or as the search's trials tell.
+
+        `limit_s`: training seconds of its runs; `given_s`: of those of the round before."""
+        longer_s = max(limit_s - given_s, 0.0)
         return SPARE * sum(
-            statistics.median(walls[config]) + longer_s if config in walls else self.costs.run_s(config, limit_s)
+            statistics.median(self._walls_s[config]) + longer_s
+            if config in self._walls_s
+            else self._costs.run_s(config, limit_s)
             for config in configs
         )
+
+    @cached_property
+    def _walls_s(self) -> dict[TrainConfig, list[float]]:
+        walls_s: dict[TrainConfig, list[float]] = {}
+        for record in self._study.of_purpose(Purpose.CONFIRM):
+            walls_s.setdefault(record.result.config, []).append(record.result.wall_s)
+        return walls_s
 
     def run_limit_s(self, finalists: Sequence[TrainConfig], done: int, best_s: float) -> float:
         """Training seconds of one run of the next round: `best_s`, or less, so that the planned rounds fit; not much
@@ -88,9 +88,9 @@ class Timetable:
         seconds = self.for_rounds_s(finalists, done)
 
         def fits(limit_s: float) -> bool:
-            return self.costs.rounds_s(full, rounds, limit_s) + self.costs.rounds_s(duel, duels, limit_s) <= seconds
+            return self._costs.rounds_s(full, rounds, limit_s) + self._costs.rounds_s(duel, duels, limit_s) <= seconds
 
-        least_s = OF_FIXED_COST * self.costs.fixed_s(duel)
+        least_s = OF_FIXED_COST * self._costs.fixed_s(duel)
         high_s = min(max(best_s, least_s, SHORTEST_RUN_S), 2 * self._budget.trial_s)
         while duels > FEWEST_DUELS and not fits(min(least_s, high_s)):
             duels -= 1
@@ -101,7 +101,3 @@ class Timetable:
             middle_s = (low_s + high_s) / 2
             low_s, high_s = (middle_s, high_s) if fits(middle_s) else (low_s, middle_s)
         return low_s
-
-    def begin_round(self, limit_s: float) -> None:
-        """A round begins, whose runs train for `limit_s`."""
-        self._given_s = limit_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,9 @@ from autotune.config import TrainConfig
 from autotune.measure.evidence import CLEARLY_FASTER
 from autotune.measure.plan import EDGE_COUNTS
 from autotune.records import Purpose, Rates, SlowBatches, TrialRecord, TrialResult
-from autotune.search.costs import Costs
+from autotune.search.decide.study import StudySoFar
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
-from autotune.search.ledger import Ledger
 from autotune.search.policy import SHORTEST_RUN_S
 from autotune.stats import (
     FEWEST_ROUNDS,
@@ -30,6 +29,8 @@ from autotune.stats import (
     rests_on_disturbed,
 )
 
+Values = NDArray[np.float64]
+
 ACCURACY, OF_LOADING = 0.004, 0.01
 """What the measuring itself may be off by, relative, as a standard deviation: no repetition shows it, and where
 processes differ by 0.1 % it is most of the doubt. By the worlds of docs/worlds.md: where the loader is the limit, a run
@@ -41,21 +42,24 @@ _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
 
 
 class MeasuredRounds:
-    """Reads the ledger anew when it has grown: it is asked hundreds of times a round."""
+    """By configuration and round."""
 
-    def __init__(self, ledger: Ledger, baseline: TrainConfig, finalists: Collection[TrainConfig]) -> None:
-        """`finalists`: among which the best is looked for; may grow."""
-        self._ledger = ledger
-        self._baseline = baseline
-        self._finalists = finalists
+    def __init__(self, study: StudySoFar, finalists: Collection[TrainConfig]) -> None:
+        """`finalists`: among which the best is looked for."""
+        self._study = study
         self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
-        self._columns: dict[TrainConfig, int] = {}
-        self._rounds = Rounds(np.empty((0, 1)))
-        self._read_at = -1, -1
+        for run in study.of_purpose(Purpose.CONFIRM):
+            if run.round is not None and is_ok(run):
+                self._by_config.setdefault(run.result.config, {})[run.round] = run
+        others = {*self._by_config, *finalists} - {study.baseline}
+        columns = [study.baseline, *sorted(others, key=TrainConfig.canonical_json)]
+        self._columns = {config: column for column, config in enumerate(columns)}
+        self._rounds = Rounds(
+            _logs_of(self._by_config, columns), candidates=[self._columns[each] for each in finalists]
+        )
 
     def runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
         """Round → run, of those that came to a figure."""
-        self._read()
         return self._by_config.get(config, {})
 
     def common(self, one: TrainConfig, other: TrainConfig) -> set[int]:
@@ -65,13 +69,11 @@ class MeasuredRounds:
     @property
     def spread(self) -> float:
         """Standard deviation of ln(samples per second) between runs of one configuration."""
-        self._read()
         return self._rounds.spread
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> Comparison:
         """Needs one common round. Against the baseline, the interval holds for the best of all finalists: the one that
         is emitted was chosen after the fact."""
-        self._read()
         found = self._rounds.compare(self._columns[one], self._columns[other])
         return dataclasses.replace(found, ratio=_as_accurate(found.ratio, math.sqrt(2) * ACCURACY))
 
@@ -84,7 +86,6 @@ class MeasuredRounds:
         return Gain(middle, Interval(low, high), "measured")
 
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
-        self._read()
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
     def expected_loss(self, one: TrainConfig, other: TrainConfig) -> float:
@@ -95,7 +96,6 @@ class MeasuredRounds:
     def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
         """Needs one round. `soaked`: a run of `config` after the rounds, which counts as one more, where it is known as
         well as one: little of a soak may lie where an epoch can be judged."""
-        self._read()
         column, rounds = self._columns[config], self._rounds
         if soaked and not rests_on_disturbed(soaked.blocks) and relative_error(soaked) <= self.spread:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
@@ -104,13 +104,11 @@ class MeasuredRounds:
     def doubt(self, config: TrainConfig) -> float:
         """Half the width of the interval of its throughput, in logarithms, as far as more rounds would make it
         narrower. Needs one round; infinite after one."""
-        self._read()
         interval = self._rounds.throughput(self._columns[config], now=True).interval
         return math.log(interval.high / interval.low) / 2 if interval and interval.low > 0 else math.inf
 
     def rate(self, config: TrainConfig) -> Posterior:
         """Posterior of ln(samples per second). Needs one round."""
-        self._read()
         return self._rounds.rate(self._columns[config])
 
     @property
@@ -121,7 +119,7 @@ class MeasuredRounds:
     @property
     def data_was_read(self) -> bool:
         """Whether all trials so far have trained on as many samples as an epoch has."""
-        runs = [record.result for record in self._ledger.records if record.result.rates]
+        runs = [record.result for record in self._study.records if record.result.rates]
         epoch = max((run.rates.epoch_samples or 0 for run in runs if run.rates), default=0)
         return 0 < epoch <= sum(block.samples for run in runs for block in run.blocks)
 
@@ -129,16 +127,16 @@ class MeasuredRounds:
         """What all trials with micro-batches of the same size have seen of slow ones."""
         alike = [
             record.result.rates.slow_batches
-            for record in self._ledger.records
+            for record in self._study.records
             if record.result.rates and record.result.config.micro_batch_size == config.micro_batch_size
         ]
         return sum(alike, SlowBatches())
 
-    def best_run_s(self, running: Sequence[TrainConfig], costs: Costs) -> float:
+    def best_run_s(self, running: Sequence[TrainConfig]) -> float:
         """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
         round the search's trials tell."""
         runs = [run for config in running for run in self.runs(config).values()] or [
-            record for record in self._ledger.measured() if record.result.config in running
+            record for record in self._study.measured if record.result.config in running
         ]
         known = [error for run in runs if math.isfinite(error := relative_error(run.result))]
         if not known:
@@ -147,14 +145,14 @@ class MeasuredRounds:
             spread=self._rounds.spread_of(map(self._logs, running)),
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
-            start_s=costs.fixed_s(running),
+            start_s=self._study.costs.fixed_s(running),
         )
         return max(best_s, *(_epoch_s(run.result) for run in runs))
 
-    def _logs(self, config: TrainConfig) -> NDArray[np.float64]:
+    def _logs(self, config: TrainConfig) -> Values:
         """ln(samples per second) of all its runs, that of the search included: after one round they tell of the spread
         what the round does not."""
-        searched = [record for record in self._ledger.measured() if record.result.config == config]
+        searched = [record for record in self._study.measured if record.result.config == config]
         return np.log([samples_per_s(run) for run in [*searched, *self.runs(config).values()]])
 
     def accuracy(self, config: TrainConfig) -> float:
@@ -163,34 +161,26 @@ class MeasuredRounds:
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
         """Common rounds, without those that were left out."""
-        self._read()
         both = self._columns.keys() >= {one, other}
         return self._rounds.pairs(self._columns[one], self._columns[other]) if both else 0
 
-    def _read(self) -> None:
-        state = len(self._ledger.records), len(self._finalists)
-        if state == self._read_at:
-            return
-        self._read_at, self._by_config = state, {}
-        for run in self._ledger.of_purpose(Purpose.CONFIRM):
-            if run.round is not None and is_ok(run):
-                self._by_config.setdefault(run.result.config, {})[run.round] = run
-        others = {*self._by_config, *self._finalists} - {self._baseline}
-        columns = [self._baseline, *sorted(others, key=TrainConfig.canonical_json)]
-        self._columns = {config: column for column, config in enumerate(columns)}
-        self._rounds = self._judge(columns)
 
-    def _judge(self, columns: Sequence[TrainConfig]) -> Rounds:
-        numbers = sorted({number for runs in self._by_config.values() for number in runs})
-        logs = np.full((len(numbers), len(columns)), math.nan)
-        for column, config in enumerate(columns):
-            for number, run in self._by_config.get(config, {}).items():
-                logs[numbers.index(number), column] = math.log(samples_per_s(run))
-        for column, config in enumerate(columns):
-            for number, run in self._by_config.get(config, {}).items():
-                if rests_on_disturbed(run.result.blocks):
-                    _leave_out(logs, numbers.index(number), column)
-        return Rounds(logs, candidates=[self._columns[config] for config in self._finalists])
+def _logs_of(runs: Mapping[TrainConfig, Mapping[int, TrialRecord]], columns: Sequence[TrainConfig]) -> Values:
+    """ln(samples per second): a row for each round, a column for each configuration, without runs that other work
+    spoilt."""
+    numbers = sorted({number for of_one in runs.values() for number in of_one})
+    logs = np.full((len(numbers), len(columns)), math.nan)
+    cells = [
+        (numbers.index(number), column, run)
+        for column, config in enumerate(columns)
+        for number, run in runs.get(config, {}).items()
+    ]
+    for row, column, run in cells:
+        logs[row, column] = math.log(samples_per_s(run))
+    for row, column, run in cells:
+        if rests_on_disturbed(run.result.blocks):
+            _leave_out(logs, row, column)
+    return logs
 
 
 def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
@@ -209,7 +199,7 @@ def _epoch_s(result: TrialResult) -> float:
     return _WITH_WARM_UP * epoch_s if rates.epoch_edge_s >= EDGE_COUNTS * epoch_s else 0.0
 
 
-def _leave_out(logs: NDArray[np.float64], row: int, column: int) -> None:
+def _leave_out(logs: Values, row: int, column: int) -> None:
     """One run of other work's making, in place; unless that leaves its configuration fewer than two rounds in common
     with the baseline, the first column, the baseline no two with any, or any that had some none."""
     before, value = _common(logs), logs[row, column]
@@ -219,7 +209,7 @@ def _leave_out(logs: NDArray[np.float64], row: int, column: int) -> None:
         logs[row, column] = value
 
 
-def _common(logs: NDArray[np.float64]) -> NDArray[np.int64]:
+def _common(logs: Values) -> NDArray[np.int64]:
     """For each column, the rows that it and the first one have."""
     known = ~np.isnan(logs)
     return np.asarray((known & known[:, :1]).sum(axis=0))

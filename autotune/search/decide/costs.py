@@ -11,9 +11,7 @@ from autotune.config import TrainConfig
 from autotune.execution import cost_of
 from autotune.records import TrialRecord, TrialResult
 from autotune.search.figures import samples_per_s
-from autotune.search.ledger import Ledger
 from autotune.search.policy import FEWEST_STEPS, SHORTEST_RUN_S, SPARE
-from autotune.search.stability import Stability
 
 _RECENT = 7
 """Search trials that say in which kind of process runs are made now, and what such a run costs."""
@@ -22,67 +20,8 @@ _RECENT = 7
 class Costs:
     """Seconds of wall-clock; a configuration without a search trial is taken to cost what the most similar one does."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._known_at = -1
-        self._known = _Known([])
-
-    def run_s(self, config: TrainConfig, limit_s: float) -> float:
-        """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
-        return self.start_s(config) + max(limit_s, FEWEST_STEPS * self.step_s(config))
-
-    def start_s(self, config: TrainConfig) -> float:
-        """Seconds of one run up to the end of its first step, in such a process as most runs have now."""
-        return self.overhead_s() + self._now().first_step_s(config)
-
-    def new_process_s(self) -> float:
-        """What a run in a new process takes longer than most do now."""
-        return self._now().new_process_s
-
-    def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
-        """Seconds of a run in a round of these, on average, however short; one of them pays for the round's process."""
-        return self.new_process_s() / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
-
-    def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
-        return rounds * SPARE * (self.new_process_s() + sum(self.run_s(config, limit_s) for config in configs))
-
-    def soak_s(self, config: TrainConfig, steps: int) -> float:
-        start_s = self.new_process_s() + self.start_s(config)
-        return SPARE * (start_s + steps * self.busy_step_s(config)) if steps else 0.0
-
-    def tests_s(self, config: TrainConfig, baseline: TrainConfig, stability: Stability) -> float:
-        """The stability tests of `config`. Plain arithmetic is taken to be as fast as the baseline."""
-        plain_step_s = self.busy_step_s(baseline) * config.effective_batch_size / baseline.effective_batch_size
-        return SPARE * stability.cost_s(config, self.busy_step_s(config), plain_step_s, self.start_s(config))
-
-    def step_s(self, config: TrainConfig) -> float:
-        """One optimizer step in the long run, while nothing disturbs it."""
-        record = self._now().nearest(config)
-        return config.effective_batch_size / samples_per_s(record) if record else 0.0
-
-    def busy_step_s(self, config: TrainConfig) -> float:
-        """One optimizer step on this machine as it is, other work on it included."""
-        return self.step_s(config) * self.slowdown()
-
-    def slowdown(self) -> float:
-        """How much longer the timed steps of the search took than they would have undisturbed: 1 or more."""
-        return self._now().slowdown
-
-    def overhead_s(self) -> float:
-        """Seconds of most runs now outside their training steps: the fork, the model, the loader's processes."""
-        return self._now().overhead_s
-
-    def _now(self) -> _Known:
-        """Read anew when the ledger has grown: costs are asked for hundreds of times between two trials."""
-        if self._known_at != len(self._ledger.records):
-            self._known, self._known_at = _Known(self._ledger.measured()), len(self._ledger.records)
-        return self._known
-
-
-class _Known:
-    """What the search's trials so far tell."""
-
     def __init__(self, measured: Sequence[TrialRecord]) -> None:
+        """`measured`: search trials with a measurement."""
         self._measured = measured
         self._nearest: dict[TrainConfig, TrialRecord | None] = {}
         recent = [record.result for record in sorted(measured, key=lambda record: record.number)[-_RECENT:]]
@@ -92,16 +31,37 @@ class _Known:
         self._new = [record.result for record in measured if in_residents and not record.result.runs_before]
         """Runs in new processes, where most have run others before."""
 
-    def nearest(self, config: TrainConfig) -> TrialRecord | None:
-        """The trial of the most similar configuration."""
-        if config not in self._nearest:
-            self._nearest[config] = min(
-                self._measured, key=lambda record: len(record.result.config.differences(config)), default=None
-            )
-        return self._nearest[config]
+    def run_s(self, config: TrainConfig, limit_s: float) -> float:
+        """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
+        return self.start_s(config) + max(limit_s, FEWEST_STEPS * self.step_s(config))
+
+    def start_s(self, config: TrainConfig) -> float:
+        """Seconds of one run up to the end of its first step, in such a process as most runs have now."""
+        return self.overhead_s + self._first_step_s(config)
+
+    def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
+        """Seconds of a run in a round of these, on average, however short; one of them pays for the round's process."""
+        return self.new_process_s / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
+
+    def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
+        return rounds * SPARE * (self.new_process_s + sum(self.run_s(config, limit_s) for config in configs))
+
+    def soak_s(self, config: TrainConfig, steps: int) -> float:
+        start_s = self.new_process_s + self.start_s(config)
+        return SPARE * (start_s + steps * self.busy_step_s(config)) if steps else 0.0
+
+    def step_s(self, config: TrainConfig) -> float:
+        """One optimizer step in the long run, while nothing disturbs it."""
+        record = self._most_similar(config)
+        return config.effective_batch_size / samples_per_s(record) if record else 0.0
+
+    def busy_step_s(self, config: TrainConfig) -> float:
+        """One optimizer step on this machine as it is, other work on it included."""
+        return self.step_s(config) * self.slowdown
 
     @cached_property
     def slowdown(self) -> float:
+        """How much longer the timed steps of the search took than they would have undisturbed: 1 or more."""
         taken_s = math.fsum(block.seconds for record in self._measured for block in record.result.blocks)
         undisturbed_s = math.fsum(
             sum(block.samples for block in record.result.blocks) / samples_per_s(record) for record in self._measured
@@ -110,15 +70,25 @@ class _Known:
 
     @cached_property
     def overhead_s(self) -> float:
+        """Seconds of most runs now outside their training steps: the fork, the model, the loader's processes."""
         return _median([result.wall_s - result.training_s for result in self._usual])
 
     @cached_property
     def new_process_s(self) -> float:
+        """What a run in a new process takes longer than most do now."""
         return max(_before_s(self._new) - _before_s(self._usual), 0.0) if self._new else 0.0
 
-    def first_step_s(self, config: TrainConfig) -> float:
+    def _most_similar(self, config: TrainConfig) -> TrialRecord | None:
+        """The trial of the most similar configuration."""
+        if config not in self._nearest:
+            self._nearest[config] = min(
+                self._measured, key=lambda record: len(record.result.config.differences(config)), default=None
+            )
+        return self._nearest[config]
+
+    def _first_step_s(self, config: TrainConfig) -> float:
         """As the most similar configuration's was, brought to the kind of process that most runs have now."""
-        record = self.nearest(config)
+        record = self._most_similar(config)
         if record is None or record.result.warm_up is None:
             return 0.0
         first_s = record.result.warm_up.first_step_s

@@ -1,0 +1,118 @@
+"""After the rounds: the best that is faster beyond doubt and passes every gate and the soak is emitted, else the
+baseline. Where that does not meet the spec's own constraints, the best that passes and does, however slow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from autotune.config import TrainConfig
+from autotune.records import Check, TrialResult
+from autotune.search.decide.actions import Soak, Stop
+from autotune.search.decide.checks import soak_checks
+from autotune.search.decide.confirming import Confirming
+from autotune.search.decide.judging import (
+    agreement,
+    baseline_stands,
+    before_its_soak,
+    checks_before_soak,
+    compared_by_its_soak,
+    provisional,
+    verdict,
+)
+from autotune.search.decide.session import Concluding, Session, Step
+from autotune.search.decide.soak import soak_of
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.watched import Watched
+from autotune.stats import FEWEST_ROUNDS, Outcome
+
+
+def conclude(study: StudySoFar, session: Session, stage: Concluding) -> Step:
+    """One decision: a run of the tests, the soak, who is out, or the verdict."""
+    confirming = session.confirming(study)
+    if stage.testing is not None:
+        return _test(study, session, stage, stage.testing)
+    if confirming.rounds(confirming.baseline) < FEWEST_ROUNDS:  # one says nothing about the spread
+        return Step(session=session, action=Stop(provisional(study)))
+    leader = confirming.leader
+    if leader is None:
+        return Step(session=session, action=Stop(baseline_stands(confirming, stage.closest)))
+    if is_to_be_tested(confirming, leader):
+        return _test(study, session, stage, leader)
+    config = tested_instead(confirming, leader)
+    if confirming.is_worthwhile(config):
+        return _soak(study, session, stage, config)
+    # Only of the best of those that stand: whatever ranks below it has shown less.
+    closest = stage.closest or (config, confirming.speedup(config))
+    return Step(session=session.with_finalists(confirming.finalists.rejecting(config)).at(Concluding(closest=closest)))
+
+
+def _soak(study: StudySoFar, session: Session, stage: Concluding, config: TrainConfig) -> Step:
+    confirming, soaked = session.confirming(study), soak_of(study, config)
+    if isinstance(soaked, Soak):
+        return Step(session=session, action=soaked)
+    checks, refusing = judged(confirming, config, soaked)
+    if refusing:
+        session = session.with_finalists(confirming.finalists.rejecting(config, refusing))
+        confirming = session.confirming(study)
+        stands = before_its_soak(confirming) or baseline_stands(confirming, stage.closest)
+        return Step(session=session, stands=stands)
+    if is_to_be_tested_late(confirming, config):
+        return _test(study, session, stage, config)
+    checks = [*checks_before_soak(confirming, config), *checks]
+    return Step(session=session, action=Stop(verdict(confirming, config, checks, soaked=soaked)))
+
+
+def is_to_be_tested(confirming: Confirming, config: TrainConfig) -> bool:
+    """Whether the leader has its tests now, the rounds having ended before."""
+    if confirming.is_tested(config) or not confirming.is_worthwhile(config):
+        return False
+    has_time = confirming.timetable.tests_and_soak_s(config) <= confirming.study.budget.remaining_s
+    return has_time and Watched(confirming.study).next_run(config) is not None
+
+
+def is_to_be_tested_late(confirming: Confirming, config: TrainConfig) -> bool:
+    """Whether the tests for which there was no time run in what the soak has left; the time is good for nothing else,
+    so that half of what they may take will do."""
+    if confirming.is_tested(config):
+        return False
+    has_time = confirming.timetable.tests_s([config]) <= 2 * confirming.study.budget.remaining_s
+    return has_time and Watched(confirming.study).next_run(config) is not None
+
+
+def _test(study: StudySoFar, session: Session, stage: Concluding, config: TrainConfig) -> Step:
+    """The tests of `config`, once begun, as far as time allows."""
+    run = Watched(study).next_run(config)
+    testing = dataclasses.replace(stage, testing=config if run else None)
+    if run is not None:
+        return Step(session=session.at(testing), action=run)
+    finalists = session.confirming(study).without_if_unstable(config)
+    return Step(session=session.with_finalists(finalists).at(testing))
+
+
+def tested_instead(confirming: Confirming, leader: TrainConfig) -> TrainConfig:
+    """The leader; where the budget ended before it was tested, a tested one that is faster than the baseline all the
+    same."""
+    second = None if confirming.is_tested(leader) else confirming.tested_leader
+    return second if second and confirming.is_worthwhile(second) else leader
+
+
+def judged(
+    confirming: Confirming, config: TrainConfig, soaked: TrialResult | None
+) -> tuple[list[Check], Sequence[Check]]:
+    """The soak's checks, and those that refuse `config`. A soak that contradicts the rounds does not, where `config` is
+    faster than the baseline by the soak's figure too."""
+    checks = soak_checks(confirming.study, soaked)
+    refusing = [check for check in checks if not check.holds] if soaked else []
+    if soaked and not refusing:
+        agrees = agreement(confirming, config, soaked)
+        checks.append(agrees)
+        if not agrees.holds and not _is_faster_by_its_soak(confirming, config, soaked):
+            refusing = [agrees]
+    return checks, refusing
+
+
+def _is_faster_by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> bool:
+    """Whether it is faster than the baseline beyond doubt with the soak's figure too, or the baseline may not stand."""
+    found = compared_by_its_soak(confirming, config, soaked)
+    return found.outcome is Outcome.FASTER or not confirming.baseline_may_stand

@@ -1,0 +1,170 @@
+"""Where the confirmation stands: the finalists, what their rounds have shown, and which of them leads.
+
+The search reports the luckiest of many noisy measurements; only figures from the rounds are emitted. Every round
+measures each configuration once, in random order, so that a drift of the machine hits all alike; all runs together say
+how much runs differ (`autotune.stats.rounds`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from autotune.config import TrainConfig
+from autotune.records import Check, TrialResult
+from autotune.search.decide.checks import checks_of, constraint_checks
+from autotune.search.decide.finalists import Finalists
+from autotune.search.decide.measured_rounds import MeasuredRounds
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.timetable import Timetable
+from autotune.search.decide.watched import Watched
+from autotune.search.earning import (
+    Compare,
+    Gain,
+    is_as_good,
+    is_part,
+    settings,
+    simplest_as_good,
+    strengths,
+    together,
+)
+from autotune.stats import TIE, Comparison, Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirming:
+    """The confirmation at one moment."""
+
+    study: StudySoFar
+    finalists: Finalists
+    expected: Compare
+    """What the search's trials let expect of any two configurations."""
+
+    def with_finalists(self, finalists: Finalists) -> Confirming:
+        return dataclasses.replace(self, finalists=finalists)
+
+    @property
+    def baseline(self) -> TrainConfig:
+        return self.study.baseline
+
+    @cached_property
+    def measured(self) -> MeasuredRounds:
+        return MeasuredRounds(self.study, self.finalists.ever)
+
+    @cached_property
+    def timetable(self) -> Timetable:
+        return Timetable(self.study)
+
+    @cached_property
+    def leader(self) -> TrainConfig | None:
+        """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
+        the rounds that both ran in, for those that dropped out met other rounds. But what is as good as the fastest
+        goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
+        simplest part that is as good. None when none is left."""
+        return self._best_of(self._passing)
+
+    @cached_property
+    def tested_leader(self) -> TrainConfig | None:
+        """The same of those that have been through the stability tests."""
+        return self._best_of([config for config in self._passing if self.is_tested(config)])
+
+    @cached_property
+    def baseline_may_stand(self) -> bool:
+        """Whether the baseline meets the spec's own constraints; else the best that does is emitted, faster or not."""
+        return all(check.holds for check in self.constraint_checks(self.baseline))
+
+    @cached_property
+    def done(self) -> int:
+        """Rounds that the leader and the baseline have come through."""
+        return self.rounds(self.leader) if self.leader else 0
+
+    @cached_property
+    def for_rounds_s(self) -> float:
+        """Seconds that rounds may take from now on."""
+        return self.timetable.for_rounds_s(self.finalists.now, self.done)
+
+    @cached_property
+    def run_limit_s(self) -> float:
+        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
+        best_s = self.measured.best_run_s([self.baseline, *self.finalists.now])
+        return self.timetable.run_limit_s(self.finalists.now, self.done, best_s)
+
+    def is_tested(self, config: TrainConfig) -> bool:
+        return Watched(self.study).is_tested(config)
+
+    def is_worthwhile(self, config: TrainConfig) -> bool:
+        """Whether it is faster than the baseline beyond doubt, or that may not stand. Needs one round."""
+        return self.speedup(config).outcome is Outcome.FASTER or not self.baseline_may_stand
+
+    def checks(self, config: TrainConfig) -> list[Check]:
+        """The gates of the runs so far. Those of the baseline ask whether the training is sound as it stands."""
+        return checks_of(self.study, config, self.runs(config), self.runs(self.baseline))
+
+    def constraint_checks(self, config: TrainConfig) -> list[Check]:
+        return constraint_checks(self.study, config, self.runs(config))
+
+    def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
+        """Round → run, of those that measured it."""
+        return {number: run.result for number, run in self.measured.runs(config).items()}
+
+    def rounds(self, config: TrainConfig) -> int:
+        """Those that measured both `config` and the baseline."""
+        return len(self.measured.common(config, self.baseline))
+
+    def speedup(self, config: TrainConfig) -> Comparison:
+        """Over the baseline. Needs one common round."""
+        return self.measured.compare(config, self.baseline)
+
+    def gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
+        """By the rounds, and by the model as far as they leave it open."""
+        measured, expected = self.measured.gain(one, other), self.expected(one, other)
+        return together(measured, expected) if measured else expected
+
+    def settings(self, config: TrainConfig) -> Sequence[Mapping[str, Any]]:
+        """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""
+        richer = [other for other in self.finalists.ever if is_part(config, other, self.baseline)]
+        return [setting.to_dict() for setting in settings(config, richer, self.study.space, self.gain)]
+
+    def without_if_unstable(self, tested: TrainConfig) -> Finalists:
+        """The finalists, without `tested` where its tests have refused it."""
+        refusing = [check for check in self.checks(tested) if not check.holds]
+        return self.finalists.refusing(self.study, tested, refusing) if refusing else self.finalists
+
+    @cached_property
+    def _passing(self) -> list[TrainConfig]:
+        """Finalists that ran beside the baseline and that no gate refuses."""
+        return [config for config in self.finalists.now if self.rounds(config) and self._passes(config)]
+
+    def _passes(self, config: TrainConfig) -> bool:
+        return all(check.holds for check in self.checks(config))
+
+    def _best_of(self, passing: Sequence[TrainConfig]) -> TrainConfig | None:
+        if not passing:
+            return None
+        strength = strengths(passing, self.gain)
+        tie = max(strength.values()) - math.log(TIE)
+
+        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
+            tied = strength[config] > tie
+            changes = len(config.differences(self.baseline))
+            memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
+            return (not tied, changes if tied else -strength[config], -self.rounds(config), memory)
+
+        return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
+
+    def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
+        return is_as_good(self.measured.gain(rich, simple), self.gain(rich, simple))
+
+
+def begin_confirming(study: StudySoFar, expected: Compare) -> Finalists:
+    """The finalists, without those that an earlier session has tested and refused."""
+    finalists, watched = Finalists.of(study), Watched(study)
+    for config in finalists.now:
+        if watched.needs_reference(config) and watched.is_tested(config):
+            confirming = Confirming(study=study, finalists=finalists, expected=expected)
+            finalists = confirming.without_if_unstable(config)
+    return finalists

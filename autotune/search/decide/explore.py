@@ -1,0 +1,163 @@
+"""The search share of the budget: trials until its time is over, the whole space is measured, or nothing left is worth
+one; on several devices, as many at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+
+from autotune.config import TrainConfig
+from autotune.errors import EnvironmentFailure, NoStableConfiguration
+from autotune.records import Purpose, TrialRecord, TrialRequest
+from autotune.search.decide.actions import Measure, Trial, Wait
+from autotune.search.decide.confirm import begin_round
+from autotune.search.decide.confirming import begin_confirming
+from autotune.search.decide.finalists import choose_finalists
+from autotune.search.decide.judging import provisional
+from autotune.search.decide.rounds import last_round
+from autotune.search.decide.session import Confirmation, Exploring, Session, Step
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.timetable import Timetable
+from autotune.search.earning import by_model, doubting, simplest
+from autotune.search.gates import loss_rise
+from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
+from autotune.search.racing import hopeless_below, restart_spread
+from autotune.spec.durations import format_duration
+
+
+def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
+    """The baseline, the expert's seeds and the strategy's proposals; then the rounds.
+
+    Asked again between the rounds: where these show that runs differ more than was expected, more is left to be tried.
+    Raises NoStableConfiguration where the baseline has no measurement, or does not learn.
+    """
+    best = study.eligible[0].number if study.eligible else None
+    stands = provisional(study) if best != stage.best else None
+    session = session.at(dataclasses.replace(stage, best=best))
+    if study.baseline_trial is None:
+        return _measure_baseline(study, session, stage)
+    require_learning(study.baseline_trial)
+    measure = next_trial(study, session)
+    if measure is not None:
+        return Step(session=_having_begun(study, session, measure), action=measure, stands=stands)
+    if study.in_flight:
+        return Step(session=session, action=Wait(), stands=stands)
+    over = begin_round(study, _with_finalists(study, session, stage))
+    return dataclasses.replace(over, stands=over.stands or stands)
+
+
+def next_trial(study: StudySoFar, session: Session) -> Measure | None:
+    """None while there is no room, no time, or nothing worth it."""
+    if not study.has_room or study.exhausted:
+        return None
+    if study.budget.search_remaining_s <= _start_up_s(study) + SMALLEST_USEFUL_TRIAL_S:
+        return None
+    if not study.nothing_worth_trying:
+        return Measure(planned=last_trial(study, session) if _is_near_its_end(study) else None)
+    planned = last_trial(study, session) if session.last_trials < LAST_TRIALS else None
+    return Measure(planned=planned) if planned else None
+
+
+def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
+    """One of the last trials: the best so far without the settings of which neither the trials nor the model are sure
+    that they gain 1 %; None where that is not new. What one of them has shown changes what the next one is."""
+    if not study.eligible:
+        return None
+    config = simplest(study.eligible[0].result.config, study.space, doubting(by_model(study.model)))
+    known = {*study.seeds, *session.planned, *(record.result.config for record in study.records)}
+    return None if config in known else config
+
+
+def trial_of(study: StudySoFar, config: TrainConfig) -> Trial:
+    """The search trial of `config`, from now on."""
+    if study.baseline_trial is None:
+        return Trial(
+            purpose=Purpose.BASELINE,
+            request=_request(study, config, study.budget.trial_s),
+            deadline_s=study.budget.baseline_deadline_s(),
+        )
+    limit_s = min(study.budget.trial_s, study.budget.search_remaining_s - _start_up_s(study))
+    patience_s = study.budget.patience_s(study.baseline_trial.result.wall_s, compiles=config.compile != "none")
+    return Trial(
+        purpose=Purpose.SEED if config in study.seeds else Purpose.SEARCH,
+        request=_request(study, config, limit_s),
+        deadline_s=study.budget.trial_deadline_s(patience_s),
+        patience_s=patience_s,
+    )
+
+
+def needed_for_confirming_s(study: StudySoFar) -> float:
+    """Seconds that the rounds, the tests and the soak would take by what is known now."""
+    return Timetable(study).needed_s(choose_finalists(study.measured, study.baseline, study.constraints))
+
+
+def require_learning(baseline: TrialRecord) -> None:
+    """No setting of ours fixes a training that diverges by itself, and no budget should be spent on it."""
+    rise = loss_rise(baseline.result)
+    if not rise.passed:
+        raise NoStableConfiguration(
+            f"the baseline itself does not learn: its loss goes {rise.detail}; lower training.optimizer.lr, or "
+            f"mend the loss. Its record is trials/{baseline.number:04d}.json"
+        )
+
+
+def _measure_baseline(study: StudySoFar, session: Session, stage: Exploring) -> Step:
+    if study.in_flight:
+        return Step(session=session, action=Wait())
+    if stage.baseline_after is None:
+        if study.budget.baseline_deadline_s() < SMALLEST_USEFUL_TRIAL_S:
+            spent = f"the budget of {format_duration(study.budget.total_s)} is spent"
+            raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
+        begun = dataclasses.replace(stage, baseline_after=len(study.records))
+        return Step(session=session.at(begun), action=Measure())
+    if len(study.records) == stage.baseline_after:
+        raise EnvironmentFailure("the baseline's machine was lost while it ran; run the same command again")
+    raise NoStableConfiguration(_why_no_baseline(study.records[-1], study.budget.total_s))
+
+
+def _having_begun(study: StudySoFar, session: Session, measure: Measure) -> Session:
+    if measure.planned is None:
+        return session
+    last_trials = session.last_trials + study.nothing_worth_trying
+    return dataclasses.replace(session, planned=(*session.planned, measure.planned), last_trials=last_trials)
+
+
+def _with_finalists(study: StudySoFar, session: Session, stage: Exploring) -> Session:
+    """Anew after further trials: there may be other finalists. The rounds so far count."""
+    if session.confirmation is not None and len(study.measured) <= stage.since:
+        return session
+    expected = by_model(study.model)
+    confirmation = Confirmation(
+        finalists=begin_confirming(study, expected), expected=expected, expected_at=last_round(study)
+    )
+    return dataclasses.replace(session, confirmation=confirmation)
+
+
+def _request(study: StudySoFar, config: TrainConfig, limit_s: float) -> TrialRequest:
+    """With the same weights and sample order as all trials of the search; it ends early once it can no longer win."""
+    fastest = study.eligible[:1]
+    floor = hopeless_below(fastest[0], restart_spread(study.records)) if fastest else None
+    seed = study.spec.training.seed
+    return TrialRequest(config=config, seed=seed, time_limit_s=limit_s, hopeless_below=floor, in_any_process=True)
+
+
+def _is_near_its_end(study: StudySoFar) -> bool:
+    walls = [record.result.wall_s for record in study.measured]
+    return bool(walls) and study.budget.search_remaining_s <= LAST_TRIALS * statistics.median(walls)
+
+
+def _start_up_s(study: StudySoFar) -> float:
+    baseline = study.baseline_trial
+    return baseline.result.start_up_s or 0.0 if baseline else 0.0
+
+
+def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
+    result = record.result
+    reason = result.failure.reason if result.failure else "no timed block"
+    where = f"its record is trials/{record.number:04d}.json"
+    advice = {
+        "oom": "give a smaller baseline.micro_batch_size",
+        "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; raise it",
+        "diverged": "lower training.optimizer.lr, or mend the model: training does not survive its first steps",
+    }.get(result.status, "mend the workload")
+    return f"the baseline itself fails ({result.status}): {reason}; {advice}. {where}"

@@ -1,0 +1,113 @@
+"""Which configurations of the search are measured again, and which are out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autotune.config import TrainConfig
+from autotune.records import Check, TrialRecord, TrialStatus
+from autotune.search.decide.checks import blames_precision
+from autotune.search.decide.study import StudySoFar
+from autotune.search.earning import by_model, simpler_form
+from autotune.search.figures import is_ok
+from autotune.search.gates import violations
+from autotune.search.performance import PerformanceModel
+from autotune.search.plain import arithmetic
+from autotune.spec import Constraint
+
+_FINALISTS = 3
+_CLEARLY = 0.05
+"""Beyond the limit of a constraint, relative: less may be noise of one short run, and the confirmation decides."""
+
+
+def choose_finalists(
+    measured: Sequence[TrialRecord], baseline: TrainConfig, constraints: Sequence[Constraint] = ()
+) -> list[TrainConfig]:
+    """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower.
+
+    None that its search trial has shown to be clearly outside the constraints.
+    """
+    measured = [record for record in measured if max(violations(record, constraints), default=0.0) <= _CLEARLY]
+    others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
+    if not others:  # let the best of them show that it is slower
+        others = [record.result.config for record in measured if record.result.config != baseline][:1]
+    chosen = others[:_FINALISTS]
+    same_batch = [config for config in others if config.effective_batch_size == baseline.effective_batch_size]
+    if same_batch and not any(config in same_batch for config in chosen):
+        chosen[-1:] = same_batch[:1]
+    return chosen
+
+
+def _gave_up(record: TrialRecord) -> bool:
+    return record.result.status is TrialStatus.PRUNED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalists:
+    """The finalists of one study, likely best first; one that is refused makes way for the next."""
+
+    model: PerformanceModel
+    """What the search's trials had shown when they were chosen."""
+    now: tuple[TrainConfig, ...] = ()
+    ever: tuple[TrainConfig, ...] = ()
+    """All that are or were finalists."""
+    rejected: frozenset[TrainConfig] = frozenset()
+    refused: Mapping[TrainConfig, Sequence[Check]] = field(default_factory=dict)
+    """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
+
+    @classmethod
+    def of(cls, study: StudySoFar) -> Finalists:
+        return cls(model=study.model)._chosen(study, study.measured)
+
+    def rejecting(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> Finalists:
+        """`config` is out, and nothing takes its place. `refusing`: the gates that say why, where any do."""
+        return dataclasses.replace(
+            self,
+            now=tuple(each for each in self.now if each != config),
+            rejected=self.rejected | {config},
+            refused={**self.refused, config: refusing} if refusing else self.refused,
+        )
+
+    def refusing(self, study: StudySoFar, config: TrainConfig, checks: Sequence[Check]) -> Finalists:
+        """`config` is out, and so is what computes the same, or in the same low precision where that is to blame; the
+        next fastest take their places. `checks`: the gates that say why."""
+        without = dataclasses.replace(self, refused={**self.refused, config: checks})
+        fit = [record for record in study.measured if not without._is_out(study, record.result.config)]
+        return without._chosen(study, fit)
+
+    def adding(self, config: TrainConfig) -> Finalists:
+        return dataclasses.replace(self, now=(*self.now, config), ever=(*self.ever, config))
+
+    def may_join(self, study: StudySoFar, config: TrainConfig) -> bool:
+        """Whether it has neither been a finalist, nor failed, nor is out."""
+        failed = any(record.result.config == config and not is_ok(record) for record in study.records)
+        return config not in self.ever and not failed and not self._is_out(study, config)
+
+    def _chosen(self, study: StudySoFar, measured: Sequence[TrialRecord]) -> Finalists:
+        """The fastest of them; the best also without those of its settings that may do nothing."""
+        rates = {record.result.config: math.exp(self.model.likely(record.result.config)) for record in measured}
+        ranked = sorted(measured, key=lambda record: rates[record.result.config], reverse=True)
+        chosen = choose_finalists(ranked, study.baseline, study.constraints)
+        simple = simpler_form(chosen[0], rates, study.baseline, by_model(self.model)) if chosen else None
+        if simple is not None and simple not in chosen and not self._is_out(study, simple):
+            chosen = [chosen[0], simple, *chosen[1:][-(_FINALISTS - 2) :]]
+        return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
+
+    def _is_out(self, study: StudySoFar, config: TrainConfig) -> bool:
+        return (
+            config in self.rejected
+            or config in self.refused
+            or any(
+                (arithmetic(config) == arithmetic(failed) and not _meets_gates(study, checks))
+                or (config.amp_dtype == failed.amp_dtype != "none" and any(map(blames_precision, checks)))
+                for failed, checks in self.refused.items()
+            )
+        )
+
+
+def _meets_gates(study: StudySoFar, refusing: Sequence[Check]) -> bool:
+    """Whether only constraints refuse: another way to feed the same arithmetic may meet them."""
+    return {check.name for check in refusing} <= {constraint.text for constraint in study.constraints}

@@ -1,0 +1,134 @@
+"""What the runs say: the verdict of the moment, on whichever configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from autotune.config import TrainConfig
+from autotune.records import Check, Measurement, TrialResult
+from autotune.search.decide.checks import soak_checks
+from autotune.search.decide.confirming import Confirming
+from autotune.search.decide.soak import failed_soak
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.verdict import STABLE, UNCONFIRMED, Closest, Verdict
+from autotune.search.decide.watched import Watched
+from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
+from autotune.search.gates import SOAK_THROUGHPUT, soak_throughput, steady_state
+from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
+
+
+def provisional(study: StudySoFar) -> Verdict | None:
+    """The best so far that meets the constraints, by its one run of the search; None before the baseline has a
+    measurement."""
+    baseline = study.baseline_trial
+    if baseline is None:
+        return None
+    fastest = next(iter(study.eligible), baseline)
+    ours, theirs = measurement_of(fastest.result), measurement_of(baseline.result)
+    ratio = Estimate(ours.samples_per_s / theirs.samples_per_s, None)
+    return Verdict(
+        config=fastest.result.config,
+        measured=ours,
+        baseline_config=baseline.result.config,
+        baseline=theirs,
+        speedup=Comparison(ratio=ratio, outcome=Outcome.AMBIGUOUS, pairs=0),
+    )
+
+
+def before_its_soak(confirming: Confirming) -> Verdict | None:
+    """The leader of the rounds: what stands if its soak is interrupted. None where no leader is worth it, or its soak
+    has failed in an earlier session."""
+    config, study = confirming.leader, confirming.study
+    if config is None or not confirming.is_worthwhile(config) or failed_soak(study, config):
+        return None
+    return verdict(confirming, config, [*checks_before_soak(confirming, config), *soak_checks(study, None)])
+
+
+def baseline_stands(confirming: Confirming, closest: Closest | None) -> Verdict:
+    baseline = confirming.baseline
+    settled = steady_state(list(confirming.runs(baseline).values()))
+    return verdict(
+        confirming, baseline, [*confirming.checks(baseline), settled, nothing_faster(confirming.study, closest)]
+    )
+
+
+def verdict(
+    confirming: Confirming, config: TrainConfig, checks: Sequence[Check], *, soaked: TrialResult | None = None
+) -> Verdict:
+    """`soaked`: the soak of `config`; where it contradicts the confirming runs, its figure alone is emitted."""
+    baseline = confirming.baseline
+    ours, theirs = _confirmed(confirming, config, soaked), _confirmed(confirming, baseline)
+    speedup = confirming.speedup(config)
+    if config == baseline:
+        speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=speedup.pairs)
+    if soaked and any(check.name == SOAK_THROUGHPUT and not check.holds for check in checks):
+        ours = measurement_of_runs([soaked], stated(_by_its_soak(confirming, config, soaked)))
+        speedup = compared_by_its_soak(confirming, config, soaked)
+    certain = config == baseline or confirming.is_worthwhile(config)
+    return Verdict(
+        config=config,
+        measured=ours,
+        baseline_config=baseline,
+        baseline=theirs,
+        speedup=speedup,
+        checks=checks,
+        refused=confirming.finalists.refused,
+        settings=confirming.settings(config),
+        word=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
+    )
+
+
+def checks_before_soak(confirming: Confirming, config: TrainConfig) -> list[Check]:
+    missing = Watched(confirming.study).missing(config)
+    settled = steady_state(list(confirming.runs(config).values()))
+    return [*confirming.checks(config), settled, *([missing] if missing else [])]
+
+
+def agreement(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Check:
+    """Whether the soak was as fast as the confirming runs. Where it was, it counts for the throughput as one more run;
+    the ratio stays that of the rounds, in which the baseline ran too."""
+    measured = confirming.measured
+    error = math.hypot(relative_error(soaked), measured.accuracy(config))
+    return soak_throughput(soaked, samples_per_s(soaked), measured.rate(config), error)
+
+
+def compared_by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Comparison:
+    """The soak over the baseline's confirming runs: not of the same rounds, so what rounds differ by counts."""
+    theirs = confirming.measured.rate(confirming.baseline)
+    return judge(_by_its_soak(confirming, config, soaked).less(theirs), pairs=1)
+
+
+def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
+    """That the baseline stands because the others were measured and are not worthwhile, not because there was no
+    measurement of them.
+
+    Value: the upper end of the interval of the best of the others.
+    """
+    if closest is None:
+        settled = study.exhausted
+        detail = "" if settled else "no other configuration came to a figure and passed its gates"
+        return Check(name="nothing_faster", passed=settled, value=1.0, limit=WORTHWHILE, detail=detail)
+    config, comparison = closest
+    interval = comparison.ratio.interval
+    high = interval.high if interval else math.inf
+    passed = comparison.outcome is not Outcome.AMBIGUOUS or high <= WORTHWHILE
+    names = ", ".join(f"{knob} {own}" for knob, (own, _) in config.differences(study.baseline).items())
+    within = f", {interval.low:.2f} to {interval.high:.2f}" if interval else ""
+    detail = f"the best other, {names}: {comparison.ratio.value:.2f}×{within}, {comparison.outcome}"
+    return Check(name="nothing_faster", passed=passed, value=high, limit=WORTHWHILE, detail=detail)
+
+
+def _by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Posterior:
+    """Of ln(samples per second): one run, known as well as its blocks let it be, and as far from the next as runs are
+    here."""
+    return Posterior.of_one(
+        math.log(samples_per_s(soaked)),
+        confirming.measured.rate(config).noise,
+        math.hypot(relative_error(soaked), confirming.measured.accuracy(config)),
+    )
+
+
+def _confirmed(confirming: Confirming, config: TrainConfig, soaked: TrialResult | None = None) -> Measurement:
+    runs = [*confirming.runs(config).values(), *([soaked] if soaked else [])]
+    return measurement_of_runs(runs, confirming.measured.throughput(config, soaked))

@@ -1,0 +1,130 @@
+"""What a session remembers of its own decisions, beside what is on record."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from autotune.config import TrainConfig
+from autotune.search.decide.actions import Action
+from autotune.search.decide.confirming import Confirming
+from autotune.search.decide.finalists import Finalists
+from autotune.search.decide.rounds import last_round
+from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.verdict import Closest, Verdict
+from autotune.search.earning import Compare, by_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exploring:
+    """Trials of the search."""
+
+    since: int
+    """Trials with a measurement when it began."""
+    best: int | None
+    """Number of the fastest trial when that was last looked at."""
+    baseline_after: int | None = None
+    """Records before the baseline's run, once that has begun."""
+
+    @classmethod
+    def of(cls, study: StudySoFar) -> Exploring:
+        return cls(since=len(study.measured), best=study.eligible[0].number if study.eligible else None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InRound:
+    """A round that is under way."""
+
+    number: int
+    order: tuple[TrainConfig, ...]
+    limit_s: float
+    """Training seconds of each run."""
+    place: int = 0
+    """In `order`, of the configuration whose turn it is."""
+    tries: int = 0
+    """Runs of it that have ended."""
+
+
+@dataclass(frozen=True)
+class Trying:
+    """A simpler form of the leader has its trial of the search."""
+
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class Testing:
+    """Between rounds, the leader has its stability tests."""
+
+    config: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concluding:
+    """The rounds are over."""
+
+    closest: Closest | None = None
+    testing: TrainConfig | None = None
+
+
+Stage = Exploring | InRound | Trying | Testing | Concluding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmation:
+    """Of the finalists of now."""
+
+    finalists: Finalists
+    expected: Compare = field(repr=False)
+    """By the model that was fitted when the first run of round `expected_at` had ended."""
+    expected_at: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Where it stands."""
+
+    stage: Stage
+    confirmation: Confirmation | None = None
+    """None before the first round."""
+    given_s: float = math.inf
+    """Training seconds of the runs of the last round; of an earlier session nobody knows."""
+    planned: tuple[TrainConfig, ...] = ()
+    """Trials that were not the strategy's proposals."""
+    last_trials: int = 0
+    """Of the best without what may gain nothing, after the strategy knew of nothing worth a trial."""
+
+    def at(self, stage: Stage) -> Session:
+        return dataclasses.replace(self, stage=stage)
+
+    def with_finalists(self, finalists: Finalists) -> Session:
+        return dataclasses.replace(self, confirmation=dataclasses.replace(self._begun, finalists=finalists))
+
+    def seen(self, study: StudySoFar) -> Session:
+        """With what is expected by now: fitted anew once a round has begun."""
+        if self.confirmation is None or self.confirmation.expected_at == last_round(study):
+            return self
+        fresh = dataclasses.replace(self.confirmation, expected=by_model(study.model), expected_at=last_round(study))
+        return dataclasses.replace(self, confirmation=fresh)
+
+    def confirming(self, study: StudySoFar) -> Confirming:
+        """The confirmation as it stands. Needs finalists."""
+        return Confirming(study=study, finalists=self._begun.finalists, expected=self._begun.expected)
+
+    @property
+    def _begun(self) -> Confirmation:
+        if self.confirmation is None:
+            raise RuntimeError("nothing is confirmed before there are finalists")
+        return self.confirmation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one rule says."""
+
+    session: Session
+    action: Action | None = None
+    """None: the rules of the stage that the session is at now say more."""
+    stands: Verdict | None = None
+    """What is emitted if the session is interrupted now; None: what it was before."""

@@ -1,0 +1,105 @@
+"""The study so far: all that a decision may look at, and nothing that could do anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from autotune.config import TrainConfig
+from autotune.records import Facts, Purpose, TrialRecord, TrialResult, TrialStatus
+from autotune.search.budget import BudgetNow
+from autotune.search.decide.costs import Costs
+from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.gates import violations
+from autotune.search.performance import PerformanceModel
+from autotune.search.performance.fitting import model_of_records
+from autotune.search.space import Space
+from autotune.spec import Constraint, Spec
+
+_WATCHED = (Purpose.PROBE, Purpose.REFERENCE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySoFar:
+    """One moment of a study."""
+
+    spec: Spec
+    facts: Facts
+    space: Space
+    budget: BudgetNow
+    records: Sequence[TrialRecord] = ()
+    """In the order in which they ended; those of earlier sessions are among them."""
+    seeds: Sequence[TrainConfig] = ()
+    """What is tried first, whatever the strategy proposes: the baseline and the expert's seeds."""
+    known_before: int = 0
+    """How many of the records earlier sessions have left."""
+    exhausted: bool = False
+    """Whether every configuration that is worth a trial has been tried."""
+    nothing_worth_trying: bool = False
+    """Whether the strategy has said so since the last trial ended."""
+    in_flight: int = 0
+    """Trials that run now."""
+    has_room: bool = True
+    """Whether another one may begin beside them."""
+
+    @property
+    def baseline(self) -> TrainConfig:
+        return self.space.baseline
+
+    @cached_property
+    def baseline_trial(self) -> TrialRecord | None:
+        """The baseline's own trial, once it has a measurement."""
+        return next((record for record in self.of_purpose(Purpose.BASELINE) if is_ok(record)), None)
+
+    def of_purpose(self, purpose: Purpose) -> list[TrialRecord]:
+        return [record for record in self.records if record.purpose is purpose]
+
+    def of_this_session(self, purpose: Purpose) -> list[TrialRecord]:
+        return [record for record in self.records[self.known_before :] if record.purpose is purpose]
+
+    @cached_property
+    def measured(self) -> Sequence[TrialRecord]:
+        """Search trials with a measurement, the fastest first."""
+        done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
+        return sorted(done, key=samples_per_s, reverse=True)
+
+    @cached_property
+    def eligible(self) -> Sequence[TrialRecord]:
+        """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
+        return [record for record in self.measured if max(violations(record, self.constraints), default=0.0) <= 0]
+
+    @cached_property
+    def tried(self) -> frozenset[TrainConfig]:
+        """Configurations of the search that have a measurement."""
+        return frozenset(record.result.config for record in self.measured)
+
+    @cached_property
+    def constraints(self) -> Sequence[Constraint]:
+        """What the spec asks of every configuration, on knobs and on measures."""
+        return self.spec.parsed_constraints()
+
+    @cached_property
+    def hung(self) -> frozenset[tuple[TrainConfig, int]]:
+        """Configuration and seed of the watched runs of this session that were killed: they are not run again in it."""
+        runs = [record.result for record in self.records[self.known_before :] if record.purpose in _WATCHED]
+        return frozenset((run.config, run.seed) for run in runs if not not_cut(run))
+
+    @property
+    def watched(self) -> list[TrialRecord]:
+        """Probes and references."""
+        return [record for record in self.records if record.purpose in _WATCHED]
+
+    @cached_property
+    def costs(self) -> Costs:
+        return Costs(self.measured)
+
+    @cached_property
+    def model(self) -> PerformanceModel:
+        """What the search's trials have shown, and how much runs differ by all that have run."""
+        return model_of_records(self.space, self.facts, self.records)
+
+
+def not_cut(run: TrialResult) -> bool:
+    """Whether it came to an end by itself, good or bad."""
+    return run.status is not TrialStatus.TIMEOUT
