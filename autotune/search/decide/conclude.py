@@ -39,7 +39,7 @@ def conclude(study: StudySoFar, session: Session, stage: Concluding) -> Step:
         return Step(session=session, action=Stop(baseline_stands(confirming, stage.closest)))
     if is_to_be_tested(confirming, leader):
         return _test(study, session, stage, leader)
-    config = tested_instead(confirming, leader)
+    config = emitted_instead(confirming, leader)
     if confirming.is_worthwhile(config):
         return _soak(study, session, stage, config)
     # Only of the best of those that stand: whatever ranks below it has shown less.
@@ -90,7 +90,7 @@ def _test(study: StudySoFar, session: Session, stage: Concluding, config: TrainC
     return Step(session=session.with_finalists(finalists).at(testing))
 
 
-def tested_instead(confirming: Confirming, leader: TrainConfig) -> TrainConfig:
+def emitted_instead(confirming: Confirming, leader: TrainConfig) -> TrainConfig:
     """The leader; where the budget ended before it was tested, a tested one that is faster than the baseline all the
     same."""
     second = None if confirming.is_tested(leader) else confirming.tested_leader

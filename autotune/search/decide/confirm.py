@@ -27,6 +27,7 @@ from autotune.stats import rests_on_disturbed
 
 def begin_round(study: StudySoFar, session: Session) -> Step:
     """Another round, until the answer is clear, or only the soak's time is left."""
+    session = session.fitted_anew(study)
     confirming = session.confirming(study)
     runners = racing(confirming, session.given_s)
     if not runners:
@@ -40,6 +41,8 @@ def begin_round(study: StudySoFar, session: Session) -> Step:
 def in_round(study: StudySoFar, session: Session, stage: InRound) -> Step:
     """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
     machine is usually free: the burst may be over."""
+    if len(session.confirming(study).passing) > 1:  # which are compared from now on
+        session = session.fitted_anew(study)
     run = _run_of(study, session, stage)
     if run is not None:
         return Step(session=session.at(dataclasses.replace(stage, tries=stage.tries + 1)), action=run)
@@ -52,6 +55,7 @@ def in_round(study: StudySoFar, session: Session, stage: InRound) -> Step:
 
 
 def after_round(study: StudySoFar, session: Session) -> Step:
+    session = session.fitted_anew(study)
     session = session.with_finalists(without_violators(session.confirming(study)))
     confirming = session.confirming(study)
     simple = simpler_finalist(confirming, session.given_s)
@@ -63,7 +67,7 @@ def after_round(study: StudySoFar, session: Session) -> Step:
     return _begin_tests(study, session)
 
 
-def trying(study: StudySoFar, session: Session, stage: Trying) -> Step:
+def after_its_trial(study: StudySoFar, session: Session, stage: Trying) -> Step:
     """A trial that another session ran instead has left no record here."""
     ended = study.records[-1]
     if ended.optuna_trial is not None and is_ok(ended):
@@ -71,7 +75,7 @@ def trying(study: StudySoFar, session: Session, stage: Trying) -> Step:
     return _begin_tests(study, session)
 
 
-def testing(study: StudySoFar, session: Session, stage: Testing) -> Step:
+def run_tests(study: StudySoFar, session: Session, stage: Testing) -> Step:
     """As far as time allows; one that fails makes way for the next."""
     run = Watched(study).next_run(stage.config)
     if run is not None:

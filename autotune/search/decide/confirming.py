@@ -60,17 +60,22 @@ class Confirming:
         return Timetable(self.study)
 
     @cached_property
+    def passing(self) -> list[TrainConfig]:
+        """Finalists that ran beside the baseline and that no gate refuses."""
+        return [config for config in self.finalists.now if self.rounds(config) and self._passes(config)]
+
+    @cached_property
     def leader(self) -> TrainConfig | None:
         """The best finalist that passes the gates: the fastest by all that is known, each compared with each other in
         the rounds that both ran in, for those that dropped out met other rounds. But what is as good as the fastest
         goes to the smaller change from the baseline, then to more rounds, then to less memory; and of that one the
         simplest part that is as good. None when none is left."""
-        return self._best_of(self._passing)
+        return self._best_of(self.passing)
 
     @cached_property
     def tested_leader(self) -> TrainConfig | None:
         """The same of those that have been through the stability tests."""
-        return self._best_of([config for config in self._passing if self.is_tested(config)])
+        return self._best_of([config for config in self.passing if self.is_tested(config)])
 
     @cached_property
     def baseline_may_stand(self) -> bool:
@@ -133,11 +138,6 @@ class Confirming:
         """The finalists, without `tested` where its tests have refused it."""
         refusing = [check for check in self.checks(tested) if not check.holds]
         return self.finalists.refusing(self.study, tested, refusing) if refusing else self.finalists
-
-    @cached_property
-    def _passing(self) -> list[TrainConfig]:
-        """Finalists that ran beside the baseline and that no gate refuses."""
-        return [config for config in self.finalists.now if self.rounds(config) and self._passes(config)]
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from autotune.search.decide.actions import Action
 from autotune.search.decide.conclude import conclude
-from autotune.search.decide.confirm import in_round, testing, trying
+from autotune.search.decide.confirm import after_its_trial, in_round, run_tests
 from autotune.search.decide.explore import explore
 from autotune.search.decide.session import Concluding, Exploring, InRound, Session, Step, Testing, Trying
 from autotune.search.decide.study import StudySoFar
@@ -26,7 +26,7 @@ def decide(study: StudySoFar, session: Session) -> Decision:
     """Raises NoStableConfiguration where the baseline has no measurement, or does not learn."""
     stands = None
     while True:
-        step = _step(study, session.seen(study))
+        step = _step(study, session)
         session, stands = step.session, step.stands or stands
         if step.action is not None:
             return Decision(action=step.action, session=session, stands=stands)
@@ -39,8 +39,8 @@ def _step(study: StudySoFar, session: Session) -> Step:
         case InRound() as stage:
             return in_round(study, session, stage)
         case Trying() as stage:
-            return trying(study, session, stage)
+            return after_its_trial(study, session, stage)
         case Testing() as stage:
-            return testing(study, session, stage)
+            return run_tests(study, session, stage)
         case Concluding() as stage:
-            return conclude(study, session, stage)
+            return conclude(study, session.fitted_anew(study), stage)

@@ -77,7 +77,7 @@ class Confirmation:
 
     finalists: Finalists
     expected: Compare = field(repr=False)
-    """By the model that was fitted when the first run of round `expected_at` had ended."""
+    """By the model, fitted in round `expected_at` or after it."""
     expected_at: int
 
 
@@ -101,8 +101,8 @@ class Session:
     def with_finalists(self, finalists: Finalists) -> Session:
         return dataclasses.replace(self, confirmation=dataclasses.replace(self._begun, finalists=finalists))
 
-    def seen(self, study: StudySoFar) -> Session:
-        """With what is expected by now: fitted anew once a round has begun."""
+    def fitted_anew(self, study: StudySoFar) -> Session:
+        """With what is expected by now, if a round has begun since that was looked at."""
         if self.confirmation is None or self.confirmation.expected_at == last_round(study):
             return self
         fresh = dataclasses.replace(self.confirmation, expected=by_model(study.model), expected_at=last_round(study))
