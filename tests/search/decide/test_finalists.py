@@ -1,0 +1,123 @@
+"""Who is measured again, and who takes whose place."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import pytest
+from support.deciding import BASE, BF16, BF16_TWO, FOUR, TWO, ran, searched, so_far
+
+from autotune.config import TrainConfig
+from autotune.records import Check, TrialStatus
+from autotune.search.decide.finalists import Finalists, choose_finalists
+from autotune.search.performance import PerformanceModel
+
+BF16_FOUR = FOUR.replace(amp_dtype="bf16")
+RATES = {BASE: 1000.0, BF16_FOUR: 1900.0, BF16_TWO: 1700.0, BF16: 1500.0, FOUR: 1400.0, TWO: 1200.0}
+STUDY = so_far(searched(RATES))
+
+
+def check(name: str) -> Check:
+    return Check(name=name, passed=False, value=0, limit=1)
+
+
+def finalists(*now: TrainConfig) -> Finalists:
+    return Finalists(model=STUDY.model, now=now, ever=now)
+
+
+def test_the_three_fastest_are_without_the_baseline() -> None:
+    assert choose_finalists(STUDY.measured, BASE) == [BF16_FOUR, BF16_TWO, BF16]
+
+
+def test_one_of_them_is_at_the_baselines_effective_batch_size() -> None:
+    larger = [config.replace(grad_accum_steps=8) for config in (BF16_FOUR, BF16_TWO, BF16)]
+    records = searched({BASE: 1000.0, larger[0]: 1900.0, larger[1]: 1700.0, larger[2]: 1500.0, TWO: 1200.0})
+    assert choose_finalists(so_far(records).measured, BASE) == [larger[0], larger[1], TWO]
+
+
+def test_what_was_stopped_early_is_none_unless_there_is_nothing_else() -> None:
+    pruned = ran(BF16_FOUR, 1900.0, status=TrialStatus.PRUNED)
+    assert choose_finalists(so_far([*searched({BASE: 1000.0, TWO: 1200.0}), pruned]).measured, BASE) == [TWO]
+    assert choose_finalists(so_far([*searched({BASE: 1000.0}), pruned]).measured, BASE) == [BF16_FOUR]
+
+
+@pytest.mark.parametrize(("limit", "is_out"), [(1.0 / 1.04, False), (1.0 / 1.06, True)])
+def test_what_is_clearly_outside_a_constraint_is_none(limit: float, is_out: bool) -> None:
+    first_step_s = ran(TWO, 1200.0).result.warm_up.first_step_s  # type: ignore[union-attr]
+    text = f"first_step_s <= {first_step_s * limit:.9f}s"
+    study = so_far(searched({BASE: 9000.0, TWO: 1200.0, FOUR: 9000.0}), sections={"constraints": [text]})
+    assert (TWO not in choose_finalists(study.measured, BASE, study.constraints)) is is_out
+    assert FOUR in choose_finalists(study.measured, BASE, study.constraints)
+
+
+class Known:
+    """A model that knows the rates."""
+
+    def __init__(self, rates: dict[TrainConfig, float]) -> None:
+        self._rates = rates
+
+    def likely(self, config: TrainConfig) -> float:
+        return math.log(self._rates[config])
+
+    def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
+        return self.likely(one) - self.likely(other), 0.001
+
+
+@pytest.mark.parametrize(
+    ("part", "now"),
+    [
+        pytest.param(1503.0, (BF16_FOUR, FOUR, TWO), id="0.5 % behind"),
+        pytest.param(1480.0, (BF16_FOUR, BF16_TWO, TWO), id="2 % behind"),
+    ],
+)
+def test_beside_the_best_runs_its_simpler_form_that_may_be_as_good(part: float, now: tuple[TrainConfig, ...]) -> None:
+    rates = {BASE: 1000.0, BF16_FOUR: 1510.0, BF16_TWO: 1508.0, TWO: 1506.0, FOUR: part, BF16: 1000.0}
+    known = Finalists(model=cast(PerformanceModel, Known(rates)))
+    study = so_far(searched(rates))
+    elsewhere = TWO.replace(micro_batch_size=8)
+    assert known.refusing(study, elsewhere, [check("memory_headroom")]).now == now
+
+
+def test_who_is_rejected_leaves_its_place_empty() -> None:
+    left = finalists(TWO, FOUR).rejecting(TWO)
+    assert (left.now, left.ever, left.refused) == ((FOUR,), (TWO, FOUR), {})
+    assert not left.may_join(STUDY, TWO)
+    assert finalists(TWO, FOUR).rejecting(TWO, [check("soak")]).refused == {TWO: [check("soak")]}
+
+
+def test_who_is_refused_makes_way_for_the_next_fastest() -> None:
+    chosen = Finalists.of(STUDY)
+    assert chosen.now == (BF16_FOUR, BF16_TWO, BF16)
+    without = chosen.refusing(STUDY, BF16_FOUR, [check("memory_headroom")])
+    assert FOUR in without.now
+    assert BF16_FOUR not in without.now
+    assert set(without.ever) == {BF16_FOUR, *chosen.now, *without.now}
+
+
+def test_what_computes_the_same_is_refused_with_it() -> None:
+    without = Finalists.of(STUDY).refusing(STUDY, BF16_FOUR, [check("memory_headroom")])
+    assert without.now == (FOUR, TWO)
+
+
+def test_another_micro_batch_is_refused_only_for_what_low_precision_is_to_blame_for() -> None:
+    other = BF16.replace(micro_batch_size=16, grad_accum_steps=8)
+    for name, may_join in (("loss_rise", False), ("memory_headroom", True)):
+        refused = finalists(BF16).refusing(STUDY, BF16, [check(name)])
+        assert refused.may_join(STUDY, other) is may_join
+        assert refused.may_join(STUDY, TWO.replace(micro_batch_size=16)), "not in that precision"
+
+
+def test_a_constraint_that_refuses_leaves_other_ways_to_feed_the_same_arithmetic() -> None:
+    study = so_far(searched(RATES), sections={"constraints": ["data_wait_fraction <= 0.1"]})
+    refused = finalists(BF16_FOUR).refusing(study, BF16_FOUR, [check("data_wait_fraction <= 0.1")])
+    assert refused.now == (BF16_TWO, BF16, FOUR)
+
+
+def test_who_may_join_is_new_and_has_not_failed() -> None:
+    one = finalists(TWO)
+    assert one.may_join(STUDY, FOUR)
+    assert not one.may_join(STUDY, TWO)
+    assert not one.may_join(so_far([*searched(RATES), ran(FOUR, TrialStatus.OOM)]), FOUR)
+    joined = one.adding(FOUR)
+    assert (joined.now, joined.ever) == ((TWO, FOUR), (TWO, FOUR))

@@ -1,0 +1,37 @@
+"""What is read from the records of a study."""
+
+from __future__ import annotations
+
+from support.deciding import BASE, BF16, FOUR, TWO, in_rounds, ran, searched, so_far, watched_runs
+
+from autotune.records import Purpose, TrialStatus
+
+RECORDS = [*searched({BASE: 1000.0, TWO: 1200.0, FOUR: 1500.0}), ran(BF16, TrialStatus.OOM)]
+
+
+def test_measured_are_trials_of_the_search_with_a_figure_the_fastest_first() -> None:
+    study = so_far([*RECORDS, *in_rounds({TWO: [9000.0]})])
+    assert [record.result.config for record in study.measured] == [FOUR, TWO, BASE]
+    assert study.tried == {FOUR, TWO, BASE}
+
+
+def test_eligible_are_those_that_meet_the_constraints() -> None:
+    study = so_far(RECORDS, sections={"constraints": ["num_workers <= 2"]})
+    assert [record.result.config for record in study.eligible] == [TWO, BASE]
+
+
+def test_the_baselines_trial_is_the_one_that_measured_it() -> None:
+    failed = ran(BASE, TrialStatus.CRASHED, Purpose.BASELINE)
+    assert so_far([failed]).baseline_trial is None
+    baseline = so_far([failed, *RECORDS]).baseline_trial
+    assert baseline is not None
+    assert baseline.number == 1
+
+
+def test_what_hung_in_an_earlier_session_may_have_had_no_time() -> None:
+    hung = ran(BASE, TrialStatus.TIMEOUT, Purpose.REFERENCE, seed=3)
+    records = [*RECORDS, hung, *watched_runs(BF16)]
+    assert so_far(records).hung == {(BASE, 3)}
+    assert so_far(records, known_before=len(RECORDS) + 1).hung == frozenset()
+    confirming = ran(BASE, TrialStatus.TIMEOUT, Purpose.CONFIRM)
+    assert so_far([*RECORDS, confirming]).hung == frozenset(), "a run that is not watched"
