@@ -20,9 +20,10 @@ from optuna.trial import TrialState
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, StudyMismatch
 from autotune.records import Predicted, Purpose, TrialRecord
+from autotune.search.decide.study import baseline_trial, measured
 from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
-from autotune.search.gates import violations
+from autotune.search.gates import meets, violations
 from autotune.search.identity import differences
 from autotune.search.interrupts import uninterrupted
 from autotune.search.performance import PREDICTED, observe
@@ -171,14 +172,13 @@ class Ledger:
     def measured(self) -> list[TrialRecord]:
         """Search trials that came to a figure, the fastest first."""
         if self._sorted_at != len(self.records):  # asked for hundreds of times between two trials
-            done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
-            self._measured = sorted(done, key=samples_per_s, reverse=True)
+            self._measured = measured(self.records)
             self._sorted_at = len(self.records)
         return list(self._measured)
 
     def eligible(self) -> list[TrialRecord]:
         """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
-        return [record for record in self.measured() if self._meets_constraints(record)]
+        return [record for record in self.measured() if meets(record, self._constraints)]
 
     def best_so_far(self) -> tuple[float, ...]:
         """Samples per second of the fastest eligible trial after each trial of the search that came to a figure."""
@@ -187,12 +187,9 @@ class Ledger:
             itertools.accumulate((samples_per_s(record) for record in self.records if record.number in eligible), max)
         )
 
-    def _meets_constraints(self, record: TrialRecord) -> bool:
-        return max(violations(record, self._constraints), default=0.0) <= 0
-
     def baseline(self) -> TrialRecord | None:
         """The baseline's own trial, once it came to a figure."""
-        return next((record for record in self.of_purpose(Purpose.BASELINE) if is_ok(record)), None)
+        return baseline_trial(self.records)
 
     def of_purpose(self, purpose: Purpose) -> list[TrialRecord]:
         return [record for record in self.records if record.purpose is purpose]

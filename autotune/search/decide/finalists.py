@@ -13,7 +13,7 @@ from autotune.search.decide.checks import blames_precision
 from autotune.search.decide.study import StudySoFar
 from autotune.search.earning import by_model, simpler_form
 from autotune.search.figures import is_ok
-from autotune.search.gates import violations
+from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.plain import arithmetic
 from autotune.spec import Constraint
@@ -30,7 +30,7 @@ def choose_finalists(
 
     None that its search trial has shown to be clearly outside the constraints.
     """
-    measured = [record for record in measured if max(violations(record, constraints), default=0.0) <= _CLEARLY]
+    measured = [record for record in measured if meets(record, constraints, within=_CLEARLY)]
     others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
     if not others:  # let the best of them show that it is slower
         others = [record.result.config for record in measured if record.result.config != baseline][:1]

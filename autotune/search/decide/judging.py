@@ -14,7 +14,7 @@ from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import STABLE, UNCONFIRMED, Closest, Verdict
 from autotune.search.decide.watched import Watched
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
-from autotune.search.gates import SOAK_THROUGHPUT, soak_throughput, steady_state
+from autotune.search.gates import SOAK_THROUGHPUT, meets, soak_throughput, steady_state
 from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
 
 
@@ -24,7 +24,7 @@ def provisional(study: StudySoFar) -> Verdict | None:
     baseline = study.baseline_trial
     if baseline is None:
         return None
-    fastest = next(iter(study.eligible), baseline)
+    fastest = next((record for record in study.measured if meets(record, study.constraints)), baseline)
     ours, theirs = measurement_of(fastest.result), measurement_of(baseline.result)
     ratio = Estimate(ours.samples_per_s / theirs.samples_per_s, None)
     return Verdict(

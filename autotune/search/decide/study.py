@@ -11,7 +11,7 @@ from autotune.records import Facts, Purpose, TrialRecord, TrialResult, TrialStat
 from autotune.search.budget import BudgetNow
 from autotune.search.decide.costs import Costs
 from autotune.search.figures import is_ok, samples_per_s
-from autotune.search.gates import violations
+from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.fitting import model_of_records
 from autotune.search.space import Space
@@ -49,8 +49,7 @@ class StudySoFar:
 
     @cached_property
     def baseline_trial(self) -> TrialRecord | None:
-        """The baseline's own trial, once it has a measurement."""
-        return next((record for record in self.of_purpose(Purpose.BASELINE) if is_ok(record)), None)
+        return baseline_trial(self.records)
 
     def of_purpose(self, purpose: Purpose) -> list[TrialRecord]:
         return [record for record in self.records if record.purpose is purpose]
@@ -60,14 +59,13 @@ class StudySoFar:
 
     @cached_property
     def measured(self) -> Sequence[TrialRecord]:
-        """Search trials with a measurement, the fastest first."""
-        done = [record for record in self.records if record.optuna_trial is not None and is_ok(record)]
-        return sorted(done, key=samples_per_s, reverse=True)
+        return measured(self.records)
 
     @cached_property
     def eligible(self) -> Sequence[TrialRecord]:
-        """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
-        return [record for record in self.measured if max(violations(record, self.constraints), default=0.0) <= 0]
+        """Those of `measured` that meet the constraints on measures: what the fastest is the best so far of."""
+        on_measures = [constraint for constraint in self.constraints if not constraint.on_knobs]
+        return [record for record in self.measured if meets(record, on_measures)]
 
     @cached_property
     def tried(self) -> frozenset[TrainConfig]:
@@ -98,6 +96,17 @@ class StudySoFar:
     def model(self) -> PerformanceModel:
         """What the search's trials have shown, and how much runs differ by all that have run."""
         return model_of_records(self.space, self.facts, self.records)
+
+
+def baseline_trial(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The baseline's own trial, once it has a measurement."""
+    return next((each for each in records if each.purpose is Purpose.BASELINE and is_ok(each)), None)
+
+
+def measured(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Search trials with a measurement, the fastest first."""
+    done = [record for record in records if record.optuna_trial is not None and is_ok(record)]
+    return sorted(done, key=samples_per_s, reverse=True)
 
 
 def not_cut(run: TrialResult) -> bool:

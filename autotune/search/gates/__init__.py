@@ -6,7 +6,7 @@ those of one kind: `numbers` (what low precision overflows), `gradients`, `losse
 `constraints` those that the spec itself states.
 """
 
-from autotune.search.gates.constraints import constraint_check, violations
+from autotune.search.gates.constraints import constraint_check, meets, violations
 from autotune.search.gates.gradients import first_gradient_cosine, gradient_underflow
 from autotune.search.gates.losses import (
     loss_against_reference,
@@ -41,6 +41,7 @@ __all__ = [
     "loss_rise",
     "loss_scale",
     "loss_spikes",
+    "meets",
     "memory_growth",
     "memory_headroom",
     "needs_other_seeds",

@@ -39,3 +39,8 @@ def violations(record: TrialRecord, constraints: Sequence[Constraint]) -> list[f
     result = record.result
     figures = figures_of(result.config, [result]) if is_ok(record) else knob_values(result.config)
     return [constraint.violation(figures) for constraint in constraints]
+
+
+def meets(record: TrialRecord, constraints: Sequence[Constraint], *, within: float = 0.0) -> bool:
+    """Whether the trial meets all of them. `within`: how far outside, relative, may be noise."""
+    return max(violations(record, constraints), default=0.0) <= within

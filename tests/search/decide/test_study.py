@@ -16,8 +16,11 @@ def test_measured_are_trials_of_the_search_with_a_figure_the_fastest_first() -> 
 
 
 def test_eligible_are_those_that_meet_the_constraints() -> None:
-    study = so_far(RECORDS, sections={"constraints": ["num_workers <= 2"]})
-    assert [record.result.config for record in study.eligible] == [TWO, BASE]
+    """Those on measures: on knobs, the space does; a baseline outside of it is what there is to compare with."""
+    study = so_far(RECORDS, sections={"constraints": ["peak_memory_bytes <= 33MiB", "num_workers >= 2"]})
+    assert [record.result.config for record in study.eligible] == [FOUR, TWO, BASE]
+    study = so_far(RECORDS, sections={"constraints": ["peak_memory_bytes <= 31MiB"]})
+    assert study.eligible == []
 
 
 def test_the_baselines_trial_is_the_one_that_measured_it() -> None:
