@@ -70,7 +70,6 @@ class Phase(StrEnum):
     TESTING = "testing"
     """Stability tests of the leader."""
     SOAKING = "soaking"
-    DONE = "done"
 
 
 class Standing(Record):

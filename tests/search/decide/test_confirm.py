@@ -140,6 +140,7 @@ def test_a_finalist_whose_run_fails_by_its_own_doing_is_out(config: TrainConfig,
     confirmation = in_round(study, session_at(study, stage), stage).session.confirmation
     assert confirmation is not None
     assert confirmation.finalists.now == ((TWO, FOUR) if stays else (FOUR,))
+    assert confirmation.finalists.rejected == (frozenset() if stays else {config})
 
 
 def test_where_there_is_no_time_for_its_first_run_no_round_begins_for_ever() -> None:
