@@ -8,7 +8,7 @@ from collections.abc import Callable
 from autotune.search.budget import Budget
 from autotune.search.decide.actions import Action, Measure, Run, Stop, Try, Wait
 from autotune.search.decide.decide import decide
-from autotune.search.decide.explore import needed_for_confirming_s, trial_of
+from autotune.search.decide.explore import needed_for_confirming_s, search_trial
 from autotune.search.decide.session import Exploring, Session
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import Verdict
@@ -82,7 +82,7 @@ class Loop:
         except NothingWorthTrying:
             self._nothing_worth_trying = True
             return
-        trial = trial_of(self._so_far(), config)
+        trial = search_trial(self._so_far(), config)
         self._runner.begin(trial, optuna_trial=number)
 
     def _try(self, trial: Try) -> None:

@@ -41,14 +41,16 @@ def begin_round(study: StudySoFar, session: Session) -> Step:
 def in_round(study: StudySoFar, session: Session, stage: InRound) -> Step:
     """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
     machine is usually free: the burst may be over."""
-    if len(session.confirming(study).passing) > 1:  # which are compared from now on
+    confirming = session.confirming(study)
+    if len(confirming.passing) > 1 and session.is_outdated(study):  # from now on they are compared
         session = session.fitted_anew(study)
-    run = _run_of(study, session, stage)
+        confirming = session.confirming(study)
+    run = _run_of(confirming, stage)
     if run is not None:
         return Step(session=session.at(dataclasses.replace(stage, tries=stage.tries + 1)), action=run)
     if not stage.tries:  # a first run may take longer than rounds usually leave it
         return after_round(study, session) if stage.place else _conclude(study, session)
-    session = session.with_finalists(without_failed(session.confirming(study), stage.order[stage.place]))
+    session = session.with_finalists(without_failed(confirming, stage.order[stage.place]))
     if stage.place + 1 == len(stage.order):
         return after_round(study, session)
     return Step(session=session.at(dataclasses.replace(stage, place=stage.place + 1, tries=0)))
@@ -143,12 +145,12 @@ def to_test(confirming: Confirming) -> TrainConfig | None:
     return leader if has_time and confirming.is_worthwhile(leader) else None
 
 
-def _run_of(study: StudySoFar, session: Session, stage: InRound) -> Confirm | None:
+def _run_of(confirming: Confirming, stage: InRound) -> Confirm | None:
     """The next run of the one whose turn it is; the first of a round is in a new process."""
-    if stage.tries > 1 or (stage.tries == 1 and not _was_disturbed(study)):
+    if stage.tries > 1 or (stage.tries == 1 and not _was_disturbed(confirming.study)):
         return None
     return confirming_run(
-        session.confirming(study),
+        confirming,
         stage.order[stage.place],
         stage.number,
         stage.limit_s,

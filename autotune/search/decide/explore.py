@@ -68,7 +68,7 @@ def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
     return None if config in known else config
 
 
-def trial_of(study: StudySoFar, config: TrainConfig) -> Trial:
+def search_trial(study: StudySoFar, config: TrainConfig) -> Trial:
     """The search trial of `config`, from now on."""
     if study.baseline_trial is None:
         return Trial(

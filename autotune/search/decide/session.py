@@ -101,11 +101,15 @@ class Session:
     def with_finalists(self, finalists: Finalists) -> Session:
         return dataclasses.replace(self, confirmation=dataclasses.replace(self._begun, finalists=finalists))
 
+    def is_outdated(self, study: StudySoFar) -> bool:
+        """Whether a round has begun since the model was fitted."""
+        return self._begun.expected_at != last_round(study)
+
     def fitted_anew(self, study: StudySoFar) -> Session:
-        """With what is expected by now, if a round has begun since that was looked at."""
-        if self.confirmation is None or self.confirmation.expected_at == last_round(study):
+        """With what is expected by now, where that is outdated."""
+        if not self.is_outdated(study):
             return self
-        fresh = dataclasses.replace(self.confirmation, expected=by_model(study.model), expected_at=last_round(study))
+        fresh = dataclasses.replace(self._begun, expected=by_model(study.model), expected_at=last_round(study))
         return dataclasses.replace(self, confirmation=fresh)
 
     def confirming(self, study: StudySoFar) -> Confirming:

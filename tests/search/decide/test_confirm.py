@@ -6,6 +6,7 @@ import dataclasses
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from support.deciding import (
@@ -39,10 +40,27 @@ from autotune.search.decide.confirm import (
     without_violators,
 )
 from autotune.search.decide.decide import decide
-from autotune.search.decide.rounds import confirming_run, has_had_its_share, is_decided, is_usually_free, racing
+from autotune.search.decide.rounds import (
+    confirming_run,
+    has_had_its_share,
+    is_decided,
+    is_usually_free,
+    racing,
+    rounds_so_far,
+)
 from autotune.search.decide.session import Concluding, Exploring, InRound, Trying
 from autotune.search.decide.study import StudySoFar
-from autotune.search.policy import CONFIRM_SHARE, FULL_ROUNDS, MOST_ROUNDS, PATIENCE, PATIENCE_S, PRECISE, TRUE_TO
+from autotune.search.policy import (
+    CONFIRM_SHARE,
+    FULL_ROUNDS,
+    LITTLE,
+    MOST_ROUNDS,
+    NEXT_TO_NOTHING,
+    PATIENCE,
+    PATIENCE_S,
+    PRECISE,
+    TRUE_TO,
+)
 
 SEARCHED = searched({BASE: 1000.0, TWO: 1500.0, FOUR: 1400.0})
 LIMIT_S = 2.0
@@ -176,6 +194,25 @@ def test_a_run_takes_no_time_from_the_tests_and_the_soak() -> None:
     assert with_time_s(expected_s - 0.01) is None
 
 
+def expected_at(records: Sequence[TrialRecord], stage: InRound, *finalists: TrainConfig) -> int:
+    """The round by whose runs the model was fitted, after the next decision of one that it was fitted before."""
+    study = so_far(records)
+    session = session_at(study, stage, *finalists)
+    assert session.confirmation is not None
+    before = dataclasses.replace(session, confirmation=dataclasses.replace(session.confirmation, expected_at=0))
+    after = in_round(study, before, stage).session.confirmation
+    assert after is not None
+    return after.expected_at
+
+
+def test_the_model_is_fitted_anew_for_the_first_comparison_since_a_round_has_begun() -> None:
+    stage = a_round(BASE, TWO, FOUR, place=1, tries=1)
+    assert expected_at([*SEARCHED, *rounds(1)], stage, TWO, FOUR) == 1
+    assert expected_at([*SEARCHED[:2], *rounds(1)[:2]], stage, TWO) == 0, "one has no other to be compared with"
+    over = a_round(BASE, TWO, place=1, tries=1)
+    assert expected_at([*SEARCHED[:2], *rounds(1)[:2]], over, TWO) == 1, "but with its own parts, after the round"
+
+
 # When the rounds are over
 
 
@@ -229,6 +266,46 @@ def test_a_rival_that_is_as_good_within_little_matters_only_where_all_is_to_be_s
     spending = dataclasses.replace(study, budget=dataclasses.replace(study.budget, use_all=True))
     assert not is_decided(confirming(spending), [TWO, FOUR])
     assert is_decided(confirming(spending), [now.leader]), "who does not run on is not asked"
+
+
+@pytest.mark.parametrize(("swing", "matters"), [(60.0, False), (100.0, True)])
+def test_a_rival_of_which_little_is_known_runs_on_while_it_may_be_much_better(swing: float, matters: bool) -> None:
+    rates = {
+        BASE: (1000.0, 1001.0, 999.0, 1000.0),
+        TWO: (1500.0, 1501.0, 1499.0, 1500.0),
+        FOUR: (1500.0 + swing, 1500.0 - swing, 1495.0, 1500.0),
+    }
+    now = confirming(so_far([*SEARCHED, *in_rounds(rates)]))
+    assert now.leader == TWO
+    assert not now.measured.is_decided(TWO, FOUR)
+    assert (now.measured.expected_loss(TWO, FOUR) > LITTLE) is matters
+    assert is_decided(now, [TWO, FOUR]) is not matters
+
+
+@pytest.mark.parametrize(
+    ("swing", "left_s", "least"),
+    [
+        pytest.param(1.0, 12.0, LITTLE, id="it is known already"),
+        pytest.param(30.0, 199.0, LITTLE, id="there is time for the runs that it takes"),
+        pytest.param(30.0, 30.0, NEXT_TO_NOTHING, id="there is not"),
+    ],
+)
+def test_finalists_run_on_for_less_where_the_leader_cannot_be_known_well_in_time(
+    swing: float, left_s: float, least: float
+) -> None:
+    rates = {BASE: (1000.0, 1001.0), TWO: (1500.0 + swing, 1500.0 - swing)}
+    now = confirming(so_far([*SEARCHED[:2], *in_rounds(rates)], left_s=left_s))
+    round_s = partial(now.timetable.round_s, limit_s=now.run_limit_s, given_s=LIMIT_S)
+    assert rounds_so_far(now, round_s).least_at_stake == least
+
+
+@pytest.mark.parametrize(("records", "is_clear"), [(rounds(2), True), (rounds(1), False), ([], False)])
+def test_the_baseline_runs_on_until_it_is_clear_that_the_leader_is_faster(
+    records: Sequence[TrialRecord], is_clear: bool
+) -> None:
+    now = confirming(so_far([*SEARCHED, *records]))
+    round_s = partial(now.timetable.round_s, limit_s=LIMIT_S, given_s=LIMIT_S)
+    assert rounds_so_far(now, round_s).is_clear is is_clear
 
 
 def test_whether_the_baseline_is_slower_matters_however_little_it_is() -> None:
@@ -394,6 +471,8 @@ def test_or_where_the_baseline_may_not_stand() -> None:
     now = confirming(so_far(records, sections={"constraints": ["first_step_s <= 2s"]}))
     assert not now.baseline_may_stand
     assert to_test(now) == BF16
+    one_round = so_far([*FASTER, slow_start[0], records[-2]], sections={"constraints": ["first_step_s <= 2s"]})
+    assert to_test(confirming(one_round)) is None
 
 
 def test_what_needs_none_or_has_had_them_is_not_watched_runs() -> None:

@@ -14,7 +14,7 @@ from autotune.records import OptimizerSteps, Purpose, TrialStatus
 from autotune.search.budget import BudgetNow
 from autotune.search.decide.actions import Confirm, Measure, Wait
 from autotune.search.decide.decide import decide
-from autotune.search.decide.explore import last_trial, needed_for_confirming_s, next_trial, trial_of
+from autotune.search.decide.explore import last_trial, needed_for_confirming_s, next_trial, search_trial
 from autotune.search.decide.session import Exploring, InRound
 from autotune.search.decide.study import StudySoFar
 from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
@@ -40,7 +40,7 @@ def test_the_baseline_is_measured_first() -> None:
     assert decision.action == Measure()
     running = dataclasses.replace(study, in_flight=1)
     assert isinstance(decide(running, decision.session).action, Wait)
-    trial = trial_of(study, BASE)
+    trial = search_trial(study, BASE)
     assert (trial.purpose, trial.patience_s, trial.request.hopeless_below) == (Purpose.BASELINE, None, None)
     assert trial.request.time_limit_s == study.budget.trial_s
     assert trial.deadline_s == study.budget.baseline_deadline_s()
@@ -119,33 +119,33 @@ def test_no_trial_begins_that_would_not_get_through_its_warm_up(more_s: float, m
 
 def test_a_trial_has_what_is_left_of_the_search_after_its_start() -> None:
     study = so_far(BOTH)
-    assert trial_of(study, FOUR).request.time_limit_s == study.budget.trial_s
+    assert search_trial(study, FOUR).request.time_limit_s == study.budget.trial_s
     late = with_search_s(study, START_UP_S + 2.0)
-    assert trial_of(late, FOUR).request.time_limit_s == pytest.approx(2.0)
+    assert search_trial(late, FOUR).request.time_limit_s == pytest.approx(2.0)
 
 
 def test_a_trial_is_killed_after_what_the_baseline_took_or_soon_after_the_searchs_end() -> None:
     study = so_far(BOTH)
-    trial = trial_of(study, FOUR)
+    trial = search_trial(study, FOUR)
     patience_s = study.budget.patience_s(BOTH[0].result.wall_s, compiles=False)
     assert trial.patience_s == trial.deadline_s == patience_s
-    assert trial_of(study, FOUR.replace(compile="default")).patience_s == study.budget.patience_s(
+    assert search_trial(study, FOUR.replace(compile="default")).patience_s == study.budget.patience_s(
         BOTH[0].result.wall_s, compiles=True
     )
     late = with_search_s(study, 2.0)
-    assert trial_of(late, FOUR).deadline_s == late.budget.trial_deadline_s(patience_s) < patience_s
+    assert search_trial(late, FOUR).deadline_s == late.budget.trial_deadline_s(patience_s) < patience_s
 
 
 def test_a_trial_ends_once_it_cannot_be_as_fast_as_the_fastest() -> None:
     study = so_far(BOTH)
     floor = hopeless_below(study.measured[0], restart_spread(study.records))
-    assert trial_of(study, FOUR).request.hopeless_below == floor
+    assert search_trial(study, FOUR).request.hopeless_below == floor
 
 
 def test_the_experts_seeds_are_called_so() -> None:
     study = so_far(BOTH, seeds=(BASE, FOUR))
-    assert trial_of(study, FOUR).purpose is Purpose.SEED
-    assert trial_of(study, BF16).purpose is Purpose.SEARCH
+    assert search_trial(study, FOUR).purpose is Purpose.SEED
+    assert search_trial(study, BF16).purpose is Purpose.SEARCH
 
 
 def test_the_last_trials_are_of_the_best_without_what_may_gain_nothing() -> None:

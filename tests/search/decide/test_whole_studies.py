@@ -15,7 +15,7 @@ from autotune.records import Purpose, TrialRecord
 from autotune.search.budget import Budget
 from autotune.search.decide.actions import Measure, Run, Stop, Try, Wait
 from autotune.search.decide.decide import decide
-from autotune.search.decide.explore import trial_of
+from autotune.search.decide.explore import search_trial
 from autotune.search.decide.verdict import Verdict
 
 RATES = {BASE: 1000.0, TWO: 1200.0, BF16: 1500.0, FOUR: 1100.0, BF16_TWO: 1800.0}
@@ -52,7 +52,7 @@ class Session:
                     assert verdict is not None
                     return verdict
                 case Measure():
-                    flying.append(trial_of(study, untried[0]))
+                    flying.append(search_trial(study, untried[0]))
                 case Wait():
                     self._run(flying.pop(), optuna=True)
                 case Run() as run:
