@@ -56,7 +56,8 @@ def baseline_stands(confirming: Confirming, closest: Closest | None) -> Verdict:
 def verdict(
     confirming: Confirming, config: TrainConfig, checks: Sequence[Check], *, soaked: TrialResult | None = None
 ) -> Verdict:
-    """`soaked`: the soak of `config`; where it contradicts the confirming runs, its figure alone is emitted."""
+    """On the baseline, or on one that is worthwhile. `soaked`: its soak; where that contradicts the confirming runs, its
+    figure alone is emitted."""
     baseline = confirming.baseline
     ours, theirs = _confirmed(confirming, config, soaked), _confirmed(confirming, baseline)
     speedup = confirming.speedup(config)
@@ -65,7 +66,6 @@ def verdict(
     if soaked and any(check.name == SOAK_THROUGHPUT and not check.holds for check in checks):
         ours = measurement_of_runs([soaked], stated(_by_its_soak(confirming, config, soaked)))
         speedup = compared_by_its_soak(confirming, config, soaked)
-    certain = config == baseline or confirming.is_worthwhile(config)
     return Verdict(
         config=config,
         measured=ours,
@@ -75,7 +75,7 @@ def verdict(
         checks=checks,
         refused=confirming.finalists.refused,
         settings=confirming.settings(config),
-        word=STABLE if certain and all(check.holds for check in checks) else UNCONFIRMED,
+        word=STABLE if all(check.holds for check in checks) else UNCONFIRMED,
     )
 
 

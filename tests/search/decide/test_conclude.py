@@ -128,6 +128,9 @@ def test_where_the_baseline_may_not_stand_a_slower_one_is_emitted() -> None:
     limits = {"constraints": ["data_wait_fraction <= 0.1"]}
     verdict = verdict_of(so_far([*SEARCHED[:2], *runs, soaked(TWO, 950.0)], sections=limits))
     assert (verdict.config, verdict.word) == (TWO, "stable")
+    slow_soak = verdict_of(so_far([*SEARCHED[:2], *runs, soaked(TWO, 800.0)], sections=limits))
+    assert (slow_soak.config, slow_soak.word) == (TWO, "unconfirmed")
+    assert slow_soak.measured.samples_per_s == pytest.approx(800.0, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +186,8 @@ def test_one_that_trained_too_few_steps_refuses_and_is_not_run_again() -> None:
     steps = OptimizerSteps(losses=whole.losses[:fewer], samples=whole.samples[:fewer], skipped=whole.skipped[:fewer])
     study = so_far([*CONFIRMED, soaked(TWO, 1500.0, steps=steps)])
     assert names(concluded(study).action) == (Soak, FOUR)
+    at_the_end = so_far([*CONFIRMED, soaked(TWO, 1500.0, steps=steps, elapsed_s=BUDGET_S - 1)], left_s=0.0)
+    assert soak_of(at_the_end, TWO) == at_the_end.records[-1].result
 
 
 @pytest.mark.parametrize(("more", "goes_on"), [(-128, True), (128, False)])
