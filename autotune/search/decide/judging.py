@@ -56,7 +56,7 @@ def baseline_stands(confirming: Confirming, closest: Closest | None) -> Verdict:
 def verdict(
     confirming: Confirming, config: TrainConfig, checks: Sequence[Check], *, soaked: TrialResult | None = None
 ) -> Verdict:
-    """On the baseline, or on one that is worthwhile. `soaked`: its soak; where that contradicts the confirming runs, its
+    """On the baseline, or one that is worthwhile. `soaked`: its soak; where that contradicts the confirming runs, its
     figure alone is emitted."""
     baseline = confirming.baseline
     ours, theirs = _confirmed(confirming, config, soaked), _confirmed(confirming, baseline)
