@@ -102,7 +102,7 @@ def test_where_all_fail_the_baseline_stands() -> None:
     failing = [soaked(config, 1500.0, status=TrialStatus.DIVERGED, failure=NAN) for config in (TWO, FOUR)]
     verdict = verdict_of(so_far([*CONFIRMED, *failing], exhausted=True))
     assert (verdict.config, verdict.word, set(verdict.refused)) == (BASE, "stable", {TWO, FOUR})
-    assert verdict.speedup.outcome is Outcome.TIE
+    assert (verdict.speedup.outcome, verdict.speedup.ratio) == (Outcome.TIE, Estimate(1.0, None))
     assert verdict_of(so_far([*CONFIRMED, *failing])).word == "unconfirmed", "others may be left to try"
 
 

@@ -1,0 +1,130 @@
+"""Who leads: each rule with the smallest rounds that it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from support.deciding import (
+    BASE,
+    BF16,
+    BF16_TWO,
+    FOUR,
+    TWO,
+    confirming,
+    in_rounds,
+    ran,
+    searched,
+    so_far,
+    watched_runs,
+)
+
+from autotune.config import TrainConfig
+from autotune.records import Failure, Memory, Purpose, TrialRecord, TrialStatus
+from autotune.search.decide.confirming import Confirming, begin_confirming
+
+GIB = 1 << 30
+
+
+def after(rates: dict[TrainConfig, Sequence[float | None]], **study: Any) -> Confirming:
+    """Rounds of these, after a search that saw them as the first did; all but the baseline are finalists."""
+    first = {config: next(rate for rate in each if rate) for config, each in rates.items()}
+    records = [*searched(first), *in_rounds(rates)]
+    return confirming(so_far(records, **study), *(config for config in rates if config != BASE))
+
+
+CALM = (1000.0, 1001.0, 999.0)
+
+
+def times(ratio: float) -> tuple[float, float, float]:
+    first, second, third = CALM
+    return first * ratio, second * ratio, third * ratio
+
+
+@pytest.mark.parametrize(("four", "leader"), [(1.4, TWO), (1.6, FOUR)])
+def test_the_fastest_does(four: float, leader: TrainConfig) -> None:
+    assert after({BASE: CALM, TWO: times(1.5), FOUR: times(four)}).leader == leader
+
+
+@pytest.mark.parametrize(("four", "leader"), [(1.509, BF16), (1.53, FOUR)])
+def test_among_those_within_1_percent_the_smaller_change_does(four: float, leader: TrainConfig) -> None:
+    assert after({BASE: CALM, BF16: times(1.5), FOUR: times(four)}).leader == leader
+
+
+@pytest.mark.parametrize("longer", [TWO, FOUR])
+def test_then_the_one_of_more_rounds(longer: TrainConfig) -> None:
+    rates = {config: times(1.5) if config == longer else times(1.5)[:2] for config in (TWO, FOUR)}
+    assert after({BASE: CALM, **rates}).leader == longer
+
+
+@pytest.mark.parametrize("smaller", [TWO, FOUR])
+def test_then_the_one_of_less_memory(smaller: TrainConfig) -> None:
+    def with_memory(run: TrialRecord) -> TrialRecord:
+        used = GIB if run.result.config == smaller else 2 * GIB
+        memory = Memory(resident_bytes=4 * GIB, resident_growth_bytes=used)
+        return run.model_copy(update={"result": run.result.model_copy(update={"memory": memory})})
+
+    records = [*searched({BASE: 1000.0, TWO: 1500.0, FOUR: 1500.0})]
+    records += map(with_memory, in_rounds({BASE: CALM, TWO: times(1.5), FOUR: times(1.5)}))
+    assert confirming(so_far(records), TWO, FOUR).leader == smaller
+
+
+@pytest.mark.parametrize(("rich", "leader"), [(1.505, TWO), (1.6, BF16_TWO)])
+def test_a_part_of_it_that_is_as_good_does(rich: float, leader: TrainConfig) -> None:
+    assert after({BASE: CALM, TWO: times(1.5), BF16_TWO: times(rich)}).leader == leader
+
+
+def test_what_a_gate_refuses_does_not() -> None:
+    now = after({BASE: CALM, TWO: times(1.5), FOUR: times(1.4)})
+    assert now.leader == TWO
+    failed = ran(TWO, 1500.0, Purpose.CONFIRM, round_number=4, status=TrialStatus.PRUNED)
+    diverged = failed.result.steps
+    assert diverged is not None
+    nan = diverged.model_copy(update={"losses": [float("nan")] * len(diverged.losses)})
+    worse = [*now.study.records, failed.model_copy(update={"result": failed.result.model_copy(update={"steps": nan})})]
+    again = confirming(so_far(worse), TWO, FOUR)
+    assert again.passing == [FOUR]
+    assert again.leader == FOUR
+
+
+def test_nobody_does_before_the_first_round() -> None:
+    assert after({BASE: CALM, TWO: (None, None, None, 1500.0)}).leader is None, "none beside the baseline"
+    study = so_far(searched({BASE: 1000.0, TWO: 1500.0}))
+    assert confirming(study).leader is None
+    assert confirming(study).done == 0
+
+
+def test_of_those_that_were_tested_only_these_do() -> None:
+    rates: dict[TrainConfig, Sequence[float | None]] = {BASE: CALM, BF16: times(1.8), TWO: times(1.5)}
+    now = after(rates)
+    assert (now.leader, now.tested_leader) == (BF16, TWO)
+    done = so_far([*now.study.records, *watched_runs(BF16)])
+    assert confirming(done, BF16, TWO).tested_leader == BF16
+
+
+def test_what_is_expected_decides_what_the_rounds_leave_open() -> None:
+    """In the search bf16 gained a half; the two rounds saw it now faster, now slower."""
+    rates = {BASE: CALM[:2], TWO: (1500.0, 1501.0), BF16_TWO: (1200.0, 1900.0)}
+    records = searched({BASE: 1000.0, TWO: 1500.0, BF16: 1500.0, BF16_TWO: 2250.0})
+    now = confirming(so_far([*records, *in_rounds(rates)]), TWO, BF16_TWO)
+    measured = now.measured.gain(BF16_TWO, TWO)
+    assert measured is not None
+    assert measured.interval is not None
+    gain, expected = now.gain(BF16_TWO, TWO), now.expected(BF16_TWO, TWO)
+    assert gain.interval is not None
+    assert min(measured.ratio, expected.ratio) < gain.ratio < max(measured.ratio, expected.ratio)
+    assert gain.interval.high / gain.interval.low < measured.interval.high / measured.interval.low
+    once = confirming(so_far([*records, *in_rounds({BASE: CALM[:1], TWO: (1500.0,)})]), TWO, BF16_TWO)
+    assert once.gain(BF16_TWO, TWO) == once.expected(BF16_TWO, TWO)
+
+
+def test_who_an_earlier_session_has_tested_and_refused_is_no_finalist() -> None:
+    died = watched_runs(BF16, status=TrialStatus.DIVERGED, failure=Failure(reason="the loss is nan"))
+    records = searched({BASE: 1000.0, BF16: 1500.0, TWO: 1200.0})
+    study = so_far([*records, *died])
+    chosen = begin_confirming(study, confirming(study).expected)
+    assert chosen.now == (TWO,)
+    assert set(chosen.refused) == {BF16}
+    sound = so_far([*records, *watched_runs(BF16)])
+    assert begin_confirming(sound, confirming(sound).expected).now == (BF16, TWO)
