@@ -83,6 +83,8 @@ def test_who_is_rejected_leaves_its_place_empty() -> None:
     left = finalists(TWO, FOUR).rejecting(TWO)
     assert (left.now, left.ever, left.refused) == ((FOUR,), (TWO, FOUR), {})
     assert not left.may_join(STUDY, TWO)
+    later = Finalists.of(STUDY).rejecting(BF16).refusing(STUDY, TWO, [check("memory_headroom")])
+    assert BF16 not in later.now, "not when others make way either"
     assert finalists(TWO, FOUR).rejecting(TWO, [check("soak")]).refused == {TWO: [check("soak")]}
 
 
