@@ -116,6 +116,12 @@ class LoaderLog:
         fetches.append(fetch)
 
     @property
+    def now_s(self) -> float:
+        """The last moment that is known of."""
+        last = [fetches[-1].finish_s for fetches in self.fetches if fetches]
+        return max([*last, *(take.at_s for take in self.takes[-1:])], default=-math.inf)
+
+    @property
     def taken(self) -> int:
         """Batches, of all epochs."""
         return len(self.takes)
@@ -166,7 +172,7 @@ class LoaderLog:
         """Batches that the workers loaded between two moments, parts of batches included: a batch that was half loaded
         at `from_s` counts half. `usual_s`: what a fetch usually takes that has not ended after so many seconds."""
         done = math.fsum(_share(fetch.start_s, fetch.finish_s, from_s, to_s) for fetch in self.since(from_s, to_s))
-        under_way = (start_s for start_s in self._under_way() if start_s < to_s)
+        under_way = (start_s for start_s in self.under_way() if start_s < to_s)
         return done + math.fsum((to_s - max(start_s, from_s)) / usual_s(to_s - start_s) for start_s in under_way)
 
     def was_loaded(self, take: int) -> bool:
@@ -188,7 +194,7 @@ class LoaderLog:
         begun = [bisect.bisect_left(self._first_takes, max(take, 1)) for take in (first, last)]
         return begun[1] - begun[0]
 
-    def _under_way(self) -> Iterator[float]:
+    def under_way(self) -> Iterator[float]:
         """Since when each worker has been busy with a batch that it has not finished."""
         if not self.epochs or self.epochs[-1].ended:
             return

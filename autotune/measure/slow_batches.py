@@ -41,20 +41,31 @@ def have_been_timed(log: LoaderLog, began_s: float) -> bool:
 
 def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
     """The slow ones among all that this process has loaded since the beginning of the epoch of that moment: earlier
-    files may have been cold."""
+    files may have been cold.
+
+    Of loader processes, among the batches that had begun so long ago that a slow one has shown itself, ended or not: of
+    those that have ended, too few are slow.
+    """
     began_s = log.epoch_began_s(at_s)
-    if log.workers:
-        known = [fetch.seconds for fetch in log.since(began_s) if not fetch.first]
-    else:  # the first one has started up
+    if not log.workers:  # the first one has started up
         known = [take.waited_s for take in log.takes[1:] if take.asked_s >= began_s]
-    if not known:
+        return _counted(known, _SLOW * statistics.median_high(known)) if known else SlowBatches()
+    ended = [fetch for fetch in log.since(began_s) if not fetch.first]
+    if not ended:
         return SlowBatches()
-    slow_s = _SLOW * statistics.median_high(known)
-    slow = [one for one in known if one > slow_s]
-    usual_s = statistics.fmean(one for one in known if one <= slow_s)
-    if not slow or not usual_s:  # the clock cannot tell what loading takes
-        return SlowBatches(batches=len(known))
-    return SlowBatches(batches=len(known), slow=len(slow), times=statistics.fmean(slow) / usual_s)
+    slow_s = _SLOW * statistics.median_high(fetch.seconds for fetch in ended)
+    until_s = log.now_s - slow_s
+    known = [fetch.seconds for fetch in ended if fetch.start_s <= until_s]
+    under_way = [log.now_s - start_s for start_s in log.under_way() if began_s < start_s <= until_s]
+    return _counted([*known, *under_way], slow_s)
+
+
+def _counted(seconds: Sequence[float], slow_s: float) -> SlowBatches:
+    slow = [one for one in seconds if one > slow_s]
+    usual = [one for one in seconds if one <= slow_s]
+    if not slow or not any(usual):  # the clock cannot tell what loading takes
+        return SlowBatches(batches=len(seconds))
+    return SlowBatches(batches=len(seconds), slow=len(slow), times=statistics.fmean(slow) / statistics.fmean(usual))
 
 
 def known(log: LoaderLog, at_s: float) -> SlowBatches:
@@ -75,7 +86,8 @@ def are_missing(log: LoaderLog, began_s: float, *, beside_a_device: bool) -> boo
     slow_s = _SLOW * statistics.median_high(lately) if lately else math.inf
     slow = sum(one > slow_s for one in lately)
     timed = sum(fetch.seconds > slow_s for fetch in log.since(began_s))
-    if known(log, began_s).slow > slow:  # how often they come, others know better
+    every = known(log, began_s)
+    if every.slow and every.batches > len(lately):  # how often they come, all that was loaded knows better
         return timed < _FEWEST_SLOW
     return slow > 0 and timed < (_FEWEST_SLOW if beside_a_device else min(slow, _FEWEST_SLOW))
 

@@ -188,6 +188,37 @@ def test_slow_batches_are_missing_where_blocks_met_fewer_than_were_seen() -> Non
     assert not are_missing(with_workers([1.0] * 21), began_s, beside_a_device=True)
 
 
+@pytest.mark.parametrize("earlier", [0, 500])
+def test_where_others_have_loaded_more_one_slow_batch_of_a_short_run_says_little(earlier: int) -> None:
+    """Once a run that had loaded a dozen batches, one of them slow, in its blocks, took it for one in twelve, whatever
+    the hundreds of batches before had shown."""
+    log = with_workers([1.0] * 10 + [9.0] + [1.0] * 10)
+    log.earlier = SlowBatches(batches=earlier)
+    assert are_missing(log, 0.5, beside_a_device=False) is bool(earlier)
+
+
+def test_short_runs_count_slow_batches_as_often_as_they_come() -> None:
+    """A slow one that has begun has not ended when a short run does: once one in 80 seemed slow of those that four
+    processes had ended in 16 usual times, where one in 50 was."""
+    generator, workers = random.Random(0), 4
+    counted = SlowBatches()
+    for _ in range(2000):
+        log = LoaderLog(workers=workers, prefetch=100, epoch_batches=None)
+        log.begin_epoch(0.0)
+        ends = []
+        for worker in range(workers):
+            at_s = 0.0
+            while at_s < 16.0:
+                at_s += 5.0 if generator.random() < 0.02 else generator.uniform(0.9, 1.1)
+                ends.append((at_s, worker))
+        for at_s, worker in sorted(ends):
+            if at_s <= 16.0:
+                log.finish(worker, at_s)
+        counted = counted + slow_batches_of(log, 0.0)
+    assert counted.slow / counted.batches == pytest.approx(0.02, rel=0.06)
+    assert counted.times == pytest.approx(5.0, rel=0.05)
+
+
 def test_a_cold_epoch_before_the_blocks_has_no_slow_batches() -> None:
     log = with_workers([9.0] * 5)
     log.end_epoch()
