@@ -47,7 +47,7 @@ class Encoding:
         """All that is needed to predict `configs`, a row each."""
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
-        numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 7)
+        numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 8)
         return Encoded(codes, numbers, self._weighty)
 
     def _doubt(self, knob: Knob | None) -> float:
@@ -75,6 +75,7 @@ class Encoding:
                 math.fsum(each.time for each in expected) + math.log1p(_KNEE / batch),
                 math.fsum(each.optimizer for each in expected),
                 math.fsum(each.memory for each in expected),
+                float(config.num_workers * (config.prefetch_factor or 0)),
             )
             row = self._cache[config] = codes, numbers
         return row
@@ -88,7 +89,9 @@ class Encoded:
         self._codes = codes
         self._numbers = numbers
         self._weighty = weighty
-        self.batch, self.accum, self.workers, self.threads, self._time, self._optimizer, self._memory = numbers.T
+        self.batch, self.accum, self.workers, self.threads, self._time, self._optimizer, self._memory = numbers.T[:7]
+        self.queue = numbers.T[7]
+        """Batches that the loader's queue holds; 0 without loader processes."""
 
     def __len__(self) -> int:
         return len(self._numbers)

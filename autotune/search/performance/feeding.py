@@ -32,6 +32,8 @@ class Fed(NamedTuple):
     """How much of a relative change of the step's own time is one of the period."""
     of_loading: Array
     """The same of loading."""
+    of_stalls: Array
+    """The share of it that is waiting for slow batches."""
 
 
 def feed(
@@ -40,9 +42,13 @@ def feed(
     hidden: NDArray[np.bool_],
     first_wait_s: Array,
     sharpness: Array | float = SHARPNESS,
+    stall_s: Array | float = 0.0,
 ) -> Fed:
     """All in seconds of a micro-batch. A step that is fed while the one before is computed takes as long as the slower
     of the two; else they take turns.
+
+    `stall_s`: waiting for batches that are slow now and then, as `stalls_s` has it; where loading is the limit, they
+    are in `loading_s`.
 
     `first_wait_s`: for an epoch's first batch, as its share of one micro-batch of the epoch. All loader processes begin
     their first batch at the same moment, with an empty queue. A step that never waits otherwise waits for the whole of
@@ -54,19 +60,38 @@ def feed(
     middle_s = np.where(hidden, larger_s, busy_s + loading_s)
     parts_s = np.where(hidden, of_larger * larger_s, np.stack([busy_s, loading_s]))
     edge_s = np.where(hidden, first_wait_s * (1 + of_larger[0]) / 2, 0.0)
-    period_s = middle_s + edge_s
-    return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s)
+    waiting_s = np.where(hidden, of_larger[0] * stall_s, 0.0)
+    period_s = middle_s + edge_s + waiting_s
+    return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s, waiting_s / period_s)
 
 
-def learn_sharpness(took_s: Array, busy_s: Array, loading_s: Array, first_wait_s: Array, errors: Array) -> float:
+def stalls_s(share: Array | float, times: Array | float, fetch_s: Array, busy_s: Array, queue: Array) -> Array:
+    """Seconds that each micro-batch waits on average because a share of all batches takes so many times as long to load
+    as the others. `fetch_s`: of one loader process, slow ones included; `queue`: batches that it holds when it is full.
+
+    A batch is dispatched when one is taken, and its turn comes after as many others as the queue holds.
+    """
+    usual_s = fetch_s / (1 + share * (times - 1))
+    return np.asarray(share * np.maximum(times * usual_s - queue * busy_s, 0.0))
+
+
+def learn_sharpness(
+    took_s: Array,
+    busy_s: Array,
+    loading_s: Array,
+    first_wait_s: Array,
+    errors: Array,
+    stall_s: Array | float = 0.0,
+) -> float:
     """The norm that trials with loader processes show: each measures both sides and what they came to together.
 
-    `took_s` to `first_wait_s` as `feed` has them; `errors`: relative standard errors of what the steps took.
+    `took_s` to `first_wait_s`, and `stall_s`: as `feed` has them. `errors`: relative standard errors of what the steps
+    took.
     """
     hidden = np.ones(len(took_s), dtype=bool)
 
     def misfit(sharpness: float) -> float:
-        missing = np.log(took_s / feed(busy_s, loading_s, hidden, first_wait_s, sharpness).period_s)
+        missing = np.log(took_s / feed(busy_s, loading_s, hidden, first_wait_s, sharpness, stall_s).period_s)
         return float((missing**2 / (_LEAVES**2 + errors**2)).sum()) + math.log(sharpness / SHARPNESS) ** 2
 
     return min(_SHARPER, key=misfit)

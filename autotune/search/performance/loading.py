@@ -61,6 +61,11 @@ class Loading:
         return math.exp(self.parameters[ALONE])
 
     @property
+    def in_process_s(self) -> float:
+        """Wall seconds of a sample in a loader process that has a core to itself."""
+        return math.exp(self.parameters[ALONE] + self.parameters[SHARING])
+
+    @property
     def alone_doubt(self) -> float:
         """Standard deviation of its logarithm."""
         return math.sqrt(self.doubts[ALONE, ALONE])

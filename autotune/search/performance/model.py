@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from autotune.config import TrainConfig
-from autotune.records import Facts
+from autotune.records import Facts, SlowBatches
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
-from autotune.search.performance.feeding import SHARPNESS, feed, interplay, learn_sharpness
+from autotune.search.performance.feeding import SHARPNESS, feed, interplay, learn_sharpness, stalls_s
 from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
 from autotune.search.performance.loading import Beside, Loading
@@ -55,6 +55,7 @@ class PerformanceModel:
         self._edges = False
         self._interplay = (0.0, 0.0)
         self._sharpness = SHARPNESS
+        self._slow: dict[int | None, SlowBatches] = {}
         self._own: dict[TrainConfig, tuple[float, float]] = {}
         self._own_scale = _OWN
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
@@ -85,6 +86,7 @@ class PerformanceModel:
         self.costs = TrialCosts(trials)
         self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
+        self._slow = _slow_by_size(done)
         self._edges = any(seen.supply_s is not None for _, seen in done)
         self.loading = learn_loading(
             done, self._host.usable_cores, overlaps=self._overlaps, threads=self._host.default_num_threads
@@ -124,7 +126,8 @@ class PerformanceModel:
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
         loading = self.loading.covariance(these.loading, those.loading)
-        parts = zip(these.shares, those.shares, (compute, optimizer, loading), strict=True)
+        stalls = np.outer(these.doubts[3], those.doubts[3])
+        parts = zip(these.shares, those.shares, (compute, optimizer, loading, stalls), strict=True)
         return np.asarray(sum(np.outer(share, other) * part for share, other, part in parts))
 
     @property
@@ -184,7 +187,21 @@ class PerformanceModel:
         )
         first_wait_s = np.array([float(config.num_workers) for config, _ in fed]) * loading_s * self._edges_of(batch)
         errors = np.array([seen.relative_error for _, seen in fed])
-        return learn_sharpness(took_s, busy_s, loading_s, first_wait_s, errors)
+        stall_s = self._stalls(self.encoding.encode([config for config, _ in fed]), busy_s, loading_s)
+        return learn_sharpness(took_s, busy_s, loading_s, first_wait_s, errors, stall_s)
+
+    def _stalls(self, encoded: Encoded, busy_s: Array, loading_s: Array) -> Array:
+        """Seconds that each micro-batch waits for slow ones. A process that shares its core takes longer only where
+        loading is the limit."""
+        slow = [self._slow_of(size) for size in encoded.batch]
+        share = np.array([each.slow / max(each.batches, 1) for each in slow])
+        fetch_s = np.minimum(loading_s * encoded.workers, self.loading.in_process_s * encoded.batch)
+        return stalls_s(share, np.array([each.times for each in slow]), fetch_s, busy_s, encoded.queue)
+
+    def _slow_of(self, size: float) -> SlowBatches:
+        """Those of micro-batches of this size, or of any where none of these was slow."""
+        own = self._slow.get(int(size))
+        return own if own and own.slow else self._slow.get(None, SlowBatches())
 
     def _edges_of(self, batch: Array) -> Array | float:
         """Edges for each micro-batch."""
@@ -226,15 +243,18 @@ class PerformanceModel:
         hidden = self.loading.hidden(encoded.workers)
         first_wait_s = encoded.workers * loading_s * self._edges_of(encoded.batch)
         sharpness = np.where(encoded.workers > 0, self._sharpness, SHARPNESS)
-        fed = feed(busy_s, loading_s, hidden, first_wait_s, sharpness)
-        shares = np.stack([fed.of_busy * compute_s / busy_s, fed.of_busy * optimizer_s / busy_s, fed.of_loading])
-        doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient)])
+        fed = feed(busy_s, loading_s, hidden, first_wait_s, sharpness, self._stalls(encoded, busy_s, loading_s))
+        of_compute = compute_s / busy_s
+        shares = np.stack([fed.of_busy * of_compute, fed.of_busy * (1 - of_compute), fed.of_loading, fed.of_stalls])
+        # The number of slow batches varies by its root.
+        of_stalls = np.array([max(self._slow_of(size).slow, 1) ** -0.5 for size in encoded.batch])
+        doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient), of_stalls])
         period_s = fed.period_s * np.exp(np.where(encoded.workers > 0, self._interplay[1], self._interplay[0]))
         return _Parts(period_s * encoded.accum, shares, doubts, gradient)
 
 
 class _Parts(NamedTuple):
-    """Compute, optimizer and loading, a row each."""
+    """Compute, optimizer, loading, and waiting for slow batches, a row each."""
 
     step_s: Array
     shares: Array
@@ -260,6 +280,15 @@ def _compute_scales(encoding: Encoding) -> Scales:
 def _optimizer_scales(encoding: Encoding) -> Scales:
     mains = tuple(_OPTIMIZER_DOUBTS.get(knob, _OPTIMIZER_DOUBT) for knob in encoding.knobs)
     return Scales(mains=mains, pairs=0.1, residual=0.05, noise=0.1)
+
+
+def _slow_by_size(trials: Sequence[tuple[TrainConfig, Observation]]) -> dict[int | None, SlowBatches]:
+    """By micro-batch size; None: of all sizes."""
+    found: dict[int | None, SlowBatches] = {}
+    for config, seen in trials:
+        for size in (config.micro_batch_size, None):
+            found[size] = found.get(size, SlowBatches()) + seen.slow
+    return found
 
 
 def log_interval(mean: float, doubt: float) -> tuple[float, float, float]:

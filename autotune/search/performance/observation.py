@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from autotune.config import TrainConfig
-from autotune.records import Rates, StepPhase, TrialResult, TrialStatus
+from autotune.records import Rates, SlowBatches, StepPhase, TrialResult, TrialStatus
 from autotune.stats import relative_standard_error, throughput, undisturbed
 
 OBSERVATION = "observation"
@@ -45,6 +45,11 @@ class Observation:
     """Standard error of it over its value, inside this run."""
     fetch_cpu_s: float | None = None
     """CPU seconds of loading one sample; None where nobody counted them."""
+    loaded_batches: int = 0
+    """What the loader has loaded, to count the slow ones among them."""
+    slow_batches: int = 0
+    slow_times: float = 1.0
+    """What slow ones take, over what the others do."""
     runs: int = 1
     """How many are in these figures."""
     memory_bytes: int | None = None
@@ -53,6 +58,10 @@ class Observation:
     @property
     def has_figure(self) -> bool:
         return self.samples_per_s is not None
+
+    @property
+    def slow(self) -> SlowBatches:
+        return SlowBatches(batches=self.loaded_batches, slow=self.slow_batches, times=self.slow_times)
 
     @property
     def is_oom(self) -> bool:
@@ -120,5 +129,8 @@ def _by_rates(seen: Observation, config: TrainConfig, rates: Rates) -> Observati
         data_wait_s=max(sustained_s - demand_s, 0.0),
         supply_s=config.world_size / rates.supply_per_s,
         supply_error=rates.supply_error,
+        loaded_batches=rates.slow_batches.batches,
+        slow_batches=rates.slow_batches.slow,
+        slow_times=rates.slow_batches.times,
         fetch_cpu_s=None if rates.fetch_cpu_s is None else rates.fetch_cpu_s / config.micro_batch_size,
     )

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from autotune.config import TrainConfig
+from autotune.records import SlowBatches
 from autotune.search.performance.observation import Observation
 
 Run = tuple[TrainConfig, Observation]
@@ -82,4 +83,6 @@ def _mean(alike: Sequence[Observation]) -> Observation:
         values = [getattr(seen, field) for seen in alike]
         if None not in values:
             changed[field] = math.sqrt(math.fsum(value**2 for value in values)) / len(values)
+    slow = sum((seen.slow for seen in alike), SlowBatches())
+    changed |= {"loaded_batches": slow.batches, "slow_batches": slow.slow, "slow_times": slow.times}
     return replace(alike[0], runs=len(alike), **changed)

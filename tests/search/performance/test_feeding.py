@@ -12,11 +12,12 @@ from support.facts import cpu_facts, cuda_facts
 from support.feeding import Feeding, trials_to_near_best
 
 from autotune.config import TrainConfig
+from autotune.measure import prefetch_queue
 from autotune.records import Facts
 from autotune.search import Space, build_space
-from autotune.search.performance import PerformanceModel
+from autotune.search.performance import Observation, PerformanceModel
 from autotune.search.performance.beliefs import beliefs
-from autotune.search.performance.feeding import feed, interplay, learn_sharpness
+from autotune.search.performance.feeding import feed, interplay, learn_sharpness, stalls_s
 from autotune.spec import parse_spec
 
 YES, NO = np.array([True]), np.array([False])
@@ -33,9 +34,8 @@ SEARCH: dict[str, Any] = {
 
 
 def fed(busy_s: float, loading_s: float, hidden: np.ndarray = YES, edge_s: float = 0.0) -> tuple[float, ...]:
-    return tuple(
-        float(part[0]) for part in feed(*(np.array([each]) for each in (busy_s, loading_s)), hidden, np.array([edge_s]))
-    )
+    parts = feed(*(np.array([each]) for each in (busy_s, loading_s)), hidden, np.array([edge_s]))
+    return tuple(float(part[0]) for part in parts[:3])
 
 
 def test_the_slower_of_the_two_counts_and_a_little_more_where_they_are_close() -> None:
@@ -65,6 +65,55 @@ def test_an_epochs_first_batch_is_waited_for_and_half_of_it_where_the_loader_lim
     assert period_s == pytest.approx(1.25, rel=1e-3)
     assert (of_busy, of_loading) == pytest.approx((0.8, 0.2), abs=1e-3)
     assert fed(0.1, 1.0, edge_s=0.25)[0] == pytest.approx(1.125, rel=1e-3)
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+@pytest.mark.parametrize("times", [3.0, 5.0, 12.0])
+def test_waiting_for_slow_batches_is_what_the_loaders_rules_give(workers: int, times: float) -> None:
+    """One batch in fifty; the others are there long before their turn."""
+    fetch_s, step_s = np.array([times] + [1.0] * 49), 1.5
+    calculated = prefetch_queue.pace(workers=workers, prefetch=2, fetch_s=fetch_s, step_s=step_s) - step_s
+    mean_s = np.array([fetch_s.mean()])
+    found = stalls_s(0.02, times, mean_s, np.array([step_s]), np.array([2.0 * workers]))
+    assert float(found[0]) == pytest.approx(calculated, rel=0.12, abs=0.003 * step_s)
+
+
+def test_more_processes_are_expected_to_hide_slow_batches() -> None:
+    """Two processes load ten times as fast as steps train. Once nothing more was expected of others, whatever a batch
+    in fifty that takes forty times as long did to training."""
+    space = space_of(GPU, pin_memory=False, fp32_precision="tf32")
+    two, eight = (
+        space.baseline.replace(num_workers=workers, prefetch_factor=2, micro_batch_size=32) for workers in (2, 8)
+    )
+    fetch_s, step_s = 0.01, 0.05
+    waits_s = 0.02 * (40 * fetch_s - 2 * 2 * step_s / two.grad_accum_steps)
+    plain = replace(seen_of(two, fetch_s, step_s), loaded_batches=500)
+    waited = two.effective_batch_size / (step_s + waits_s * two.grad_accum_steps)
+    mean_s = fetch_s * (1 + 0.02 * 39)
+    slow = replace(
+        seen_of(two, mean_s, step_s), samples_per_s=waited, loaded_batches=500, slow_batches=10, slow_times=40.0
+    )
+    gains = []
+    for observed in (plain, slow):
+        model = PerformanceModel(space, GPU)
+        model.fit([(two, observed)])
+        gains.append(model.compare(eight, two)[0])
+    assert waits_s > 0
+    assert gains[0] == pytest.approx(0.0, abs=0.03)
+    assert gains[1] - gains[0] == pytest.approx(waits_s * two.grad_accum_steps / step_s, rel=0.25)
+
+
+def seen_of(config: TrainConfig, fetch_s: float, step_s: float) -> Observation:
+    """`fetch_s`: of a micro-batch in one process; `step_s`: of an optimizer step."""
+    return Observation(
+        status="ok",
+        wall_s=8.0,
+        overhead_s=2.0,
+        samples_per_s=config.effective_batch_size / step_s,
+        relative_error=0.01,
+        compute_s=step_s,
+        supply_s=fetch_s / config.num_workers / config.micro_batch_size,
+    )
 
 
 def test_what_the_two_sides_do_not_explain_is_learnt_for_either_way_of_loading() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,12 @@ def test_runs_of_one_configuration_are_averaged_where_noise_is_alike() -> None:
     assert (mean.samples_per_s, mean.compute_s) == (pytest.approx(200.0), pytest.approx(2.0))
     assert mean.relative_error == pytest.approx(0.02 / math.sqrt(2))
     assert (mean.runs, untouched) == (2, trials[1])
+
+
+def test_slow_batches_of_all_runs_are_counted_together() -> None:
+    runs = [replace(seen(100.0), loaded_batches=50, slow_batches=slow, slow_times=5.0) for slow in (0, 1)]
+    (_, mean), *_ = pooled([(ONE, runs[0])], [(ONE, runs[1])])
+    assert (mean.loaded_batches, mean.slow_batches, mean.slow_times) == (100, 1, 5.0)
 
 
 def test_a_trial_that_measured_nothing_stays_one() -> None:
