@@ -19,6 +19,7 @@ from autotune.records.study import (
 )
 from autotune.records.table import BlockRow, RecordedRun, Table
 from autotune.records.trial import (
+    ALIKE,
     SEARCHING,
     Block,
     Disturbance,
@@ -41,6 +42,7 @@ from autotune.records.trial import (
 )
 
 __all__ = [
+    "ALIKE",
     "SEARCHING",
     "Ablation",
     "Block",

@@ -249,6 +249,8 @@ class Purpose(StrEnum):
     BASELINE = "baseline"
     SEED = "seed"
     SEARCH = "search"
+    REPEAT = "repeat"
+    """The baseline again, right after its trial: how much two runs of one configuration differ."""
     CONFIRM = "confirm"
     REFERENCE = "reference"
     """Plain arithmetic, for the stability gates to compare with."""
@@ -262,6 +264,8 @@ class Purpose(StrEnum):
 
 SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
 """Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
+ALIKE = (*SEARCHING, Purpose.REPEAT, Purpose.CONFIRM)
+"""Runs of one configuration that differ by noise alone: a watched one is slower."""
 
 
 class Predicted(Record):

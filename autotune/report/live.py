@@ -34,6 +34,7 @@ _DOES = {
     Purpose.BASELINE: "measuring {}, which all else is compared with",
     Purpose.SEED: "trying what an expert would try first: {}",
     Purpose.SEARCH: "probing {}",
+    Purpose.REPEAT: "measuring {} once more: how much do two runs differ?",
     Purpose.CONFIRM: "confirming {}, in rounds with the baseline",
     Purpose.REFERENCE: "training in plain fp32, for the stability tests to compare with: {}",
     Purpose.PROBE: "training under watch, for the stability tests: {}",

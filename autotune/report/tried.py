@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.records import SEARCHING, Purpose, TrialRecord
+from autotune.records import ALIKE, Purpose, TrialRecord
 from autotune.report.reading import Reading
 from autotune.search.figures import is_ok, samples_per_s
 
@@ -36,7 +36,7 @@ def tried(reading: Reading) -> dict[TrainConfig, Tried]:
     """In the order in which they were tried first. What `best.yaml` states, of the best and the baseline, stands."""
     runs: dict[TrainConfig, list[TrialRecord]] = {}
     for record in reading.records:
-        if is_ok(record) and record.purpose in (*SEARCHING, Purpose.CONFIRM):
+        if is_ok(record) and record.purpose in ALIKE:
             runs.setdefault(record.result.config, []).append(record)
     found = {config: _together(reading, config, records) for config, records in runs.items()}
     for config, section in _stated(reading):

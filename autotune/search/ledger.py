@@ -37,6 +37,8 @@ from autotune.store import StudyFolder
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_AGAIN = (Purpose.REPEAT, Purpose.CONFIRM)
+"""Why configurations run again that Optuna's study has a trial of."""
 _IDENTITY, _FINISHED, _ORIGIN = "identity", "finished", "origin"
 
 
@@ -74,8 +76,9 @@ class Ledger:
             self._check_identity(identity)
             self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
             self._settle_running()
-            for record in self.of_purpose(Purpose.CONFIRM):
-                self._tell(record)
+            for record in self.records:
+                if record.purpose in _AGAIN:
+                    self._tell(record)
 
     @property
     def elapsed_s(self) -> float:
@@ -207,7 +210,7 @@ class Ledger:
 
     def _tell(self, record: TrialRecord) -> None:
         number = record.optuna_trial
-        if record.purpose is Purpose.CONFIRM:
+        if record.purpose in _AGAIN:
             self._sampler.learn_again(record.result.config, observe(record.result))
         if number is None or self._is_told(number):
             return

@@ -11,6 +11,14 @@ from __future__ import annotations
 TRIAL_SHARE = 0.03
 """Training time of one trial: twenty of them fit into the search's share, enough for a model of the space."""
 SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 1.5, 20.0
+KNOWN_TO = 0.02
+"""Relative standard error of its throughput with which a trial may end before its time; a larger one where runs of one
+configuration differ by so much that a longer run tells no more."""
+FOR_REPEAT = 0.03
+"""What the second run of the baseline may cost, which says early how long the trials should be. Two noisy cores get
+through a quarter more runs with it. Where a start takes longer, the first round has to show how much runs differ."""
+REPEAT_OF_TRIAL = 0.5
+"""Training time of that run, as a share of a trial's."""
 SMALLEST_USEFUL_TRIAL_S = 1.0
 """In less, no trial gets through its warm-up."""
 COMPILE_ALLOWANCE_S = 180.0

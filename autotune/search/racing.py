@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from autotune.records import SEARCHING, Purpose, TrialRecord
+from autotune.records import ALIKE, TrialRecord
 from autotune.search.figures import samples_per_s
 from autotune.search.performance.observation import observe
 from autotune.search.performance.repeats import repeats
 from autotune.stats.sustained import sustained_error
 
-_ALIKE = (*SEARCHING, Purpose.CONFIRM)
-"""Runs of a configuration that differ by noise alone: a watched run is slower."""
 _USUAL_SPREAD = 0.15
 """On the safe side of what small shared machines show; a quiet one shows 0.02, and the study notices as it confirms."""
 _WORTH_RUNS = 4
@@ -30,7 +28,7 @@ def restart_spread(records: Iterable[TrialRecord]) -> float:
 
     From the configurations that this study has run more than once, pooled with the usual spread worth four runs.
     """
-    alike = [record for record in records if record.purpose in _ALIKE]
+    alike = [record for record in records if record.purpose in ALIKE]
     runs = [(record.result.config, observe(record.result)) for record in alike]
     return repeats(runs).spread(_USUAL_SPREAD, _WORTH_RUNS)
 

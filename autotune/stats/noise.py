@@ -100,6 +100,11 @@ class Scale:
         share = (np.cumsum(density) - density / 2) / density.sum()
         return math.exp(float(np.interp(0.5, share, _LOG_SCALES)))
 
+    def root_mean_square(self) -> float:
+        """What the variance is on average over all that it may be: more than the middle while little is known."""
+        density = self.density()
+        return math.sqrt(float((density * SCALES**2).sum() / density.sum()))
+
     def density(self) -> Values:
         """On `SCALES`, relative to its peak."""
         return np.asarray(np.exp(self.log_density - self.log_density.max()))

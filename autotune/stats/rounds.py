@@ -142,12 +142,13 @@ class Rounds:
         """Standard deviation of ln(samples per second) between runs of one configuration, inside a round."""
         return self.spread_of(())
 
-    def spread_of(self, runs: Iterable[Values]) -> float:
-        """The same of any two runs, by the rounds and by such series of runs of one configuration each."""
+    def spread_of(self, runs: Iterable[Values], *, cautious: bool = False) -> float:
+        """The same of any two runs, by the rounds and by such series of runs of one configuration each. `cautious`: as
+        much as their variance is on average, by all that it may be."""
         scale = self._scale(range(self._logs.shape[1]), known=1)
         for alike in runs:
             scale = scale.learnt_from(alike)
-        return scale.middle()
+        return scale.root_mean_square() if cautious else scale.middle()
 
     def _of(self, column: int) -> Values:
         values = self._logs[:, column]

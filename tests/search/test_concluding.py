@@ -268,7 +268,7 @@ def test_a_run_that_takes_far_too_long_takes_no_time_from_the_soak(bench: Bench)
         return TrialStatus.TIMEOUT if is_hung and config.amp_dtype == "bf16" else speed(config)
 
     backend = bench.backend(standing_still, noise=0.0)
-    asleep = all_but(bench, 16.0, after_runs=2 * 4)
+    asleep = all_but(bench, 14.0, after_runs=2 * 4)
     best = bench.search(backend, search=both, on=asleep).best
     cut = [record for record in bench.folder.read_trials() if record.result.status is TrialStatus.TIMEOUT]
     assert [(record.purpose, record.cut_short) for record in cut] == [(Purpose.CONFIRM, True)]
@@ -312,7 +312,7 @@ def test_tests_that_had_no_time_are_run_in_what_the_soak_has_left(bench: Bench, 
 
     backend = bench.backend(speed, noise=0.0, busy=0.25, training=training)
     only_bf16 = {"amp_dtype": ["none", "bf16"], "num_workers": [0]}
-    best = bench.search(backend, search=SPACE | only_bf16, on=all_but(bench, 14.0, after_runs=2 * 2)).best
+    best = bench.search(backend, search=SPACE | only_bf16, on=all_but(bench, 10.0, after_runs=2 * 2)).best
     in_order = [record.purpose for record in bench.folder.read_trials()]
     assert in_order.index(Purpose.SOAK) < in_order.index(Purpose.PROBE)
     assert best["config"]["amp_dtype"] == ("none" if diverges else "bf16")

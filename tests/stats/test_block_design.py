@@ -242,6 +242,13 @@ class TestTogether:
             widths.append((log_width(found), log_width(fewer)))
         assert sum(found for found, _ in widths) < 0.6 * sum(fewer for _, fewer in widths)
 
+    def test_a_cautious_spread_is_larger_while_two_runs_are_all_that_is_known(self) -> None:
+        """Two that agree do not mean that nothing varies; many do."""
+        nothing, random = Rounds(np.empty((0, 1))), np.random.default_rng(0)
+        two, many = [np.array([0.0, 0.01])], [random.normal(0, 0.01, 60)]
+        assert nothing.spread_of(two, cautious=True) > 2 * nothing.spread_of(two)
+        assert nothing.spread_of(many, cautious=True) < 0.5 * nothing.spread_of(two, cautious=True)
+
     def test_before_any_round_the_spread_is_what_machines_usually_show(self) -> None:
         assert 0.003 < Rounds(np.empty((0, 4))).spread < 0.05
         noisy = Rounds(np.random.default_rng(0).normal(0, 0.1, (8, 4)))

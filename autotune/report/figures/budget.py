@@ -45,7 +45,7 @@ def spent_s(reading: Reading) -> dict[str, float]:
 def _part(record: TrialRecord) -> str:
     if not is_ok(record):
         return "lost to failures"
-    if record.purpose in SEARCHING:
+    if record.purpose in (*SEARCHING, Purpose.REPEAT):
         return "search"
     return "stability tests" if record.purpose in _TESTING else "confirmation"
 

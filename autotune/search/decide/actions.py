@@ -45,6 +45,14 @@ class Trial(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Repeat(Run):
+    """The baseline again, early: how much do two runs of one configuration differ?"""
+
+    phase = Phase.SEARCHING
+    purpose: Purpose = Purpose.REPEAT
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirm(Run):
     """A run of a round of the confirmation."""
 
@@ -83,4 +91,4 @@ class Stop:
     """None where not even the baseline was measured."""
 
 
-Action = Measure | Wait | Confirm | Try | Test | Soak | Stop
+Action = Measure | Wait | Repeat | Confirm | Try | Test | Soak | Stop

@@ -9,18 +9,31 @@ import statistics
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Purpose, TrialRecord, TrialRequest
-from autotune.search.decide.actions import Measure, Trial, Wait
+from autotune.search.decide.actions import Measure, Repeat, Trial, Wait
 from autotune.search.decide.confirm import begin_round
 from autotune.search.decide.confirming import begin_confirming
 from autotune.search.decide.finalists import choose_finalists
 from autotune.search.decide.judging import provisional
+from autotune.search.decide.measured_rounds import MeasuredRounds
 from autotune.search.decide.rounds import last_round
 from autotune.search.decide.session import Confirmation, Exploring, Session, Step
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.timetable import Timetable
 from autotune.search.earning import by_model, doubting, simplest
+from autotune.search.figures import confirming_request
 from autotune.search.gates import loss_rise
-from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
+from autotune.search.policy import (
+    FOR_REPEAT,
+    KNOWN_TO,
+    LAST_TRIALS,
+    OF_FIXED_COST,
+    PATIENCE,
+    PATIENCE_S,
+    REPEAT_OF_TRIAL,
+    SHORTEST_RUN_S,
+    SHORTEST_TRIAL_S,
+    SMALLEST_USEFUL_TRIAL_S,
+)
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.spec.durations import format_duration
 
@@ -37,6 +50,9 @@ def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
     if study.baseline_trial is None:
         return _measure_baseline(study, session, stage)
     require_learning(study.baseline_trial)
+    repeat = baseline_again(study)
+    if repeat is not None:
+        return Step(session=session, action=repeat, stands=stands)
     measure = next_trial(study, session)
     if measure is not None:
         return Step(session=_having_begun(study, session, measure), action=measure, stands=stands)
@@ -76,14 +92,42 @@ def search_trial(study: StudySoFar, config: TrainConfig) -> Trial:
             request=_request(study, config, study.budget.trial_s),
             deadline_s=study.budget.baseline_deadline_s(),
         )
-    limit_s = min(study.budget.trial_s, study.budget.search_remaining_s - _start_up_s(study))
+    length_s, known = trial_length(study)
+    limit_s = min(length_s, study.budget.search_remaining_s - _start_up_s(study))
     patience_s = study.budget.patience_s(study.baseline_trial.result.wall_s, compiles=config.compile != "none")
     return Trial(
         purpose=Purpose.SEED if config in study.seeds else Purpose.SEARCH,
-        request=_request(study, config, limit_s),
+        request=_request(study, config, limit_s, known),
         deadline_s=study.budget.trial_deadline_s(patience_s),
         patience_s=patience_s,
     )
+
+
+def baseline_again(study: StudySoFar) -> Repeat | None:
+    """The baseline's second run, after its trial, unless it would cost too much: whether runs differ by 1 % or by 10 %
+    says how long the trials should be."""
+    limit_s = max(REPEAT_OF_TRIAL * study.budget.trial_s, SHORTEST_RUN_S)
+    expected_s = study.costs.run_s(study.baseline, limit_s)
+    if len(study.records) > 1 or expected_s > FOR_REPEAT * study.budget.total_s:
+        return None
+    patience_s = PATIENCE * expected_s + PATIENCE_S
+    return Repeat(
+        request=confirming_request(study.baseline, study.spec.training.seed, limit_s, in_any_process=True),
+        deadline_s=min(patience_s, study.budget.search_remaining_s),
+        patience_s=patience_s,
+    )
+
+
+def trial_length(study: StudySoFar) -> tuple[float, float]:
+    """Training seconds of the next trial, and the relative standard error with which it may end before: no longer than
+    tells anything, where something is known of how much two runs of one configuration differ."""
+    measured, usual_s = MeasuredRounds(study, ()), study.budget.trial_s
+    repeated = measured.repeated()
+    if not repeated:
+        return usual_s, KNOWN_TO
+    least_s = max(SHORTEST_TRIAL_S, OF_FIXED_COST * study.costs.fixed_s(repeated))
+    best_s = measured.best_run_s(repeated, cautious=True)
+    return min(max(best_s, least_s), usual_s), measured.well_enough(repeated)
 
 
 def needed_for_confirming_s(study: StudySoFar) -> float:
@@ -133,12 +177,19 @@ def _with_finalists(study: StudySoFar, session: Session, stage: Exploring) -> Se
     return dataclasses.replace(session, confirmation=confirmation)
 
 
-def _request(study: StudySoFar, config: TrainConfig, limit_s: float) -> TrialRequest:
+def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: float = KNOWN_TO) -> TrialRequest:
     """With the same weights and sample order as all trials of the search; it ends early once it can no longer win."""
     fastest = study.eligible[:1]
     floor = hopeless_below(fastest[0], restart_spread(study.records)) if fastest else None
     seed = study.spec.training.seed
-    return TrialRequest(config=config, seed=seed, time_limit_s=limit_s, hopeless_below=floor, in_any_process=True)
+    return TrialRequest(
+        config=config,
+        seed=seed,
+        time_limit_s=limit_s,
+        target_relative_error=known,
+        hopeless_below=floor,
+        in_any_process=True,
+    )
 
 
 def _is_near_its_end(study: StudySoFar) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +14,11 @@ from numpy.typing import NDArray
 from autotune.config import TrainConfig
 from autotune.measure.evidence import CLEARLY_FASTER
 from autotune.measure.plan import EDGE_COUNTS
-from autotune.records import Purpose, Rates, SlowBatches, TrialRecord, TrialResult
+from autotune.records import ALIKE, Purpose, Rates, SlowBatches, TrialRecord, TrialResult
 from autotune.search.decide.study import StudySoFar
 from autotune.search.earning import Gain
 from autotune.search.figures import is_ok, relative_error, samples_per_s
-from autotune.search.policy import SHORTEST_RUN_S
+from autotune.search.policy import KNOWN_TO, SHORTEST_RUN_S
 from autotune.stats import (
     FEWEST_ROUNDS,
     Comparison,
@@ -132,9 +133,18 @@ class MeasuredRounds:
         ]
         return sum(alike, SlowBatches())
 
-    def best_run_s(self, running: Sequence[TrainConfig]) -> float:
+    def repeated(self) -> list[TrainConfig]:
+        """Configurations with two runs or more, those of the search included."""
+        runs = Counter(run.result.config for run in self._alike())
+        return [config for config, count in runs.items() if count > 1]
+
+    def well_enough(self, running: Sequence[TrainConfig]) -> float:
+        """`well_known` of a run of the search: no better than it usually has to be known."""
+        return max(KNOWN_TO, _OF_SPREAD * self._rounds.spread_of(map(self._logs, running), cautious=True))
+
+    def best_run_s(self, running: Sequence[TrainConfig], *, cautious: bool = False) -> float:
         """By how runs differ, how much of it the noise inside them explains, and what a start costs. Before the first
-        round the search's trials tell."""
+        round the search's trials tell. `cautious`: as of `Rounds.spread_of`."""
         runs = [run for config in running for run in self.runs(config).values()] or [
             record for record in self._study.measured if record.result.config in running
         ]
@@ -142,7 +152,7 @@ class MeasuredRounds:
         if not known:
             return SHORTEST_RUN_S
         best_s = best_run_s(
-            spread=self._rounds.spread_of(map(self._logs, running)),
+            spread=self._rounds.spread_of(map(self._logs, running), cautious=cautious),
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
             start_s=self._study.costs.fixed_s(running),
@@ -152,8 +162,10 @@ class MeasuredRounds:
     def _logs(self, config: TrainConfig) -> Values:
         """ln(samples per second) of all its runs, that of the search included: after one round they tell of the spread
         what the round does not."""
-        searched = [record for record in self._study.measured if record.result.config == config]
-        return np.log([samples_per_s(run) for run in [*searched, *self.runs(config).values()]])
+        return np.log([samples_per_s(run) for run in self._alike() if run.result.config == config])
+
+    def _alike(self) -> Iterator[TrialRecord]:
+        return (run for run in self._study.records if run.purpose in ALIKE and is_ok(run))
 
     def accuracy(self, config: TrainConfig) -> float:
         """What any run of it may be off by, relative, as a standard deviation."""

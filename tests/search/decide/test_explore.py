@@ -10,14 +10,28 @@ from support.deciding import BASE, BF16, BF16_TWO, FOUR, TWO, beginning, in_roun
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import OptimizerSteps, Purpose, TrialStatus
+from autotune.records import OptimizerSteps, Purpose, TrialRecord, TrialStatus
 from autotune.search.budget import BudgetNow
-from autotune.search.decide.actions import Confirm, Measure, Wait
+from autotune.search.decide.actions import Confirm, Measure, Repeat, Wait
 from autotune.search.decide.decide import decide
-from autotune.search.decide.explore import last_trial, needed_for_confirming_s, next_trial, search_trial
+from autotune.search.decide.explore import (
+    baseline_again,
+    last_trial,
+    needed_for_confirming_s,
+    next_trial,
+    search_trial,
+    trial_length,
+)
 from autotune.search.decide.session import Exploring, InRound
 from autotune.search.decide.study import StudySoFar
-from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
+from autotune.search.policy import (
+    FOR_REPEAT,
+    KNOWN_TO,
+    LAST_TRIALS,
+    REPEAT_OF_TRIAL,
+    SHORTEST_TRIAL_S,
+    SMALLEST_USEFUL_TRIAL_S,
+)
 from autotune.search.racing import hopeless_below, restart_spread
 
 BOTH = searched({BASE: 1000.0, TWO: 1500.0})
@@ -89,6 +103,56 @@ def test_a_baseline_that_does_not_learn_ends_the_study() -> None:
     study = so_far([ran(BASE, 1000.0, Purpose.BASELINE, steps=rising)])
     with pytest.raises(NoStableConfiguration, match="the baseline itself does not learn"):
         decide(study, beginning(study))
+
+
+ALONE = searched({BASE: 1000.0})
+
+
+def test_after_its_trial_the_baseline_runs_once_more() -> None:
+    study = so_far(ALONE)
+    decision = decide(study, beginning(study))
+    assert isinstance(decision.action, Repeat)
+    request = decision.action.request
+    assert (request.config, request.seed, request.in_any_process) == (BASE, ALONE[0].result.seed, True)
+    assert request.time_limit_s == REPEAT_OF_TRIAL * study.budget.trial_s
+    assert decision.action.deadline_s < study.budget.search_remaining_s
+    for rate in (1000.0, TrialStatus.CRASHED):
+        again = so_far([*ALONE, ran(BASE, rate, Purpose.REPEAT)])
+        assert decide(again, decision.session).action == Measure(), "once, whatever came of it"
+
+
+def test_not_where_it_would_cost_too_much_nor_in_a_study_that_goes_on() -> None:
+    study = so_far(ALONE)
+    assert baseline_again(so_far(BOTH)) is None
+    spare_s = FOR_REPEAT * study.budget.total_s - study.costs.run_s(BASE, REPEAT_OF_TRIAL * study.budget.trial_s)
+    wall_s = ALONE[0].result.wall_s
+    for more_s, runs in ((spare_s - 0.1, True), (spare_s + 0.1, False)):
+        slow_start = so_far([ran(BASE, 1000.0, Purpose.BASELINE, wall_s=wall_s + more_s)])
+        assert (baseline_again(slow_start) is not None) is runs
+
+
+def uneven(record: TrialRecord) -> TrialRecord:
+    """Every other block takes twice as long as the next: a run has to be long to know its rate."""
+    blocks = tuple(
+        block.model_copy(update={"seconds": block.seconds * (4 / 3 if number % 2 else 2 / 3)})
+        for number, block in enumerate(record.result.blocks)
+    )
+    return record.model_copy(update={"result": record.result.model_copy(update={"blocks": blocks})})
+
+
+def test_trials_are_no_longer_than_tells_anything() -> None:
+    def twice(rate: float, purpose: Purpose = Purpose.REPEAT) -> StudySoFar:
+        return so_far([uneven(ran(BASE, 1000.0, Purpose.BASELINE)), uneven(ran(BASE, rate, purpose))])
+
+    usual_s = so_far().budget.trial_s
+    assert trial_length(so_far(ALONE)) == (usual_s, KNOWN_TO)
+    assert trial_length(twice(1000.0, Purpose.PROBE)) == (usual_s, KNOWN_TO), "a watched run differs by more than noise"
+    long_s, well = trial_length(twice(1010.0))
+    short_s, less_well = trial_length(twice(1500.0))
+    assert SHORTEST_TRIAL_S <= short_s < long_s <= usual_s
+    assert less_well > max(well, 2 * KNOWN_TO)
+    trial = search_trial(twice(1500.0), TWO)
+    assert (trial.request.time_limit_s, trial.request.target_relative_error) == (short_s, less_well)
 
 
 def test_the_strategy_proposes_while_there_is_room_and_then_its_trials_are_waited_for() -> None:

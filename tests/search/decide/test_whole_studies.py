@@ -88,6 +88,7 @@ def test_a_study_goes_from_the_baseline_to_a_stable_verdict(whole: tuple[Session
     purposes = list(dict.fromkeys(record.purpose for record in session.records))
     assert purposes == [
         Purpose.BASELINE,
+        Purpose.REPEAT,
         Purpose.SEED,
         Purpose.CONFIRM,
         Purpose.REFERENCE,
