@@ -22,7 +22,8 @@ def is_ok(record: TrialRecord) -> bool:
 
 
 def has_figure(result: TrialResult) -> bool:
-    return result.status in _WITH_FIGURES and bool(result.blocks)
+    """One side alone says nothing of what a training run gets."""
+    return result.side is None and result.status in _WITH_FIGURES and bool(result.blocks)
 
 
 def samples_per_s(run: TrialRecord | TrialResult) -> float:
