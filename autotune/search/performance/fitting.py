@@ -26,7 +26,8 @@ def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord])
         kept = [record for record in kept if record.number in numbers]
     model = PerformanceModel(space, facts)
     alike = [record for record in records if record.purpose in (*SEARCHING, Purpose.CONFIRM)]
-    model.fit(_runs(kept), noise_of=_runs(alike))
+    sides = [record for record in records if record.purpose is Purpose.SIDE]
+    model.fit(_runs(kept), noise_of=_runs(alike), sides=_runs(sides))
     return model
 
 
