@@ -366,7 +366,11 @@ class Confirmation:
     def _has_had_its_share(self) -> bool:
         """Whether it has taken as long as is usual after such a search. One that ended early leaves more time, which
         is for what must be clear, not for what would be clearer still."""
-        runs = [record.result.wall_s for record in self._ledger.records if record.optuna_trial is None]
+        runs = [
+            record.result.wall_s
+            for record in self._ledger.records
+            if record.optuna_trial is None and record.purpose is not Purpose.SIDE
+        ]
         return not self._budget.use_all and math.fsum(runs) > CONFIRM_SHARE * self._budget.elapsed_s
 
     def _for_rounds_s(self) -> float:

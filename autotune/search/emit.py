@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.emitted import FORMAT
-from autotune.records import Check, Facts, Measurement, TrialRecord
+from autotune.records import Check, Facts, Measurement, Purpose, TrialRecord
 from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
 from autotune.search.ledger import Ledger
@@ -85,6 +85,7 @@ def _effort(records: Sequence[TrialRecord], budget: Budget) -> dict[str, Any]:
     training_s = sum(record.result.training_s for record in records)
     return {
         "trials": sum(record.optuna_trial is not None for record in records),
+        "sides": sum(record.purpose is Purpose.SIDE for record in records),
         "runs": len(records),
         "by_status": by_status,
         "budget_s": round(budget.total_s, 1),

@@ -14,7 +14,7 @@ from autotune.search.figures import is_ok
 from autotune.search.finalists import choose_finalists
 from autotune.search.gates import loss_rise
 from autotune.search.ledger import Ledger
-from autotune.search.policy import LAST_TRIALS, SMALLEST_USEFUL_TRIAL_S
+from autotune.search.policy import LAST_TRIALS, SHORTEST_SIDE_S, SIDE_SHARES, SMALLEST_USEFUL_TRIAL_S
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.runner import TrialRunner
 from autotune.search.stability import Stability
@@ -76,6 +76,8 @@ class Exploration:
                 break
             if self._is_near_its_end():
                 self._plan_the_simplest()
+            elif self._runner.runs_one_at_a_time and self._measure_side(start_up_s):
+                return True
             try:
                 number, config = self._ledger.ask()
             except NothingWorthTrying:
@@ -97,6 +99,23 @@ class Exploration:
             begun = True
         return begun
 
+    def _measure_side(self, start_up_s: float) -> bool:
+        """Begin to measure one side of a configuration, if the strategy wants to know any."""
+        aside = self._ledger.next_side()
+        if aside is None:
+            return False
+        self._runner.phase = Phase.SEARCHING
+        patience_s = self._budget.patience_s(self._baseline_wall_s(), compiles=aside.config.compile != "none")
+        limit_s = max(SIDE_SHARES[aside.side] * self._budget.trial_s, SHORTEST_SIDE_S)
+        request = self._request(aside.config, min(limit_s, self._budget.search_remaining_s - start_up_s), None)
+        self._runner.begin(
+            request.model_copy(update={"side": aside.side}),
+            Purpose.SIDE,
+            deadline_s=self._budget.trial_deadline_s(patience_s),
+            patience_s=patience_s,
+        )
+        return True
+
     def _is_near_its_end(self) -> bool:
         walls = [record.result.wall_s for record in self._ledger.measured()]
         return bool(walls) and self._budget.search_remaining_s <= LAST_TRIALS * statistics.median(walls)
@@ -110,7 +129,7 @@ class Exploration:
         if not best:
             return False
         config, planned = self._simplest(best[0].result.config), self._ledger.strategy.planned
-        tried = {record.result.config for record in self._ledger.records}
+        tried = {record.result.config for record in self._ledger.records if record.purpose is not Purpose.SIDE}
         if config in planned or config in tried:
             return False
         planned.append(config)

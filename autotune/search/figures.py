@@ -26,6 +26,11 @@ def has_figure(result: TrialResult) -> bool:
     return result.side is None and result.status in _WITH_FIGURES and bool(result.blocks)
 
 
+def has_failed(record: TrialRecord) -> bool:
+    """Whether it came to nothing: no figure, or where one side was measured no rate."""
+    return record.result.side_rate is None if record.result.side else not is_ok(record)
+
+
 def samples_per_s(run: TrialRecord | TrialResult) -> float:
     """What the run says that a training run of hours gets."""
     return sustained_per_s(run.result if isinstance(run, TrialRecord) else run)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from autotune.config import TrainConfig
 from autotune.records import Check, TrialRecord, TrialStatus
 from autotune.search.earning import by_model, simpler_form
-from autotune.search.figures import is_ok
+from autotune.search.figures import has_failed
 from autotune.search.gates import violations
 from autotune.search.ledger import Ledger
 from autotune.search.performance import PerformanceModel
@@ -84,7 +84,7 @@ class Finalists:
 
     def may_join(self, config: TrainConfig) -> bool:
         """Whether it has neither been a finalist, nor failed, nor is out."""
-        failed = any(record.result.config == config and not is_ok(record) for record in self._ledger.records)
+        failed = any(record.result.config == config and has_failed(record) for record in self._ledger.records)
         return config not in self.ever and not failed and not self._is_out(config)
 
     def add(self, config: TrainConfig) -> None:

@@ -6,11 +6,17 @@ whole searches, `benchmarks/worlds.py` shows in virtual time.
 
 from __future__ import annotations
 
+from autotune.records import Side
+
 # The search and its trials
 
 TRIAL_SHARE = 0.03
 """Training time of one trial: twenty of them fit into the search's share, enough for a model of the space."""
 SHORTEST_TRIAL_S, LONGEST_TRIAL_S = 1.5, 20.0
+SIDE_SHARES: dict[Side, float] = {"step": 1 / 6, "loader": 1 / 3}
+"""Of a trial's training time: what a run of one side may take. A step settles within it; a loader has to load a few
+batches in each process."""
+SHORTEST_SIDE_S = 1.0
 SMALLEST_USEFUL_TRIAL_S = 1.0
 """In less, no trial gets through its warm-up."""
 COMPILE_ALLOWANCE_S = 180.0
