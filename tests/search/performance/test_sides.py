@@ -262,5 +262,5 @@ def test_another_number_of_loader_processes_does_not_make_another_step() -> None
     assert step is not None
     found = next_side((step.config, alone(step.config, "step")))
     assert found is not None
-    without = {"num_workers": 0, "prefetch_factor": None, "pin_memory": False}
+    without = {"num_workers": 0, "prefetch_factor": None}
     assert found.side == "loader" or found.config.with_values(without) != step.config.with_values(without)
