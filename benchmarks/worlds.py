@@ -33,7 +33,7 @@ from autotune.config import TrainConfig
 from autotune.execution.simulated import SimulatedBackend, VirtualClock, World, truth
 from autotune.execution.simulated.backend import facts_of
 from autotune.execution.simulated.catalogue import HARDWARE, worlds
-from autotune.records import Purpose, TrialRecord
+from autotune.records import SEARCHING, Purpose, TrialRecord
 from autotune.search import Listener, build_space, search
 from autotune.search.storage import name_metric
 from autotune.spec import load_spec, parse_spec
@@ -47,9 +47,10 @@ marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval ho
 one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
 possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
 `slower`: share whose emitted configuration is truly slower than the baseline. `stable`: share with that verdict. \
-`trials`: median number of trials of the search. `done after`: median seconds until the whole search has ended, \
-which may be before its budget has. `timed`: share of the seconds after the start-up in which timed steps ran. \
-`failed`: searches that ended without a result.
+`trials`: median number of whole trials of the search, `sides`: of its measurements of one side alone. `a minute`: \
+configurations that either has measured, for each minute that they took together (median). `done after`: median \
+seconds until the whole search has ended, which may be before its budget has. `timed`: share of the seconds after the \
+start-up in which timed steps ran, or a loader was drained alone. `failed`: searches that ended without a result.
 """
 
 
@@ -72,7 +73,11 @@ class Searched:
     elapsed_s: float
     """Of the budget, virtual."""
     timed: float
-    """Share of these seconds, from the beginning of the first run on, that blocks of timed steps took."""
+    """Share of these seconds, from the beginning of the first run on, that blocks of timed steps took, and what was
+    drained of loaders alone."""
+    sides: int
+    per_minute: float
+    """Configurations that the search has measured, as a whole or one side of them, a minute of its runs."""
     config: dict[str, Any]
     seconds: float
     """Real ones."""
@@ -145,7 +150,9 @@ def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], se
     runs = sum(record.purpose is Purpose.CONFIRM and record.result.config == config for record in records)
     began_s = records[0].elapsed_s - records[0].result.wall_s
     elapsed_s = float(best["search"]["elapsed_s"])
-    timed_s = math.fsum(block.seconds for record in records for block in record.result.blocks)
+    timed_s = math.fsum(_timed_s(record) for record in records)
+    searching = [record for record in records if record.purpose in (*SEARCHING, Purpose.SIDE)]
+    measured = {record.result.config for record in searching}
     is_other = config != TrainConfig.from_dict(best["baseline"]["config"])
     return Searched(
         ratio=best["measured"]["samples_per_s"] / true,
@@ -159,9 +166,17 @@ def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], se
         trials=best["search"]["trials"],
         elapsed_s=elapsed_s,
         timed=timed_s / (elapsed_s - began_s),
+        sides=sum(record.purpose is Purpose.SIDE for record in records),
+        per_minute=60 * len(measured) / math.fsum(record.result.wall_s for record in searching),
         config=best["config"],
         seconds=seconds,
     )
+
+
+def _timed_s(record: TrialRecord) -> float:
+    result = record.result
+    drained_s = result.side_rate.seconds if result.side == "loader" and result.side_rate else 0.0
+    return math.fsum(block.seconds for block in result.blocks) + drained_s
 
 
 def _share(flags: Iterable[bool | None]) -> str:
@@ -187,6 +202,8 @@ def row(world: World, hardware: str, results: Sequence[Searched | str]) -> list[
         _share(result.of_baseline < 1 - 1e-3 for result in done),
         _share(result.stable for result in done),
         f"{statistics.median(result.trials for result in done):.0f}" if done else "–",
+        f"{statistics.median(result.sides for result in done):.0f}" if done else "–",
+        f"{statistics.median(result.per_minute for result in done):.0f}" if done else "–",
         f"{statistics.median(result.elapsed_s for result in done):.0f}" if done else "–",
         f"{100 * statistics.fmean(result.timed for result in done):.0f}" if done else "–",
         str(len(results) - len(done)),
@@ -194,7 +211,17 @@ def row(world: World, hardware: str, results: Sequence[Searched | str]) -> list[
 
 
 COLUMNS = ["world", "hardware", "±3 %", "median figure ÷ truth", "good", "median of best", "figure in", "speed-up in"]
-COLUMNS += ["width (possible), %", "slower", "stable", "trials", "done after, s", "timed, %", "failed"]
+COLUMNS += [
+    "width (possible), %",
+    "slower",
+    "stable",
+    "trials",
+    "sides",
+    "a minute",
+    "done after, s",
+    "timed, %",
+    "failed",
+]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

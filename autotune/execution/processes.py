@@ -32,6 +32,8 @@ class Processes:
         self._residence = Residence()
         self._resident: TrialProcess | None = None
         """Waits for the next request."""
+        self._codes: dict[str, int] = {}
+        """Exit codes that nobody has asked for yet: the resident may end while another process runs."""
 
     def run(
         self,
@@ -63,17 +65,21 @@ class Processes:
         if self._resident is not None:
             self._resident.close()
         self._resident = None
+        self._codes.clear()
 
     def _process_for(self, task: str, request: TrialRequest | None, template: Template) -> TrialProcess:
-        """The resident, where it lives and `request` may join it; else a new one, the resident having ended."""
+        """The resident, where it lives and `request` may join it; else a new one, the resident having ended, unless
+        the new one needs no device: then it waits on."""
+        if request is not None and request.side == "loader":
+            return TrialProcess(template, f"{task}-{next(self._names)}", task)
         resident, self._resident = self._resident, None
         if resident is not None:
             joins = False
             try:
-                lives = _exit_code(resident, 0.0) is None
+                lives = self._exit_code(resident, 0.0) is None
                 joins = lives and request is not None and may_join(request, resident.ran)
                 if lives and not joins:
-                    _end(resident)
+                    self._end(resident)
             finally:
                 if not joins:
                     resident.close()
@@ -93,7 +99,7 @@ class Processes:
         killed = False
         while True:
             left_s = ends_at_s - time.monotonic()
-            outcome.exit_code = _exit_code(process, left_s, process.lines, process.output)
+            outcome.exit_code = self._exit_code(process, left_s, process.lines, process.output)
             if outcome.exit_code is not None:
                 return
             for event in _take(process, outcome, on_event):
@@ -117,26 +123,26 @@ class Processes:
     def _dismiss(self, process: TrialProcess, request: TrialRequest, result: TrialResult) -> None:
         """Have the process that has just said `result` get ready for another run where that pays, else end."""
         self._residence.note(request, result)
-        if self._keep and request.config.world_size == 1 and self._residence.is_worth_keeping:
+        keep = self._keep and request.config.world_size == 1 and request.side != "loader"
+        if keep and self._residence.is_worth_keeping:
             process.tell(CLEAR)
         else:
             process.let_go()
 
+    def _end(self, process: TrialProcess) -> None:
+        process.let_go()
+        if self._exit_code(process, _LEAVE_S) is None:
+            process.template.kill(process.name)
+            if self._exit_code(process, _KILL_GRACE_S) is None:
+                raise TemplateDied("it did not answer a kill")
 
-def _end(process: TrialProcess) -> None:
-    process.let_go()
-    if _exit_code(process, _LEAVE_S) is None:
-        process.template.kill(process.name)
-        if _exit_code(process, _KILL_GRACE_S) is None:
-            raise TemplateDied("it did not answer a kill")
-
-
-def _exit_code(process: TrialProcess, timeout_s: float, *others: HasFileno) -> int | None:
-    """Wait for its end, for something to read from `others`, or until the time is over; None: it may still live."""
-    for message in process.template.wait(others, timeout_s):
-        if message.get("event") == "exited" and message["run"] == process.name:
-            return int(message["code"])
-    return None
+    def _exit_code(self, process: TrialProcess, timeout_s: float, *others: HasFileno) -> int | None:
+        """Wait for its end, for something to read from `others`, or until the time is over; None: it may still live."""
+        if process.name not in self._codes:
+            for message in process.template.wait(others, timeout_s):
+                if message.get("event") == "exited":
+                    self._codes[message["run"]] = int(message["code"])
+        return self._codes.pop(process.name, None)
 
 
 def _take(process: TrialProcess, outcome: Outcome, on_event: OnEvent) -> list[TrialEvent]:

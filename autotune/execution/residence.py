@@ -32,9 +32,10 @@ class RunCost:
 
 
 def cost_of(result: TrialResult) -> RunCost | None:
-    """None where it was not measured, or was compiled, which is paid in any process."""
+    """None where it was not measured, or was compiled, which is paid in any process; nor of one side, which is
+    short."""
     warm_up = result.warm_up
-    if warm_up is None or result.start_up_s is None or result.config.compile != "none":
+    if result.side or warm_up is None or result.start_up_s is None or result.config.compile != "none":
         return None
     computed = [(block.seconds - block.phases.get("data_wait", 0.0)) / block.steps for block in result.blocks]
     after_first_s = (warm_up.seconds - warm_up.first_step_s) / max(warm_up.steps - 1, 1)

@@ -6,10 +6,12 @@ No torch and no process in here: a real trial and a virtual world run the same c
 
 from autotune.measure.account import Account
 from autotune.measure.disturbance import disturbances
+from autotune.measure.draining import drain
 from autotune.measure.loader_log import Epoch, Fetch, LoaderLog, Take
 from autotune.measure.loading import Loading, loading
 from autotune.measure.prefetch_queue import edge_seconds, epoch_seconds, pace
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
+from autotune.measure.ready import ReadyBatches
 from autotune.measure.timing import Measurement
 from autotune.measure.warm_up import WarmedUp, has_settled, warm_up
 
@@ -24,10 +26,12 @@ __all__ = [
     "Loop",
     "Machine",
     "Measurement",
+    "ReadyBatches",
     "Report",
     "Take",
     "WarmedUp",
     "disturbances",
+    "drain",
     "edge_seconds",
     "epoch_seconds",
     "has_settled",

@@ -16,7 +16,7 @@ from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
 from autotune.measure.slow_batches import have_been_timed
 from autotune.measure.timed_block import blocks_of_epochs
 from autotune.measure.warm_up import WarmedUp, warm_up
-from autotune.records import Block, Rates, TrialRequest, TrialStatus
+from autotune.records import Block, Rates, SideRate, TrialRequest, TrialStatus
 from autotune.stats import FEWEST_UNDISTURBED, noise_has_settled, relative_standard_error
 
 _OVERRUN = 2.0
@@ -77,6 +77,14 @@ class Measurement:
         """What the blocks so far say; None before the first."""
         self._loader.read()
         return self._account.rates()
+
+    def step_rate(self) -> SideRate | None:
+        """What the blocks so far say of the step alone."""
+        rates = self.rates()
+        if rates is None:
+            return None
+        timed_s = math.fsum(block.seconds for block in self._blocks)
+        return SideRate(per_s=rates.demand_per_s, error=rates.demand_error, seconds=timed_s)
 
     @property
     def _blocks(self) -> list[Block]:
@@ -171,6 +179,8 @@ class Measurement:
         """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
         if sum(block.steps for block in self._blocks) < self._fewest_steps:
             return False
+        if self._request.side == "step":
+            return True
         return have_been_timed(self._loader.read(), self._account.timed[0].began_s)
 
     def _given_back_s(self, blocks: list[Block]) -> float:

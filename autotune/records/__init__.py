@@ -5,7 +5,7 @@ from __future__ import annotations
 from autotune.records.ablation import Ablation, CellFigures, Effect, Factor, LossWindow, Ratio, Together
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
-from autotune.records.rates import Rates, SlowBatches
+from autotune.records.rates import Rates, Side, SideRate, SlowBatches
 from autotune.records.study import (
     Check,
     ExportVerification,
@@ -75,6 +75,8 @@ __all__ = [
     "RecordedRun",
     "Running",
     "SearchResult",
+    "Side",
+    "SideRate",
     "SlowBatches",
     "Standing",
     "StepPhase",

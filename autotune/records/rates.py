@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from autotune.records.base import Record
+
+Side = Literal["step", "loader"]
+"""Of a training run: the training step on batches that are there, or the loader, drained without training."""
 
 
 class SlowBatches(Record):
@@ -50,3 +55,18 @@ class Rates(Record):
     """Among all that the run has loaded."""
     whole_epochs: bool = False
     """Whether whole epochs were timed; otherwise their middle, and the edge was calculated."""
+
+
+class SideRate(Record):
+    """What one side does without the other, in samples per second over all processes that train together."""
+
+    per_s: float
+    """`demand_per_s` of the step, `supply_per_s` of the loader, as `Rates` has them."""
+    error: float
+    """Relative standard error, from the spread inside the run."""
+    seconds: float
+    """That it was measured for."""
+    fetch_s: float | None = None
+    """Of the loader: as `Rates` has it."""
+    fetch_cpu_s: float | None = None
+    slow_batches: SlowBatches = SlowBatches()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
-from autotune.records.rates import Rates, SlowBatches
+from autotune.records.rates import Rates, Side, SideRate, SlowBatches
 
 
 class TrialStatus(StrEnum):
@@ -52,6 +52,8 @@ class TrialRequest(Record):
     """Whether it may run in a process that has run other trials before; where not, it has a new one."""
     watch_training: bool = False
     """Look at every step's gradients and at the activations, for the stability gates. Slows the steps down."""
+    side: Side | None = None
+    """Measure that side alone; None: train, with both. Of one process's training only."""
 
 
 StepPhase = Literal["data_wait", "copy", "forward_backward", "optimizer"]
@@ -197,7 +199,11 @@ class TrialResult(Record):
     blocks: tuple[Block, ...] = ()
     warm_up: WarmUp | None = None
     rates: Rates | None = None
-    """None where the run ended before it could measure them, and in records from before 2026-11-28."""
+    """None where the run ended before it could measure them, in records from before 2026-11-28, and of one side."""
+    side: Side | None = None
+    """The one side that was measured; None: both, in a run that trained as a user does."""
+    side_rate: SideRate | None = None
+    """Of that side."""
     steps: OptimizerSteps | None = None
     first_gradient: FirstGradient | None = None
     largest_activation: LargestActivation | None = None
@@ -258,6 +264,8 @@ class Purpose(StrEnum):
     """A finalist, watched for the same comparison."""
     SOAK = "soak"
     VERIFY = "verify"
+    SIDE = "side"
+    """One side alone, the step or the loader: the search learns from it, and it is no configuration's figure."""
     ABLATE = "ablate"
     """A cell of a factorial."""
 

@@ -8,7 +8,8 @@ Every line has `event`, `at` (UTC, ISO 8601) and `elapsed_s` (of the budget), an
 | `phase` | `phase`: preparing, searching, confirming, testing, soaking, done |
 | `trial_began` | `purpose`, `round`, `config`, `predicted` |
 | `trial_block` | `config`; `samples_per_s` and `samples_per_s_ci95` of the trial so far |
-| `trial_ended` | `number`, `purpose`, `config`, `status`, `reason`, `samples_per_s`, `peak_memory_bytes`, `wall_s` |
+| `trial_ended` | `number`, `purpose`, `config`, `status`, `reason`, `samples_per_s`, `peak_memory_bytes`, `wall_s`; |
+| | `side`, `side_samples_per_s` of a measurement of one side alone, which has no `samples_per_s` |
 | `best` | `config`, `samples_per_s`, `ratio` over the baseline: a trial has become the fastest |
 | `ended` | `outcome`: done, interrupted or failed; `best`: path of best.yaml, or null; `verdict`, `ratio`; `reason` |
 """
@@ -84,6 +85,8 @@ class EventLog:
             config=result.config.to_dict(),
             status=result.status,
             reason=result.failure.reason if result.failure else None,
+            side=result.side,
+            side_samples_per_s=result.side_rate.per_s if result.side_rate else None,
             samples_per_s=samples_per_s(record) if is_ok(record) else None,
             peak_memory_bytes=result.memory.peak_bytes if result.memory else None,
             wall_s=result.wall_s,

@@ -39,6 +39,7 @@ _DOES = {
     Purpose.REFERENCE: "training in plain fp32, for the stability tests to compare with: {}",
     Purpose.PROBE: "training under watch, for the stability tests: {}",
     Purpose.SOAK: "soaking {}: many steps in one go",
+    Purpose.SIDE: "measuring one side of {} alone",
     Purpose.VERIFY: "measuring {} again",
     Purpose.ABLATE: "measuring {} for the ablation",
 }

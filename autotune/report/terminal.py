@@ -81,7 +81,7 @@ def _costs(document: dict[str, Any]) -> Text:
         f"memory {words.memory(memory)} at the peak{times}\n"
         f"bottleneck: {figures.get('bottleneck', 'unknown')}\n"
         f"of the baseline: {baseline.get('bottleneck', 'unknown')}\n"
-        f"{effort['trials']} trials and {effort['runs'] - effort['trials']} runs to confirm and to test in "
+        f"{words.runs(effort)} in "
         f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {_training(effort)}"
     )
 

@@ -35,6 +35,16 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.0f}"
 
 
+def runs(effort: Mapping[str, Any]) -> str:
+    """What the search and the rest of the study ran: `12 trials, 9 measurements of one side and 14 runs to confirm and
+    to test`."""
+    sides = effort.get("sides", 0)
+    alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
+    return (
+        f"{effort['trials']} trials{alone} and {effort['runs'] - effort['trials'] - sides} runs to confirm and to test"
+    )
+
+
 def left_to_gain(effort: Mapping[str, Any]) -> str:
     """When a search whose strategy knows it was done, and what more of it would bring."""
     elapsed, budget = (format_duration(round(effort[key])) for key in ("elapsed_s", "budget_s"))

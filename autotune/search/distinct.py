@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autotune.config import TrainConfig
 from autotune.search.performance import Observation
+from autotune.search.performance.sides import Aside
 from autotune.search.space import Space
 
 
@@ -87,6 +88,21 @@ class DistinctSampler(BaseSampler):
         learn = getattr(self._inner, "learn_again", None)
         if learn is not None:
             learn(config, seen)
+
+    def learn_side(self, config: TrainConfig, seen: Observation) -> None:
+        """From a run of one side alone, as `learn_again`."""
+        learn = getattr(self._inner, "learn_side", None)
+        if learn is not None:
+            learn(config, seen)
+
+    def next_side(self, study: Study) -> Aside | None:
+        """One side that is to be measured before the next trial, where nothing is planned and the inner sampler is one
+        that asks for sides."""
+        ask = getattr(self._inner, "next_side", None)
+        if ask is None or not set(self.planned) <= tried_configs(study, self._space):
+            return None
+        found: Aside | None = ask(study)
+        return found
 
     def has_nothing_worth_trying(self, study: Study) -> bool:
         """Whether nothing is planned, and the inner sampler has found all that is left likely to fail, or to gain too

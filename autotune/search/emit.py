@@ -8,7 +8,7 @@ from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.emitted import FORMAT
-from autotune.records import Facts, Measurement, TrialRecord
+from autotune.records import Facts, Measurement, Purpose, TrialRecord
 from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
 from autotune.search.decide.verdict import Verdict
@@ -70,6 +70,7 @@ def _effort(records: Sequence[TrialRecord], budget: Budget) -> dict[str, Any]:
     training_s = sum(record.result.training_s for record in records)
     return {
         "trials": sum(record.optuna_trial is not None for record in records),
+        "sides": sum(record.purpose is Purpose.SIDE for record in records),
         "runs": len(records),
         "by_status": by_status,
         "budget_s": round(budget.total_s, 1),

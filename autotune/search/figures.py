@@ -22,7 +22,13 @@ def is_ok(record: TrialRecord) -> bool:
 
 
 def has_figure(result: TrialResult) -> bool:
-    return result.status in _WITH_FIGURES and bool(result.blocks)
+    """One side alone says nothing of what a training run gets."""
+    return result.side is None and result.status in _WITH_FIGURES and bool(result.blocks)
+
+
+def has_failed(record: TrialRecord) -> bool:
+    """Whether it came to nothing: no figure, or where one side was measured no rate."""
+    return record.result.side_rate is None if record.result.side else not is_ok(record)
 
 
 def samples_per_s(run: TrialRecord | TrialResult) -> float:

@@ -27,6 +27,7 @@ from autotune.search.gates import meets, violations
 from autotune.search.identity import differences
 from autotune.search.interrupts import uninterrupted
 from autotune.search.performance import PREDICTED, observe
+from autotune.search.performance.sides import Aside
 from autotune.search.space import Space
 from autotune.search.storage import OpenStudy, close, open_study, persistently, speaking_of, stored_study
 from autotune.search.strategies import Learning
@@ -77,7 +78,7 @@ class Ledger:
             self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
             self._settle_running()
             for record in self.records:
-                if record.purpose in _AGAIN:
+                if record.purpose in (*_AGAIN, Purpose.SIDE):
                     self._tell(record)
 
     @property
@@ -109,6 +110,11 @@ class Ledger:
         number, config = self._persistently(self._ask)
         self._asked.add(number)
         return number, config
+
+    def next_side(self) -> Aside | None:
+        """One side of a configuration that the strategy wants to know before the next trial; Optuna's study does not
+        know of it: it is no trial, and has no value that anything could be compared by."""
+        return self._persistently(lambda: self._sampler.next_side(self._study))
 
     def _ask(self) -> tuple[int, TrainConfig]:
         self._withdraw_unknown()
@@ -212,6 +218,8 @@ class Ledger:
         number = record.optuna_trial
         if record.purpose in _AGAIN:
             self._sampler.learn_again(record.result.config, observe(record.result))
+        if record.purpose is Purpose.SIDE and not record.cut_short:
+            self._sampler.learn_side(record.result.config, observe(record.result))
         if number is None or self._is_told(number):
             return
         if record.cut_short or (record.purpose is Purpose.BASELINE and not is_ok(record)):
@@ -266,4 +274,6 @@ def read_origin(folder: StudyFolder) -> Path:
 def _line(record: TrialRecord) -> str:
     result = record.result
     outcome = f"{samples_per_s(record):.1f} samples/s" if is_ok(record) else result.failure and result.failure.reason
+    if result.side_rate is not None:
+        outcome = f"the {result.side} alone {result.side_rate.per_s:.1f} samples/s"
     return f"trial {record.number} ({record.purpose}) {result.status}: {outcome}; {result.config.canonical_json()}"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from autotune.search.budget import Budget
 from autotune.search.decide.actions import Action, Measure, Run, Stop, Try, Wait
 from autotune.search.decide.decide import decide
-from autotune.search.decide.explore import needed_for_confirming_s, search_trial
+from autotune.search.decide.explore import needed_for_confirming_s, search_trial, side_alone
 from autotune.search.decide.session import Exploring, Session
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import Verdict
@@ -58,6 +58,7 @@ class Loop:
             exhausted=self._ledger.exhausted,
             nothing_worth_trying=self._nothing_worth_trying,
             in_flight=self._runner.in_flight,
+            one_at_a_time=self._runner.runs_one_at_a_time,
             has_room=self._runner.has_room,
         )
 
@@ -77,6 +78,10 @@ class Loop:
     def _begin(self, measure: Measure) -> None:
         if measure.planned is not None:
             self._ledger.strategy.planned.append(measure.planned)
+        aside = self._ledger.next_side() if measure.or_side else None
+        if aside is not None:
+            self._runner.begin(side_alone(self._so_far(), aside))
+            return
         try:
             number, config = self._ledger.ask()
         except NothingWorthTrying:

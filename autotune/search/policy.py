@@ -6,6 +6,8 @@ whole searches, `benchmarks/worlds.py` shows in virtual time.
 
 from __future__ import annotations
 
+from autotune.records import Side
+
 # The search and its trials
 
 TRIAL_SHARE = 0.03
@@ -19,6 +21,10 @@ FOR_REPEAT = 0.03
 through a quarter more runs with it. Where a start takes longer, the first round has to show how much runs differ."""
 REPEAT_OF_TRIAL = 0.5
 """Training time of that run, as a share of a trial's."""
+SIDE_SHARES: dict[Side, float] = {"step": 1 / 6, "loader": 1 / 3}
+"""Of a trial's training time: what a run of one side may take. A step settles within it; a loader has to load a few
+batches in each process."""
+SHORTEST_SIDE_S = 1.0
 SMALLEST_USEFUL_TRIAL_S = 1.0
 """In less, no trial gets through its warm-up."""
 COMPILE_ALLOWANCE_S = 180.0

@@ -82,6 +82,10 @@ class TrialRunner:
         return len(self._aloft)
 
     @property
+    def runs_one_at_a_time(self) -> bool:
+        return self._backend.slots == 1
+
+    @property
     def has_room(self) -> bool:
         """Whether another trial may begin before one has ended."""
         return self.in_flight < self._backend.slots
@@ -171,7 +175,7 @@ class TrialRunner:
 
     def _follow(self, number: int, event: TrialEvent) -> None:
         flight = self._aloft[number]
-        if event.event == "block":
+        if event.event == "block" and flight.run.request.side is None:
             flight.blocks.append(Block.model_validate(event.payload["block"]))
             rates = event.payload.get("rates")
             flight.running = flight.running.model_copy(
@@ -226,6 +230,9 @@ def _so_far(blocks: list[Block], rates: Rates | None) -> dict[str, Any]:
 
 def _outcome(record: TrialRecord) -> str:
     result = record.result
+    if result.side_rate is not None:
+        does = "takes" if result.side == "step" else "delivers"
+        return f"trial {record.number}: the {result.side} alone {does} {result.side_rate.per_s:,.0f} samples/s"
     if is_ok(record):
         stopped = ", stopped: it can no longer win" if result.status is TrialStatus.PRUNED else ""
         expected = record.predicted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,8 +15,8 @@ from torch.utils.data import DataLoader, default_collate
 
 from autotune.config import TrainConfig
 from autotune.host import allowed_cpus
-from autotune.measure import Measurement, disturbances
-from autotune.records import Rates, TrialRequest, TrialStatus
+from autotune.measure import Loader, Measurement, ReadyBatches, disturbances
+from autotune.records import Record, TrialRequest, TrialStatus
 from autotune.training import TrainStep, apply_to_model, apply_to_process, build_dataloader, distribute
 from autotune.trial.crew import ALONE, END
 from autotune.trial.device import make_current, synchronise
@@ -26,6 +27,7 @@ from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.memory import MemoryWatch
 from autotune.trial.observed_loader import ObservedLoader
 from autotune.trial.ranks import Ranks
+from autotune.trial.sides import CPU, drain_loader, ready_batches
 from autotune.trial.timeline import make_timeline
 from autotune.workload import Prepared
 
@@ -52,13 +54,16 @@ def run_trial(
     more can run in this process, None where nothing is known to keep it.
     """
     poisoned = None
+    device = CPU if request.side == "loader" else device
     unreadable_log = scratch / f"unreadable-{time.monotonic_ns()}.txt"
     memory = MemoryWatch(device, resident_before)
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     outcome: dict[str, Any] = {"failure": None}
     try:
-        status, rates = _train(prepared, request, device, report, watch, unreadable_log, ranks)
-        outcome |= {"status": status, "rates": rates.model_dump(mode="json") if rates else None}
+        if request.side == "loader":
+            outcome |= _drain(prepared, request, report, unreadable_log)
+        else:
+            outcome |= _train(prepared, request, device, report, watch, unreadable_log, ranks, scratch)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
         outcome = {"status": classify(error), "failure": describe(error).model_dump()}
         poisoned = outcome["failure"]["reason"] if poisons(error) else None
@@ -76,7 +81,9 @@ def _train(
     watch: Watch,
     unreadable_log: Path,
     ranks: Ranks | None,
-) -> tuple[TrialStatus, Rates | None]:
+    scratch: Path,
+) -> dict[str, Any]:
+    """What the trial's result says of its measurement."""
     config = request.config
     make_current(device)
     apply_to_process(config, device)
@@ -93,9 +100,8 @@ def _train(
     optimizer = prepared.optimizer(model.parameters(), fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
     step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
-    loader, observed = _loader(prepared.dataset(unreadable_log), config, device, request.seed)
+    batches, seen = _batches(prepared.dataset(unreadable_log), request, device, scratch)
     report("started")
-    batches = observed.batches(loader)
     loop = Loop(
         batches=FirstWindow(batches, device) if request.watch_training else batches,
         step=step,
@@ -107,13 +113,30 @@ def _train(
     )
     if ranks is not None and ranks.rank > 0:
         ranks.follow(loop)
-        return TrialStatus.OK, None
+        return {"status": TrialStatus.OK}
     judge = partial(disturbances, cpus=len(allowed_cpus()))
     machine = MachineWatch(device, root=ranks.root if ranks else None)
-    measurement = Measurement(loop, observed, request, report, machine=machine, judge=judge)
+    measurement = Measurement(loop, seen, request, report, machine=machine, judge=judge)
     status = measurement.run()
     loop.begin(END)
-    return status, measurement.rates()
+    if request.side == "step":
+        return {"status": status, "side_rate": _as_json(measurement.step_rate())}
+    return {"status": status, "rates": _as_json(measurement.rates())}
+
+
+def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable_log: Path) -> dict[str, Any]:
+    """As `_train`, without a model; pinning, which follows once a batch is loaded, left out."""
+    config = request.config.with_values({"pin_memory": False})
+    prepared = prepared.with_custom(dict(config.custom))
+    _seed_everything(request.seed)
+    loader, observed = _loader(prepared.dataset(unreadable_log), config, CPU, request.seed)
+    report("started")
+    rate = drain_loader(loader, observed, request)
+    return {"status": TrialStatus.OK, "side_rate": _as_json(rate)}
+
+
+def _as_json(record: Record | None) -> dict[str, Any] | None:
+    return record.model_dump(mode="json") if record else None
 
 
 def _seed_everything(seed: int) -> None:
@@ -121,6 +144,15 @@ def _seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+
+
+def _batches(dataset: Any, request: TrialRequest, device: torch.device, scratch: Path) -> tuple[Iterator[Any], Loader]:
+    """What is trained on, and what is known of its loading."""
+    if request.side == "step":
+        ready = ReadyBatches(ready_batches(dataset, request.config, device, request.seed, scratch), time.monotonic)
+        return iter(ready), ready
+    loader, observed = _loader(dataset, request.config, device, request.seed)
+    return observed.batches(loader), observed
 
 
 def _loader(

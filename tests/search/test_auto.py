@@ -123,10 +123,10 @@ def test_with_many_in_flight_one_fit_serves_several(monkeypatch: pytest.MonkeyPa
     fits = 0
     fit = PerformanceModel.fit
 
-    def counted(*args: Any) -> None:
+    def counted(*args: Any, **others: Any) -> None:
         nonlocal fits
         fits += 1
-        fit(*args)
+        fit(*args, **others)
 
     monkeypatch.setattr(PerformanceModel, "fit", counted)
     study = begun(auto())

@@ -49,7 +49,7 @@ class Books:
 class Hands:
     """A runner that only remembers."""
 
-    in_flight, has_room = 0, True
+    in_flight, has_room, runs_one_at_a_time = 0, True, True
 
     def __init__(self) -> None:
         self.done: list[tuple[str, TrainConfig | None, int | None]] = []

@@ -19,15 +19,17 @@ from autotune.execution.simulated.loader import Killed
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
 from autotune.execution.simulated.process import Luck, PageCache, TrainingProcess
+from autotune.execution.simulated.shelf import HANDFUL, Shelf
 from autotune.execution.simulated.training import findings
 from autotune.execution.simulated.world import World
-from autotune.measure import Measurement, disturbances
+from autotune.measure import Measurement, disturbances, drain
 from autotune.records import (
     DeviceFacts,
     Facts,
     Failure,
     HostFacts,
     Memory,
+    SideRate,
     TrialEvent,
     TrialRequest,
     TrialResult,
@@ -72,6 +74,7 @@ class SimulatedBackend:
         self._clock = clock
         self._random = random.Random(f"{world.name} {seed}")
         self._cache = PageCache()
+        self._shelf = Shelf()
         self._residence = Residence()
         self._resident: _Resident | None = None
         self._numbers = itertools.count()
@@ -94,9 +97,7 @@ class SimulatedBackend:
         return result
 
     def _run(self, request: TrialRequest, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        resident, self._resident = self._resident, None
-        if resident is None or not may_join(request, resident.ran):
-            resident = self._new_resident()
+        resident = self._resident_for(request)
         outcome = Outcome(asked_at_s=self._clock.now_s, process=str(resident.number), runs_before=len(resident.ran))
 
         def report(event: str, payload: dict[str, Any] | None = None) -> None:
@@ -111,7 +112,8 @@ class SimulatedBackend:
             report("result", self._train(process, request, report))
             self._clock.now_s = process.now_s + _END_S
             self._residence.note(request, outcome.result(request))
-            self._resident = resident if self._residence.is_worth_keeping else None
+            if request.side != "loader" and self._residence.is_worth_keeping:
+                self._resident = resident
         except Killed:
             outcome.deadline_s = deadline_s
             self._clock.now_s = outcome.asked_at_s + deadline_s
@@ -120,6 +122,13 @@ class SimulatedBackend:
 
     def close(self) -> None:
         """Nothing to end."""
+
+    def _resident_for(self, request: TrialRequest) -> _Resident:
+        """What needs no device has a process of its own, and the resident waits on."""
+        if request.side == "loader":
+            return self._new_resident()
+        resident, self._resident = self._resident, None
+        return resident if resident and may_join(request, resident.ran) else self._new_resident()
 
     def _new_resident(self) -> _Resident:
         noise = self._world.hardware.noise
@@ -131,37 +140,57 @@ class SimulatedBackend:
     def _begin(self, resident: _Resident, request: TrialRequest, deadline_s: float) -> TrainingProcess:
         hardware, asked_s, is_new = self._world.hardware, self._clock.now_s, not resident.ran
         start_s = hardware.start_s if is_new else hardware.next_start_s
+        start_s = hardware.fork_s if request.side == "loader" else start_s
         began_s = asked_s + start_s * self._random.lognormvariate(0, _START_VARIES)
         seed = self._random.randrange(1 << 32)
         resident.ran.append(request.config)
         slowness = self._outside.slowness(asked_s) * resident.slowness
-        return TrainingProcess(
-            self._world,
-            request.config,
-            began_s=began_s,
-            deadline_s=asked_s + deadline_s,
-            luck=Luck(slowness=slowness, seed=seed, phase=random.Random(seed).random()),
-            bursts=self._outside.bursts(began_s),
-            cache=self._cache,
-            is_new=is_new,
-        )
+        luck = Luck(slowness=slowness, seed=seed, phase=random.Random(seed).random())
+
+        def process(config: TrainConfig, from_s: float, *, ready: bool = False) -> TrainingProcess:
+            return TrainingProcess(
+                self._world,
+                config,
+                began_s=from_s,
+                deadline_s=asked_s + deadline_s,
+                luck=luck,
+                bursts=self._outside.bursts(from_s),
+                cache=self._cache,
+                is_new=is_new,
+                ready=ready,
+            )
+
+        if request.side != "step":
+            return process(request.config, began_s)
+        workers = min(request.config.num_workers, HANDFUL)
+        few = request.config.with_values({"num_workers": workers, "prefetch_factor": 1 if workers else None})
+        waited_s = self._shelf.seconds(few.micro_batch_size, process(few, began_s).loader, workers)
+        return process(request.config, began_s + waited_s, ready=True)
 
     def _train(self, process: TrainingProcess, request: TrialRequest, report: Any) -> dict[str, Any]:
         """The payload of the last event."""
         memory = self._memory(request)
         last: dict[str, Any] = {"failure": None, "memory": memory.model_dump()}
-        if self._world.memory_bytes(request.config) > self._world.hardware.memory_bytes:
+        if request.side != "loader" and self._world.memory_bytes(request.config) > self._world.hardware.memory_bytes:
             process.cores.run_until(process.now_s + process.first_step_s)
             failure = Failure(reason="simulated: out of memory").model_dump()
             return {**last, "status": TrialStatus.OOM, "failure": failure}
         loop = VirtualLoop(process, request)
         machine = VirtualMachine(process, _HOST_MEMORY_BYTES, request.seed)
         judge = partial(disturbances, cpus=self._world.hardware.cores)
+        if request.side == "loader":
+            return {
+                **last,
+                "status": TrialStatus.OK,
+                **_named(drain(loop, loop, request, machine=machine, judge=judge)),
+            }
         measurement = Measurement(loop, loop, request, report, machine=machine, judge=judge)
-        status = measurement.run()
+        last["status"] = measurement.run()
+        if request.side == "step":
+            return {**last, **_named(measurement.step_rate())}
         rates = measurement.rates()
         seen = {name: finding.model_dump(mode="json") for name, finding in findings(request).items()}
-        return {**last, **seen, "status": status, "rates": rates.model_dump(mode="json") if rates else None}
+        return {**last, **seen, "rates": rates.model_dump(mode="json") if rates else None}
 
     def _memory(self, request: TrialRequest) -> Memory:
         used = self._world.memory_bytes(request.config)
@@ -172,6 +201,10 @@ class SimulatedBackend:
             resident_bytes=(1 << 30) + (0 if on_device else used),
             resident_growth_bytes=(1 << 28) if on_device else used,
         )
+
+
+def _named(rate: SideRate | None) -> dict[str, Any]:
+    return {"side_rate": rate.model_dump(mode="json") if rate else None}
 
 
 def facts_of(world: World) -> Facts:

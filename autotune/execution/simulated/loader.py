@@ -48,6 +48,10 @@ class VirtualLoader:
         self._queues: list[deque[int]] = [deque() for _ in range(log.workers)]
         self._cpu_s = [0.0] * log.workers
 
+    @property
+    def now_s(self) -> float:
+        return self._cores.now_s
+
     def take(self) -> int:
         """Wait for the next batch; at an epoch's end begin another. Its number, counted over all epochs."""
         asked_s, batch = self._cores.now_s, self.taken
@@ -64,6 +68,8 @@ class VirtualLoader:
             wait_s, cpu_s = self._fetch(batch)
             self._cores.run_until(self._cores.now_s + wait_s)
             self._cores.occupy(cpu_s, 1)
+            if self._cores.now_s > self._deadline_s:
+                raise Killed
         self.taken += 1
         self._log.take(asked_s, self._cores.now_s, cpu_s)
         self._dispatch()

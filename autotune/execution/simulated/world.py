@@ -55,6 +55,8 @@ class Hardware:
     """From the request to the first training step in a process that has run others: the model, the loader."""
     next_first_step_s: float
     """Beyond a usual step, in such a process."""
+    fork_s: float
+    """From the request to the first batch's loading in a new process that needs no device and no model."""
     worker_start_s: float
     """That the training process takes to start one loader process."""
     epoch_restart_s: float

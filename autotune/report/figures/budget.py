@@ -8,7 +8,7 @@ from autotune.records import SEARCHING, Purpose, TrialRecord
 from autotune.report.figures import style
 from autotune.report.figures.figure import Figure
 from autotune.report.reading import Reading
-from autotune.search.figures import is_ok
+from autotune.search.figures import has_failed
 from autotune.spec.durations import format_duration
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def spent_s(reading: Reading) -> dict[str, float]:
     for record in reading.records:
         if record.purpose is Purpose.VERIFY:
             continue  # has a budget of its own, later
-        start_up = (record.result.start_up_s or 0.0) if is_ok(record) else 0.0
+        start_up = 0.0 if has_failed(record) else record.result.start_up_s or 0.0
         parts["starting processes"] += start_up
         parts[_part(record)] += record.result.wall_s - start_up
     effort = reading.document["search"]
@@ -43,9 +43,9 @@ def spent_s(reading: Reading) -> dict[str, float]:
 
 
 def _part(record: TrialRecord) -> str:
-    if not is_ok(record):
+    if has_failed(record):
         return "lost to failures"
-    if record.purpose in (*SEARCHING, Purpose.REPEAT):
+    if record.purpose in (*SEARCHING, Purpose.REPEAT, Purpose.SIDE):
         return "search"
     return "stability tests" if record.purpose in _TESTING else "confirmation"
 

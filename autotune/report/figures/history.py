@@ -12,7 +12,7 @@ from autotune.report.cleaning import for_plotly
 from autotune.report.figures import style
 from autotune.report.figures.figure import Figure
 from autotune.report.reading import Reading
-from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.figures import has_failed, is_ok, samples_per_s
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
@@ -27,7 +27,7 @@ def _build(reading: Reading) -> Plot | None:
     rounds = [record for record in reading.of_purpose(Purpose.CONFIRM) if is_ok(record)]
     ours = [record for record in rounds if record.result.config == reading.emitted]
     others = [record for record in rounds if record.result.config != reading.emitted]
-    failed = [record for record in reading.records if not is_ok(record)]
+    failed = [record for record in reading.records if has_failed(record)]
     kinds = (
         ("trial", finished, {"color": style.BLUE}),
         ("stopped early", stopped, {"color": style.BLUE, "symbol": "circle-open"}),
@@ -87,11 +87,11 @@ def _incumbent(reading: Reading) -> tuple[list[float], list[float]]:
 
 def _caption(reading: Reading) -> str:
     effort = reading.document["search"]
-    failed = sum(not is_ok(record) for record in reading.records)
+    failed = sum(map(has_failed, reading.records))
     lost = f" {failed} came to no figure and {'lies' if failed == 1 else 'lie'} on the zero line." if failed else ""
     return (
-        f"{effort['trials']} trials, then {effort['runs'] - effort['trials']} runs to confirm and to test. Each is a "
-        f"training from the start.{lost} The best so far is the fastest single run that meets the constraints; the "
+        f"{words.runs(effort)}. Each trial is a training from the start.{lost} The best so far is the fastest single "
+        "run that meets the constraints; the "
         "rounds after it decide what is emitted."
     )
 

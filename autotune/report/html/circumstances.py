@@ -11,7 +11,7 @@ from autotune.report import words
 from autotune.report.cleaning import clean, one_line
 from autotune.report.html.parts import Markup, code, details, joined, listing, section, table, tag, to_copy
 from autotune.report.reading import Reading
-from autotune.search.figures import is_ok
+from autotune.search.figures import has_failed
 from autotune.spec import dump_yaml
 from autotune.spec.durations import format_duration
 from autotune.store import read_resolved_spec
@@ -42,7 +42,7 @@ def _failures(records: Sequence[TrialRecord]) -> Iterator[Markup]:
     """Alike ones together: the same status, and the same reason."""
     alike: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in records:
-        if not is_ok(record):
+        if has_failed(record):
             failure = record.result.failure
             reason = one_line(failure.reason, 300) if failure else "no reason given"
             alike.setdefault((str(record.result.status), reason), []).append(record)

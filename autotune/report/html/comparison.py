@@ -88,7 +88,7 @@ def _figures_of(reading: Reading) -> Iterator[tuple[str, object]]:
     yield "peak memory", words.memory(document["measured"]["peak_memory_bytes"])
     yield "effective batch", str(reading.emitted.effective_batch_size)
     effort = document["search"]
-    yield "budget", f"{format_duration(round(effort['budget_s']))}, {effort['trials']} trials, {effort['runs']} runs"
+    yield "budget", f"{format_duration(round(effort['budget_s']))}, {words.runs(effort)}"
     yield "written", document["created"]
 
 

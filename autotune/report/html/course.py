@@ -53,9 +53,16 @@ def _row(reading: Reading, record: TrialRecord) -> Iterator[object]:
     result, predicted = record.result, record.predicted
     yield record.number
     yield f"{record.elapsed_s:.0f} s"
-    yield str(record.purpose)
+    yield _purpose(record)
     yield str(result.status)
     yield words.rate(samples_per_s(record)) if is_ok(record) else "–"
     yield words.rate(predicted.samples_per_s) if predicted else "–"
     yield words.memory(result.memory.peak_bytes) if result.memory else "–"
     yield one_line(words.changes(result.config, reading.baseline), 240)
+
+
+def _purpose(record: TrialRecord) -> str:
+    rate = record.result.side_rate
+    if record.result.side is None:
+        return str(record.purpose)
+    return f"{record.result.side} alone" + (f": {words.rate(rate.per_s)}/s" if rate else "")

@@ -15,6 +15,8 @@ class Measure:
     """Begin a search trial: of what the strategy proposes, or of `planned`."""
 
     planned: TrainConfig | None = None
+    or_side: bool = False
+    """Whether it may be one side of a configuration alone, if the strategy wants to know any."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from autotune.search.decide.timetable import Timetable
 from autotune.search.earning import by_model, doubting, simplest
 from autotune.search.figures import confirming_request
 from autotune.search.gates import loss_rise
+from autotune.search.performance.sides import Aside
 from autotune.search.policy import (
     FOR_REPEAT,
     KNOWN_TO,
@@ -31,7 +32,9 @@ from autotune.search.policy import (
     PATIENCE_S,
     REPEAT_OF_TRIAL,
     SHORTEST_RUN_S,
+    SHORTEST_SIDE_S,
     SHORTEST_TRIAL_S,
+    SIDE_SHARES,
     SMALLEST_USEFUL_TRIAL_S,
 )
 from autotune.search.racing import hopeless_below, restart_spread
@@ -69,7 +72,11 @@ def next_trial(study: StudySoFar, session: Session) -> Measure | None:
     if study.budget.search_remaining_s <= _start_up_s(study) + SMALLEST_USEFUL_TRIAL_S:
         return None
     if not study.nothing_worth_trying:
-        return Measure(planned=last_trial(study, session) if _is_near_its_end(study) else None)
+        is_last = _is_near_its_end(study)
+        return Measure(
+            planned=last_trial(study, session) if is_last else None,
+            or_side=study.one_at_a_time and not is_last,
+        )
     planned = last_trial(study, session) if session.last_trials < LAST_TRIALS else None
     return Measure(planned=planned) if planned else None
 
@@ -80,7 +87,8 @@ def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
     if not study.eligible:
         return None
     config = simplest(study.eligible[0].result.config, study.space, doubting(by_model(study.model)))
-    known = {*study.seeds, *session.planned, *(record.result.config for record in study.records)}
+    tried = (record.result.config for record in study.records if record.purpose is not Purpose.SIDE)
+    known = {*study.seeds, *session.planned, *tried}
     return None if config in known else config
 
 
@@ -94,10 +102,26 @@ def search_trial(study: StudySoFar, config: TrainConfig) -> Trial:
         )
     length_s, known = trial_length(study)
     limit_s = min(length_s, study.budget.search_remaining_s - _start_up_s(study))
-    patience_s = study.budget.patience_s(study.baseline_trial.result.wall_s, compiles=config.compile != "none")
+    patience_s = _patience_s(study, config)
     return Trial(
         purpose=Purpose.SEED if config in study.seeds else Purpose.SEARCH,
         request=_request(study, config, limit_s, known),
+        deadline_s=study.budget.trial_deadline_s(patience_s),
+        patience_s=patience_s,
+    )
+
+
+def side_alone(study: StudySoFar, aside: Aside) -> Trial:
+    """The run that measures one side of a configuration."""
+    patience_s = _patience_s(study, aside.config)
+    length_s = max(SIDE_SHARES[aside.side] * study.budget.trial_s, SHORTEST_SIDE_S)
+    limit_s = min(length_s, study.budget.search_remaining_s - _start_up_s(study))
+    seed = study.spec.training.seed
+    return Trial(
+        purpose=Purpose.SIDE,
+        request=TrialRequest(
+            config=aside.config, seed=seed, time_limit_s=limit_s, in_any_process=True, side=aside.side
+        ),
         deadline_s=study.budget.trial_deadline_s(patience_s),
         patience_s=patience_s,
     )
@@ -190,6 +214,11 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
         hopeless_below=floor,
         in_any_process=True,
     )
+
+
+def _patience_s(study: StudySoFar, config: TrainConfig) -> float:
+    baseline_s = study.baseline_trial.result.wall_s if study.baseline_trial else 0.0
+    return study.budget.patience_s(baseline_s, compiles=config.compile != "none")
 
 
 def _is_near_its_end(study: StudySoFar) -> bool:

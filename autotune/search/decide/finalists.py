@@ -12,7 +12,7 @@ from autotune.records import Check, TrialRecord, TrialStatus
 from autotune.search.decide.checks import blames_precision
 from autotune.search.decide.study import StudySoFar
 from autotune.search.earning import by_model, simpler_form
-from autotune.search.figures import is_ok
+from autotune.search.figures import has_failed
 from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.plain import arithmetic
@@ -83,7 +83,7 @@ class Finalists:
 
     def may_join(self, study: StudySoFar, config: TrainConfig) -> bool:
         """Whether it has neither been a finalist, nor failed, nor is out."""
-        failed = any(record.result.config == config and not is_ok(record) for record in study.records)
+        failed = any(record.result.config == config and has_failed(record) for record in study.records)
         return config not in self.ever and not failed and not self._is_out(study, config)
 
     def _chosen(self, study: StudySoFar, measured: Sequence[TrialRecord]) -> Finalists:

@@ -126,12 +126,9 @@ class MeasuredRounds:
 
     def slow_batches(self, config: TrainConfig) -> SlowBatches:
         """What all trials with micro-batches of the same size have seen of slow ones."""
-        alike = [
-            record.result.rates.slow_batches
-            for record in self._study.records
-            if record.result.rates and record.result.config.micro_batch_size == config.micro_batch_size
-        ]
-        return sum(alike, SlowBatches())
+        alike = [run for run in self._study.records if run.result.config.micro_batch_size == config.micro_batch_size]
+        rates = [run.result.rates or run.result.side_rate for run in alike]
+        return sum((rate.slow_batches for rate in rates if rate), SlowBatches())
 
     def repeated(self) -> list[TrainConfig]:
         """Configurations with two runs or more, those of the search included."""

@@ -84,7 +84,12 @@ def is_decided(confirming: Confirming, racing: Sequence[TrainConfig]) -> bool:
 def has_had_its_share(study: StudySoFar) -> bool:
     """Whether the confirmation has taken as long as is usual after such a search. One that ended early leaves more
     time, which is for what must be clear, not for what would be clearer still."""
-    runs = [record.result.wall_s for record in study.records if record.optuna_trial is None]
+    of_search = (Purpose.REPEAT, Purpose.SIDE)
+    runs = [
+        record.result.wall_s
+        for record in study.records
+        if record.optuna_trial is None and record.purpose not in of_search
+    ]
     return not study.budget.use_all and math.fsum(runs) > CONFIRM_SHARE * study.budget.elapsed_s
 
 

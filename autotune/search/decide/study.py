@@ -40,6 +40,8 @@ class StudySoFar:
     """Whether the strategy has said so since the last trial ended."""
     in_flight: int = 0
     """Trials that run now."""
+    one_at_a_time: bool = True
+    """Whether there is one place for trials: several do not say what each of them would have cost alone."""
     has_room: bool = True
     """Whether another one may begin beside them."""
 

@@ -24,6 +24,8 @@ _KNEE = 16.0
 """Micro-batch size at which half of a step's time does not depend on the batch, as first guess."""
 _FEEDING_DOUBT = 0.02
 """About what loader processes do to a step that an accelerator computes: its host thread finds a core of its own."""
+_FED_ALIKE = 0.97
+"""Correlation of what a step that an accelerator computes takes beside any two numbers of loader processes."""
 _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
@@ -38,6 +40,11 @@ class Encoding:
         self._cache: dict[TrainConfig, tuple[tuple[int, ...], tuple[float, ...]]] = {}
         self.knobs = [dimension.knob for dimension in self._cell]
         self.alike = [_alike(dimension) for dimension in self._cell]
+        apart = facts.device.kind != "cpu"
+        self.alike_for_steps = [
+            np.maximum(each, _FED_ALIKE) if apart and knob == "num_workers" else each
+            for knob, each in zip(self.knobs, self.alike, strict=True)
+        ]
         known: list[Knob | None] = [_BY_NAME.get(name) for name in self.knobs]
         self.memory_doubts = tuple(knob.memory_doubt if knob else _DOUBT_OF_CUSTOM for knob in known)
         self._weighty = [place for place, doubt in enumerate(self.memory_doubts) if doubt > _NEXT_TO_NOTHING]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from autotune.records import ALIKE, SEARCHING, Facts, TrialRecord
+from autotune.records import ALIKE, SEARCHING, Facts, Purpose, TrialRecord
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.observation import observe
@@ -26,7 +26,8 @@ def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord])
         kept = [record for record in kept if record.number in numbers]
     model = PerformanceModel(space, facts)
     alike = [record for record in records if record.purpose in ALIKE]
-    model.fit(_runs(kept), noise_of=_runs(alike))
+    sides = [record for record in records if record.purpose is Purpose.SIDE]
+    model.fit(_runs(kept), noise_of=_runs(alike), sides=_runs(sides))
     return model
 
 

@@ -52,7 +52,7 @@ class MemoryModel:
 
     def fit(self, encoded: Encoded, seen: list[Observation]) -> None:
         """`encoded`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
-        fitted = [n for n, one in enumerate(seen) if one.has_figure and one.memory_bytes]
+        fitted = [n for n, one in enumerate(seen) if one.has_step and one.memory_bytes]
         failed = [n for n, one in enumerate(seen) if one.is_oom]
         self._failures = encoded.take(failed) if failed else None
         self._known = bool(fitted)

@@ -59,8 +59,8 @@ class PerformanceModel:
         self._own: dict[TrainConfig, tuple[float, float]] = {}
         self._own_scale = _OWN
         limit = facts.host.memory_bytes if on_cpu else facts.device.total_memory_bytes
-        self._compute = AdditiveProcess(self.encoding.alike, _compute_scales(self.encoding))
-        self._optimizer = AdditiveProcess(self.encoding.alike, _optimizer_scales(self.encoding))
+        self._compute = AdditiveProcess(self.encoding.alike_for_steps, _compute_scales(self.encoding))
+        self._optimizer = AdditiveProcess(self.encoding.alike_for_steps, _optimizer_scales(self.encoding))
         self.memory = MemoryModel(self.encoding, float(limit))
         self.limits = LimitModel(self.encoding)
         self.breakdowns = LimitModel(self.encoding, expected=-1.0, knob_doubt=0.8, batch_doubt=0.4)
@@ -73,26 +73,32 @@ class PerformanceModel:
         violations: Sequence[Sequence[float]] = (),
         again: Sequence[Run] = (),
         noise_of: Sequence[Run] = (),
+        sides: Sequence[Run] = (),
     ) -> None:
         """Needs at least one trial with a figure.
 
         `violations`: of the constraints on measures, for each of `trials`, as far as it has a figure. `again`: further
         runs of configurations among them. `noise_of`: runs that only tell how much runs of one configuration differ;
-        None given: those of `trials` and `again`.
+        None given: those of `trials` and `again`. `sides`: runs that measured one side alone, of any configuration.
         """
         repeated = repeats(noise_of or [*trials, *again])
         trials = pooled(trials, again)
-        self.memory.fit(self.encoding.encode([config for config, _ in trials]), [seen for _, seen in trials])
+        steps = [*trials, *(run for run in sides if run[1].side == "step")]
+        self.memory.fit(self.encoding.encode([config for config, _ in steps]), [seen for _, seen in steps])
         self.costs = TrialCosts(trials)
-        self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
+        self._learn_breakdowns([(config, seen) for config, seen in steps if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
-        self._slow = _slow_by_size(done)
         self._edges = any(seen.supply_s is not None for _, seen in done)
+        loaded = [*done, *(run for run in sides if run[1].side == "loader" and run[1].has_loading)]
+        self._slow = _slow_by_size(loaded)
         self.loading = learn_loading(
-            done, self._host.usable_cores, overlaps=self._overlaps, threads=self._host.default_num_threads
+            loaded, self._host.usable_cores, overlaps=self._overlaps, threads=self._host.default_num_threads
         )
         finished = self.encoding.encode([config for config, _ in done])
-        self._fit_parts(finished, [seen for _, seen in done], repeated)
+        stepped = [run for run in steps if run[1].has_step]
+        self._fit_parts(
+            self.encoding.encode([config for config, _ in stepped]), [seen for _, seen in stepped], repeated
+        )
         self._learn_interplay([(config, seen) for config, seen in done if seen.supply_s is not None])
         self._learn_own(done)
         known = [broken for broken, (_, seen) in zip(violations, trials, strict=bool(violations)) if seen.has_figure]
@@ -105,6 +111,12 @@ class PerformanceModel:
         variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
         samples = encoded.batch * encoded.accum * self.encoding.world_size
         return Prediction(np.log(samples / parts.step_s), np.sqrt(variance), parts.step_s)
+
+    def doubts(self, encoded: Encoded) -> tuple[Array, Array]:
+        """The parts of `predict`'s doubt that are the step's and the loading's."""
+        parts = self._parts(encoded)
+        compute, optimizer, loading, stalls = parts.shares * parts.doubts
+        return np.hypot(compute, optimizer), np.hypot(loading, stalls)
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out.
@@ -122,13 +134,19 @@ class PerformanceModel:
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
         """Covariance of ln(samples per second) of `encoded` and of `others`, but for what is each one's own."""
+        step, loading = self.covariance_of_sides(encoded, others)
+        return step + loading
+
+    def covariance_of_sides(self, encoded: Encoded, others: Encoded) -> tuple[Array, Array]:
+        """The parts of `covariance` that are the step's and the loading's."""
         these, those = self._parts(encoded), self._parts(others)
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
         loading = self.loading.covariance(these.loading, those.loading)
         stalls = np.outer(these.doubts[3], those.doubts[3])
         parts = zip(these.shares, those.shares, (compute, optimizer, loading, stalls), strict=True)
-        return np.asarray(sum(np.outer(share, other) * part for share, other, part in parts))
+        by_compute, by_optimizer, *by_loading = (np.outer(share, other) * part for share, other, part in parts)
+        return by_compute + by_optimizer, np.asarray(sum(by_loading))
 
     @property
     def noise(self) -> float:
@@ -148,9 +166,9 @@ class PerformanceModel:
 
     def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """From trials that crashed, diverged, hung or raised, and from those that did not."""
-        if all(seen.has_figure for _, seen in trials):
+        if all(seen.has_step for _, seen in trials):
             return
-        outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
+        outcomes = [[-1.0 if seen.has_step else 1.0] for _, seen in trials]
         self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
 
     def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation], repeated: Repeats) -> None:

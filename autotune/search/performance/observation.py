@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from autotune.config import TrainConfig
-from autotune.records import Rates, SlowBatches, StepPhase, TrialResult, TrialStatus
+from autotune.records import Rates, SideRate, SlowBatches, StepPhase, TrialResult, TrialStatus
 from autotune.stats import relative_standard_error, throughput, undisturbed
 
 OBSERVATION = "observation"
@@ -50,6 +50,10 @@ class Observation:
     slow_batches: int = 0
     slow_times: float = 1.0
     """What slow ones take, over what the others do."""
+    side: str | None = None
+    """The one that was measured alone, `step` or `loader`; None: both, in a whole trial."""
+    first_wait_s: float = 0.0
+    """The part of `first_step_s` that it waited for data."""
     runs: int = 1
     """How many are in these figures."""
     memory_bytes: int | None = None
@@ -62,6 +66,16 @@ class Observation:
     @property
     def slow(self) -> SlowBatches:
         return SlowBatches(batches=self.loaded_batches, slow=self.slow_batches, times=self.slow_times)
+
+    @property
+    def has_step(self) -> bool:
+        """Whether it tells what the step takes."""
+        return self.has_figure or self.step_error is not None
+
+    @property
+    def has_loading(self) -> bool:
+        """Whether it tells what loading takes."""
+        return self.has_figure or self.supply_s is not None
 
     @property
     def is_oom(self) -> bool:
@@ -79,15 +93,20 @@ def observe(result: TrialResult) -> Observation:
     """What `result` tells, by its rates where it has any, else over the blocks that nothing disturbed."""
     outside_s = max(result.wall_s - result.training_s, 0.0)
     first_step_s = result.warm_up.first_step_s if result.warm_up else None
-    memory = result.memory
+    memory = result.memory if result.side != "loader" else None
     used = None if memory is None else memory.reserved_bytes or memory.resident_bytes
     plain = Observation(
         status=str(result.status),
         wall_s=result.wall_s,
         overhead_s=outside_s,
         first_step_s=first_step_s,
+        first_wait_s=result.warm_up.first_wait_s if result.warm_up else 0.0,
         memory_bytes=used,
+        side=result.side,
     )
+    rate = result.side_rate
+    if result.side == "loader":
+        return _with_loading(plain, result.config, rate.per_s, rate.error, rate) if rate else plain
     blocks = undisturbed(result.blocks)
     if result.status not in (TrialStatus.OK, TrialStatus.PRUNED) or not blocks:
         return plain
@@ -109,28 +128,44 @@ def observe(result: TrialResult) -> Observation:
     scaled: dict[str, Any] = {name: seconds * step_s / whole_s for name, seconds in parts_s.items()}
     error = relative_standard_error(blocks)
     figures: dict[str, Any] = {"samples_per_s": throughput(blocks), "relative_error": min(error, _LARGEST_ERROR)}
+    if result.side == "step":
+        return _with_step(replace(plain, **scaled), result.config, rate.per_s, rate.error) if rate else plain
     seen = replace(plain, **figures, **scaled)
     return seen if result.rates is None else _by_rates(seen, result.config, result.rates)
 
 
 def _by_rates(seen: Observation, config: TrainConfig, rates: Rates) -> Observation:
-    """`seen` with the two sides as they were measured each for itself; where the step's time went, the phases say."""
-    demand_s = config.effective_batch_size / rates.demand_per_s
-    sustained_s = config.effective_batch_size / rates.sustained_per_s
-    busy_s = seen.compute_s + seen.optimizer_s
+    """`seen` with the two sides as they were measured each for itself."""
+    step = _with_step(seen, config, rates.demand_per_s, rates.demand_error)
+    both = _with_loading(step, config, rates.supply_per_s, rates.supply_error, rates)
+    wait_s = config.effective_batch_size * (1 / rates.sustained_per_s - 1 / rates.demand_per_s)
+    error = min(rates.sustained_error, _LARGEST_ERROR)
+    return replace(both, samples_per_s=rates.sustained_per_s, relative_error=error, data_wait_s=max(wait_s, 0.0))
+
+
+def _with_step(seen: Observation, config: TrainConfig, per_s: float, error: float) -> Observation:
+    """`seen` with a step that takes so many samples per second while it does not wait; where its time went, the phases
+    of `seen` say."""
+    demand_s, busy_s = config.effective_batch_size / per_s, seen.compute_s + seen.optimizer_s
     scale = demand_s / busy_s if busy_s > 0 else 0.0
     return replace(
         seen,
-        samples_per_s=rates.sustained_per_s,
-        relative_error=min(rates.sustained_error, _LARGEST_ERROR),
-        step_error=min(rates.demand_error, _LARGEST_ERROR),
+        step_error=min(error, _LARGEST_ERROR),
         compute_s=seen.compute_s * scale if scale else demand_s,
         optimizer_s=seen.optimizer_s * scale,
-        data_wait_s=max(sustained_s - demand_s, 0.0),
-        supply_s=config.world_size / rates.supply_per_s,
-        supply_error=rates.supply_error,
-        loaded_batches=rates.slow_batches.batches,
-        slow_batches=rates.slow_batches.slow,
-        slow_times=rates.slow_batches.times,
-        fetch_cpu_s=None if rates.fetch_cpu_s is None else rates.fetch_cpu_s / config.micro_batch_size,
+    )
+
+
+def _with_loading(
+    seen: Observation, config: TrainConfig, per_s: float, error: float, loaded: Rates | SideRate
+) -> Observation:
+    slow, fetch_cpu_s = loaded.slow_batches, loaded.fetch_cpu_s
+    return replace(
+        seen,
+        supply_s=config.world_size / per_s,
+        supply_error=error,
+        loaded_batches=slow.batches,
+        slow_batches=slow.slow,
+        slow_times=slow.times,
+        fetch_cpu_s=None if fetch_cpu_s is None else fetch_cpu_s / config.micro_batch_size,
     )

@@ -116,6 +116,20 @@ class Proposer:
         rows = choose(model, encoded, predicted.doubt, score, model.encoding.encode(pending), count)
         return [candidates[row] for row in rows]
 
+    def worth_trying(
+        self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig]
+    ) -> list[TrainConfig]:
+        """What is neither `taken` nor likely to fail, of all or of a part, as in `propose`."""
+        before = model.predict(model.encoding.encode(tried)).mean
+        leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
+        free = self._space_for(model)
+        candidates = [config for config in self._candidates(leaders) if config not in taken and free.allows(config)]
+        encoded = model.encoding.encode(candidates)
+        fits = model.memory.probability_to_fit(encoded)
+        risks = _worth_the_risk(model, fits, model.predict(encoded), float(before.max()))
+        works = model.probability_to_work(encoded) >= _LEAST_TO_WORK
+        return [config for config, may in zip(candidates, risks & works, strict=True) if may]
+
     def only_risks_left(
         self,
         model: PerformanceModel,

@@ -28,6 +28,7 @@ from autotune.search.performance.beliefs import beliefs
 from autotune.search.performance.model import log_interval
 from autotune.search.performance.proposal import Proposer
 from autotune.search.performance.repeats import Run
+from autotune.search.performance.sides import Aside, propose_side
 from autotune.search.space import Space
 from autotune.search.strategies import gp
 from autotune.search.strategies.options import build_with
@@ -52,6 +53,8 @@ class _Learnt(NamedTuple):
     """With a figure, and within the constraints as far as any are."""
     pending: list[TrainConfig]
     taken: set[TrainConfig]
+    trials: list[Run]
+    """That the model was fitted to."""
     told: int
     """Trials that have ended."""
 
@@ -97,8 +100,10 @@ class AutoSampler(BaseSampler):
         self._knows_enough = False
         self._plan = _Plan([], 0, 0)
         self._learnt: _Learnt | None = None
+        self._seed = seed
         self._again: list[Run] = []
-        self._looked_at: tuple[int, tuple[tuple[int, TrialState], ...]] | None = None
+        self._sides: list[Run] = []
+        self._looked_at: tuple[int, int, tuple[tuple[int, TrialState], ...]] | None = None
         self.gave_up: str | None = None
         """Why the fallback proposes; None while the model does."""
         self.only_risks_left = False
@@ -152,6 +157,27 @@ class AutoSampler(BaseSampler):
         """Decide what is proposed next, so that `left_to_gain` and `only_risks_left` tell before a trial is begun."""
         self._look(study.get_trials(deepcopy=False))
 
+    def next_side(self, study: Study) -> Aside | None:
+        """One side of a configuration that is worth measuring before the next trial, if there is any."""
+        with self._threads.limit(limits=1):
+            learnt = self._learn(study.get_trials(deepcopy=False))
+            if learnt is None or learnt.pending or self.gave_up is not None:
+                return None
+            return propose_side(
+                self._proposer,
+                self._model,
+                tried=learnt.tried,
+                taken=learnt.taken,
+                trials=learnt.trials,
+                sides=self._sides,
+                seconds_left=self._seconds_left(),
+                seed=self._seed,
+            )
+
+    def learn_side(self, config: TrainConfig, seen: Observation) -> None:
+        """From a run that has measured one side alone, of which Optuna's study does not know."""
+        self._sides.append((config, seen))
+
     def learn_again(self, config: TrainConfig, seen: Observation) -> None:
         """From a further run of a configuration that had its trial: one of the confirmation, of which Optuna's study
         does not know."""
@@ -195,10 +221,11 @@ class AutoSampler(BaseSampler):
 
     def _look(self, trials: Sequence[FrozenTrial]) -> None:
         """Learn from `trials`, and plan; once for the same ones."""
-        state = len(self._again), tuple((trial.number, trial.state) for trial in trials)
+        ended = tuple((trial.number, trial.state) for trial in trials)
+        state = len(self._again), len(self._sides), ended
         if state == self._looked_at:
             return
-        if self._looked_at and self._looked_at[0] != len(self._again):
+        if self._looked_at and self._looked_at[:2] != state[:2]:
             self._plan = _Plan([], 0, 0)
         self._looked_at, self._learnt = state, None
         # Matrices of a few hundred rows: more threads gain nothing, and wait for one another where the cores are busy.
@@ -238,7 +265,8 @@ class AutoSampler(BaseSampler):
             return None
         pending = [space.config_at(trial.params) for trial in ours if trial.state is TrialState.RUNNING]
         violations = [_violations(trial) for trial in told]
-        model.fit(list(zip(configs, seen, strict=True)), violations, self._again)
+        runs = list(zip(configs, seen, strict=True))
+        model.fit(runs, violations, self._again, sides=self._sides[-_MOST_TO_FIT:])
         self._fitted = True
         if self.gave_up is None:
             self.gave_up = self._fault(model, list(zip(observed, ended, strict=True)))
@@ -246,10 +274,12 @@ class AutoSampler(BaseSampler):
                 log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
-        self._knows_enough = bool(eligible) and sum(one.has_figure for one in observed) >= _FEWEST_TO_END
+        telling = [one for one in (*observed, *(one for _, one in self._sides)) if one.has_step or one.has_loading]
+        self._knows_enough = bool(eligible) and len(telling) >= _FEWEST_TO_END
         best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
-        taken = {space.config_at(trial.params) for trial in ended} | set(pending)
-        return _Learnt(best, tried, pending, taken, len(ended))
+        failed = {config for config, one in self._sides if not (one.has_step or one.has_loading)}
+        taken = {space.config_at(trial.params) for trial in ended} | set(pending) | failed
+        return _Learnt(best, tried, pending, taken, runs, len(ended))
 
     def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:
         """What speaks against the model, once there are trials enough to say so."""

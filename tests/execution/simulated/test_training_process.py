@@ -20,6 +20,7 @@ CPU = Hardware(
     start_s=0.0,
     next_start_s=0.0,
     next_first_step_s=0.0,
+    fork_s=0.0,
     first_step_s=0.0,
     worker_start_s=0.0,
     epoch_restart_s=0.0,

@@ -10,7 +10,7 @@ from support.deciding import BASE, BF16, BF16_TWO, FOUR, TWO, beginning, in_roun
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import OptimizerSteps, Purpose, TrialRecord, TrialStatus
+from autotune.records import OptimizerSteps, Purpose, Side, TrialRecord, TrialStatus
 from autotune.search.budget import BudgetNow
 from autotune.search.decide.actions import Confirm, Measure, Repeat, Wait
 from autotune.search.decide.decide import decide
@@ -20,16 +20,20 @@ from autotune.search.decide.explore import (
     needed_for_confirming_s,
     next_trial,
     search_trial,
+    side_alone,
     trial_length,
 )
 from autotune.search.decide.session import Exploring, InRound
 from autotune.search.decide.study import StudySoFar
+from autotune.search.performance.sides import Aside
 from autotune.search.policy import (
     FOR_REPEAT,
     KNOWN_TO,
     LAST_TRIALS,
     REPEAT_OF_TRIAL,
+    SHORTEST_SIDE_S,
     SHORTEST_TRIAL_S,
+    SIDE_SHARES,
     SMALLEST_USEFUL_TRIAL_S,
 )
 from autotune.search.racing import hopeless_below, restart_spread
@@ -118,7 +122,7 @@ def test_after_its_trial_the_baseline_runs_once_more() -> None:
     assert decision.action.deadline_s < study.budget.search_remaining_s
     for rate in (1000.0, TrialStatus.CRASHED):
         again = so_far([*ALONE, ran(BASE, rate, Purpose.REPEAT)])
-        assert decide(again, decision.session).action == Measure(), "once, whatever came of it"
+        assert decide(again, decision.session).action == Measure(or_side=True), "once, whatever came of it"
 
 
 def test_not_where_it_would_cost_too_much_nor_in_a_study_that_goes_on() -> None:
@@ -157,11 +161,11 @@ def test_trials_are_no_longer_than_tells_anything() -> None:
 
 def test_the_strategy_proposes_while_there_is_room_and_then_its_trials_are_waited_for() -> None:
     study = so_far(BOTH)
-    assert decide(study, beginning(study)).action == Measure()
+    assert decide(study, beginning(study)).action == Measure(or_side=True)
     full = dataclasses.replace(study, has_room=False, in_flight=1)
     assert isinstance(decide(full, beginning(full)).action, Wait)
     beside = dataclasses.replace(study, in_flight=1)
-    assert decide(beside, beginning(beside)).action == Measure()
+    assert decide(beside, beginning(beside)).action == Measure(or_side=True)
 
 
 @pytest.mark.parametrize("over", [{"exhausted": True}, {"nothing_worth_trying": True}])
@@ -238,10 +242,10 @@ def test_what_was_planned_in_this_session_is_not_planned_again() -> None:
 
 def test_they_come_near_the_end_of_the_search_and_not_before() -> None:
     study = so_far(WITH_USELESS)
-    assert next_trial(study, beginning(study)) == Measure()
+    assert next_trial(study, beginning(study)) == Measure(or_side=True)
     walls_s = sorted(record.result.wall_s for record in WITH_USELESS)
     end_s = LAST_TRIALS * (walls_s[1] + walls_s[2]) / 2
-    assert next_trial(with_search_s(study, end_s + 0.01), beginning(study)) == Measure()
+    assert next_trial(with_search_s(study, end_s + 0.01), beginning(study)) == Measure(or_side=True)
     assert next_trial(with_search_s(study, end_s - 0.01), beginning(study)) == Measure(planned=TWO)
 
 
@@ -308,3 +312,31 @@ def test_of_a_spent_budget_the_rounds_keep_their_share() -> None:
     decision = decide(study, beginning(study))
     assert isinstance(decision.session.stage, InRound)
     assert study.budget == BudgetNow(total_s=300.0, elapsed_s=study.budget.elapsed_s)
+
+
+# One side alone
+
+
+def test_sides_are_measured_one_at_a_time_and_never_at_the_end() -> None:
+    study = so_far(WITH_USELESS)
+    assert next_trial(study, beginning(study)) == Measure(or_side=True)
+    assert next_trial(dataclasses.replace(study, one_at_a_time=False), beginning(study)) == Measure()
+    late = next_trial(with_search_s(study, 3.0), beginning(study))
+    assert late is not None
+    assert not late.or_side
+
+
+@pytest.mark.parametrize("side", ["step", "loader"])
+def test_a_run_of_one_side_is_short_and_none_that_could_win(side: Side) -> None:
+    study = so_far(WITH_USELESS)
+    run = side_alone(study, Aside(TWO, side))
+    assert (run.purpose, run.request.config, run.request.side) == (Purpose.SIDE, TWO, side)
+    assert run.request.time_limit_s == max(SIDE_SHARES[side] * study.budget.trial_s, SHORTEST_SIDE_S)
+    assert run.request.hopeless_below is None
+    ending = with_search_s(study, START_UP_S + 0.7)
+    assert side_alone(ending, Aside(TWO, side)).request.time_limit_s == pytest.approx(0.7)
+
+
+def test_one_side_makes_no_configuration_a_known_one() -> None:
+    study = so_far([*WITH_USELESS, ran(TWO, 1500.0, Purpose.SIDE)])
+    assert last_trial(study, beginning(study)) == TWO

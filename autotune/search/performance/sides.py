@@ -1,0 +1,130 @@
+"""Whether one side of a configuration is worth measuring before a whole trial, and which.
+
+A whole trial costs its start, a model, a loader that has to be filled, and seconds of both together. What it tells is
+mostly what each side does, and many configurations share a side: a space of so many steps times so many loaders is
+learnt as a sum. So sides are measured while they are expected to show better combinations, and the best combination is
+then tried as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from autotune.config import TrainConfig
+from autotune.records import Side
+from autotune.search.performance.model import PerformanceModel
+from autotune.search.performance.process import Array
+from autotune.search.performance.proposal import Proposer, log_expected_improvement
+from autotune.search.performance.remaining import left_to_gain
+from autotune.search.performance.repeats import Run
+from autotune.search.performance.side_costs import SideCosts
+
+_HARDLY = 0.05
+"""Share of a CPU's cores that loading keeps busy, up to which training does not miss them."""
+_LOADING_ERROR = 0.05
+"""Relative, between two runs of one loader."""
+_ENOUGH = math.log(1.02)
+"""What is left to gain, on average, over the best combination: with less, it is tried as a whole."""
+_MOST_TO_WEIGH = 128
+_RIVALS = 16
+"""Of the best combinations: those that a measurement of the best of all is set against."""
+_OWN = 0.01
+"""Standard deviation of what neither side explains of a configuration."""
+_LEAST_DOUBT = 1e-6
+_SIDES: tuple[Side, Side] = ("step", "loader")
+
+
+class Aside(NamedTuple):
+    """A measurement of one side."""
+
+    config: TrainConfig
+    side: Side
+
+
+def propose_side(
+    proposer: Proposer,
+    model: PerformanceModel,
+    *,
+    tried: Sequence[TrainConfig],
+    taken: set[TrainConfig],
+    trials: Sequence[Run],
+    sides: Sequence[Run],
+    seconds_left: float,
+    seed: int,
+) -> Aside | None:
+    """The side that tells most for the seconds it takes; None where a whole trial is next: it tells more, or the best
+    combination is known well enough, or the two sides depend on each other, or no trial has told them apart.
+
+    `tried`, `taken`: as `Proposer.propose` has them. `trials`: whole ones; `sides`: runs of one side, so far. What a
+    measurement is worth is the expected improvement by what it tells of its configuration (the knowledge gradient, but
+    for what it tells of others): Frazier, Powell & Dayanik, "The Knowledge-Gradient Policy for Correlated Normal
+    Beliefs" (2009).
+    """
+    candidates = proposer.worth_trying(model, tried, taken)
+    told_apart = any(seen.supply_s is not None for _, seen in trials)
+    if not candidates or not told_apart or model.encoding.world_size > 1:
+        return None
+    every = [*tried, *candidates]
+    means = model.predict(model.encoding.encode(every)).mean
+    rivals = [every[place] for place in np.argsort(-means)[:_RIVALS]]
+    if not are_independent(model, math.exp(float(means.max()))):
+        return None
+    candidates = _promising(model, candidates, float(means.max()))
+    others = [config for config in candidates if config != rivals[0]]
+    if left_to_gain(model, rivals[:1], others, seed) < _ENOUGH:
+        return None
+    costs = SideCosts(model, trials, sides, candidates)
+    seconds = (costs.whole_s, costs.step_s, costs.loader_s)
+    kinds = [worth - np.log(each_s) for worth, each_s in zip(_worth(model, candidates, rivals), seconds, strict=True)]
+    done = {_alike(config, seen.side) for config, seen in sides}
+    for kind, side in enumerate(_SIDES, start=1):
+        new = np.array([_alike(config, side) not in done for config in candidates])
+        may = new & (seconds[kind] + costs.whole_s <= seconds_left)  # the combination has to be tried as well
+        kinds[kind] = np.where(may, kinds[kind], -math.inf)
+    kind, row = divmod(int(np.argmax(kinds)), len(candidates))
+    return Aside(candidates[row], _SIDES[kind - 1]) if kind else None
+
+
+def _promising(model: PerformanceModel, candidates: Sequence[TrainConfig], best: float) -> list[TrainConfig]:
+    predicted = model.predict(model.encoding.encode(candidates))
+    promise = log_expected_improvement(predicted.mean - best, predicted.doubt)
+    return [candidates[place] for place in np.argsort(-promise)[:_MOST_TO_WEIGH]]
+
+
+def _worth(model: PerformanceModel, candidates: Sequence[TrainConfig], rivals: Sequence[TrainConfig]) -> list[Array]:
+    """ln of what measuring each candidate as a whole, its step or its loader is expected to gain: by how far it may
+    move the candidate against the best of `rivals`, or that one against the others. What they have in common, such as a
+    loader, moves both, and says nothing of which is better."""
+    these, those = model.encoding.encode(candidates), model.encoding.encode(rivals)
+    gains = model.predict(those).mean[None, :] - model.predict(these).mean[:, None]
+    top = np.array([config == rivals[0] for config in candidates])
+    against = np.where(top[:, None], np.arange(len(rivals)) > 0, np.arange(len(rivals)) == 0)
+    doubts, shared = model.doubts(these), model.covariance_of_sides(these, those)
+    own = [doubt**2 for doubt in doubts]
+    variances = [own[0] + own[1] + _OWN**2, *own]
+    found = []
+    errors = (model.noise, model.noise, _LOADING_ERROR)
+    for variance, common, error in zip(variances, [shared[0] + shared[1], *shared], errors, strict=True):
+        moves = np.abs(variance[:, None] - common) / np.sqrt(variance + error**2)[:, None]
+        value = log_expected_improvement(-np.abs(gains), np.maximum(moves, _LEAST_DOUBT))
+        found.append(np.where(against, value, -math.inf).max(axis=1))
+    return found
+
+
+def _alike(config: TrainConfig, side: str | None) -> tuple[object, ...]:
+    """What all configurations have in common that have the same step, or the same loader."""
+    if side == "loader":
+        return side, config.micro_batch_size, config.num_workers, config.prefetch_factor, config.custom
+    return side, config.with_values({"num_workers": 0, "prefetch_factor": None})
+
+
+def are_independent(model: PerformanceModel, samples_per_s: float) -> bool:
+    """Whether either side does alone what it does beside the other, at that throughput: where an accelerator trains, or
+    loading hardly computes."""
+    loading = model.loading
+    busy_cores = loading.alone_s * loading.computing * samples_per_s
+    return loading.overlaps or (loading.counted and busy_cores <= _HARDLY * loading.cores)

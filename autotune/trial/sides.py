@@ -1,0 +1,114 @@
+"""One side of a training run without the other: batches that are there for the step, and a loader that is drained."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import pickle
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset, RandomSampler
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from autotune.config import TrainConfig
+from autotune.host import allowed_cpus
+from autotune.measure import disturbances, drain
+from autotune.records import SideRate, TrialRequest
+from autotune.training import build_dataloader
+from autotune.trial.machine_watch import MachineWatch
+from autotune.trial.observed_loader import ObservedLoader
+
+CPU = torch.device("cpu")
+HANDFUL, FEWEST = 4, 2
+"""Batches that a step is measured on; where they are loaded one after the other, and that takes long."""
+_LONG_S = 0.5
+_MOST_OF_DISK = 0.1
+"""Share of what is free, for the batches of one size."""
+
+
+def ready_batches(dataset: Any, config: TrainConfig, device: torch.device, seed: int, shelf: Path) -> list[Any]:
+    """A few batches of the data set's own, in the host's memory, pinned where `config` pins them.
+
+    Loaded once for each size of micro-batch and each setting of the user's knobs: they lie in `shelf` for later
+    processes, as far as they can be pickled and there is room.
+    """
+    kept = shelf / f"batches-{_name(config)}.pt"
+    batches = _taken_from(kept)
+    if batches is None:
+        batches = list(_loaded(dataset, config, seed))
+        _keep(batches, kept)
+    pins = config.pin_memory and device.type != "cpu"
+    return [pin_memory(batch) for batch in batches] if pins else batches  # type: ignore[no-untyped-call]
+
+
+def drain_loader(loader: Any, observed: ObservedLoader, request: TrialRequest) -> SideRate | None:
+    """What `loader`, whose log is `observed`, delivers to a process that does nothing else."""
+    judge = partial(disturbances, cpus=len(allowed_cpus()))
+    return drain(_Taker(observed.batches(loader)), observed, request, machine=MachineWatch(CPU), judge=judge)
+
+
+class _Taker:
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self._batches = batches
+
+    def clock(self) -> float:
+        return time.monotonic()
+
+    def discard(self, batches: int) -> None:
+        for _ in range(batches):
+            next(self._batches)
+
+
+def _name(config: TrainConfig) -> str:
+    custom = hashlib.sha256(repr(sorted(dict(config.custom).items())).encode()).hexdigest()[:12]
+    return f"{config.micro_batch_size}-{custom}"
+
+
+def _loaded(dataset: Any, config: TrainConfig, seed: int) -> Iterator[Any]:
+    """In as many loader processes as there are batches, where `config` has any; each loads one and ends."""
+    streams = isinstance(dataset, IterableDataset)
+    workers = 0 if streams else min(config.num_workers, HANDFUL)
+    changes = {"num_workers": workers, "prefetch_factor": 1 if workers else None, "pin_memory": False}
+    overrides: dict[str, Any] = {}
+    if not streams:
+        generator = torch.Generator().manual_seed(seed)
+        most = min(HANDFUL * config.micro_batch_size, len(dataset))
+        overrides["sampler"] = RandomSampler(dataset, num_samples=most, generator=generator)
+    loader = build_dataloader(dataset, config.with_values(changes), device=CPU, seed=seed, **overrides)
+    began_s = time.monotonic()
+    for number, batch in enumerate(itertools.islice(loader, HANDFUL), start=1):
+        yield batch
+        if not workers and number >= FEWEST and time.monotonic() - began_s > _LONG_S:
+            return
+
+
+def _taken_from(kept: Path) -> list[Any] | None:
+    return list(torch.load(kept, weights_only=False)) if kept.exists() else None
+
+
+def _keep(batches: list[Any], kept: Path) -> None:
+    """Whole or not at all."""
+    partial_file = kept.with_suffix(f".{os.getpid()}")
+    with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, RuntimeError, OSError):
+        room = _MOST_OF_DISK * shutil.disk_usage(kept.parent).free
+        if sum(map(_bytes_of, batches)) < room:
+            torch.save(batches, partial_file)
+            partial_file.rename(kept)
+    partial_file.unlink(missing_ok=True)
+
+
+def _bytes_of(batch: Any) -> int:
+    """Of the tensors in it, as far as they show."""
+    if isinstance(batch, torch.Tensor):
+        return batch.numel() * batch.element_size()
+    if isinstance(batch, dict):
+        return sum(map(_bytes_of, batch.values()))
+    return sum(map(_bytes_of, batch)) if isinstance(batch, list | tuple) else 0
