@@ -73,6 +73,12 @@ def propose_side(
     rivals = [every[place] for place in np.argsort(-means)[:_RIVALS]]
     if not are_independent(model, math.exp(float(means.max()))):
         return None
+    done = {_alike(config, seen.side) for config, seen in sides}
+    if rivals[0] in tried and any(seen.slow_batches for _, seen in trials):
+        drained = _of_slow_batches(rivals[0], trials[0][0].micro_batch_size, every)
+        undrained = [config for config in drained if _alike(config, "loader") not in done]
+        if undrained:
+            return Aside(undrained[0], "loader")
     candidates = _promising(model, candidates, float(means.max()))
     others = [config for config in candidates if config != rivals[0]]
     if left_to_gain(model, rivals[:1], others, seed) < _ENOUGH:
@@ -80,13 +86,24 @@ def propose_side(
     costs = SideCosts(model, trials, sides, candidates)
     seconds = (costs.whole_s, costs.step_s, costs.loader_s)
     kinds = [worth - np.log(each_s) for worth, each_s in zip(_worth(model, candidates, rivals), seconds, strict=True)]
-    done = {_alike(config, seen.side) for config, seen in sides}
     for kind, side in enumerate(_SIDES, start=1):
         new = np.array([_alike(config, side) not in done for config in candidates])
         may = new & (seconds[kind] + costs.whole_s <= seconds_left)  # the combination has to be tried as well
         kinds[kind] = np.where(may, kinds[kind], -math.inf)
     kind, row = divmod(int(np.argmax(kinds)), len(candidates))
     return Aside(candidates[row], _SIDES[kind - 1]) if kind else None
+
+
+def _of_slow_batches(best: TrainConfig, size: int, every: Sequence[TrainConfig]) -> list[TrainConfig]:
+    """Whose loaders are drained where some batches take much longer: of the best combination, and of the baseline's
+    size. How often slow ones come limits what is known of both figures, and no trial sees as many in a second."""
+    loader = best.num_workers, best.prefetch_factor
+    others = (
+        config
+        for config in every
+        if config.micro_batch_size == size and (config.num_workers, config.prefetch_factor) == loader
+    )
+    return [best, *list(others)[:1]]
 
 
 def _promising(model: PerformanceModel, candidates: Sequence[TrainConfig], best: float) -> list[TrainConfig]:

@@ -264,3 +264,37 @@ def test_another_number_of_loader_processes_does_not_make_another_step() -> None
     assert found is not None
     without = {"num_workers": 0, "prefetch_factor": None}
     assert found.side == "loader" or found.config.with_values(without) != step.config.with_values(without)
+
+
+def test_where_slow_batches_come_loaders_are_drained_once_the_best_was_tried() -> None:
+    """Of its own size, and of the baseline's with as many processes; no others, and each once."""
+    slow = replace(WORLD.observed(FAST), slow_batches=2)
+    trials = [(PLAIN, WORLD.observed(PLAIN)), (FAST, slow)]
+    found: list[tuple[TrainConfig, Observation]] = []
+
+    def ask(tried: list[tuple[TrainConfig, Observation]]) -> Aside | None:
+        model = PerformanceModel(SPACE, GPU)
+        model.fit(tried, sides=found)
+        configs = [config for config, _ in tried]
+        return propose_side(
+            Proposer(SPACE, seed=0),
+            model,
+            tried=configs,
+            taken=set(configs),
+            trials=tried,
+            sides=found,
+            seconds_left=200.0,
+            seed=0,
+        )
+
+    for size in (FAST.micro_batch_size, PLAIN.micro_batch_size):
+        aside = ask(trials)
+        assert aside is not None
+        assert (aside.side, aside.config.micro_batch_size) == ("loader", size)
+        assert aside.config.num_workers == FAST.num_workers
+        found.append((aside.config, alone(aside.config, "loader")))
+    last = ask(trials)
+    assert last is None or last.side == "step"
+    found.clear()
+    quick = ask([(PLAIN, WORLD.observed(PLAIN)), (FAST, replace(slow, slow_batches=0))])
+    assert quick is None or quick.side == "step"
