@@ -54,8 +54,6 @@ class Observation:
     """The one that was measured alone, `step` or `loader`; None: both, in a whole trial."""
     first_wait_s: float = 0.0
     """The part of `first_step_s` that it waited for data."""
-    slow_batches: int = 0
-    """Batches that took several times as long to load as the others."""
     runs: int = 1
     """How many are in these figures."""
     memory_bytes: int | None = None
@@ -107,8 +105,6 @@ def observe(result: TrialResult) -> Observation:
         side=result.side,
     )
     rate = result.side_rate
-    known = result.rates or rate
-    plain = replace(plain, slow_batches=known.slow_batches.slow if known else 0)
     if result.side == "loader":
         return _with_loading(plain, result.config, rate.per_s, rate.error, rate) if rate else plain
     blocks = undisturbed(result.blocks)
