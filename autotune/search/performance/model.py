@@ -112,6 +112,12 @@ class PerformanceModel:
         samples = encoded.batch * encoded.accum * self.encoding.world_size
         return Prediction(np.log(samples / parts.step_s), np.sqrt(variance), parts.step_s)
 
+    def demand_per_s(self, encoded: Encoded) -> Array:
+        """Samples per second of steps that never wait for data."""
+        compute_s = np.exp(self._compute.mean(self._for_compute(encoded))) * encoded.batch
+        optimizer_s = np.exp(self._optimizer.mean(encoded.for_optimizer())) / encoded.accum
+        return np.asarray(encoded.batch * self.encoding.world_size / (compute_s + optimizer_s))
+
     def doubts(self, encoded: Encoded) -> tuple[Array, Array]:
         """The parts of `predict`'s doubt that are the step's and the loading's."""
         parts = self._parts(encoded)

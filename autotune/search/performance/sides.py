@@ -69,10 +69,11 @@ def propose_side(
     if not candidates or not told_apart or model.encoding.world_size > 1:
         return None
     every = [*tried, *candidates]
-    means = model.predict(model.encoding.encode(every)).mean
-    rivals = [every[place] for place in np.argsort(-means)[:_RIVALS]]
-    if not are_independent(model, math.exp(float(means.max()))):
+    encoded = model.encoding.encode(every)
+    if not are_independent(model, float(model.demand_per_s(encoded).max())):
         return None
+    means = model.predict(encoded).mean
+    rivals = [every[place] for place in np.argsort(-means)[:_RIVALS]]
     done = {_alike(config, seen.side) for config, seen in sides}
     if rivals[0] in tried and any(seen.slow_batches for _, seen in trials):
         drained = _of_slow_batches(rivals[0], trials[0][0].micro_batch_size, every)
@@ -140,8 +141,8 @@ def _alike(config: TrainConfig, side: str | None) -> tuple[object, ...]:
 
 
 def are_independent(model: PerformanceModel, samples_per_s: float) -> bool:
-    """Whether either side does alone what it does beside the other, at that throughput: where an accelerator trains, or
-    loading hardly computes."""
+    """Whether either side does alone what it does beside the other: where an accelerator trains, or loading so many
+    samples a second, which is what the fastest step takes, hardly computes."""
     loading = model.loading
     busy_cores = loading.alone_s * loading.computing * samples_per_s
     return loading.overlaps or (loading.counted and busy_cores <= _HARDLY * loading.cores)
