@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from autotune.records import Block, Facts, Rates, TrialResult, WarmUp
+from autotune.records import Block, Facts, Rates, SideRate, TrialResult, WarmUp
 from autotune.stats.sustained import sustained_per_s
 
 
@@ -95,6 +95,7 @@ def with_seconds_times(result: TrialResult, factor: float, node: Node) -> TrialR
         "blocks": tuple(_slower(block, factor) for block in result.blocks),
         "warm_up": warm_up.model_copy(update=_scaled(warm_up, factor)) if warm_up else None,
         "rates": _slower_rates(result.rates, factor) if result.rates else None,
+        "side_rate": _slower_side(result.side_rate, factor) if result.side_rate else None,
     }
     return result.model_copy(update=changes)
 
@@ -113,6 +114,11 @@ def _slower_rates(rates: Rates, factor: float) -> Rates:
     }
     cpu_s = None if rates.fetch_cpu_s is None else rates.fetch_cpu_s * factor
     return rates.model_copy(update={**seconds, **per_s, "fetch_cpu_s": cpu_s})
+
+
+def _slower_side(rate: SideRate, factor: float) -> SideRate:
+    cpu_s = None if rate.fetch_cpu_s is None else rate.fetch_cpu_s * factor
+    return rate.model_copy(update={"per_s": rate.per_s / factor, "fetch_cpu_s": cpu_s})
 
 
 def _scaled(warm_up: WarmUp, factor: float) -> dict[str, float]:

@@ -73,7 +73,7 @@ class RayBackend:
         return good[used[0]]
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        if not self._levelled:
+        if not self._levelled and request.side is None:
             return self._compare_nodes(request, deadline_s)
         with self._lock:
             alone = self._in_flight == 0

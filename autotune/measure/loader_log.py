@@ -75,6 +75,8 @@ class LoaderLog:
         self.prefetch = prefetch
         self.capacity = workers * prefetch
         self.epoch_batches = epoch_batches
+        self.is_stream = epoch_batches is None
+        """Whether nobody knows what each process still has to load."""
         self.epochs: list[Epoch] = []
         self.takes: list[Take] = []
         self.fetches: list[list[Fetch]] = [[] for _ in range(workers)]

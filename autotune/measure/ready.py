@@ -12,17 +12,22 @@ from autotune.measure.loader_log import LoaderLog
 class ReadyBatches:
     """Is the loader of a `Measurement`; nobody ever waits for it."""
 
-    def __init__(self, batches: Sequence[Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, batches: Sequence[Any], clock: Callable[[], float], anew: Callable[[Any], Any] = lambda batch: batch
+    ) -> None:
+        """`anew`: a batch as a loader would hand it over once more, whatever training did to it the last time."""
         self._batches = batches
         self._clock = clock
+        self._anew = anew
         self._log = LoaderLog(workers=0, prefetch=0, epoch_batches=None)
 
     def __iter__(self) -> Iterator[Any]:
         self._log.begin_epoch(self._clock())
         for batch in itertools.cycle(self._batches):
-            now_s = self._clock()
-            self._log.take(now_s, now_s)
-            yield batch
+            asked_s = self._clock()
+            again = self._anew(batch)
+            self._log.take(asked_s, self._clock())
+            yield again
 
     def read(self) -> LoaderLog:
         return self._log

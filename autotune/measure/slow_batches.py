@@ -44,7 +44,7 @@ def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
     files may have been cold.
 
     Of loader processes, among the batches that had begun so long ago that a slow one has shown itself, ended or not: of
-    those that have ended, too few are slow.
+    those that have ended, too few are slow. In an iterable data set, among those that have ended.
     """
     began_s = log.epoch_began_s(at_s)
     if not log.workers:  # the first one has started up
@@ -54,6 +54,8 @@ def slow_batches_of(log: LoaderLog, at_s: float) -> SlowBatches:
     if not ended:
         return SlowBatches()
     slow_s = _SLOW * statistics.median_high(fetch.seconds for fetch in ended)
+    if log.is_stream:  # a process whose part has ended would seem to be busy
+        return _counted([fetch.seconds for fetch in ended], slow_s)
     until_s = log.now_s - slow_s
     known = [fetch.seconds for fetch in ended if fetch.start_s <= until_s]
     under_way = [log.now_s - start_s for start_s in log.under_way() if began_s < start_s <= until_s]

@@ -200,9 +200,6 @@ class Ledger:
         """The baseline's own trial, once it came to a figure."""
         return baseline_trial(self.records)
 
-    def of_purpose(self, purpose: Purpose) -> list[TrialRecord]:
-        return [record for record in self.records if record.purpose is purpose]
-
     def close(self) -> None:
         """Settle what an interruption has left running, and close the storage."""
         # Where the storage cannot be used, that has been said, and the next session settles it. An interruption that

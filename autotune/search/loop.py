@@ -37,6 +37,7 @@ class Loop:
         self._budget = budget
         self._on_standing = on_standing
         self._nothing_worth_trying = False
+        self._exhausted, self._asked_at = False, (-1, -1)
 
     def run(self) -> Verdict | None:
         """Up to the verdict; None where not even the baseline was measured. Raises NoStableConfiguration."""
@@ -55,12 +56,19 @@ class Loop:
             self._study,
             records=tuple(self._ledger.records),
             budget=self._budget.now,
-            exhausted=self._ledger.exhausted,
+            exhausted=self._is_exhausted(),
             nothing_worth_trying=self._nothing_worth_trying,
             in_flight=self._runner.in_flight,
             one_at_a_time=self._runner.runs_one_at_a_time,
             has_room=self._runner.has_room,
         )
+
+    def _is_exhausted(self) -> bool:
+        """Asked of the storage after search trials only: it may be on a server, and rounds can do without it."""
+        now = sum(record.optuna_trial is not None for record in self._ledger.records), self._runner.in_flight
+        if now != self._asked_at:
+            self._exhausted, self._asked_at = self._ledger.exhausted, now
+        return self._exhausted
 
     def _do(self, action: Action) -> None:
         match action:

@@ -27,7 +27,7 @@ from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.memory import MemoryWatch
 from autotune.trial.observed_loader import ObservedLoader
 from autotune.trial.ranks import Ranks
-from autotune.trial.sides import CPU, drain_loader, ready_batches
+from autotune.trial.sides import CPU, anew, drain_loader, ready_batches
 from autotune.trial.timeline import make_timeline
 from autotune.workload import Prepared
 
@@ -149,7 +149,8 @@ def _seed_everything(seed: int) -> None:
 def _batches(dataset: Any, request: TrialRequest, device: torch.device, scratch: Path) -> tuple[Iterator[Any], Loader]:
     """What is trained on, and what is known of its loading."""
     if request.side == "step":
-        ready = ReadyBatches(ready_batches(dataset, request.config, device, request.seed, scratch), time.monotonic)
+        batches = ready_batches(dataset, request.config, device, request.seed, scratch)
+        ready = ReadyBatches(batches, time.monotonic, partial(anew, device=device))
         return iter(ready), ready
     loader, observed = _loader(dataset, request.config, device, request.seed)
     return observed.batches(loader), observed

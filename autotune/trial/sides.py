@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import itertools
 import os
 import pickle
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,26 @@ def ready_batches(dataset: Any, config: TrainConfig, device: torch.device, seed:
     batches = _taken_from(kept)
     if batches is None:
         batches = list(_loaded(dataset, config, seed))
+        if not batches:
+            raise ValueError(f"the data set gives no full batch of {config.micro_batch_size} samples")
         _keep(batches, kept)
     pins = config.pin_memory and device.type != "cpu"
     return [pin_memory(batch) for batch in batches] if pins else batches  # type: ignore[no-untyped-call]
+
+
+def anew(batch: Any, device: torch.device) -> Any:
+    """`batch` as nobody has moved it or taken anything out of it: another object of the same content. Its tensors are
+    shared, unless training computes where they lie."""
+    if isinstance(batch, torch.Tensor):
+        return batch.clone() if device.type == "cpu" else batch
+    if isinstance(batch, MutableMapping):
+        again = copy.copy(batch)
+        again.update({key: anew(value, device) for key, value in batch.items()})
+        return again
+    if isinstance(batch, tuple | list):
+        parts = [anew(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return copy.copy(batch)
 
 
 def drain_loader(loader: Any, observed: ObservedLoader, request: TrialRequest) -> SideRate | None:
@@ -75,7 +93,7 @@ def _name(config: TrainConfig) -> str:
 def _loaded(dataset: Any, config: TrainConfig, seed: int) -> Iterator[Any]:
     """In as many loader processes as there are batches, where `config` has any; each loads one and ends."""
     streams = isinstance(dataset, IterableDataset)
-    workers = 0 if streams else min(config.num_workers, HANDFUL)
+    workers = min(config.num_workers, 1 if streams else HANDFUL)  # what this process reads itself may change a stream
     changes = {"num_workers": workers, "prefetch_factor": 1 if workers else None, "pin_memory": False}
     overrides: dict[str, Any] = {}
     if not streams:

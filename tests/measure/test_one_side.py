@@ -87,11 +87,15 @@ def test_a_loader_that_takes_longer_for_a_batch_than_there_is_time_still_says_so
 
 
 def test_ready_batches_come_again_and_again_and_nobody_waits() -> None:
-    clock = itertools.count()
-    ready = ReadyBatches("abc", lambda: float(next(clock)))
+    ready = ReadyBatches("abc", lambda: 1.0)
     assert list(itertools.islice(ready, 7)) == list("abcabca")
     assert ready.read().taken == 7
     assert all(take.waited_s == 0 for take in ready.read().takes)
+
+
+def test_a_ready_batch_is_handed_over_anew_each_time() -> None:
+    ready = ReadyBatches([["labels"]], lambda: 0.0, list)
+    assert [batch.pop() for batch in itertools.islice(ready, 3)] == ["labels"] * 3
 
 
 def measured(world: World, config: TrainConfig, side: Any, seed: int = 0) -> TrialResult:

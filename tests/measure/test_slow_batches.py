@@ -203,7 +203,7 @@ def test_short_runs_count_slow_batches_as_often_as_they_come() -> None:
     generator, workers = random.Random(0), 4
     counted = SlowBatches()
     for _ in range(2000):
-        log = LoaderLog(workers=workers, prefetch=100, epoch_batches=None)
+        log = LoaderLog(workers=workers, prefetch=100, epoch_batches=10**6)
         log.begin_epoch(0.0)
         ends = []
         for worker in range(workers):
@@ -217,6 +217,18 @@ def test_short_runs_count_slow_batches_as_often_as_they_come() -> None:
         counted = counted + slow_batches_of(log, 0.0)
     assert counted.slow / counted.batches == pytest.approx(0.02, rel=0.06)
     assert counted.times == pytest.approx(5.0, rel=0.05)
+
+
+def test_a_process_whose_part_of_a_stream_has_ended_is_not_busy_with_a_slow_batch() -> None:
+    log = LoaderLog(workers=2, prefetch=2, epoch_batches=None)
+    log.begin_epoch(0.0)
+    for number in range(30):
+        log.finish(0, 1.0 + number)
+        log.take(number, 1.0 + number)
+        if number < 3:
+            log.finish(1, 1.0 + number)
+            log.take(number, 1.0 + number)
+    assert slow_batches_of(log, 0.0).slow == 0
 
 
 def test_a_cold_epoch_before_the_blocks_has_no_slow_batches() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import UserDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from autotune.records import TrialRequest
 from autotune.training import build_dataloader
 from autotune.trial import sides
 from autotune.trial.observed_loader import ObservedLoader
-from autotune.trial.sides import CPU, HANDFUL, drain_loader, ready_batches
+from autotune.trial.sides import CPU, HANDFUL, anew, drain_loader, ready_batches
 
 SIZE = 8
 
@@ -36,8 +37,12 @@ class Counting(Dataset[torch.Tensor]):
 
 
 class Stream(IterableDataset[int]):
+    def __init__(self, samples: int = 10**6) -> None:
+        self.samples, self.was_read = samples, False
+
     def __iter__(self) -> Iterator[int]:
-        return iter(range(10**6))
+        self.was_read = True
+        return iter(range(self.samples))
 
 
 class Unpicklable(Counting):
@@ -106,6 +111,42 @@ def test_a_small_data_set_gives_what_it_has(tmp_path: Path) -> None:
     assert len(ready(Counting(2 * SIZE + 1), tmp_path)) == 2
     with pytest.raises(ValueError, match="smaller than one batch"):
         ready(Counting(SIZE - 1), tmp_path / "none", config())
+
+
+class Tokens(UserDict[str, torch.Tensor]):
+    """Moves itself, as what tokenizers return does."""
+
+    def to(self, device: torch.device) -> Tokens:
+        self.data = {name: tensor.to(device) for name, tensor in self.data.items()}
+        return self
+
+
+def test_a_batch_can_be_trained_on_again_whatever_was_done_to_it() -> None:
+    """Once what had been moved was moved no more, and what the loss had taken out was missing from the fifth step."""
+    nothing = torch.device("meta")
+    batch = {"tokens": Tokens(ids=torch.ones(2)), "pair": (torch.ones(2), [torch.ones(2)])}
+    for device in (CPU, nothing):
+        used = anew(batch, device)
+        used["tokens"].to(nothing)
+        used["pair"][1].append(used["tokens"].pop("ids"))
+        used["pair"][0].add_(1.0)
+        assert batch["tokens"]["ids"].device == CPU
+        assert len(batch["pair"][1]) == 1
+        assert batch["pair"][0].tolist() == [1.0 if device == CPU else 2.0] * 2, "on a device, copies are worked on"
+
+
+def test_a_stream_is_not_read_by_the_training_process_where_others_can(tmp_path: Path) -> None:
+    stream = Stream()
+    ready(stream, tmp_path, config(2))
+    assert not stream.was_read
+    ready(stream, tmp_path / "none", config())
+    assert stream.was_read
+
+
+def test_a_data_set_without_one_full_batch_is_said_to_be_too_small(tmp_path: Path) -> None:
+    short = Stream(SIZE - 1)
+    with pytest.raises(ValueError, match="no full batch"):
+        ready(short, tmp_path, config())
 
 
 def test_a_stream_is_read_from_its_start(tmp_path: Path) -> None:

@@ -132,7 +132,8 @@ def baseline_again(study: StudySoFar) -> Repeat | None:
     says how long the trials should be."""
     limit_s = max(REPEAT_OF_TRIAL * study.budget.trial_s, SHORTEST_RUN_S)
     expected_s = study.costs.run_s(study.baseline, limit_s)
-    if len(study.records) > 1 or expected_s > FOR_REPEAT * study.budget.total_s:
+    most_s = min(FOR_REPEAT * study.budget.total_s, study.budget.search_remaining_s)
+    if len(study.records) > 1 or expected_s > most_s:
         return None
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Repeat(

@@ -86,7 +86,8 @@ class PerformanceModel:
         steps = [*trials, *(run for run in sides if run[1].side == "step")]
         self.memory.fit(self.encoding.encode([config for config, _ in steps]), [seen for _, seen in steps])
         self.costs = TrialCosts(trials)
-        self._learn_breakdowns([(config, seen) for config, seen in steps if not seen.is_oom])
+        # A side that fails may do so by itself: no training met a batch twice, or a loader without a device.
+        self._learn_breakdowns([(config, seen) for config, seen in trials if not seen.is_oom])
         done = [(config, seen) for config, seen in trials if seen.has_figure]
         self._edges = any(seen.supply_s is not None for _, seen in done)
         loaded = [*done, *(run for run in sides if run[1].side == "loader" and run[1].has_loading)]
@@ -172,9 +173,9 @@ class PerformanceModel:
 
     def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """From trials that crashed, diverged, hung or raised, and from those that did not."""
-        if all(seen.has_step for _, seen in trials):
+        if all(seen.has_figure for _, seen in trials):
             return
-        outcomes = [[-1.0 if seen.has_step else 1.0] for _, seen in trials]
+        outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
         self.breakdowns.fit(self.encoding.encode([config for config, _ in trials]), outcomes)
 
     def _fit_parts(self, encoded: Encoded, seen: Sequence[Observation], repeated: Repeats) -> None:

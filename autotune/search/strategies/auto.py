@@ -277,8 +277,8 @@ class AutoSampler(BaseSampler):
         telling = [one for one in (*observed, *(one for _, one in self._sides)) if one.has_step or one.has_loading]
         self._knows_enough = bool(eligible) and len(telling) >= _FEWEST_TO_END
         best = tried[int(np.argmax(model.predict(model.encoding.encode(tried)).mean))]
-        failed = {config for config, one in self._sides if not (one.has_step or one.has_loading)}
-        taken = {space.config_at(trial.params) for trial in ended} | set(pending) | failed
+        too_large = {config for config, one in self._sides if one.is_oom}
+        taken = {space.config_at(trial.params) for trial in ended} | set(pending) | too_large
         return _Learnt(best, tried, pending, taken, runs, len(ended))
 
     def _fault(self, model: PerformanceModel, seen: Sequence[tuple[Observation, FrozenTrial]]) -> str | None:

@@ -128,6 +128,7 @@ def test_after_its_trial_the_baseline_runs_once_more() -> None:
 def test_not_where_it_would_cost_too_much_nor_in_a_study_that_goes_on() -> None:
     study = so_far(ALONE)
     assert baseline_again(so_far(BOTH)) is None
+    assert baseline_again(with_search_s(study, 3.0)) is None, "there is no time for it"
     spare_s = FOR_REPEAT * study.budget.total_s - study.costs.run_s(BASE, REPEAT_OF_TRIAL * study.budget.trial_s)
     wall_s = ALONE[0].result.wall_s
     for more_s, runs in ((spare_s - 0.1, True), (spare_s + 0.1, False)):
