@@ -11,11 +11,11 @@ from autotune.measure.slow_batches import have_been_timed, slow_batches_of
 from autotune.records import SideRate, TrialRequest
 
 _STRETCH_SHARE, _LONGEST_STRETCH_S = 0.1, 0.5
-"""Of the time limit: how long the machine is looked at in one go."""
+"""How long the machine is looked at in one go: a share of the time limit, and seconds."""
 _FEWEST_ROUNDS = 2
 """Batches of each loader process, whose mean is known well enough where they differ little."""
 _GIVEN_BACK = 1.0
-"""Of the time limit, where others disturb: what was drained meanwhile does not count."""
+"""Share of the time limit that is added where others disturb: what was drained meanwhile does not count."""
 
 
 class Drained(Protocol):

@@ -8,6 +8,10 @@ from typing import Any
 
 from autotune.measure.loader_log import LoaderLog
 
+HANDFUL, FEWEST = 4, 2
+"""Batches that a step is measured on; where they are loaded one after the other, and that takes long."""
+LONG_S = 0.5
+
 
 class ReadyBatches:
     """Is the loader of a `Measurement`; nobody ever waits for it."""

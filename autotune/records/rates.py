@@ -7,7 +7,8 @@ from typing import Literal
 from autotune.records.base import Record
 
 Side = Literal["step", "loader"]
-"""Of a training run: the training step on batches that are there, or the loader, drained without training."""
+"""What of a training run is measured alone: the training step on batches that are there, or the loader, drained without
+training."""
 
 
 class SlowBatches(Record):
@@ -67,6 +68,6 @@ class SideRate(Record):
     seconds: float
     """That it was measured for."""
     fetch_s: float | None = None
-    """Of the loader: as `Rates` has it."""
+    """As `Rates` has it; None for the step."""
     fetch_cpu_s: float | None = None
     slow_batches: SlowBatches = SlowBatches()

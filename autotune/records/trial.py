@@ -203,7 +203,7 @@ class TrialResult(Record):
     side: Side | None = None
     """The one side that was measured; None: both, in a run that trained as a user does."""
     side_rate: SideRate | None = None
-    """Of that side."""
+    """What it does alone; None where the run came to nothing, and without `side`."""
     steps: OptimizerSteps | None = None
     first_gradient: FirstGradient | None = None
     largest_activation: LargestActivation | None = None

@@ -5,7 +5,7 @@ Every line has `event`, `at` (UTC, ISO 8601) and `elapsed_s` (of the budget), an
 | event | has |
 |---|---|
 | `began` | `study`, `budget_s` |
-| `phase` | `phase`: preparing, searching, confirming, testing, soaking, done |
+| `phase` | `phase`: preparing, searching, confirming, testing, soaking |
 | `trial_began` | `purpose`, `round`, `config`, `predicted` |
 | `trial_block` | `config`; `samples_per_s` and `samples_per_s_ci95` of the trial so far |
 | `trial_ended` | `number`, `purpose`, `config`, `status`, `reason`, `samples_per_s`, `peak_memory_bytes`, `wall_s`; |

@@ -101,8 +101,11 @@ class Loop:
     def _try(self, trial: Try) -> None:
         config = trial.request.config
         self._ledger.strategy.planned.append(config)
-        number, asked = self._ledger.ask()
-        if asked != config:  # it is under way in another session of the study
+        try:
+            number, asked = self._ledger.ask()
+        except NothingWorthTrying:  # another session of the study has tried it
+            return
+        if asked != config:  # it is under way there
             self._ledger.withdraw(number)
             return
         self._runner.run(trial, optuna_trial=number)

@@ -22,15 +22,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from autotune.config import TrainConfig
 from autotune.host import allowed_cpus
 from autotune.measure import disturbances, drain
+from autotune.measure.ready import FEWEST, HANDFUL, LONG_S
 from autotune.records import SideRate, TrialRequest
 from autotune.training import build_dataloader
 from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.observed_loader import ObservedLoader
 
 CPU = torch.device("cpu")
-HANDFUL, FEWEST = 4, 2
-"""Batches that a step is measured on; where they are loaded one after the other, and that takes long."""
-_LONG_S = 0.5
 _MOST_OF_DISK = 0.1
 """Share of what is free, for the batches of one size."""
 
@@ -104,7 +102,7 @@ def _loaded(dataset: Any, config: TrainConfig, seed: int) -> Iterator[Any]:
     began_s = time.monotonic()
     for number, batch in enumerate(itertools.islice(loader, HANDFUL), start=1):
         yield batch
-        if not workers and number >= FEWEST and time.monotonic() - began_s > _LONG_S:
+        if not workers and number >= FEWEST and time.monotonic() - began_s > LONG_S:
             return
 
 

@@ -107,8 +107,10 @@ def test_time_is_kept_for_confirming_after_each_trial(monkeypatch: pytest.Monkey
     assert budget.now.search_remaining_s < kept_before_s
 
 
-@pytest.mark.parametrize("asked", [TWO, FOUR])
-def test_a_trial_that_another_session_runs_is_withdrawn(monkeypatch: pytest.MonkeyPatch, asked: TrainConfig) -> None:
+@pytest.mark.parametrize("asked", [TWO, FOUR, None])
+def test_a_trial_that_another_session_runs_or_ran_is_left_to_it(
+    monkeypatch: pytest.MonkeyPatch, asked: TrainConfig | None
+) -> None:
     rounds = in_rounds({BASE: [1000.0] * 2, BF16_TWO: [1500.0] * 2})
     study = so_far([*searched({BASE: 1000.0, BF16_TWO: 1500.0, BF16: 1000.0}), *rounds])
     trial = trial_of(confirming(study), TWO)
@@ -118,7 +120,7 @@ def test_a_trial_that_another_session_runs_is_withdrawn(monkeypatch: pytest.Monk
     hands, *_ = run_through(monkeypatch, books, [trial])
     assert books.strategy.planned == [TWO]
     assert hands.done == ([("run", TWO, 7)] if asked == TWO else [])
-    assert books.withdrawn == ([] if asked == TWO else [7])
+    assert books.withdrawn == ([7] if asked == FOUR else [])
 
 
 def test_what_stands_is_said_before_the_next_action_and_not_beside_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from autotune.report.tried import tried
 from autotune.search import Listener, search
 from autotune.search.figures import has_failed, is_ok
 from autotune.search.runner import TrialRunner
+from autotune.search.strategies.auto import AutoSampler
 from autotune.spec import load_spec
 from autotune.store import StudyFolder
 
@@ -219,3 +220,19 @@ def test_where_several_trials_run_at_a_time_there_are_none(tmp_path: Path, monke
     made = Searched(tmp_path, WORLD)
     made.search()
     assert not of_sides(made.records)
+
+
+def test_a_side_and_the_next_trial_are_decided_by_the_same_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the model was fitted again for a side, of which nothing came, and then for the trial."""
+    states, fit = Counter[Any](), AutoSampler._learn
+
+    def learn(self: AutoSampler, trials: Any) -> Any:
+        states[len(self._again), len(self._sides), sum(trial.state.is_finished() for trial in trials)] += 1
+        return fit(self, trials)
+
+    made = Searched(tmp_path, worlds(CPU)["loader-bound by waiting"])
+    monkeypatch.setattr(AutoSampler, "_learn", learn)
+    made.search()
+    trials = [record for record in made.records if record.optuna_trial is not None]
+    assert len(states) >= len(trials) > 3
+    assert max(states.values()) <= 2, "one for what is next, and one for what is said of the model in best.yaml"

@@ -103,7 +103,7 @@ def test_a_full_disk_keeps_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_process_that_loads_slowly_by_itself_takes_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sides, "_LONG_S", 0.0)
+    monkeypatch.setattr(sides, "LONG_S", 0.0)
     assert len(ready(Counting(), tmp_path)) == sides.FEWEST
 
 

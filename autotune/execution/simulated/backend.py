@@ -19,10 +19,11 @@ from autotune.execution.simulated.loader import Killed
 from autotune.execution.simulated.measured import VirtualLoop, VirtualMachine
 from autotune.execution.simulated.outside import Outside
 from autotune.execution.simulated.process import Luck, PageCache, TrainingProcess
-from autotune.execution.simulated.shelf import HANDFUL, Shelf
+from autotune.execution.simulated.shelf import Shelf
 from autotune.execution.simulated.training import findings
 from autotune.execution.simulated.world import World
 from autotune.measure import Measurement, disturbances, drain
+from autotune.measure.ready import HANDFUL
 from autotune.records import (
     DeviceFacts,
     Facts,

@@ -36,7 +36,7 @@ class Run:
     patience_s: float | None = None
     """Seconds that a run like it might take; one that is killed sooner was cut short. None: as many as it gets."""
     round: int | None = None
-    """Of the confirmation."""
+    """Number of the confirming round that it belongs to."""
 
 
 @dataclass(frozen=True, kw_only=True)

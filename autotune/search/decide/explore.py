@@ -166,7 +166,7 @@ def require_learning(baseline: TrialRecord) -> None:
     if not rise.passed:
         raise NoStableConfiguration(
             f"the baseline itself does not learn: its loss goes {rise.detail}; lower training.optimizer.lr, or "
-            f"mend the loss. Its record is trials/{baseline.number:04d}.json"
+            f"fix the loss. Its record is trials/{baseline.number:04d}.json"
         )
 
 
@@ -239,6 +239,6 @@ def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
     advice = {
         "oom": "give a smaller baseline.micro_batch_size",
         "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; raise it",
-        "diverged": "lower training.optimizer.lr, or mend the model: training does not survive its first steps",
-    }.get(result.status, "mend the workload")
+        "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
+    }.get(result.status, "fix the workload")
     return f"the baseline itself fails ({result.status}): {reason}; {advice}. {where}"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autotune.config import TrainConfig
+from autotune.measure.ready import HANDFUL
 from autotune.search.performance.model import PerformanceModel
 from autotune.search.performance.observation import Observation
 from autotune.search.performance.process import Array
@@ -17,8 +18,6 @@ _FEWEST_STEPS = 5
 """Optimizer steps of a whole trial after its first."""
 _STEPS, _STEPS_S = 8, 0.6
 """The same of a step alone: so many, or so many seconds, whichever is longer."""
-_HANDFUL = 4
-"""Batches that are loaded for it, once for each size."""
 _BATCHES, _DRAIN_S, _ROUNDS = 64, 2.0, 2
 """Batches that are drained, unless that takes longer than the seconds; but so many in each process."""
 _FORK_S, _WORKER_S = 0.1, 0.03
@@ -49,7 +48,7 @@ class SideCosts:
         first_s = slow_first_s + step_s + model.costs.compiling_s(configs)
         sizes = {config.micro_batch_size for config, seen in sides if seen.side == "step"}
         loaded = np.array([config.micro_batch_size in sizes for config in configs])
-        ready_s = np.where(loaded, 0.0, fetch_s * np.maximum(_HANDFUL / workers, 1.0))
+        ready_s = np.where(loaded, 0.0, fetch_s * np.maximum(HANDFUL / workers, 1.0))
         timed_s = np.maximum(statistics.median(_after_first_s(seen) for seen in whole), _FEWEST_STEPS * step_s)
         self.whole_s: Array = statistics.median(seen.overhead_s for seen in whole) + first_s + fetch_s + timed_s
         alone_s = statistics.median(seen.overhead_s for seen in steps or whole)

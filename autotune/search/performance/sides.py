@@ -64,9 +64,11 @@ def propose_side(
     for what it tells of others): Frazier, Powell & Dayanik, "The Knowledge-Gradient Policy for Correlated Normal
     Beliefs" (2009).
     """
-    candidates = proposer.worth_trying(model, tried, taken)
     told_apart = any(seen.supply_s is not None for _, seen in trials)
-    if not candidates or not told_apart or model.encoding.world_size > 1:
+    if not told_apart or model.encoding.world_size > 1:
+        return None
+    candidates = proposer.worth_trying(model, tried, taken)
+    if not candidates:
         return None
     every = [*tried, *candidates]
     encoded = model.encoding.encode(every)

@@ -159,10 +159,11 @@ class AutoSampler(BaseSampler):
 
     def next_side(self, study: Study) -> Aside | None:
         """One side of a configuration that is worth measuring before the next trial, if there is any."""
+        self._look(study.get_trials(deepcopy=False))
+        learnt = self._learnt
+        if learnt is None or learnt.pending or self.gave_up is not None:
+            return None
         with self._threads.limit(limits=1):
-            learnt = self._learn(study.get_trials(deepcopy=False))
-            if learnt is None or learnt.pending or self.gave_up is not None:
-                return None
             return propose_side(
                 self._proposer,
                 self._model,

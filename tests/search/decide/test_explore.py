@@ -87,7 +87,7 @@ def test_a_baseline_that_was_lost_is_the_machines_fault() -> None:
         (TrialStatus.OOM, "give a smaller baseline.micro_batch_size"),
         (TrialStatus.TIMEOUT, "the budget of 5m is too short"),
         (TrialStatus.DIVERGED, "lower training.optimizer.lr"),
-        (TrialStatus.CRASHED, "mend the workload"),
+        (TrialStatus.CRASHED, "fix the workload"),
     ],
 )
 def test_a_baseline_that_fails_ends_the_study_with_advice(status: TrialStatus, advice: str) -> None:
