@@ -72,3 +72,15 @@ def test_the_pace_is_that_of_a_long_run(workers: int, prefetch: int, spread: flo
         assert pace(workers=workers, prefetch=prefetch, fetch_s=known, step_s=step_s) == pytest.approx(
             SAMPLES / per_s, rel=0.03
         )
+
+
+@pytest.mark.parametrize("batches", [20, 40, 160, 400])
+def test_an_epoch_of_uneven_batches_takes_what_many_take_on_average(batches: int) -> None:
+    """Against 400 epochs in virtual time. Of three calculated epochs of 160 batches, the mean was 1.5 % off."""
+    generator = random.Random(2)
+    known = [generator.lognormvariate(0, 0.1) for _ in range(100)]
+    drawn = [generator.choice(known) for _ in range(401 * batches)]
+    world = {"workers": 8, "prefetch": 2, "fetch_s": drawn.__getitem__, "step_s": 0.05, "batches": batches}
+    per_s = VirtualTraining(**world).run_of_hours(epochs=400)
+    calculated = epoch_seconds(batches, workers=8, prefetch=2, fetch_s=known, step_s=0.05)
+    assert calculated == pytest.approx(batches * SAMPLES / per_s, rel=0.008)
