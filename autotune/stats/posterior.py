@@ -49,6 +49,9 @@ class Posterior:
             return Posterior(factor * self.places[::-1], self.shares[::-1], self.noise)
         return Posterior(factor * self.places, self.shares, self.noise)
 
+    def moved(self, by: float) -> Posterior:
+        return Posterior(self.places + by, self.shares, self.noise)
+
     def widened(self, factor: float) -> Posterior:
         """Spread about its middle."""
         (middle,) = self.quantiles(0.5)

@@ -33,6 +33,7 @@ import numpy as np
 
 from autotune.stats.estimate import Estimate
 from autotune.stats.likelihood import Values
+from autotune.stats.luck import luck
 from autotune.stats.noise import Scale
 from autotune.stats.posterior import Posterior, locate
 from autotune.stats.words import Comparison, Outcome, judge, stated, word
@@ -83,15 +84,17 @@ class Rounds:
             ratio = Estimate(posterior.quantiles(0.5)[0], None).exp()
             return Comparison(ratio=ratio, outcome=Outcome.AMBIGUOUS, pairs=pairs)
         rivals = self._rivals(one)
-        found = judge(posterior, pairs, chosen_from=len(rivals))
-        return replace(found, outcome=word(posterior, self._doubts(rivals, other)))
+        doubts, likely = self._doubts(rivals, other), posterior.moved(-self._luck(rivals))
+        found = judge(likely, pairs, chosen_from=len(rivals))
+        return replace(found, outcome=word(likely, doubts), slower=doubts[0])  # doubts allow for luck themselves
 
     def is_decided(self, one: int, other: int) -> bool:
         """Whether more rounds would hardly change the word; to be asked after each."""
         if self.pairs(one, other) < FEWEST_ROUNDS:
             return False
-        doubts = self._doubts(self._rivals(one), other)
-        return word(self.ratio(one, other), doubts, share=_LOOK) is not Outcome.AMBIGUOUS
+        rivals = self._rivals(one)
+        likely = self.ratio(one, other).moved(-self._luck(rivals))
+        return word(likely, self._doubts(rivals, other), share=_LOOK) is not Outcome.AMBIGUOUS
 
     def expected_loss(self, one: int, other: int) -> float:
         """Mean loss in ln(samples per second) by preferring `one` where `other` may be faster: the expected
@@ -100,8 +103,8 @@ class Rounds:
 
     def throughput(self, column: int, *, now: bool = False) -> Estimate:
         """Samples per second of one configuration, as it is in the long run, or these minutes. Needs one run of it."""
-        rate = self.rate_now(column) if now else self.rate(column)
-        estimate = stated(rate, chosen_from=len(self._rivals(column)))
+        rate, rivals = self.rate_now(column) if now else self.rate(column), self._rivals(column)
+        estimate = stated(rate.moved(-self._luck(rivals)), chosen_from=len(rivals))
         return estimate if len(self._of(column)) >= FEWEST_ROUNDS else Estimate(estimate.value, None)
 
     def ratio(self, one: int, other: int) -> Posterior:
@@ -184,6 +187,19 @@ class Rounds:
             return [one]
         return [one, *(other for other in self._candidates if other != one and self._may_rival(other, one))]
 
+    def _luck(self, rivals: Sequence[int]) -> float:
+        """How far the mean of the runs of the first probably lies above its true one, because of `rivals` it was taken
+        for the best. Runs that none of them had beside it are not those that it was chosen by."""
+        one, *others = rivals
+        leads = {other: self.ratio(other, one) for other in others if self.pairs(one, other)}
+        if not leads:
+            return 0.0
+        variances = np.array([_variance(lead) for lead in leads.values()])
+        own = variances.min() / 2  # a rival that something slowed down once says little of either
+        values = np.array([0.0, *(lead.quantiles(0.5)[0] for lead in leads.values())])
+        chosen_by = max(self.pairs(one, other) for other in leads)
+        return luck(values, np.array([own, *(variances - own)])) * chosen_by / len(self._of(one))
+
     def _doubts(self, columns: Sequence[int], other: int) -> list[float]:
         """For each of the columns, how likely it is slower than `other`; 1/2 where too few rounds tell."""
         return [
@@ -195,3 +211,9 @@ class Rounds:
         if self.pairs(other, one) < FEWEST_ROUNDS:
             return True
         return self.ratio(other, one).below(0.0) < _NO_RIVAL
+
+
+def _variance(posterior: Posterior) -> float:
+    """Of its middle two thirds, as of a normal one."""
+    low, high = posterior.quantiles(0.16, 0.84)
+    return (high - low) ** 2 / 4

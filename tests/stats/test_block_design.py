@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,7 +56,7 @@ class TestRecorded:
         rounds = Rounds(np.log(rates), candidates=(1, 2, 3))
         found = rounds.compare(1, 0)
         assert found.outcome is Outcome.FASTER
-        assert found.ratio.value == pytest.approx(8.68, abs=0.01)
+        assert found.ratio.value == pytest.approx(8.68, rel=0.02)
         assert 7.2 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 10.4
         throughput = rounds.throughput(1).interval
         assert throughput is not None
@@ -74,7 +75,7 @@ class TestRecorded:
         rounds = Rounds(np.log(rates), candidates=(1, 2, 3))
         found = rounds.compare(2, 0)
         assert (found.outcome, found.pairs) == (Outcome.FASTER, 3)
-        assert found.ratio.value == pytest.approx(8.43, abs=0.05)
+        assert found.ratio.value == pytest.approx(8.43, rel=0.04)
         assert 7.1 < interval_of(found).low < interval_of(found).high < 10.1
         throughput = rounds.throughput(2).interval
         assert throughput is not None
@@ -211,9 +212,39 @@ class TestTogether:
     def test_of_the_best_of_several_less_is_certain(self) -> None:
         logs = noisy(0.05, (4, 4), [0.0, 0.1, 0.1, 0.1])
         alone, best = Rounds(logs, candidates=(1,)).compare(1, 0), Rounds(logs, candidates=(1, 2, 3)).compare(1, 0)
-        assert interval_of(best).low < interval_of(alone).low
-        assert interval_of(best).high > interval_of(alone).high
-        assert best.ratio.value == alone.ratio.value
+        assert log_width(best) > 1.05 * log_width(alone)
+
+    def test_the_best_of_several_alike_is_not_as_fast_as_it_seems(self) -> None:
+        """Of three that are equal, the one that came out best: most of what it seems too fast by is taken off again."""
+        figures, ratios, seemed = [], [], []
+        for seed in range(200):
+            logs = noisy(0.05, (4, 4), [0.0, 0.3, 0.3, 0.3], seed=seed)
+            best = int(logs[:, 1:].mean(axis=0).argmax()) + 1
+            rounds = Rounds(logs, candidates=(1, 2, 3))
+            seemed.append(logs[:, best].mean() - 0.3)
+            figures.append(math.log(rounds.throughput(best).value) - 0.3)
+            ratios.append(math.log(rounds.compare(best, 0).ratio.value) - 0.3)
+        assert statistics.fmean(seemed) > 0.015
+        assert abs(statistics.fmean(figures)) < 0.6 * statistics.fmean(seemed)
+        assert abs(statistics.fmean(ratios)) < 0.6 * statistics.fmean(seemed)
+
+    def test_of_one_that_leads_far_nothing_is_luck(self) -> None:
+        logs = noisy(0.02, (4, 4), [0.0, 0.6, 0.3, 0.3])
+        alone, best = (Rounds(logs, candidates=columns).throughput(1) for columns in ((1,), (1, 2, 3)))
+        assert best.value == pytest.approx(alone.value, rel=1e-6)
+
+    def test_runs_after_the_choice_are_no_luck(self) -> None:
+        """A soak of the one that was chosen as much as any other."""
+        logs = noisy(0.05, (2, 4), [0.0, 0.3, 0.3, 0.3], seed=3)
+        best = int(logs[:, 1:].mean(axis=0).argmax()) + 1
+        lucky = [float(logs[:, best].mean())] * 6
+        rounds, alone = Rounds(logs, candidates=(1, 2, 3)), Rounds(logs, candidates=(best,))
+        before = math.log(alone.throughput(best).value / rounds.throughput(best).value)
+        for value in lucky:
+            rounds, alone = rounds.with_run(best, value), alone.with_run(best, value)
+        after = math.log(alone.throughput(best).value / rounds.throughput(best).value)
+        assert before > 0.01
+        assert after == pytest.approx(before * 2 / 8)
 
     def test_where_all_of_several_are_faster_each_may_be_doubted_more(self) -> None:
         """Of three that are alike nobody asks whether it was luck that one of them looks fast."""
