@@ -1,7 +1,7 @@
 """Whole searches in worlds whose truth is known, over many seeds, in virtual time: are the numbers true?
 
     python benchmarks/worlds.py [--seeds 100] [--world NAME] [--hardware cpu|cpu-noisy|h200] [--strategy auto]
-                                [--budget 5m] [--use-all] [--markdown docs/worlds.md]
+                                [--budget 5m] [--use-all] [--constraint LINE] [--markdown docs/worlds.md]
 
 Prints one row for each world and hardware. What the columns mean is said below the table.
 """
@@ -35,6 +35,8 @@ from autotune.execution.simulated.backend import facts_of
 from autotune.execution.simulated.catalogue import HARDWARE, worlds
 from autotune.records import SEARCHING, Purpose, TrialRecord
 from autotune.search import Listener, build_space, search
+from autotune.search.earning import Gain, simplest
+from autotune.search.space import Space
 from autotune.search.storage import name_metric
 from autotune.spec import load_spec, parse_spec
 from autotune.store import StudyFolder
@@ -46,7 +48,8 @@ LEGEND = """
 marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval holds the truth; of the speed-up, where \
 one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
 possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
-`slower`: share whose emitted configuration is truly slower than the baseline. `stable`: share with that verdict. \
+`slower`: share whose emitted configuration is truly slower than the baseline. `idle`: share whose emitted one has \
+settings that truly gain less than 1 %, all of them together. `stable`: share with that verdict. \
 `trials`: median number of whole trials of the search, `sides`: of its measurements of one side alone. `a minute`: \
 configurations that either has measured, for each minute that they took together (median). `done after`: median \
 seconds until the whole search has ended, which may be before its budget has. `timed`: share of the seconds after the \
@@ -68,6 +71,8 @@ class Searched:
     half_width: float | None
     """Of the logarithm of the figure."""
     best_half_width: float
+    is_idle: bool
+    """Whether settings of the emitted configuration truly gain less than 1 %."""
     stable: bool
     trials: int
     elapsed_s: float
@@ -83,7 +88,9 @@ class Searched:
     """Real ones."""
 
 
-def spec_of(world: World, seed: int, strategy: str, budget: str | None) -> dict[str, Any]:
+def spec_of(
+    world: World, seed: int, strategy: str, budget: str | None, constraints: Sequence[str] = ()
+) -> dict[str, Any]:
     listed = {name: list(value) if isinstance(value, tuple) else value for name, value in world.search}
     return {
         "name": "world",
@@ -93,15 +100,27 @@ def spec_of(world: World, seed: int, strategy: str, budget: str | None) -> dict[
         "budget": budget or world.budget,
         "baseline": dict(world.baseline),
         "search": listed,
+        "constraints": list(constraints),
         "stability": {"soak_steps": 30},
         "strategy": {"name": strategy, "seed": seed},
     }
 
 
 @functools.cache
+def space_of(world: World) -> Space:
+    return build_space(parse_spec(spec_of(world, 0, "random", None), "."), facts_of(world))
+
+
+@functools.cache
 def best_truth(world: World) -> float:
-    space = build_space(parse_spec(spec_of(world, 0, "random", None), "."), facts_of(world))
-    return max(truth(world, config) for config in space.configurations())
+    return max(truth(world, config) for config in space_of(world).configurations())
+
+
+def has_idle_settings(world: World, config: TrainConfig) -> bool:
+    def true_gain(one: TrainConfig, other: TrainConfig) -> Gain:
+        return Gain(truth(world, one) / truth(world, other), None, "measured")
+
+    return simplest(config, space_of(world), true_gain) != config
 
 
 def in_memory(folder: StudyFolder, sampler: BaseSampler) -> tuple[InMemoryStorage, optuna.Study]:
@@ -114,7 +133,13 @@ def in_memory(folder: StudyFolder, sampler: BaseSampler) -> tuple[InMemoryStorag
 
 
 def run(
-    world: World, seed: int, strategy: str, budget: str | None, use_all: bool = False, keep: Path | None = None
+    world: World,
+    seed: int,
+    strategy: str,
+    budget: str | None,
+    use_all: bool = False,
+    constraints: Sequence[str] = (),
+    keep: Path | None = None,
 ) -> Searched | str:
     """One whole search; the error's text where it ends without a result."""
     began_s = time.perf_counter()
@@ -122,7 +147,7 @@ def run(
     with tempfile.TemporaryDirectory() if keep is None else contextlib.nullcontext(str(keep)) as directory:
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "spec.yaml").write_text(yaml.safe_dump(spec_of(world, seed, strategy, budget)))
+        (folder / "spec.yaml").write_text(yaml.safe_dump(spec_of(world, seed, strategy, budget, constraints)))
         try:
             result = search(
                 load_spec(folder / "spec.yaml"),
@@ -162,6 +187,7 @@ def judge(world: World, best: dict[str, Any], records: Sequence[TrialRecord], se
         speedup_holds=ours[0] <= true / baseline <= ours[1] if ours and is_other else None,
         half_width=math.log(interval[1] / interval[0]) / 2 if interval and interval[0] > 0 else None,
         best_half_width=1.96 * world.hardware.noise.of_a_process / math.sqrt(max(runs, 1)),
+        is_idle=is_other and has_idle_settings(world, config),
         stable=best["stability"]["verdict"] == "stable",
         trials=best["search"]["trials"],
         elapsed_s=elapsed_s,
@@ -200,6 +226,7 @@ def row(world: World, hardware: str, results: Sequence[Searched | str]) -> list[
         _share(result.speedup_holds for result in done),
         f"{100 * statistics.fmean(widths):.1f} ({100 * possible:.1f})" if widths else "–",
         _share(result.of_baseline < 1 - 1e-3 for result in done),
+        _share(result.is_idle for result in done),
         _share(result.stable for result in done),
         f"{statistics.median(result.trials for result in done):.0f}" if done else "–",
         f"{statistics.median(result.sides for result in done):.0f}" if done else "–",
@@ -214,6 +241,7 @@ COLUMNS = ["world", "hardware", "±3 %", "median figure ÷ truth", "good", "medi
 COLUMNS += [
     "width (possible), %",
     "slower",
+    "idle",
     "stable",
     "trials",
     "sides",
@@ -228,7 +256,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [COLUMNS, ["---"] * len(COLUMNS), *rows])
 
 
-def _job(job: tuple[World, int, str, str | None, bool]) -> Searched | str:
+def _job(job: tuple[World, int, str, str | None, bool, Sequence[str]]) -> Searched | str:
     return run(*job)
 
 
@@ -241,6 +269,7 @@ def main() -> None:
     parser.add_argument("--strategy", default="auto")
     parser.add_argument("--budget", help="of each search; each world's own where it is not given")
     parser.add_argument("--use-all", action="store_true", help="spend each budget to its end")
+    parser.add_argument("--constraint", action="append", default=[], help="what a configuration must meet to be tried")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--show", action="store_true", help="print every search")
     parser.add_argument("--markdown", type=Path, help="a page to put the table into, between its two markers")
@@ -253,7 +282,7 @@ def main() -> None:
                 if asked.world and world.name not in asked.world:
                     continue
                 seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-                jobs = [(world, seed, asked.strategy, asked.budget, asked.use_all) for seed in seeds]
+                jobs = [(world, seed, asked.strategy, asked.budget, asked.use_all, asked.constraint) for seed in seeds]
                 results = pool.map(_job, jobs, chunksize=max(asked.seeds // (4 * asked.processes), 1))
                 for seed, result in zip(seeds, results, strict=True) if asked.show else ():
                     print(seed, result)

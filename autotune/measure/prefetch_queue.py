@@ -22,8 +22,8 @@ _EVEN, _UNEVEN = 1.1, 1.5
 _WINDOW, _LONGER_WINDOW = 512, 2048
 """Batches that give the pace, at least; where they are uneven."""
 _OF_EPOCHS = 8192
-"""Batches of short epochs that are calculated, or of the beginnings of long ones: the mean of three epochs was 1.5 % off
-where batches differ by a tenth."""
+"""Batches of short epochs that are calculated, or of the beginnings of long ones. The mean of three epochs was 1.5 %
+off, where batches differ by a tenth."""
 
 Seconds = NDArray[np.float64]
 
