@@ -41,7 +41,7 @@ def runs(effort: Mapping[str, Any]) -> str:
     sides = effort.get("sides", 0)
     alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
     return (
-        f"{effort['trials']} trials{alone} and {effort['runs'] - effort['trials'] - sides} runs to confirm and to test"
+        f"{effort['trials']} trials{alone} and {effort['runs'] - effort['trials'] - sides} runs to repeat, to confirm and to test"
     )
 
 

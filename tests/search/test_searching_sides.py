@@ -159,7 +159,7 @@ def test_the_report_shows_sides_as_what_they_are(searched: tuple[Searched, Searc
     effort = result.best["search"]
     rest = effort["runs"] - effort["trials"] - effort["sides"]
     said = (
-        f"{effort['trials']} trials, {effort['sides']} measurements of one side and {rest} runs to confirm and to test"
+        f"{effort['trials']} trials, {effort['sides']} measurements of one side and {rest} runs to repeat, to confirm and to test"
     )
     assert words.runs(effort) == said
     assert said in page
