@@ -19,11 +19,13 @@ from autotune.execution.processes import Processes
 from autotune.execution.residence import is_asked_again, was_killed
 from autotune.execution.template import Template, TemplateDied
 from autotune.records import Facts, TrialRequest, TrialResult, TrialStatus
-from autotune.scratch import scratch_folder
+from autotune.scratch import scratch_folder, socket_folder
 
 log = logging.getLogger(__name__)
 
 _LET_GO_S = 10.0
+_RESTARTS_WITHIN_S = 30.0
+"""Seconds beyond a trial's own, for the template that takes the place of one that died."""
 _MOST_RESTARTS = 3
 _SCRATCH = "autotune-scratch-"
 _PROBLEMS: dict[str, type[AutotuneError]] = {
@@ -52,6 +54,7 @@ class LocalBackend:
             "spec": spec,
             "folder": str(folder),
             "scratch": str(scratch),
+            "sockets": str(self._open.enter_context(socket_folder(scratch, _SCRATCH))),
             "cores": list(place.cores),
         }
         self._place = place
@@ -133,7 +136,10 @@ class LocalBackend:
     def _run_alone(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
         try:
-            template = self._started_template(ends_at_s)
+            template = self._started_template(ends_at_s + (_RESTARTS_WITHIN_S if request else 0.0))
+            if request is not None:  # what it has waited for a template is not of its own time
+                ends_at_s += time.monotonic() - outcome.asked_at_s
+                outcome.asked_at_s = time.monotonic()
             try:
                 self._processes.run(outcome, template, task, request, ends_at_s, on_event)
             except TemplateDied:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.slow
 WORKLOAD = Path(__file__).parent / "workload"
 TEMPLATES = 2
 """Processes: the one that was started, and its fork, which has opened the data set and serves."""
+STARTS_S = 0.3
+"""Seconds that a template takes at least: it imports PyTorch."""
 
 
 def spec(module: str = "misbehaving", **sections: Any) -> dict[str, Any]:
@@ -135,12 +138,29 @@ def test_processes_that_leave_the_session_are_swept_up(backend: LocalBackend, ma
     assert len(marked(mark)) == TEMPLATES
 
 
+def test_loader_processes_work_where_the_temporary_folder_has_a_long_name(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / ("long" * 20)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    backend = LocalBackend(spec(), WORKLOAD)
+    try:
+        assert run(backend, misbehaving.OK, workers=2).status is TrialStatus.OK
+    finally:
+        backend.close()
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("which", range(TEMPLATES))
 def test_a_template_that_is_killed_is_replaced_and_costs_no_trial(backend: LocalBackend, mark: str, which: int) -> None:
     templates = sorted(marked(mark), key=lambda process: process.pid)
     templates[which].send_signal(signal.SIGKILL)
     psutil.wait_procs([templates[which]], timeout=5)
-    assert run(backend, misbehaving.OK).status is TrialStatus.OK
+    began_s = time.monotonic()
+    result = run(backend, misbehaving.OK)
+    assert result.status is TrialStatus.OK
+    assert time.monotonic() - began_s > result.wall_s + STARTS_S, "another template's start is not of the trial's time"
     assert not {process.pid for process in templates} & {process.pid for process in marked(mark)}
 
 

@@ -163,7 +163,9 @@ def test_a_failure_where_others_may_be_to_blame_is_asked_again(
 
 
 @pytest.mark.parametrize("runs_before", [0, 3])
-def test_one_that_somebody_killed_is_asked_again_unless_the_kernel_did_in_a_process_of_its_own(runs_before: int) -> None:
+def test_one_that_somebody_killed_is_asked_again_unless_the_kernel_did(
+    runs_before: int,
+) -> None:
     killed = result(
         status=TrialStatus.OOM, runs_before=runs_before, failure=Failure(reason="killed", signal=signal.SIGKILL)
     )
