@@ -1,8 +1,9 @@
-"""A workload whose sides are worth measuring apart: loading sleeps and computes next to nothing, a process starts slowly."""
+"""A workload whose sides are worth measuring apart: loading sleeps and hardly computes, a process starts slowly."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -49,5 +50,10 @@ def build_model() -> nn.Module:
     return Model()
 
 
-def build_data() -> Dataset[tuple[torch.Tensor, int]]:
+def build_data(log: str | None = None, takes_s: float = 0.0) -> Dataset[tuple[torch.Tensor, int]]:
+    """`log` has a line for each time that it is opened, `takes_s` seconds later."""
+    time.sleep(takes_s)
+    if log is not None:
+        with Path(log).open("a") as lines:
+            lines.write(f"after {takes_s} s\n")
     return Points()
