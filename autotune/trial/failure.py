@@ -71,6 +71,12 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", text))
 
 
+def _lost_its_sender(error: BaseException) -> bool:
+    """Whether a loader process was gone before its batch was fetched: PyTorch notices that only a little later."""
+    gone = isinstance(error, ConnectionError | EOFError | FileNotFoundError)
+    return gone and any("resource_sharer" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+
+
 def describe(error: BaseException) -> Failure:
     """The telling line of the message for people, the whole traceback for the record, and the signal if a loader
     process was killed."""
@@ -79,7 +85,7 @@ def describe(error: BaseException) -> Failure:
     # A loader process wraps its traceback into the message, which then says what happened at its end.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
     reason = line if isinstance(error, Diverged) else f"{name}: {line}"
-    killed = any(_KILLED in str(link) for link in _causes(error))
+    killed = any(_KILLED in str(link) or _lost_its_sender(link) for link in _causes(error))
     return Failure(
         reason=reason[:500],
         traceback="".join(traceback.format_exception(error))[-20_000:],

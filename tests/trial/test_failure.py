@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import signal
+from multiprocessing import resource_sharer
 
 import pytest
 import torch
@@ -85,6 +86,14 @@ def test_memory_that_ran_out_further_down_is_still_the_reason(error: BaseExcepti
 def test_a_loader_process_that_somebody_killed_is_told_by_its_signal(how: str, number: int | None) -> None:
     inner = RuntimeError(f"DataLoader worker (pid 4711) is killed by signal: {how}. ")
     assert describe(raised(ValueError("no batch"), context=inner)).signal == number
+
+
+def test_a_batch_whose_loader_process_is_gone_before_it_is_fetched_is_told_as_one_that_was_killed() -> None:
+    batch = resource_sharer._resource_sharer
+    with pytest.raises(FileNotFoundError) as caught:
+        batch.get_connection(("/nobody/listens/here", 1))
+    assert describe(caught.value).signal == signal.SIGKILL
+    assert describe(FileNotFoundError("a.jpg")).signal is None
 
 
 def test_a_chain_without_memory_in_it_is_a_failure() -> None:
