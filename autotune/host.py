@@ -1,4 +1,5 @@
-"""This machine's processor: its name, and how much of it this process may use. Imports nothing heavy."""
+"""This machine's processor: its name, how much of it this process may use; and what its kernel has killed. Imports
+nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
+_VMSTAT = Path("/proc/vmstat")
 _ROOT = Path("/")
 _NEXT_TO_NOTHING = 0.1
 """Cores: what a quota gives beyond whole ones, up to which another process could not use it."""
@@ -23,6 +25,13 @@ def cpuinfo(key: str) -> str | None:
     """The first value of `key` in the kernel's description of the processors; None where there is none."""
     lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
+
+
+def oom_kills() -> int | None:
+    """Processes that the kernel's out-of-memory killer has ended since the machine was started, those that went over
+    the limit of a control group included; None where it does not say."""
+    lines = _VMSTAT.read_text().splitlines() if _VMSTAT.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
 
 def allowed_cpus() -> list[int]:

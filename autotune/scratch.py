@@ -10,6 +10,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+_SHORT = Path("/tmp")
+_LONGEST = 103
+"""Bytes of a socket's path: macOS allows so many, Linux 107."""
+_OF_A_SOCKET = len("/pymp-12345678/listener-12345678")
+"""As `multiprocessing` names them."""
+
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
@@ -31,6 +37,16 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
                     break
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+@contextlib.contextmanager
+def socket_folder(scratch: Path, prefix: str) -> Iterator[Path]:
+    """`scratch`; where paths of sockets in it would be longer than the kernel takes, a scratch folder in /tmp."""
+    if len(os.fsencode(scratch)) + _OF_A_SOCKET <= _LONGEST or not _SHORT.is_dir():
+        yield scratch
+    else:
+        with scratch_folder(_SHORT, prefix) as folder:
+            yield folder
 
 
 @contextlib.contextmanager

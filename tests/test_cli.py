@@ -22,7 +22,7 @@ from support.simulation import Clock, FormulaBackend
 import autotune
 from autotune import ablation, cli, execution, search
 from autotune.bench import sweep
-from autotune.cli.shared import BEGAN_S
+from autotune.cli.shared import BEGAN_S, print_json
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
 from autotune.records import Ablation, Facts, SearchResult, TrialStatus, Verification
 from autotune.search import Interrupted
@@ -767,3 +767,9 @@ def test_a_search_leaves_a_note_in_its_study(run: Run, spec: str, simulated: For
         note = get_note(study)
     assert note.startswith("# mine: stable")
     assert "| amp\\_dtype | none | **bf16** |" in note
+
+
+def test_json_says_null_where_a_number_is_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
+    """The gain of another configuration after two rounds may have no upper end."""
+    print_json({"checks": [{"value": float("inf"), "limit": 1.05}], "pair": (float("nan"), 1)})
+    assert json.loads(capsys.readouterr().out) == {"checks": [{"value": None, "limit": 1.05}], "pair": [None, 1]}

@@ -27,6 +27,18 @@ def v1_files(folder: str, quota: int, period: int = 100_000) -> dict[str, str]:
     return {f"{folder}/cpu.cfs_quota_us": str(quota), f"{folder}/cpu.cfs_period_us": str(period)}
 
 
+@pytest.mark.parametrize(
+    ("text", "kills"), [("pgfault 3\noom_kill 12\noom_kill_other 7\n", 12), ("pgfault 3\n", None), (None, None)]
+)
+def test_what_the_kernel_killed_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, kills: int | None
+) -> None:
+    if text is not None:
+        (tmp_path / "vmstat").write_text(text)
+    monkeypatch.setattr(host, "_VMSTAT", tmp_path / "vmstat")
+    assert host.oom_kills() == kills
+
+
 def test_a_container_sees_its_own_group_as_the_root(tmp_path: Path) -> None:
     files = {"sys/fs/cgroup/cpu.max": "250000 100000"}
     assert cpu_quota(tree(tmp_path, own="0::/", mounts=V2_MOUNT, files=files)) == 2.5

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autotune import scratch
-from autotune.scratch import scratch_folder
+from autotune.scratch import scratch_folder, socket_folder
 
 
 def test_it_is_there_until_the_end_with_all_in_it(tmp_path: Path) -> None:
@@ -41,6 +41,18 @@ def test_of_others_only_those_of_the_same_prefix_that_nobody_holds_are_removed(t
     (tmp_path / "mine-file").touch()
     with scratch_folder(tmp_path, "mine-") as first, scratch_folder(tmp_path, "mine-") as second:
         assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "other-abandoned", "mine-file"}
+
+
+def test_sockets_lie_in_it_where_their_paths_are_short_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "_SHORT", tmp_path)
+    limit = scratch._LONGEST - scratch._OF_A_SOCKET
+    short, long = (Path("/" + "x" * (length - 1)) for length in (limit, limit + 1))
+    with socket_folder(short, "mine-") as folder:
+        assert folder == short
+        assert list(tmp_path.iterdir()) == []
+    with socket_folder(long, "mine-") as folder:
+        assert folder.parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_that_is_removed_before_it_is_locked_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
 import time
@@ -56,4 +57,13 @@ def stdout() -> Console:
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=2, allow_nan=False))
+    """Numbers that are not finite, such as the end of an interval that one run leaves open, as null: JSON has none."""
+    click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value

@@ -10,19 +10,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from autotune import host
 from autotune.errors import AutotuneError, EnvironmentFailure, NoStableConfiguration, WorkloadError
 from autotune.execution.backend import OnEvent
 from autotune.execution.outcome import Outcome
 from autotune.execution.place import ANYWHERE, Place
 from autotune.execution.processes import Processes
-from autotune.execution.residence import is_asked_again
+from autotune.execution.residence import is_asked_again, was_killed
 from autotune.execution.template import Template, TemplateDied
 from autotune.records import Facts, TrialRequest, TrialResult, TrialStatus
-from autotune.scratch import scratch_folder
+from autotune.scratch import scratch_folder, socket_folder
 
 log = logging.getLogger(__name__)
 
 _LET_GO_S = 10.0
+_RESTARTS_WITHIN_S = 30.0
+"""Seconds beyond a trial's own, for the template that takes the place of one that died."""
 _MOST_RESTARTS = 3
 _SCRATCH = "autotune-scratch-"
 _PROBLEMS: dict[str, type[AutotuneError]] = {
@@ -51,6 +54,7 @@ class LocalBackend:
             "spec": spec,
             "folder": str(folder),
             "scratch": str(scratch),
+            "sockets": str(self._open.enter_context(socket_folder(scratch, _SCRATCH))),
             "cores": list(place.cores),
         }
         self._place = place
@@ -64,7 +68,10 @@ class LocalBackend:
         """Held by whoever talks to the template."""
 
     def facts(self, deadline_s: float) -> Facts:
-        outcome = self._run("facts", None, time.monotonic() + deadline_s, lambda _event: None)
+        ends_at_s, kills = time.monotonic() + deadline_s, host.oom_kills()
+        outcome = self._run("facts", None, ends_at_s, lambda _event: None)
+        if outcome.was_killed and host.oom_kills() == kills:
+            outcome = self._run("facts", None, ends_at_s, lambda _event: None)
         for event in outcome.of_kind("facts"):
             return Facts.model_validate(event.payload)
         self._raise_problems(outcome)
@@ -77,13 +84,14 @@ class LocalBackend:
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        """Where it fails in a process that has run others, which may be to blame, once more in a new one."""
-        ends_at_s = time.monotonic() + deadline_s
+        """Where it fails and something else may be to blame, once more in a new process."""
+        ends_at_s, kills = time.monotonic() + deadline_s, host.oom_kills()
         result = self._trial(request, ends_at_s, on_event)
-        if is_asked_again(result) and time.monotonic() < ends_at_s:
-            log.info("%s in a process that had run others; once more in a new one", result.status)
+        again = is_asked_again(result, kernel_killed=host.oom_kills() != kills)
+        if again and time.monotonic() < ends_at_s:
+            log.info("%s, and something else may be to blame; once more in a new process", result.status)
             alone = self._trial(request.model_copy(update={"in_any_process": False}), ends_at_s, on_event)
-            return result if alone.status is TrialStatus.TIMEOUT else alone
+            return result if alone.status is TrialStatus.TIMEOUT and not was_killed(result) else alone
         return result
 
     def _trial(self, request: TrialRequest, ends_at_s: float, on_event: OnEvent) -> TrialResult:
@@ -128,7 +136,10 @@ class LocalBackend:
     def _run_alone(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
         outcome = Outcome(asked_at_s=time.monotonic())
         try:
-            template = self._started_template(ends_at_s)
+            template = self._started_template(ends_at_s + (_RESTARTS_WITHIN_S if request else 0.0))
+            if request is not None:  # what it has waited for a template is not of its own time
+                ends_at_s += time.monotonic() - outcome.asked_at_s
+                outcome.asked_at_s = time.monotonic()
             try:
                 self._processes.run(outcome, template, task, request, ends_at_s, on_event)
             except TemplateDied:

@@ -40,6 +40,11 @@ class Outcome:
     """Set when the process was killed for its deadline."""
     output_tail: str = ""
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else has: the kernel, or a person."""
+        return self.exit_code == -signal.SIGKILL and self.deadline_s is None
+
     def of_kind(self, name: str) -> list[TrialEvent]:
         return [event for event in self.events if event.event == name]
 
@@ -88,7 +93,7 @@ class Outcome:
         code = self.exit_code
         if code is None:
             return TrialStatus.CRASHED, Failure(reason="the process that runs trials died with it")
-        if code == -signal.SIGKILL:
+        if self.was_killed:
             reason = "killed by signal 9, as the kernel's out-of-memory killer does"
             return TrialStatus.OOM, Failure(reason=reason, signal=signal.SIGKILL)
         if code < 0:

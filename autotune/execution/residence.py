@@ -7,6 +7,7 @@ CPU, where a fork takes milliseconds, it is not. The runs so far tell which; the
 
 from __future__ import annotations
 
+import signal
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,9 +75,16 @@ def may_join(request: TrialRequest, earlier: Sequence[TrainConfig]) -> bool:
     return request.in_any_process and alone and unread
 
 
-def is_asked_again(result: TrialResult) -> bool:
-    """Whether it is run once more, in a new process: it failed where other runs may be to blame."""
-    return result.runs_before > 0 and result.status in _BLAMED_ON_ITSELF
+def is_asked_again(result: TrialResult, *, kernel_killed: bool = False) -> bool:
+    """Whether it is run once more, in a new process: it failed where other runs may be to blame, or somebody killed one
+    of its processes. `kernel_killed`: whether the kernel has, meanwhile, because memory had run out."""
+    shared = result.runs_before > 0 and result.status in _BLAMED_ON_ITSELF
+    return shared or (was_killed(result) and not kernel_killed)
+
+
+def was_killed(result: TrialResult) -> bool:
+    """Whether somebody killed one of its processes: the kernel, where memory had run out, or a person."""
+    return result.failure is not None and result.failure.signal == signal.SIGKILL
 
 
 @dataclass

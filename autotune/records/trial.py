@@ -176,6 +176,7 @@ class Failure(Record):
     traceback: str = ""
     exit_code: int | None = None
     signal: int | None = None
+    """That ended one of its processes."""
 
 
 class Rank(Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import traceback
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 
 from autotune.records import Failure, TrialStatus
 
+_KILLED = "killed by signal: Killed"
 _OUT_OF_MEMORY = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_NOT_SUPPORTED",
     "can't allocate memory",
     "Cannot allocate memory",
-    "killed by signal: Killed",
+    _KILLED,
     "killed by signal: Bus error",
     "out of shared memory",
 )
@@ -69,11 +71,23 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", text))
 
 
+def _lost_its_sender(error: BaseException) -> bool:
+    """Whether a loader process was gone before its batch was fetched: PyTorch notices that only a little later."""
+    gone = isinstance(error, ConnectionError | EOFError | FileNotFoundError)
+    return gone and any("resource_sharer" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+
+
 def describe(error: BaseException) -> Failure:
-    """The telling line of the message for people, the whole traceback for the record."""
+    """The telling line of the message for people, the whole traceback for the record, and the signal if a loader
+    process was killed."""
     lines = [line for line in printable(str(error)).strip().splitlines() if line.strip()]
     name = type(error).__name__
     # A loader process wraps its traceback into the message, which then says what happened at its end.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
     reason = line if isinstance(error, Diverged) else f"{name}: {line}"
-    return Failure(reason=reason[:500], traceback="".join(traceback.format_exception(error))[-20_000:])
+    killed = any(_KILLED in str(link) or _lost_its_sender(link) for link in _causes(error))
+    return Failure(
+        reason=reason[:500],
+        traceback="".join(traceback.format_exception(error))[-20_000:],
+        signal=signal.SIGKILL if killed else None,
+    )

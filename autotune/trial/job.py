@@ -24,7 +24,8 @@ from autotune.trial.resident import Resident
 from autotune.workload import Prepared, prepare
 
 Setting = dict[str, Any]
-"""What all jobs of one study share: `spec` (resolved), `folder` (the spec's own), `scratch` (for temporary files)."""
+"""What all jobs of one study share: `spec` (resolved), `folder` (the spec's own), `scratch` (for temporary files),
+`sockets` (for those of loader processes)."""
 
 
 class Pipes(NamedTuple):
@@ -38,7 +39,7 @@ class Pipes(NamedTuple):
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
     # Loader processes that are killed leave the folders of their sockets behind, in here rather than in /tmp.
-    multiprocessing.current_process()._config["tempdir"] = setting["scratch"]  # type: ignore[attr-defined]
+    multiprocessing.current_process()._config["tempdir"] = setting["sockets"]  # type: ignore[attr-defined]
     folder = Path(setting["folder"])
     prepared = prepare(parse_spec(setting["spec"], folder), folder)
     # What each fork would spend seconds on again; mistakes are told before. Every optimizer imports the former.

@@ -1,7 +1,13 @@
-"""Any process of a search is killed at any moment: nothing is lost, nothing is left over, and the study goes on.
+"""Any process of a search is killed at any moment: nothing is lost, nothing is left over, nobody is blamed, and the
+study goes on.
 
 AUTOTUNE_KILLS says how many times (2 where it is not set), AUTOTUNE_KILL_SEED which moments, AUTOTUNE_KILL_WORKLOAD in
-which module of `tests/execution/workload`.
+which module of `tests/execution/workload`, else in each of `WORKLOADS` in turn. AUTOTUNE_KILL_RECORDS and
+AUTOTUNE_KILL_WITHIN: after how many records, and within how many seconds from then; the second line is where one side
+is measured.
+
+    AUTOTUNE_KILLS=50 python -m pytest -m slow -s tests/end_to_end/test_kills.py
+    AUTOTUNE_KILL_RECORDS=1 AUTOTUNE_KILL_WITHIN=6 AUTOTUNE_KILL_WORKLOAD=apart AUTOTUNE_KILLS=15 python -m pytest …
 """
 
 from __future__ import annotations
@@ -9,9 +15,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,14 +28,30 @@ import yaml
 from support.processes import gone, marked
 from support.shell import Shell
 
+from autotune.records import TrialStatus
 from autotune.store import StudyFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="Linux only")]
 
 KILLS = int(os.environ.get("AUTOTUNE_KILLS", "2"))
 SEED = int(os.environ.get("AUTOTUNE_KILL_SEED", "0")) or random.randrange(1 << 30)
-WORKLOAD = os.environ.get("AUTOTUNE_KILL_WORKLOAD", "misbehaving")
-LASTS_S = 20.0
+BUDGET_S = 40
+WORKLOADS: dict[str, dict[str, Any]] = {
+    "misbehaving": {},  # here nothing but well: a process for each run
+    "lasting": {},  # the first step in a process is slow, so that processes stay
+    "apart": {  # and one side alone is measured
+        "micro_batch_size": [5, 10, 20, 40],
+        "num_workers": [0, 1, 2, 4],
+        "prefetch_factor": [1, 2, 4],
+        "amp_dtype": "none",
+    },
+}
+"""Modules, each with what is searched beside the usual."""
+ONE_WORKLOAD = os.environ.get("AUTOTUNE_KILL_WORKLOAD")
+BLAMED = (TrialStatus.OOM, TrialStatus.CRASHED, TrialStatus.FAILED, TrialStatus.DIVERGED)
+"""What no configuration of these workloads does by itself."""
+RECORDS = int(os.environ.get("AUTOTUNE_KILL_RECORDS", "0"))
+WITHIN_S = float(os.environ.get("AUTOTUNE_KILL_WITHIN", f"{0.9 * BUDGET_S}"))
 """About what a search takes here: a moment that comes too late is replaced by an earlier one."""
 END_WITHIN_S = 5.0
 _STAYS = "torchinductor_"
@@ -35,8 +60,7 @@ _STAYS = "torchinductor_"
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-    shell = Shell(tmp_path, budget="30s", workers=2)
-    shell.write_spec(WORKLOAD)
+    shell = Shell(tmp_path, budget=f"{BUDGET_S}s", workers=2)
     yield shell
     shell.clean_up()
 
@@ -44,7 +68,9 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 @pytest.mark.parametrize("number", range(KILLS))
 def test_any_process_may_be_killed_at_any_moment(shell: Shell, number: int) -> None:
     generator = random.Random(f"{SEED} {number}")
-    print(f"AUTOTUNE_KILL_SEED={SEED}, kill {number}", end=": ")
+    workload = ONE_WORKLOAD or list(WORKLOADS)[number % len(WORKLOADS)]
+    shell.write_spec(workload, **WORKLOADS.get(workload, {}))
+    print(f"AUTOTUNE_KILL_SEED={SEED}, kill {number}, {workload}", end=": ")
     controller, victim, tree = kill_something(shell, generator)
     before = files_of(shell.study)
     # The controller is this process's own child, whose exit code nobody else may fetch.
@@ -55,14 +81,18 @@ def test_any_process_may_be_killed_at_any_moment(shell: Shell, number: int) -> N
     assert gone(shell.mark, END_WITHIN_S)
     assert "Traceback" not in stderr
     assert kept(before, shell.study)
+    assert controller.returncode == (-signal.SIGKILL if victim.startswith("controller") else 0), stderr
 
     code, stdout, stderr = shell.run("--json")
     assert code == 0, stderr
     assert gone(shell.mark, END_WITHIN_S)
     assert kept(before, shell.study)
-    assert json.loads(stdout)["best"] == yaml.safe_load(shell.study.best.read_text())
+    best = json.dumps(yaml.safe_load(shell.study.best.read_text()))
+    assert json.loads(stdout)["best"] == json.loads(best, parse_constant=lambda _infinite: None)
     assert "RUNNING" not in shell.optuna_states()
-    told = [record.optuna_trial for record in shell.study.read_trials() if record.optuna_trial is not None]
+    records = shell.study.read_trials()
+    assert [record.number for record in records if record.result.status in BLAMED] == []
+    told = [record.optuna_trial for record in records if record.optuna_trial is not None]
     assert len(told) == len(set(told))
     assert [path.name for path in shell.temporary.iterdir() if not path.name.startswith(_STAYS)] == []
     pids = [str(process.pid) for process in tree]
@@ -71,17 +101,20 @@ def test_any_process_may_be_killed_at_any_moment(shell: Shell, number: int) -> N
 
 def kill_something(shell: Shell, generator: random.Random) -> tuple[subprocess.Popen[str], str, list[psutil.Process]]:
     """The controller, what was killed, and the processes that are to end with it."""
-    longest_s = LASTS_S
+    longest_s = WITHIN_S
     while True:
         controller = shell.start()
         moment_s = generator.uniform(0, longest_s)
+        shell.wait_for_trials(RECORDS)
         try:
             controller.wait(moment_s)
         except subprocess.TimeoutExpired:
             found = sorted(marked(shell.mark), key=lambda process: process.pid)
             try:
                 victim = generator.choice(found)
-                description = f"{describe(victim, controller)} of {len(found)} after {moment_s:.1f} s"
+                among = Counter(describe(process, controller) for process in found)
+                moment = f"{moment_s:.1f} s after {RECORDS} records"
+                description = f"{describe(victim, controller)} of {dict(among)} {moment}"
                 tree = [victim, *victim.children(recursive=True)]
                 victim.kill()
             except (psutil.NoSuchProcess, IndexError):  # it has just ended by itself

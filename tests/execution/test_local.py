@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,14 +20,16 @@ from support.processes import MARK, gone, marked
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, WorkloadError
-from autotune.execution import LocalBackend
-from autotune.records import TrialRequest, TrialResult, TrialStatus
+from autotune.execution import LocalBackend, OnEvent
+from autotune.records import TrialEvent, TrialRequest, TrialResult, TrialStatus
 
 pytestmark = pytest.mark.slow
 
 WORKLOAD = Path(__file__).parent / "workload"
 TEMPLATES = 2
 """Processes: the one that was started, and its fork, which has opened the data set and serves."""
+STARTS_S = 0.3
+"""Seconds that a template takes at least: it imports PyTorch."""
 
 
 def spec(module: str = "misbehaving", **sections: Any) -> dict[str, Any]:
@@ -49,10 +52,15 @@ def backend(mark: str) -> Iterator[LocalBackend]:
     assert gone(mark)
 
 
-def run(backend: LocalBackend, size: int, *, workers: int = 0, deadline_s: float = 30.0) -> TrialResult:
+def ignore(_event: TrialEvent) -> None: ...
+
+
+def run(
+    backend: LocalBackend, size: int, *, workers: int = 0, deadline_s: float = 30.0, on_event: OnEvent = ignore
+) -> TrialResult:
     config = TrainConfig(micro_batch_size=size, num_workers=workers, prefetch_factor=2 if workers else None)
     request = TrialRequest(config=config, seed=0, time_limit_s=0.5, max_blocks=4)
-    return backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+    return backend.run(request, deadline_s=deadline_s, on_event=on_event)
 
 
 def test_a_healthy_trial_reports_everything(backend: LocalBackend) -> None:
@@ -130,13 +138,48 @@ def test_processes_that_leave_the_session_are_swept_up(backend: LocalBackend, ma
     assert len(marked(mark)) == TEMPLATES
 
 
+def test_loader_processes_work_where_the_temporary_folder_has_a_long_name(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / ("long" * 20)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    backend = LocalBackend(spec(), WORKLOAD)
+    try:
+        assert run(backend, misbehaving.OK, workers=2).status is TrialStatus.OK
+    finally:
+        backend.close()
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("which", range(TEMPLATES))
 def test_a_template_that_is_killed_is_replaced_and_costs_no_trial(backend: LocalBackend, mark: str, which: int) -> None:
     templates = sorted(marked(mark), key=lambda process: process.pid)
     templates[which].send_signal(signal.SIGKILL)
     psutil.wait_procs([templates[which]], timeout=5)
-    assert run(backend, misbehaving.OK).status is TrialStatus.OK
+    began_s = time.monotonic()
+    result = run(backend, misbehaving.OK)
+    assert result.status is TrialStatus.OK
+    assert time.monotonic() - began_s > result.wall_s + STARTS_S, "another template's start is not of the trial's time"
     assert not {process.pid for process in templates} & {process.pid for process in marked(mark)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_trial_that_somebody_kills_runs_again_and_is_not_blamed(
+    backend: LocalBackend, mark: str, workers: int
+) -> None:
+    """The youngest of its processes: its own, or one of its loader's."""
+    victims: list[psutil.Process] = []
+
+    def kill(event: TrialEvent) -> None:
+        if event.event == "warm" and not victims:
+            victims.append(max(marked(mark), key=lambda process: process.pid))
+            victims[0].kill()
+
+    result = run(backend, misbehaving.OK, workers=workers, on_event=kill)
+    assert victims
+    assert (result.status, result.failure) == (TrialStatus.OK, None)
+    assert len(marked(mark)) == TEMPLATES
 
 
 def test_a_trial_under_which_it_dies_twice_is_to_blame(mark: str) -> None:

@@ -102,6 +102,14 @@ def test_what_is_wrong_with_it_is_said_as_ever(tmp_path: Path, way: str, why: st
 
 
 @pytest.mark.slow
+def test_a_look_at_the_workload_that_somebody_kills_is_taken_again(tmp_path: Path) -> None:
+    model = {"factory": "opened:build_model", "args": {"killed": str(tmp_path / "killed")}}
+    with backend_of(tmp_path / "log", "plain", model=model) as backend:
+        assert backend.facts(60).workload.dataset_samples == 64
+    assert (tmp_path / "killed").exists()
+
+
+@pytest.mark.slow
 def test_one_that_a_custom_knob_changes_is_opened_by_each_trial(tmp_path: Path) -> None:
     log = tmp_path / "log"
     knob = {"noise_level": {"arg": "data.args.noise_level", "values": [0.0, 1.0]}}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
 
 from autotune.config import TrainConfig
 from autotune.execution.residence import Residence, RunCost, cost_of, is_asked_again, is_worth_keeping, may_join
-from autotune.records import Block, TrialRequest, TrialResult, TrialStatus, WarmUp
+from autotune.records import Block, Failure, TrialRequest, TrialResult, TrialStatus, WarmUp
 
 CONFIG = TrainConfig(micro_batch_size=8)
 STEP_S = 0.1
@@ -159,3 +160,19 @@ def test_a_failure_where_others_may_be_to_blame_is_asked_again(
     status: TrialStatus, runs_before: int, again: bool
 ) -> None:
     assert is_asked_again(result(status=status, runs_before=runs_before)) is again
+
+
+@pytest.mark.parametrize("runs_before", [0, 3])
+def test_one_that_somebody_killed_is_asked_again_unless_the_kernel_did(
+    runs_before: int,
+) -> None:
+    killed = result(
+        status=TrialStatus.OOM, runs_before=runs_before, failure=Failure(reason="killed", signal=signal.SIGKILL)
+    )
+    assert is_asked_again(killed)
+    assert is_asked_again(killed, kernel_killed=True) is (runs_before > 0)
+
+
+def test_one_that_died_by_another_signal_is_believed() -> None:
+    crashed = result(status=TrialStatus.CRASHED, failure=Failure(reason="a fault", signal=signal.SIGSEGV))
+    assert not is_asked_again(crashed)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import optuna
 import yaml
@@ -29,13 +32,15 @@ class Shell:
         self.folder = folder
         self.mark = uuid.uuid4().hex
         self.study = StudyFolder(folder / "study")
-        self.temporary = folder / "temporary"
-        self.temporary.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.temporary = Path(tempfile.mkdtemp(prefix="autotune-tests-"))
+        """Not in `folder`: paths of sockets in it would be too long."""
         self.spec = _WORKLOAD / f"spec-{self.mark}.yaml"
         self._budget, self._workers = budget, workers
         self.write_spec()
 
-    def write_spec(self, module: str = "misbehaving") -> None:
+    def write_spec(self, module: str = "misbehaving", **search: Any) -> None:
+        """`module`: the workload's; `search`: domains in the place of the usual ones."""
         spec = {
             "model": {"factory": f"{module}:build_model"},
             "data": {"factory": f"{module}:build_data"},
@@ -50,6 +55,7 @@ class Shell:
                 "compile": "none",
                 "num_threads": 1,
                 "fused_optimizer": False,
+                **search,
             },
             "stability": {"soak_steps": 20},
         }
@@ -95,3 +101,4 @@ class Shell:
         self.spec.unlink()
         for process in marked(self.mark):
             process.kill()
+        shutil.rmtree(self.temporary, ignore_errors=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import signal
+from multiprocessing import resource_sharer
 
 import pytest
 import torch
@@ -78,6 +80,20 @@ def test_memory_that_ran_out_further_down_is_still_the_reason(error: BaseExcepti
     assert classify(raised(ValueError("the step failed"), context=error)) is TrialStatus.OOM
     deep = raised(ValueError("outer"), cause=raised(KeyError("middle"), context=error))
     assert classify(deep) is TrialStatus.OOM
+
+
+@pytest.mark.parametrize(("how", "number"), [("Killed", signal.SIGKILL), ("Bus error", None)])
+def test_a_loader_process_that_somebody_killed_is_told_by_its_signal(how: str, number: int | None) -> None:
+    inner = RuntimeError(f"DataLoader worker (pid 4711) is killed by signal: {how}. ")
+    assert describe(raised(ValueError("no batch"), context=inner)).signal == number
+
+
+def test_a_batch_whose_loader_process_is_gone_before_it_is_fetched_is_told_as_one_that_was_killed() -> None:
+    batch = resource_sharer._resource_sharer
+    with pytest.raises(FileNotFoundError) as caught:
+        batch.get_connection(("/nobody/listens/here", 1))
+    assert describe(caught.value).signal == signal.SIGKILL
+    assert describe(FileNotFoundError("a.jpg")).signal is None
 
 
 def test_a_chain_without_memory_in_it_is_a_failure() -> None:

@@ -54,5 +54,9 @@ def build_data(log: str, way: str = "plain", noise_level: float = 0.0) -> Vector
     return Vectors(float(np.random.default_rng().random()))
 
 
-def build_model(noise: float = 0.0) -> nn.Module:
+def build_model(noise: float = 0.0, killed: str | None = None) -> nn.Module:
+    """`killed`: a file that is made as somebody kills the process that builds the first one."""
+    if killed is not None and not Path(killed).exists():
+        Path(killed).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     return nn.Linear(8, 2)
