@@ -36,13 +36,12 @@ def number(value: float | None) -> str:
 
 
 def runs(effort: Mapping[str, Any]) -> str:
-    """What the search and the rest of the study ran: `12 trials, 9 measurements of one side and 14 runs to confirm and
-    to test`."""
+    """What the search and the rest of the study ran: `12 trials, 9 measurements of one side and 14 runs to repeat,
+    confirm and test`."""
     sides = effort.get("sides", 0)
+    others = effort["runs"] - effort["trials"] - sides
     alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
-    return (
-        f"{effort['trials']} trials{alone} and {effort['runs'] - effort['trials'] - sides} runs to repeat, to confirm and to test"
-    )
+    return f"{effort['trials']} trials{alone} and {others} runs to repeat, confirm and test"
 
 
 def left_to_gain(effort: Mapping[str, Any]) -> str:

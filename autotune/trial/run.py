@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -59,18 +61,33 @@ def run_trial(
     memory = MemoryWatch(device, resident_before)
     watch = Watch(timeline=make_timeline(device, time.monotonic))
     outcome: dict[str, Any] = {"failure": None}
+    error: BaseException | None = None
     try:
         if request.side == "loader":
             outcome |= _drain(prepared, request, report, unreadable_log)
         else:
             outcome |= _train(prepared, request, device, report, watch, unreadable_log, ranks, scratch)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - what the user's workload raises is an outcome
-        outcome = {"status": classify(error), "failure": describe(error).model_dump()}
-        poisoned = outcome["failure"]["reason"] if poisons(error) else None
-    unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
-    seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
-    report("result", {**outcome, **seen, **watch.findings()})
+    except (Exception, SystemExit) as raised:  # noqa: BLE001 - what the user's workload raises is an outcome
+        error = raised
+    with _deaf_to_children():
+        if error is not None:
+            outcome = {"status": classify(error), "failure": describe(error).model_dump()}
+            poisoned = outcome["failure"]["reason"] if poisons(error) else None
+        unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
+        seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
+        report("result", {**outcome, **seen, **watch.findings()})
     return poisoned
+
+
+@contextlib.contextmanager
+def _deaf_to_children() -> Iterator[None]:
+    """PyTorch raises wherever this process is when one of its loader processes dies. A batch that could not be fetched
+    may tell of it first, and its report would be interrupted."""
+    before = signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _train(

@@ -134,7 +134,7 @@ def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None
     assert "memory 600 MiB at the peak, 2.00× the baseline's" in text
     assert "bottleneck: compute-bound: 91 %" in text
     assert "of the baseline: loader-bound: 31 %" in text
-    assert "38 trials and 12 runs to repeat, to confirm and to test in 588 s of 600 s, 400 s of them training" in text
+    assert "38 trials and 12 runs to repeat, confirm and test in 588 s of 600 s, 400 s of them training" in text
     assert text.rstrip().endswith("next:\n - set these in your training code")
 
 

@@ -157,10 +157,9 @@ def test_the_report_shows_sides_as_what_they_are(searched: tuple[Searched, Searc
     assert f"{side.result.side} alone: {words.rate(side.result.side_rate.per_s)}/s" in page
     assert "Nothing: every trial came to a figure." in page
     effort = result.best["search"]
-    rest = effort["runs"] - effort["trials"] - effort["sides"]
-    said = (
-        f"{effort['trials']} trials, {effort['sides']} measurements of one side and {rest} runs to repeat, to confirm and to test"
-    )
+    trials, sides = effort["trials"], effort["sides"]
+    rest = effort["runs"] - trials - sides
+    said = f"{trials} trials, {sides} measurements of one side and {rest} runs to repeat, confirm and test"
     assert words.runs(effort) == said
     assert said in page
     assert spent_s(reading)["lost to failures"] == 0.0
