@@ -1,0 +1,268 @@
+"""Results travel between people: no value of one ends up as code in an export, wherever it stands and whatever it is."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import dataclasses
+import json
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import ON_CPU, ON_CUDA, PLAIN
+from test_written_words import TIMM_FLAGS
+
+from autotune.emitted import Emitted
+from autotune.errors import SpecError
+from autotune.export import TARGETS, Source, export
+from autotune.export.document import document as plain_document
+from autotune.export.quoting import comment, docstring, literal, word
+from autotune.spec import parse_spec, with_arguments
+
+MARK = "PWNED"
+"""In every hostile text; none of them is a name, so that it may stand inside literals and comments alone."""
+PAYLOADS = (
+    f'__import__("os").system("touch {MARK}")',
+    f'"); __import__("os").system("touch {MARK}"); ("',
+    f"'); __import__('os').system('touch {MARK}'); ('",
+    f'"""\n__import__("os").system("touch {MARK}")\n"""',
+    f"1; touch {MARK}",
+    f"$(touch {MARK})",
+    f"`touch {MARK}`",
+    f"'; touch {MARK}; '",
+    f"a\ntouch {MARK}\n",
+    f"a\\\ntouch {MARK}",
+    f"a && touch {MARK} #",
+    f"--resume={MARK}",
+    f"-{MARK}",
+    *(f"a{separator}use_cpu: {MARK}{separator}touch {MARK}" for separator in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),
+    f"a: &a {MARK}",
+    f"!!python/object/apply:os.system [touch {MARK}]",
+    f"\u202e{MARK}\u2066 #",
+    f"\x00{MARK}\x1b]0;",
+    f"\ud800{MARK} x",
+    f"%(prog)s %({MARK})d {{{MARK}}}",
+    f"{MARK}.{MARK}:import",
+    f"..{MARK}:a;b",
+    f"cuda:0, {MARK}",
+    f"\\N{{{MARK}}} \\x \\",
+)
+_HOSTILE_CHARACTERS = "\"'`$;\\\n\r\t{}[]()#&|:%-=<>! \x00\x1b\x85\u2028\u2029\u202e"
+HOSTILE_TEXT = st.sampled_from(PAYLOADS) | st.builds(
+    lambda before, after: f"{before}{MARK}{after};", st.text(_HOSTILE_CHARACTERS), st.text(_HOSTILE_CHARACTERS)
+)
+HOSTILE = (
+    HOSTILE_TEXT
+    | st.none()
+    | st.booleans()
+    | st.sampled_from([0, -1, 16**200, 1.5, 1e300, float("nan"), float("inf"), b"a", (1,)])
+    | st.lists(HOSTILE_TEXT, max_size=2)
+    | st.dictionaries(HOSTILE_TEXT, HOSTILE_TEXT, max_size=2)
+)
+SPECS: dict[str, dict[str, Any]] = {
+    "generated": {
+        "model": {"timm": "resnet18", "args": {"drop_rate": 0.5, "act": "relu"}},
+        "data": {"synthetic": {"image_size": 32, "samples": 64, "classes": 4, "seed": 1, "storage": "memory"}},
+        "training": {"optimizer": {"name": "adamw", "lr": 0.001, "weight_decay": 0.1, "betas": [0.9, 0.99]}},
+    },
+    "folder": {
+        "model": {"timm": "resnet18"},
+        "data": {"image_folder": {"path": "/images", "image_size": 32}},
+        "training": {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}, "clip_grad_norm": 1.0, "seed": 3},
+    },
+    "named": {
+        "model": {"timm": "resnet18", "args": {"num_classes": 3}},
+        "data": {"timm": {"name": "torch/cifar10", "root": "/data", "split": "train", "args": {"download": True}}},
+        "device": "cuda:1",
+    },
+    "own": {
+        "model": {"factory": "parts.models:Build.model", "args": {"width": [1, 2]}},
+        "data": {"factory": "parts:build", "args": {"root": "~/data"}},
+        "training": {"loss": "parts:loss", "optimizer": {"name": "radam", "lr": 0.1}},
+    },
+}
+COMMON = {"budget": "2m", "search": {"custom": {"rate": {"values": [0.0, 0.25], "arg": "model.args.drop_rate"}}}}
+RESULTS: dict[str, dict[str, Any]] = {
+    kind: {
+        "format": 1,
+        "study": "mine",
+        "config": config.to_dict(),
+        "measured": {"samples_per_s": 208.0, "samples_per_s_ci95": [190.0, 230.0]},
+        "baseline": {"config": PLAIN.to_dict(), "samples_per_s": 100.0, "samples_per_s_ci95": None},
+        "speedup": {"ratio": 2.08, "ci95": [1.9, 2.3]},
+        "stability": {"verdict": "unconfirmed"},
+        "environment": {"device": "a device", "device_kind": kind, "torch": "2.15.0", "autotune": "0.1.0", "cpu": "x"},
+    }
+    for kind, config in {"cpu": ON_CPU, "cuda": ON_CUDA}.items()
+}
+Path_ = tuple[str | int, ...]
+
+
+def leaves(values: Any, path: Path_ = ()) -> Iterator[Path_]:
+    """Every place of a document, inner ones too."""
+    if path:
+        yield path
+    children = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in children:
+        yield from leaves(value, (*path, key))
+
+
+def changed(values: dict[str, Any], path: Path_, value: Any, key: str | None) -> dict[str, Any]:
+    """A copy with `value` at `path`; under `key` there, where one is given and a mapping lies there."""
+    copied = copy.deepcopy(values)
+    inner: Any = copied
+    for part in path[:-1]:
+        inner = inner[part]
+    if key is not None and isinstance(inner[path[-1]], dict):
+        inner[path[-1]][key] = value
+    else:
+        inner[path[-1]] = value
+    return copied
+
+
+@st.composite
+def hostile_sources(draw: st.DrawFn) -> Source | None:
+    """A result with its spec, a value or two of them hostile; None where reading refused it."""
+    documents = {
+        "result": RESULTS[draw(st.sampled_from(sorted(RESULTS)))],
+        "spec": SPECS[draw(st.sampled_from(sorted(SPECS)))] | COMMON,
+    }
+    for _ in range(draw(st.integers(0, 2))):
+        which = draw(st.sampled_from(sorted(documents)))
+        path = draw(st.sampled_from(list(leaves(documents[which]))))
+        key = draw(st.none() | HOSTILE_TEXT)
+        documents[which] = changed(documents[which], path, draw(HOSTILE), key)
+    folders = st.none() | HOSTILE_TEXT
+    try:
+        emitted = Emitted.from_document(documents["result"])
+        spec = with_arguments(parse_spec(documents["spec"], "/"), dict(emitted.config.custom))
+    except SpecError as refusal:
+        assert all(len(line.splitlines()) == 1 for line in str(refusal).split("\n")), "a line for each problem"
+        return None
+    folder = draw(folders)
+    return Source(
+        emitted=emitted,
+        spec=draw(st.sampled_from([spec, spec, spec, None])),
+        folder=None if folder is None else Path(folder),
+        data_folder=draw(folders),
+    )
+
+
+def names_in(text: str) -> Iterator[str]:
+    """All that is not a literal or a comment in Python source."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Constant):
+            yield from (value for _, value in ast.iter_fields(node) if isinstance(value, str))
+
+
+def is_inert(name: str, text: str, source: Source) -> bool:
+    """Whether nothing hostile in a file is more than text."""
+    if name.endswith(".py"):
+        compile(text, name, "exec")
+        return not any(MARK in found or found in ("__import__", "system", "eval") for found in names_in(text))
+    if name == "autotune.yaml":
+        return bool(yaml.safe_load(text) == plain_document(source))
+    if name == "autotune.json":
+        return bool(json.loads(text) == plain_document(source))
+    if name.endswith((".yaml", ".json")):
+        return MARK not in str(yaml.safe_load(text))
+    return all(is_expected(command) for command in commands_in(text))
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """The commands of a shell script that quotes with single quotes alone: what no quote and no backslash continues."""
+    quoted, line = False, ""
+    for character in text.replace("\\\n", " "):
+        quoted ^= character == "'" and not line.startswith("#")
+        if character == "\n" and not quoted:
+            if not line.startswith("#"):
+                yield line
+            line = ""
+        else:
+            line += character
+    assert not line, "the last command ends"
+
+
+def is_expected(command: str) -> bool:
+    if re.fullmatch(r"export OMP_NUM_THREADS=\d+", command):
+        return True
+    words = list(shlex.shlex(command, posix=True, punctuation_chars=True))
+    flags = {each for each in shlex.split(command) if each.startswith("-")}
+    return words[:2] == ["exec", "python"] and not set(";&|()<>") & set(words) and flags <= TIMM_FLAGS
+
+
+@given(source=hostile_sources())
+@settings(max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "150")), deadline=None)
+def test_no_value_ends_up_as_code(source: Source | None) -> None:
+    if source is None:
+        return
+    for target in TARGETS:
+        try:
+            made = export(source, target)
+        except SpecError:
+            continue
+        for name, text in made.files.items():
+            text.encode()
+            assert is_inert(name, text, source), text
+        assert all(line.isprintable() for line in (*made.about, *made.notes))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_shell_runs_train_py_and_nothing_else(payload: str, tmp_path: Path) -> None:
+    values = {"model": {"timm": f"a{payload}", "args": {"k": payload}}, "data": {"synthetic": {}}, "budget": "2m"}
+    emitted = Emitted.from_document(RESULTS["cpu"] | {"config": PLAIN.to_dict()})
+    emitted = dataclasses.replace(emitted, study=payload, environment={**emitted.environment, "device": payload})
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/given\n')
+    python.chmod(0o755)
+    try:
+        text = export(Source(emitted=emitted, spec=parse_spec(values, "/")), "timm").files["train_timm.sh"]
+    except SpecError as refusal:
+        assert "cannot be given on a command line" in str(refusal)
+        return
+    (tmp_path / "train_timm.sh").write_text(text)
+    environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    subprocess.run(["sh", "train_timm.sh", "last"], cwd=tmp_path, env=environment, check=True)
+    given_words = (tmp_path / "given").read_text().splitlines()
+    assert (given_words[0], given_words[-1]) == ("train.py", "last")
+    assert f"a{payload}" in given_words and f"k={payload}" in given_words
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "given", "train_timm.sh"}
+
+
+@given(HOSTILE_TEXT | st.text())
+def test_a_literal_is_one_and_has_the_value(text: str) -> None:
+    written = literal({text: [text, 1.5, None, True]})
+    assert ast.literal_eval(written) == {text: [text, 1.5, None, True]}
+    assert written.isprintable()
+
+
+@given(HOSTILE_TEXT | st.text())
+def test_a_comment_is_a_line_in_every_language(text: str) -> None:
+    written = comment([text, "after"])
+    assert len(written.splitlines()) == 2
+    assert yaml.safe_load(written + "key: value\n") == {"key": "value"}
+    assert [type(node) for node in ast.parse(written + "key = 1\n").body] == [ast.Assign]
+    (only,) = ast.parse(docstring(text, [text])).body
+    assert isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
+
+
+@pytest.mark.parametrize("value", [b"a", {1}, float("nan"), float("inf"), 1j, object()])
+def test_what_has_no_literal_is_refused(value: Any) -> None:
+    with pytest.raises(SpecError, match="cannot be written as Python"):
+        literal([value])
+
+
+@pytest.mark.parametrize("value", ["--resume=x", "-x", "a\nb", "a\x00b", "\u2028"])
+def test_what_no_command_line_takes_is_refused(value: str) -> None:
+    with pytest.raises(SpecError, match="cannot be given on a command line"):
+        word(value)
