@@ -22,11 +22,11 @@ from samples import ON_CPU, ON_CUDA, PLAIN
 from test_written_words import TIMM_FLAGS
 
 from autotune.emitted import Emitted
-from autotune.errors import SpecError
-from autotune.export import TARGETS, Source, export
+from autotune.errors import AutotuneError, SpecError
+from autotune.export import TARGETS, Source, export, read_source
 from autotune.export.document import document as plain_document
 from autotune.export.quoting import comment, docstring, literal, word
-from autotune.spec import parse_spec, with_arguments
+from autotune.spec import parse_spec
 
 MARK = "PWNED"
 """In every hostile text; none of them is a name, so that it may stand inside literals and comments alone."""
@@ -130,8 +130,8 @@ def changed(values: dict[str, Any], path: Path_, value: Any, key: str | None) ->
 
 
 @st.composite
-def hostile_sources(draw: st.DrawFn) -> Source | None:
-    """A result with its spec, a value or two of them hostile; None where reading refused it."""
+def hostile_documents(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A result and its spec, a value or two of them hostile."""
     documents = {
         "result": RESULTS[draw(st.sampled_from(sorted(RESULTS)))],
         "spec": SPECS[draw(st.sampled_from(sorted(SPECS)))] | COMMON,
@@ -141,20 +141,19 @@ def hostile_sources(draw: st.DrawFn) -> Source | None:
         path = draw(st.sampled_from(list(leaves(documents[which]))))
         key = draw(st.none() | HOSTILE_TEXT)
         documents[which] = changed(documents[which], path, draw(HOSTILE), key)
-    folders = st.none() | HOSTILE_TEXT
+    return documents["result"], documents["spec"]
+
+
+def read(folder: Path, result: Any, spec: Any) -> Source | None:
+    """What an export is made from; None where reading refuses it, in words."""
+    (folder / "best.yaml").write_text(yaml.safe_dump(result))
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec))
     try:
-        emitted = Emitted.from_document(documents["result"])
-        spec = with_arguments(parse_spec(documents["spec"], "/"), dict(emitted.config.custom))
-    except SpecError as refusal:
-        assert all(len(line.splitlines()) == 1 for line in str(refusal).split("\n")), "a line for each problem"
+        return read_source(folder)
+    except AutotuneError as refusal:
+        problems = getattr(refusal, "problems", (str(refusal),))
+        assert all(len(problem.splitlines()) == 1 for problem in problems), "a line for each"
         return None
-    folder = draw(folders)
-    return Source(
-        emitted=emitted,
-        spec=draw(st.sampled_from([spec, spec, spec, None])),
-        folder=None if folder is None else Path(folder),
-        data_folder=draw(folders),
-    )
 
 
 def names_in(text: str) -> Iterator[str]:
@@ -200,11 +199,19 @@ def is_expected(command: str) -> bool:
     return words[:2] == ["exec", "python"] and not set(";&|()<>") & set(words) and flags <= TIMM_FLAGS
 
 
-@given(source=hostile_sources())
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("study")
+
+
+@given(documents=hostile_documents(), folders=st.tuples(*[st.none() | HOSTILE_TEXT] * 2))
 @settings(max_examples=int(os.environ.get("HOSTILE_EXAMPLES", "150")), deadline=None)
-def test_no_value_ends_up_as_code(source: Source | None) -> None:
-    if source is None:
+def test_no_value_ends_up_as_code(documents: tuple[Any, Any], folders: tuple[str | None, ...], folder: Path) -> None:
+    found = read(folder, *documents)
+    if found is None:
         return
+    own, data = folders
+    source = dataclasses.replace(found, folder=None if own is None else Path(own), data_folder=data)
     for target in TARGETS:
         try:
             made = export(source, target)
