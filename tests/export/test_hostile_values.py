@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 import dataclasses
 import json
 import os
@@ -19,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import ON_CPU, ON_CUDA, PLAIN
+from support.hostile import HOSTILE, HOSTILE_TEXT, MARK, PAYLOADS, changed, leaves
 from test_written_words import TIMM_FLAGS
 
 from autotune.emitted import Emitted
@@ -28,46 +28,6 @@ from autotune.export.document import document as plain_document
 from autotune.export.quoting import comment, docstring, literal, word
 from autotune.spec import parse_spec
 
-MARK = "PWNED"
-"""In every hostile text; none of them is a name, so that it may stand inside literals and comments alone."""
-PAYLOADS = (
-    f'__import__("os").system("touch {MARK}")',
-    f'"); __import__("os").system("touch {MARK}"); ("',
-    f"'); __import__('os').system('touch {MARK}'); ('",
-    f'"""\n__import__("os").system("touch {MARK}")\n"""',
-    f"1; touch {MARK}",
-    f"$(touch {MARK})",
-    f"`touch {MARK}`",
-    f"'; touch {MARK}; '",
-    f"a\ntouch {MARK}\n",
-    f"a\\\ntouch {MARK}",
-    f"a && touch {MARK} #",
-    f"--resume={MARK}",
-    f"-{MARK}",
-    *(f"a{separator}use_cpu: {MARK}{separator}touch {MARK}" for separator in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),
-    f"a: &a {MARK}",
-    f"!!python/object/apply:os.system [touch {MARK}]",
-    f"\u202e{MARK}\u2066 #",
-    f"\x00{MARK}\x1b]0;",
-    f"\ud800{MARK} x",
-    f"%(prog)s %({MARK})d {{{MARK}}}",
-    f"{MARK}.{MARK}:import",
-    f"..{MARK}:a;b",
-    f"cuda:0, {MARK}",
-    f"\\N{{{MARK}}} \\x \\",
-)
-_HOSTILE_CHARACTERS = "\"'`$;\\\n\r\t{}[]()#&|:%-=<>! \x00\x1b\x85\u2028\u2029\u202e"
-HOSTILE_TEXT = st.sampled_from(PAYLOADS) | st.builds(
-    lambda before, after: f"{before}{MARK}{after};", st.text(_HOSTILE_CHARACTERS), st.text(_HOSTILE_CHARACTERS)
-)
-HOSTILE = (
-    HOSTILE_TEXT
-    | st.none()
-    | st.booleans()
-    | st.sampled_from([0, -1, 16**200, 1.5, 1e300, float("nan"), float("inf"), b"a", (1,)])
-    | st.lists(HOSTILE_TEXT, max_size=2)
-    | st.dictionaries(HOSTILE_TEXT, HOSTILE_TEXT, max_size=2)
-)
 SPECS: dict[str, dict[str, Any]] = {
     "generated": {
         "model": {"timm": "resnet18", "args": {"drop_rate": 0.5, "act": "relu"}},
@@ -104,30 +64,6 @@ RESULTS: dict[str, dict[str, Any]] = {
     }
     for kind, config in {"cpu": ON_CPU, "cuda": ON_CUDA}.items()
 }
-Path_ = tuple[str | int, ...]
-
-
-def leaves(values: Any, path: Path_ = ()) -> Iterator[Path_]:
-    """Every place of a document, inner ones too."""
-    if path:
-        yield path
-    children = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
-    for key, value in children:
-        yield from leaves(value, (*path, key))
-
-
-def changed(values: dict[str, Any], path: Path_, value: Any, key: str | None) -> dict[str, Any]:
-    """A copy with `value` at `path`; under `key` there, where one is given and a mapping lies there."""
-    copied = copy.deepcopy(values)
-    inner: Any = copied
-    for part in path[:-1]:
-        inner = inner[part]
-    if key is not None and isinstance(inner[path[-1]], dict):
-        inner[path[-1]][key] = value
-    else:
-        inner[path[-1]] = value
-    return copied
-
 
 @st.composite
 def hostile_documents(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -178,11 +114,12 @@ def is_inert(name: str, text: str, source: Source) -> bool:
 
 
 def commands_in(text: str) -> Iterator[str]:
-    """The commands of a shell script that quotes with single quotes alone: what no quote and no backslash continues."""
-    quoted, line = False, ""
+    """The commands of a shell script: what no quote and no backslash continues on the next line."""
+    quote, line = "", ""
     for character in text.replace("\\\n", " "):
-        quoted ^= character == "'" and not line.startswith("#")
-        if character == "\n" and not quoted:
+        if not line.startswith("#") and character in "\"'":
+            quote = "" if quote == character else quote or character
+        if character == "\n" and not quote:
             if not line.startswith("#"):
                 yield line
             line = ""
