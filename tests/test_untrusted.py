@@ -99,7 +99,11 @@ def test_a_date_is_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "value", "problem"),
     [
-        (("environment", "device_kind"), "cuda.x", "environment.device_kind must be 'cpu', 'cuda', 'mps' or 'xpu', not"),
+        (
+            ("environment", "device_kind"),
+            "cuda.x",
+            "environment.device_kind must be 'cpu', 'cuda', 'mps' or 'xpu', not",
+        ),
         (("study",), "a\u2028b", "study must look like "),
         (("measured", "samples_per_s"), 0, "measured.samples_per_s must be more than 0"),
         (("speedup", "ci95"), [1.0], "speedup.ci95 "),

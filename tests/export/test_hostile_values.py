@@ -65,6 +65,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     for kind, config in {"cpu": ON_CPU, "cuda": ON_CUDA}.items()
 }
 
+
 @st.composite
 def hostile_documents(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any]]:
     """A result and its spec, a value or two of them hostile."""

@@ -24,7 +24,10 @@ PAYLOADS = (
     f"a && touch {MARK} #",
     f"--resume={MARK}",
     f"-{MARK}",
-    *(f"a{separator}use_cpu: {MARK}{separator}touch {MARK}" for separator in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),
+    *(
+        f"a{separator}use_cpu: {MARK}{separator}touch {MARK}"
+        for separator in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    ),
     f"a: &a {MARK}",
     f"!!python/object/apply:os.system [touch {MARK}]",
     f"\u202e{MARK}\u2066 #",
@@ -71,5 +74,3 @@ def changed(values: dict[str, Any], path: Place, value: Any, key: str | None) ->
     else:
         inner[path[-1]] = value
     return copied
-
-
