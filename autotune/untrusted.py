@@ -120,8 +120,8 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark
-            raise ConstructorError(None, None, "an alias, which no result has", mark)
+            event = self.get_event()  # type: ignore[no-untyped-call]
+            raise ConstructorError(None, None, "an alias, which no result has", event.start_mark)
         return super().compose_node(parent, index)
 
 

@@ -1,4 +1,4 @@
-"""Results travel between people: no value of one ends up as code in an export, wherever it stands and whatever it is."""
+"""Results travel between people: wherever a value stands, it ends up as no code in an export."""
 
 from __future__ import annotations
 
