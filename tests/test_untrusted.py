@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from support.hostile import HOSTILE, HOSTILE_TEXT, changed, leaves
 from support.results import result
 from support.screen import drawn
+from support.studies import finished
 
 from autotune.best_yaml import Document
 from autotune.emitted import read_emitted
@@ -118,3 +119,11 @@ def test_a_refusal_names_the_key_and_what_is_allowed(where: Any, value: Any, pro
         check(Document, changed(result(), where, value, None))
     assert str(caught.value).startswith(problem)
     refused(str(caught.value))
+
+
+@pytest.mark.parametrize("kind", ["gpu by auto", "refused", "baseline"])
+def test_all_that_a_search_writes_is_checked(kind: str, tmp_path: Path) -> None:
+    """A key that `best.yaml` gets has its type in `autotune.best_yaml`."""
+    document = finished(kind, tmp_path).document
+    known = check(Document, document).model_dump(exclude_unset=True)
+    assert set(leaves(document)) == set(leaves(known))
