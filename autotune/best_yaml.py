@@ -6,10 +6,11 @@ it. Imported when the reading begins, as `autotune.untrusted` is.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Len, MaxLen
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from autotune.config import TrainConfig, config_model
 from autotune.untrusted import Checked, Line, Scalar
@@ -29,7 +30,15 @@ _Ends = Annotated[list[_Number], Len(2, 2)]
 """Of a 95 % interval."""
 _Text = Annotated[str, MaxLen(20_000)]
 """From users' code and their tools: cleaned where it is shown."""
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=100)]
+
+
+def _study_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", text):
+        raise ValueError("must be letters, digits, '.', '_' and '-', the first a letter or digit: it names a folder")
+    return text
+
+
+_Name = Annotated[str, AfterValidator(_study_name)]
 
 
 def _from_json(value: object) -> object:

@@ -22,13 +22,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from pydantic import ValidationError
+
 from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
 from autotune.spec import dump_yaml
 from autotune.spec.files import read_spec
-from autotune.untrusted import check, read_yaml
+from autotune.untrusted import check, problem, read_yaml
 
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
@@ -242,8 +244,9 @@ def _read_record(path: Path) -> TrialRecord:
     try:
         return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        why = problem(error) if isinstance(error, ValidationError) else str(error)
         raise EnvironmentFailure(
-            f"cannot read {path}: {str(error).splitlines()[0]}; delete the file (that trial is then run again), "
+            f"cannot read {path}: {why}; delete the file (that trial is then run again), "
             "or start over with --fresh (the old study is kept)"
         ) from error
 

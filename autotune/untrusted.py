@@ -29,7 +29,7 @@ class Checked(BaseModel):
     """Base of what describes a file: no value is bent into another type. Keys that this version does not know are left
     to those that do."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore")
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore", defer_build=True)
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -41,10 +41,11 @@ def check(model: type[_Model], values: object) -> _Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ValueError(_problem(error)) from None
+        raise ValueError(problem(error)) from None
 
 
-def _problem(error: ValidationError) -> str:
+def problem(error: ValidationError) -> str:
+    """In one line: the first key that is wrong, and what is allowed there."""
     first, *others = error.errors(include_url=False)
     more = f" ({len(others)} more)" if others else ""
     return f"{'.'.join(map(_shown_key, first['loc']))} {_wrong(first)}{more}".strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from support.facts import cpu_facts, cuda_facts
+from support.hostile import changed
 from support.results import result
 
 from autotune.config import TrainConfig
@@ -461,3 +463,28 @@ def test_a_study_that_cannot_be_renamed_says_so(folder: StudyFolder, monkeypatch
         folder.start_over()
     assert folder.aside is None
     assert folder.read_trials() == [ok_record(0)]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "problem"),
+    [
+        (("result", "config", "num_threads"), "1; touch P", "result.config num_threads must be a whole number"),
+        (("result", "config", "micro_batch_size"), 0, "result.config micro_batch_size must be at least 1, not 0"),
+        (("result", "status"), "fine", "result.status must be 'ok', "),
+        (
+            ("environment", "device", "kind"),
+            "cuda.x()",
+            "environment.device.kind must be 'cpu', 'cuda', 'mps' or 'xpu'",
+        ),
+    ],
+)
+def test_a_record_says_which_of_its_values_is_none(
+    folder: StudyFolder, where: tuple[str, ...], value: Any, problem: str
+) -> None:
+    folder.write_trial(ok_record(0))
+    path = folder.trials / "0000.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), where, value, None)))
+    with pytest.raises(EnvironmentFailure) as caught:
+        folder.read_trials()
+    assert problem in str(caught.value) and "delete the file" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

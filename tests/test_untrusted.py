@@ -105,7 +105,7 @@ def test_a_date_is_text(tmp_path: Path) -> None:
             "cuda.x",
             "environment.device_kind must be 'cpu', 'cuda', 'mps' or 'xpu', not",
         ),
-        (("study",), "a\u2028b", "study must look like "),
+        (("study",), "a\u2028b", "study must be letters, digits, "),
         (("measured", "samples_per_s"), 0, "measured.samples_per_s must be more than 0"),
         (("speedup", "ci95"), [1.0], "speedup.ci95 "),
         (("stability", "verdict"), "perfect", "stability.verdict must be 'stable' or 'unconfirmed', not 'perfect'"),
