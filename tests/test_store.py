@@ -470,6 +470,7 @@ def test_a_study_that_cannot_be_renamed_says_so(folder: StudyFolder, monkeypatch
     [
         (("result", "config", "num_threads"), "1; touch P", "result.config num_threads must be a whole number"),
         (("result", "config", "micro_batch_size"), 0, "result.config micro_batch_size must be at least 1, not 0"),
+        (("result", "steps", "samples"), [32], "result.steps must have as many losses as samples and skipped"),
         (("result", "status"), "fine", "result.status must be 'ok', "),
         (
             ("environment", "device", "kind"),

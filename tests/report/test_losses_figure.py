@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from support.studies import finished
 
-from autotune.records import Purpose
-from autotune.report.figures.losses import FIGURE
+from autotune.config import TrainConfig
+from autotune.records import OptimizerSteps, Purpose, TrialResult, TrialStatus
+from autotune.report.figures.losses import FIGURE, curve
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,10 @@ def test_without_either_it_is_said_whether_one_was_needed(tmp_path: Path) -> Non
     assert reading.emitted.amp_dtype != "none"
     caption = FIGURE.caption(dataclasses.replace(reading, records=kept))
     assert "changes the arithmetic, and the study ended before it was compared" in caption
+
+
+def test_steps_without_samples_are_no_point() -> None:
+    steps = OptimizerSteps(losses=[3.0, 2.0, 1.0], samples=[4, 0, 4], skipped=[False] * 3)
+    run = TrialResult(config=TrainConfig(), status=TrialStatus.OK, seed=0, wall_s=1.0, steps=steps)
+    assert curve(run) == ([4, 8], [3.0, 1.0])
+    assert curve(run, most=1) == ([4], [2.0])

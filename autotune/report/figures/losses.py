@@ -39,6 +39,8 @@ def curve(run: TrialResult, most: int = _MOST_POINTS) -> Curve:
     for start in range(0, len(taken), size):
         chunk = taken[start : start + size]
         count = sum(samples for _, samples in chunk)
+        if count < 1:
+            continue
         seen.append(position + count / 2 if size > 1 else position + count)
         losses.append(sum(loss * samples for loss, samples in chunk) / count)
         position += count
