@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from autotune.criterion import criterion_flaw
 from autotune.emitted import STUDIES
 from autotune.errors import SpecError
 from autotune.records import SearchResult
@@ -83,6 +84,8 @@ def tune(
     optimizer, the starting point, what to vary. All else as in `autotune.search`. Raises SpecError for callables that
     another process could not import.
     """
+    if (flaw := criterion_flaw(loss_fn)) is not None:
+        raise SpecError(f"loss_fn: {flaw}")
     named = {"model_fn": _Named("model_fn", model_fn), "loss_fn": _Named("loss_fn", loss_fn)}
     folder = Path(out) if out is not None else STUDIES / study_name(name or named["model_fn"].qualname)
     if callable(dataset) and not hasattr(dataset, "__getitem__"):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
+
+from annotated_types import Interval
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 AmpDtype = Literal["none", "bf16", "fp16"]
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -16,6 +22,10 @@ Fp32Precision = Literal["ieee", "tf32"]
 DataParallel = Literal["ddp", "fsdp"]
 KnobValue = int | float | str | bool | None
 _CUSTOM, _WORLD_SIZE = "custom", "world_size"
+_MOST = 2**31 - 1
+"""What C code behind the settings takes."""
+Count = Annotated[int, Interval(ge=1, le=_MOST)]
+CountOrZero = Annotated[int, Interval(ge=0, le=_MOST)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,31 +36,31 @@ class TrainConfig:
     own default is left alone.
     """
 
-    micro_batch_size: int = 32
+    micro_batch_size: Count = 32
     """Samples per forward and backward pass on one device."""
-    grad_accum_steps: int = 1
+    grad_accum_steps: Count = 1
     """Micro-batches per optimizer step."""
     amp_dtype: AmpDtype = "none"
     pin_memory: bool = False
-    num_workers: int = 0
-    prefetch_factor: int | None = None
+    num_workers: CountOrZero = 0
+    prefetch_factor: Count | None = None
     """Batches that each worker loads ahead; None without workers."""
     memory_format: MemoryFormat = "contiguous"
     compile: CompileMode = "none"
     fp32_precision: Fp32Precision | None = None
     fused_optimizer: bool = False
     activation_checkpointing: bool = False
-    num_threads: int | None = None
+    num_threads: Count | None = None
     """Intra-op threads of one process, CPU only."""
     data_parallel: DataParallel | None = None
     """How several processes train one model: DistributedDataParallel, or FSDP2's `fully_shard`. None where one does."""
-    bucket_cap_mb: int | None = None
+    bucket_cap_mb: Count | None = None
     """MiB of gradients that DDP exchanges at a time."""
     gradient_as_bucket_view: bool | None = None
     """Whether DDP's gradients live in the buffers that are exchanged, instead of beside them."""
     static_graph: bool | None = None
     """Whether DDP may rely on every step using the same parameters."""
-    world_size: int = 1
+    world_size: Count = 1
     """Processes that train one model together, each on a device of its own: no knob, the spec fixes it."""
     custom: tuple[tuple[str, KnobValue], ...] = ()
     """Knobs that the spec itself defines (`search.custom`), with their values; by name."""
@@ -91,8 +101,12 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`. Raises TypeError on an unknown knob."""
-        return cls(**{**values, _CUSTOM: tuple(dict(values.get(_CUSTOM) or ()).items())})
+        """Inverse of `to_dict`, for values from anywhere. Raises ValueError in one line on an unknown knob, and on a
+        value of another type or out of range."""
+        from autotune.untrusted import check
+
+        found = vars(check(config_model(), values))
+        return cls(**{**found, _CUSTOM: tuple(found[_CUSTOM].items())})
 
     def canonical_json(self) -> str:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
@@ -106,6 +120,24 @@ class TrainConfig:
         return {name: (own, others) for name, own, others in pairs if own != others}
 
 
+@functools.cache
+def config_model() -> type[BaseModel]:
+    """What `to_dict` gives, as pydantic checks it; the fields are those of `TrainConfig`."""
+    from pydantic import ConfigDict, Field, create_model
+
+    from autotune.untrusted import Scalar
+
+    hints = get_type_hints(TrainConfig, include_extras=True)
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], field.default) for field in dataclasses.fields(TrainConfig)
+    }
+    fields[_CUSTOM] = (dict[Annotated[str, Field(pattern=_CUSTOM_NAME)], Scalar], Field(default_factory=dict))
+    return create_model(
+        "TrainConfig", __config__=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False), **fields
+    )
+
+
+_CUSTOM_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 KNOB_NAMES: tuple[str, ...] = tuple(
     field.name for field in dataclasses.fields(TrainConfig) if field.name not in (_CUSTOM, _WORLD_SIZE)
 )

@@ -1,6 +1,6 @@
 """What a study has emitted, read from its `best.yaml`: the configuration, and what it was measured to be worth.
 
-Light, because training code reads it: YAML and nothing else.
+Light, because training code reads it: YAML, and pydantic once a file is read.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
+
+if TYPE_CHECKING:
+    from autotune.best_yaml import Rate
 
 FILE_NAME = "best.yaml"
 FORMAT = 1
@@ -53,22 +56,27 @@ class Emitted:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], path: Path | None = None) -> Self:
-        """Raises SpecError for one of another format, or that lacks what every result has."""
+        """Raises SpecError, in one line, for one of another format, or with a value that no result has."""
+        from autotune.best_yaml import Essence
+        from autotune.untrusted import check
+
         if document.get("format") != FORMAT:
-            raise SpecError(f"{path or FILE_NAME}: format {document.get('format')}; this version reads format {FORMAT}")
+            found = repr(document.get("format"))[:20]
+            raise SpecError(f"{path or FILE_NAME}: format {found}; this version reads format {FORMAT}")
         try:
-            return cls(
-                study=document["study"],
-                best=_measured({**document["measured"], "config": document["config"]}),
-                baseline=_measured(document["baseline"]),
-                speedup=float(document["speedup"]["ratio"]),
-                speedup_ci95=_interval(document["speedup"].get("ci95")),
-                verdict=document["stability"]["verdict"],
-                environment=document["environment"],
-                path=path,
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SpecError(f"{path or FILE_NAME} is damaged: {type(error).__name__}: {error}") from error
+            checked = check(Essence, document)
+        except ValueError as error:
+            raise SpecError(f"{path or FILE_NAME} is damaged: {error}") from None
+        return cls(
+            study=checked.study,
+            best=_measured(checked.measured, document["config"]),
+            baseline=_measured(checked.baseline, document["baseline"]["config"]),
+            speedup=checked.speedup.ratio,
+            speedup_ci95=_interval(checked.speedup.ci95),
+            verdict=checked.stability.verdict,
+            environment=document["environment"],
+            path=path,
+        )
 
 
 def read_emitted(path_or_study: str | Path) -> Emitted:
@@ -76,15 +84,13 @@ def read_emitted(path_or_study: str | Path) -> Emitted:
 
     Raises SpecError where there is none, or none that can be read.
     """
-    import yaml
+    from autotune.untrusted import read_yaml
 
     path = _find(Path(path_or_study).expanduser())
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        document = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
-    if not isinstance(document, dict):
-        raise SpecError(f"{path} is no result of a search: it holds a {type(document).__name__}, not a mapping")
     return Emitted.from_document(document, path)
 
 
@@ -97,13 +103,13 @@ def _find(path: Path) -> Path:
     raise SpecError(f"no result at {path}; {hint}")
 
 
-def _measured(values: Mapping[str, Any]) -> Measured:
+def _measured(rate: Rate, config: Mapping[str, Any]) -> Measured:
     return Measured(
-        config=TrainConfig.from_dict(values["config"]),
-        samples_per_s=float(values["samples_per_s"]),
-        samples_per_s_ci95=_interval(values.get("samples_per_s_ci95")),
+        config=TrainConfig.from_dict(config),
+        samples_per_s=rate.samples_per_s,
+        samples_per_s_ci95=_interval(rate.samples_per_s_ci95),
     )
 
 
-def _interval(ends: Any) -> Interval | None:
-    return (float(ends[0]), float(ends[1])) if ends else None
+def _interval(ends: list[float] | None) -> Interval | None:
+    return (ends[0], ends[1]) if ends else None

@@ -22,16 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import yaml
+from pydantic import ValidationError
 
+from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
-from autotune.errors import EnvironmentFailure, StudyMismatch
+from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
 from autotune.spec import dump_yaml
+from autotune.spec.files import read_spec
+from autotune.untrusted import check, problem, read_yaml
 
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
-_BEST_SECTIONS = {"study", "config", "measured", "baseline", "speedup", "stability", "search"}
 
 
 class _QuietFileHandler(logging.FileHandler):
@@ -101,9 +103,9 @@ class StudyFolder:
         if not self.remote.exists():
             return None
         try:
-            found = yaml.safe_load(self.remote.read_text(encoding="utf-8"))
+            found = read_yaml(self.remote)
             return RemoteStudy(url=str(found["url"]), study=str(found["study"]))
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, KeyError) as error:
             raise EnvironmentFailure(
                 f"{self.remote} is damaged; it has to say `url:` and `study:`, as the database server knows them"
             ) from error
@@ -201,14 +203,13 @@ class StudyFolder:
         if not self.best.exists():
             return None
         try:
-            loaded = yaml.safe_load(self.best.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            loaded = None
-        if not isinstance(loaded, dict) or not loaded.keys() >= _BEST_SECTIONS:
+            document = read_yaml(self.best)
+            check(Document, document)
+        except (OSError, ValueError) as error:
             raise EnvironmentFailure(
-                f"{self.best} is damaged; delete it and run the same search, which writes it again"
-            )
-        return loaded
+                f"{self.best} is damaged: {error}; delete it and run the same search, which writes it again"
+            ) from error
+        return document
 
     def write_spec(self, document: dict[str, Any]) -> None:
         with speaking_of(self.spec):
@@ -243,8 +244,9 @@ def _read_record(path: Path) -> TrialRecord:
     try:
         return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        why = problem(error) if isinstance(error, ValidationError) else str(error)
         raise EnvironmentFailure(
-            f"cannot read {path}: {str(error).splitlines()[0]}; delete the file (that trial is then run again), "
+            f"cannot read {path}: {why}; delete the file (that trial is then run again), "
             "or start over with --fresh (the old study is kept)"
         ) from error
 
@@ -252,12 +254,13 @@ def _read_record(path: Path) -> TrialRecord:
 def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
     """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
     try:
-        loaded = yaml.safe_load(folder.spec.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EnvironmentFailure(
-            f"cannot read {folder.spec}: {error}; run the same search, which writes it again"
-        ) from error
-    return dict(loaded)
+        document = read_spec(folder.spec)
+    except SpecError as error:
+        raise EnvironmentFailure(f"{error}; run the same search, which writes it again") from error
+    if document.flaws or not isinstance(document.values, dict):
+        why = document.flaws[0].message if document.flaws else "it holds no mapping"
+        raise EnvironmentFailure(f"{folder.spec} is damaged: {why}; run the same search, which writes it again")
+    return document.values
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.criterion import criterion_flaw
 from autotune.emitted import Emitted, Interval, read_emitted
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.utils.data import DataLoader, Dataset
 
-    from autotune.training import LossFn, TrainStep
+    from autotune.training import Criterion, LossFn, TrainStep
 
 _Optimizer = TypeVar("_Optimizer", bound="Optimizer")
 
@@ -161,17 +162,33 @@ class TunedConfig:
         )
 
     def train_step(
-        self, model: nn.Module, optimizer: Optimizer, loss_fn: LossFn, *, clip_grad_norm: float | None = None
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        loss_fn: LossFn | None = None,
+        *,
+        criterion: Criterion | None = None,
+        clip_grad_norm: float | None = None,
     ) -> TrainStep:
         """A callable that trains on one micro-batch: autocast, loss scaling, accumulation, clipping, the update.
 
         A model that has not been through `apply` goes through it now; one that has may be inside
-        DistributedDataParallel. `loss_fn(model, batch)` returns a scalar mean loss, or `(summed_loss, count)` where
-        micro-batches weigh differently. Raises SettingHasNoEffect when fp16 or autocast would switch itself off here,
-        or when the optimizer is not `fused` though that was measured.
+        DistributedDataParallel. Either `loss_fn(model, batch)`, which returns a scalar mean loss, or
+        `(summed_loss, count)` where micro-batches weigh differently; or, for batches `(inputs, targets)`, a `criterion`
+        such as `nn.CrossEntropyLoss()`. Raises TypeError for neither, both or one in place of the other;
+        SettingHasNoEffect when fp16 or autocast would switch itself off here, or when the optimizer is not `fused`
+        though that was measured.
         """
-        from autotune.training import TrainStep
+        from autotune.training import TrainStep, loss_of
 
+        if (flaw := criterion_flaw(loss_fn, "give it as criterion=")) is not None:
+            raise TypeError(f"loss_fn: {flaw}")
+        if criterion is not None and loss_fn is None:
+            loss_fn = loss_of(criterion, self.device)
+        elif loss_fn is None or criterion is not None:
+            raise TypeError(
+                "train_step takes either loss_fn(model, batch) or criterion=, called with outputs and targets"
+            )
         inner = getattr(model, "module", model)
         if inner not in self._applied:
             self.apply(inner)

@@ -142,7 +142,7 @@ def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
         ((lambda: None, data, loss), r"model_fn: .*lambda.* has no name at the top level"),
         ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* has no name"),
         ((build, (n for n in range(3)), loss), r"dataset: .*generator"),
-        ((build, data, torch.nn.functional.cross_entropy), None),
+        ((build, data, torch.nn.utils.parameters_to_vector), None),
     ],
 )
 def test_what_another_process_cannot_import_is_refused(
@@ -204,3 +204,11 @@ def test_a_script_tunes_its_own_functions(tmp_path: Path) -> None:
         losses = record.result.steps.losses
         assert losses[0] == pytest.approx(math.log(4), abs=0.7), "four classes, nothing learnt yet"
         assert statistics.fmean(losses[-5:]) < 0.75 * losses[0], "its own data, model and loss"
+
+
+@pytest.mark.parametrize("criterion", [torch.nn.CrossEntropyLoss(), torch.nn.functional.cross_entropy])
+def test_a_criterion_is_no_loss_function(criterion: Any) -> None:
+    with pytest.raises(
+        SpecError, match=r"loss_fn: \w+ is a criterion, called with outputs and targets; write a function"
+    ):
+        autotune.tune(torch.nn.Identity, TensorDataset(torch.zeros(4)), criterion)

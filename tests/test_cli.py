@@ -17,6 +17,7 @@ import pytest
 import yaml
 from optuna_dashboard import get_note
 from support.facts import cpu_facts
+from support.results import result
 from support.simulation import Clock, FormulaBackend
 
 import autotune
@@ -574,8 +575,7 @@ def test_show_gives_the_result_again(run: Run, spec: str, simulated: FormulaBack
 
 
 def test_show_as_json_is_the_document(run: Run, tmp_path: Path) -> None:
-    sections = ("config", "measured", "baseline", "speedup", "stability", "search")
-    document = {"format": 1, "study": "mine", **{section: {} for section in sections}}
+    document = result()
     study(tmp_path, best=document)
     ended = run("show", "mine", "--json")
     assert (ended.code, ended.err) == (0, "")
@@ -587,7 +587,31 @@ def test_show_of_a_damaged_result_is_4_and_says_what_to_do(run: Run, tmp_path: P
     study(tmp_path, best={"format": 1, "study": "mine"})
     ended = run("show", "mine", *more)
     assert (ended.code, ended.out) == (4, "")
-    assert "error: studies/mine/best.yaml is damaged; delete it" in ended.err
+    assert "error: studies/mine/best.yaml is damaged: config is missing (9 more); delete it" in ended.err
+
+
+@pytest.mark.parametrize("command", [["export", "--to", "timm"], ["export", "--to", "torch"], ["show"], ["report"]])
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("config", "num_threads", "1; touch PWNED"),
+        ("config", "micro_batch_size", '__import__("os").system("touch PWNED")'),
+        ("config", "amp_dtype", "int8"),
+        ("environment", "device_kind", "cuda.x(), torch.cuda"),
+        ("speedup", "ratio", "fast"),
+    ],
+)
+def test_a_result_that_is_not_what_it_says_is_refused_in_a_line_by_all_that_read_it(
+    run: Run, tmp_path: Path, command: list[str], section: str, key: str, value: str
+) -> None:
+    document = result()
+    document[section][key] = value
+    folder = study(tmp_path, best=document)
+    ended = run(command[0], "mine", *command[1:])
+    assert (ended.code in (2, 4), ended.out) == (True, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: studies/mine/best.yaml is damaged: {section}.{key} must be ")
+    assert not (folder / "exports").exists()
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

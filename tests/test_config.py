@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from autotune.config import KNOB_NAMES, RANK_KNOBS, KnobValue, TrainConfig
 from autotune.records import TrialRequest, TrialResult, TrialStatus
@@ -42,8 +45,34 @@ def test_plain_values_and_back() -> None:
 
 
 def test_an_unknown_knob_is_no_configuration() -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="widht is no key that this version knows"):
         TrainConfig.from_dict({"widht": 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"num_threads": "1; touch P"}, "num_threads must be a whole number, not '1; touch P'"),
+        ({"micro_batch_size": 0}, "micro_batch_size must be at least 1, not 0"),
+        ({"micro_batch_size": True}, "micro_batch_size must be a whole number, not True"),
+        ({"micro_batch_size": 2.0}, "micro_batch_size must be a whole number, not 2.0"),
+        ({"num_workers": 2**31}, "num_workers must be at most 2147483647, not 2147483648"),
+        ({"amp_dtype": "int8"}, "amp_dtype must be 'none', 'bf16' or 'fp16', not 'int8'"),
+        ({"pin_memory": 1}, "pin_memory must be true or false, not 1"),
+        ({"custom": {"a b": 1}}, "custom.a b.[key] must look like"),
+        ({"custom": {"a": [1]}}, "custom.a must be a number, text, true, false or null, not a list"),
+        ({"custom": {"a": float("nan")}}, "custom.a must be a finite number"),
+        ({"a\nb": 1}, "'a\\nb' is no key that this version knows"),
+        ([1], "must be a mapping, not a list"),
+    ],
+)
+def test_values_from_anywhere_are_checked(values: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(problem)) as caught:
+        TrainConfig.from_dict(values)
+    assert len(str(caught.value).splitlines()) == 1
+    record = {"status": "ok", "seed": 0, "wall_s": 1.0, "config": values}
+    with pytest.raises(ValidationError):
+        TrialResult.model_validate_json(json.dumps(record))
 
 
 def test_a_difference_in_a_custom_knob_goes_by_its_own_name() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import math
 import os
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 from support.facts import cpu_facts, cuda_facts
+from support.hostile import changed
+from support.results import result
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, StudyMismatch
@@ -30,16 +33,7 @@ from autotune.records import (
 )
 from autotune.store import StudyFolder, find_study, write_atomically
 
-DOCUMENT: dict[str, Any] = {
-    "format": 1,
-    "study": "mine",
-    "config": {"amp_dtype": "none", "prefetch_factor": None},
-    "measured": {"samples_per_s": 150.0},
-    "baseline": {"samples_per_s": 100.0},
-    "speedup": {"ratio": 1.5, "ci95": None},
-    "stability": {"verdict": "unconfirmed", "checks": []},
-    "search": {"trials": 3},
-}
+DOCUMENT: dict[str, Any] = result()
 
 
 @pytest.fixture
@@ -255,11 +249,11 @@ def test_the_resolved_spec_is_kept(folder: StudyFolder) -> None:
 )
 def test_a_best_document_that_something_has_damaged_is_named_with_a_way_out(folder: StudyFolder, damage: bytes) -> None:
     folder.best.write_bytes(damage)
-    with pytest.raises(EnvironmentFailure, match=r"best\.yaml is damaged; delete it and run the same search"):
+    with pytest.raises(EnvironmentFailure, match=r"best\.yaml is damaged: .+; delete it and run the same search"):
         folder.read_best()
 
 
-@pytest.mark.parametrize("section", [name for name in DOCUMENT if name != "format"])
+@pytest.mark.parametrize("section", [name for name in DOCUMENT if name != "settings"])
 def test_a_best_document_without_one_of_its_sections_is_damaged(folder: StudyFolder, section: str) -> None:
     folder.write_best({name: value for name, value in DOCUMENT.items() if name != section})
     with pytest.raises(EnvironmentFailure, match="is damaged"):
@@ -469,3 +463,29 @@ def test_a_study_that_cannot_be_renamed_says_so(folder: StudyFolder, monkeypatch
         folder.start_over()
     assert folder.aside is None
     assert folder.read_trials() == [ok_record(0)]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "problem"),
+    [
+        (("result", "config", "num_threads"), "1; touch P", "result.config num_threads must be a whole number"),
+        (("result", "config", "micro_batch_size"), 0, "result.config micro_batch_size must be at least 1, not 0"),
+        (("result", "steps", "samples"), [32], "result.steps must have as many losses as samples and skipped"),
+        (("result", "status"), "fine", "result.status must be 'ok', "),
+        (
+            ("environment", "device", "kind"),
+            "cuda.x()",
+            "environment.device.kind must be 'cpu', 'cuda', 'mps' or 'xpu'",
+        ),
+    ],
+)
+def test_a_record_says_which_of_its_values_is_none(
+    folder: StudyFolder, where: tuple[str, ...], value: Any, problem: str
+) -> None:
+    folder.write_trial(ok_record(0))
+    path = folder.trials / "0000.json"
+    path.write_text(json.dumps(changed(json.loads(path.read_text()), where, value, None)))
+    with pytest.raises(EnvironmentFailure) as caught:
+        folder.read_trials()
+    assert problem in str(caught.value) and "delete the file" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

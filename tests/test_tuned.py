@@ -121,3 +121,34 @@ def test_it_shows_itself_in_a_notebook(tmp_path: Path) -> None:
     assert "208 samples/s, 2.08× the baseline (1.90 to 2.30), stable" in page
     assert "micro_batch_size=64" in repr(tuned)
     assert dict(tuned.custom) == {"impl": "<b>"}
+
+
+def trained(tuned: Any, *loss: Any, **options: Any) -> torch.Tensor:
+    torch.manual_seed(0)
+    model = network()
+    step = tuned.train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), *loss, **options)
+    step([torch.ones(8, 3, 8, 8), torch.arange(8) % 4])
+    return next(model.parameters()).detach()
+
+
+def test_a_criterion_trains_as_the_loss_function_that_calls_it(tmp_path: Path) -> None:
+    tuned = autotune.load(emitted(tmp_path, micro_batch_size=8))
+    expected = trained(tuned, loss_fn)
+    for criterion in (nn.CrossEntropyLoss(), functional.cross_entropy):
+        assert torch.equal(trained(tuned, criterion=criterion), expected)
+
+
+def test_a_criterion_in_the_wrong_place_or_form_is_told_so(tmp_path: Path) -> None:
+    tuned = autotune.load(emitted(tmp_path, micro_batch_size=8))
+    with pytest.raises(TypeError, match=r"loss_fn: CrossEntropyLoss is a criterion.+; give it as criterion="):
+        trained(tuned, nn.CrossEntropyLoss())
+    for options in ({}, {"loss_fn": loss_fn, "criterion": nn.CrossEntropyLoss()}):
+        with pytest.raises(TypeError, match=r"either loss_fn.+ or criterion="):
+            trained(tuned, **options)
+    with pytest.raises(ValueError, match="criterion: reduction='sum'; give one with reduction='mean'"):
+        trained(tuned, criterion=nn.CrossEntropyLoss(reduction="sum"))
+    model = network()
+    step = tuned.train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), criterion=nn.CrossEntropyLoss())
+    for batch, found in (({"x": torch.ones(2, 3, 8, 8)}, "a dict"), ([torch.ones(2)] * 3, "a list of 3")):
+        with pytest.raises(TypeError, match=rf"criterion takes batches \(inputs, targets\), not {found}"):
+            step(batch)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 
 from autotune.export.notes import notes, promise
+from autotune.export.quoting import one_line
 from autotune.export.source import read_source
 from autotune.export.target import Export, Source, Target
 
@@ -26,4 +28,11 @@ TARGETS: dict[str, Target] = _discover()
 def export(source: Source, to: str) -> Export:
     """`source` in the form of the target named `to`. Raises SpecError where the target needs more than is known."""
     target = TARGETS[to]
-    return Export(target=to, files=target.render(source), about=promise(source), notes=notes(source, target))
+    return Export(
+        target=to, files=target.render(source), about=_lines(promise(source)), notes=_lines(notes(source, target))
+    )
+
+
+def _lines(sentences: Iterable[str]) -> tuple[str, ...]:
+    """As a terminal may show them."""
+    return tuple(map(one_line, sentences))

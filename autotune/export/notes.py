@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 
 from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
 from autotune.emitted import Interval
+from autotune.export.quoting import literal
 from autotune.export.target import Source, Target
 
 _STABLE = "stable"
@@ -90,7 +90,7 @@ def _left_over(source: Source, target: Target) -> Iterator[str]:
 def _custom_by_hand(source: Source, knob: str, value: KnobValue) -> str:
     own = source.spec.search.custom.get(knob) if source.spec else None
     place = f"{own.arg}, a knob of the study's own," if own else "a knob of the study's own, it"
-    return f"{place} is {json.dumps(value)}"
+    return f"{place} is {literal(value)}"
 
 
 _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
@@ -106,9 +106,9 @@ _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
     "memory_format": lambda value: (
         f"model.to(memory_format=torch.{value}), and images.contiguous(memory_format=torch.{value}) of every batch"
     ),
-    "compile": lambda value: f"model.compile({'' if value == 'default' else f'mode={json.dumps(value)}'})",
+    "compile": lambda value: f"model.compile({'' if value == 'default' else f'mode={literal(value)}'})",
     "fp32_precision": lambda value: (
-        f"set fp32_precision of torch.backends.cuda.matmul and of torch.backends.cudnn.conv to {json.dumps(value)}"
+        f"set fp32_precision of torch.backends.cuda.matmul and of torch.backends.cudnn.conv to {literal(value)}"
     ),
     "fused_optimizer": lambda _value: "build the optimizer with fused=True",
     "activation_checkpointing": lambda _value: (

@@ -22,7 +22,7 @@ def read_source(path_or_study: str | Path) -> Source:
     if folder is None:
         return Source(emitted=emitted)
     values = read_resolved_spec(folder)
-    spec = _tuned(parse_spec(values, folder.path), emitted)
+    spec = _tuned(parse_spec(values, folder.path, folder.spec), emitted)
     origin = _origin(folder) if _has_factories(spec) else None
     return Source(emitted=emitted, spec=spec, folder=origin, data_folder=_data_folder(folder))
 

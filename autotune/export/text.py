@@ -1,14 +1,14 @@
-"""Pieces of text that several targets share: comments, Python literals and calls, arguments of a DataLoader."""
+"""Pieces of text that several targets share: introductions, Python calls, arguments of a DataLoader."""
 
 from __future__ import annotations
 
-import json
 import keyword
 import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autotune.export.notes import notes, promise
+from autotune.export.quoting import literal
 from autotune.export.target import Source, Target
 
 WIDTH = 120
@@ -29,28 +29,6 @@ def introduction(source: Source, target: Target, *more: str) -> list[str]:
 def _wrapped(sentence: str, bullet: str = "") -> list[str]:
     indent = " " * len(bullet)
     return textwrap.wrap(sentence, WIDTH - 2, initial_indent=bullet, subsequent_indent=indent, break_on_hyphens=False)
-
-
-def comment(lines: Iterable[str]) -> str:
-    """As comments of Python, shell and YAML."""
-    return "".join(f"# {line}".rstrip() + "\n" for line in lines)
-
-
-def docstring(title: str, lines: Iterable[str]) -> str:
-    """Of a module, title first."""
-    body = "\n".join([title, "", *lines]).replace("\\", "\\\\").replace('"""', "'''")
-    return f'"""{body}\n"""\n'
-
-
-def literal(value: Any) -> str:
-    """A plain value as Python writes it, in double quotes."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(key)}: {literal(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(literal, value)) + "]"
-    return repr(value)
 
 
 class Expression(str):

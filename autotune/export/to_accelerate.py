@@ -7,18 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from autotune.export.quoting import comment, docstring, literal
 from autotune.export.target import Source, Target
-from autotune.export.text import (
-    LOADER_KNOBS,
-    Expression,
-    arguments,
-    comment,
-    docstring,
-    introduction,
-    literal,
-    loader_arguments,
-    mapping,
-)
+from autotune.export.text import LOADER_KNOBS, Expression, arguments, introduction, loader_arguments, mapping
 from autotune.spec import dump_yaml
 
 _CONFIG, _CALL = "accelerate_config.yaml", "accelerator.py"

@@ -7,9 +7,9 @@ comments: DeepSpeed itself would read them (Hjson), but transformers and Lightni
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from autotune.export.quoting import json_text
 from autotune.export.target import Source, Target
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
@@ -26,7 +26,7 @@ def _render(source: Source) -> dict[str, str]:
         values["torch_autocast"] = {"enabled": True, "dtype": _DTYPES[config.amp_dtype]}
     if source.spec is not None and source.spec.training.clip_grad_norm is not None:
         values["gradient_clipping"] = source.spec.training.clip_grad_norm
-    return {"ds_config.json": json.dumps(values, indent=2) + "\n"}
+    return {"ds_config.json": json_text(values)}
 
 
 def _exceptions(source: Source) -> dict[str, str]:

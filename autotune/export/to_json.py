@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from autotune.export.document import ALL_KNOBS, document, every_custom
+from autotune.export.quoting import json_text
 from autotune.export.target import Source, Target
 
 
 def _render(source: Source) -> dict[str, str]:
-    return {"autotune.json": json.dumps(document(source), indent=2, ensure_ascii=False) + "\n"}
+    return {"autotune.json": json_text(document(source))}
 
 
 TARGET = Target(name="json", render=_render, expresses=ALL_KNOBS, customs=every_custom)

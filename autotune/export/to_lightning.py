@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from autotune.export.quoting import docstring, literal
 from autotune.export.target import Source, Target
-from autotune.export.text import LOADER_KNOBS, docstring, introduction, loader_arguments, mapping
+from autotune.export.text import LOADER_KNOBS, introduction, loader_arguments, mapping
 
 _PRECISIONS = {"none": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 _ACCELERATORS = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}
@@ -29,7 +30,7 @@ def _render(source: Source) -> dict[str, str]:
     parts = [
         docstring(title, introduction(source, TARGET, _USAGE)),
         mapping("TRAINER", trainer),
-        mapping("FABRIC", fabric) + f"GRAD_ACCUM_STEPS = {config.grad_accum_steps}\n",
+        mapping("FABRIC", fabric) + f"GRAD_ACCUM_STEPS = {literal(config.grad_accum_steps)}\n",
         mapping("DATALOADER", loader_arguments(source)),
     ]
     return {"lightning_arguments.py": "\n".join(parts)}

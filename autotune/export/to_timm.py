@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from autotune.config import TrainConfig
+from autotune.export.quoting import comment, word
 from autotune.export.target import Source, Target
-from autotune.export.text import comment, introduction
+from autotune.export.text import introduction
 from autotune.spec import Spec
 
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
@@ -25,21 +25,21 @@ Flags = list[list[str]]
 def _render(source: Source) -> dict[str, str]:
     spec, config = source.spec, source.config
     lines = [*(_training(spec) if spec else []), *_settings(source), *_loading(config, source.on_cpu)]
-    command = " \\\n    ".join(["exec python train.py", *map(shlex.join, lines), '"$@"'])
-    threads = f"export OMP_NUM_THREADS={config.num_threads}\n" if config.num_threads is not None else ""
+    command = " \\\n    ".join(["exec python train.py", *map(" ".join, lines), '"$@"'])
+    threads = f"export OMP_NUM_THREADS={word(config.num_threads)}\n" if config.num_threads is not None else ""
     return {"train_timm.sh": f"#!/bin/sh\n{comment(introduction(source, TARGET, _USAGE))}{threads}{command}\n"}
 
 
 def _settings(source: Source) -> Flags:
     config = source.config
-    lines = [["--device", source.device_kind]]
-    lines.append(["-b", str(config.micro_batch_size), "--grad-accum-steps", str(config.grad_accum_steps)])
+    lines = [["--device", word(source.device_kind)]]
+    lines.append(["-b", word(config.micro_batch_size), "--grad-accum-steps", word(config.grad_accum_steps)])
     if config.amp_dtype != "none":
         lines.append(["--amp", "--amp-dtype", _DTYPES[config.amp_dtype]])
     if config.memory_format == "channels_last":
         lines.append(["--channels-last"])
     if config.compile != "none":
-        mode = [] if config.compile == "default" else ["--torchcompile-mode", config.compile]
+        mode = [] if config.compile == "default" else ["--torchcompile-mode", word(config.compile)]
         lines.append(["--torchcompile", "inductor", *mode])
     if config.activation_checkpointing:
         lines.append(["--grad-checkpointing"])
@@ -50,7 +50,7 @@ def _settings(source: Source) -> Flags:
 def _loading(config: TrainConfig, on_cpu: bool) -> Flags:
     # The prefetcher alone copies without blocking, which is what pinning is for.
     how = ["--pin-mem"] if config.pin_memory and not on_cpu else ["--no-prefetcher"]
-    return [["-j", str(config.num_workers), *how]]
+    return [["-j", word(config.num_workers), *how]]
 
 
 def _training(spec: Spec) -> Flags:
@@ -62,10 +62,10 @@ def _model(spec: Spec) -> Flags:
     if spec.model.timm is None:
         return []
     given = dict(spec.model.args)
-    line = ["--model", spec.model.timm]
+    line = ["--model", word(spec.model.timm)]
     classes = given.pop("num_classes", spec.data.synthetic.classes if spec.data.synthetic else None)
     if classes is not None:
-        line += ["--num-classes", str(classes)]
+        line += ["--num-classes", word(classes)]
     if given.pop("pretrained", False):
         line.append("--pretrained")
     return [line, *([_pairs("--model-kwargs", given)] if given else [])]
@@ -75,23 +75,25 @@ def _data(spec: Spec) -> list[str]:
     section = spec.data.image_folder or spec.data.timm or spec.data.synthetic
     if section is None:
         return []
-    line = ["--dataset", spec.data.timm.name, "--train-split", spec.data.timm.split] if spec.data.timm else []
-    return [*line, "--img-size", str(section.image_size), *(["--no-aug"] if section.augment == "none" else [])]
+    line = (
+        ["--dataset", word(spec.data.timm.name), "--train-split", word(spec.data.timm.split)] if spec.data.timm else []
+    )
+    return [*line, "--img-size", word(section.image_size), *(["--no-aug"] if section.augment == "none" else [])]
 
 
 def _optimizer(spec: Spec) -> Flags:
     optimizer, clip = spec.training.optimizer, spec.training.clip_grad_norm
     name = optimizer.name.lower()
-    lines = [["--clip-grad", f"{clip:g}"]] if clip is not None else []
+    lines = [["--clip-grad", _number(clip)]] if clip is not None else []
     if spec.training.loss == "cross_entropy":
         lines.append(["--smoothing", "0"])
     if name not in _OPTIMIZERS:
         return lines
     given = optimizer.args
-    line = ["--opt", _OPTIMIZERS[name], "--lr", f"{optimizer.lr:g}"]
-    line += ["--weight-decay", f"{given.get('weight_decay', _WEIGHT_DECAY[name]):g}"]
+    line = ["--opt", _OPTIMIZERS[name], "--lr", _number(optimizer.lr)]
+    line += ["--weight-decay", _number(given.get("weight_decay", _WEIGHT_DECAY[name]))]
     if name == "sgd":
-        line += ["--momentum", f"{given.get('momentum', 0.0):g}"]
+        line += ["--momentum", _number(given.get("momentum", 0.0))]
     return [line, *lines]
 
 
@@ -104,7 +106,11 @@ def _optimizer_options(spec: Spec | None) -> dict[str, Any]:
 
 
 def _pairs(flag: str, values: Mapping[str, Any]) -> list[str]:
-    return [flag, *(f"{name}={value}" for name, value in values.items())]
+    return [flag, *(word(f"{name}={value}") for name, value in values.items())]
+
+
+def _number(value: Any) -> str:
+    return word(f"{value:g}" if isinstance(value, int | float) else value)
 
 
 def _exceptions(source: Source) -> dict[str, str]:

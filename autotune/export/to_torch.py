@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 from autotune.config import RANK_KNOBS
 from autotune.export.document import ALL_KNOBS, every_custom
+from autotune.export.quoting import docstring, literal
 from autotune.export.script.data import data_piece
 from autotune.export.script.model import model_piece
 from autotune.export.script.piece import Own
 from autotune.export.script.run import constants, loader_piece, main_piece, options_piece, timed_piece
 from autotune.export.script.step import step_piece
 from autotune.export.target import Source, Target
-from autotune.export.text import docstring, introduction, literal
+from autotune.export.text import introduction
 
 _USAGE = "Prints at its end, as JSON, the throughput of the steps after the warm-up."
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from autotune.export.quoting import docstring
 from autotune.export.target import Source, Target
-from autotune.export.text import LOADER_KNOBS, docstring, introduction, mapping
+from autotune.export.text import LOADER_KNOBS, arguments, introduction, mapping
 
 _USAGE = "Usage: Trainer(model, args=training_arguments('runs', num_train_epochs=3), train_dataset=…)."
-_ADAMW = {"lr": "learning_rate", "weight_decay": "weight_decay", "eps": "adam_epsilon"}
-"""Argument of torch's AdamW → of TrainingArguments."""
 
 
 def _render(source: Source) -> dict[str, str]:
@@ -65,18 +64,13 @@ def _loading(source: Source) -> dict[str, Any]:
 
 
 def _optimization(source: Source) -> dict[str, Any]:
-    """What the study says about it; the Trainer clips at 1.0 where it is told nothing."""
+    """What the study says about it, as far as it is a matter of speed: what is learnt is the user's own affair."""
     if source.spec is None:
         return {}
-    values: dict[str, Any] = {"max_grad_norm": source.spec.training.clip_grad_norm or 0.0}
-    if not _uses_adamw(source):
-        return values
-    given = source.spec.training.optimizer.args
-    values["optim"] = "adamw_torch_fused" if source.config.fused_optimizer else "adamw_torch"
-    # A silent weight decay is torch's own 0.01; the Trainer's is 0.
-    values |= {_ADAMW[name]: value for name, value in ({"weight_decay": 0.01} | given).items() if name in _ADAMW}
-    if "betas" in given:
-        values["adam_beta1"], values["adam_beta2"] = given["betas"]
+    clip = source.spec.training.clip_grad_norm
+    values: dict[str, Any] = {} if clip is None else {"max_grad_norm": clip}
+    if _uses_adamw(source):
+        values["optim"] = "adamw_torch_fused" if source.config.fused_optimizer else "adamw_torch"
     return values
 
 
@@ -103,11 +97,24 @@ def _exceptions(source: Source) -> dict[str, str]:
 def _remarks(source: Source) -> list[str]:
     found = ["The Trainer has a linear schedule for the learning rate, unless you give another."]
     if source.spec is None:
-        return ["The Trainer clips gradients at a norm of 1.0, unless max_grad_norm says otherwise.", *found]
-    if not _uses_adamw(source) and not source.config.fused_optimizer:
-        name = source.spec.training.optimizer.name
-        found.append(f"The study trained with {name}, the Trainer makes AdamW: give it optimizers=(optimizer, None).")
-    return found
+        return [_CLIPS, *found]
+    optimizer, clip = source.spec.training.optimizer, source.spec.training.clip_grad_norm
+    given = ", ".join(arguments(optimizer.args))
+    if _uses_adamw(source):
+        found.append(
+            f"Learning rate, weight decay and further arguments of AdamW are left to you: the Trainer's defaults are "
+            f"learning_rate=5e-05 and weight_decay=0.0; the study trained with {given}."
+        )
+    elif not source.config.fused_optimizer:
+        found.append(
+            f"The study trained with {optimizer.name}({given}), the Trainer makes AdamW: give it "
+            "optimizers=(optimizer, None)."
+        )
+    norm = f"max_grad_norm={clip:g} is the study's own; yours wins." if clip is not None else None
+    return [norm or f"{_CLIPS} The study did not clip: max_grad_norm=0.0.", *found]
+
+
+_CLIPS = "The Trainer clips gradients at a norm of 1.0, unless max_grad_norm says otherwise."
 
 
 TARGET = Target(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from autotune.export.document import ALL_KNOBS, document, every_custom
+from autotune.export.quoting import comment
 from autotune.export.target import Source, Target
-from autotune.export.text import comment, introduction
+from autotune.export.text import introduction
 from autotune.spec import dump_yaml
 
 

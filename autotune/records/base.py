@@ -15,10 +15,9 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
-def _with_custom_as_pairs(value: Any) -> Any:
-    custom = value.get("custom") if isinstance(value, dict) else None
-    return {**value, "custom": tuple(custom.items())} if isinstance(custom, dict) else value
+def _from_dict(value: Any) -> Any:
+    return TrainConfig.from_dict(value) if isinstance(value, dict) else value
 
 
-Config = Annotated[TrainConfig, BeforeValidator(_with_custom_as_pairs), PlainSerializer(TrainConfig.to_dict)]
+Config = Annotated[TrainConfig, BeforeValidator(_from_dict), PlainSerializer(TrainConfig.to_dict)]
 """A configuration, written as in `best.yaml`: custom knobs as a mapping, and only where there are any."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
@@ -148,6 +148,12 @@ class OptimizerSteps(Record):
     """The GradScaler's scale after each step; empty without one."""
     gradient_norms: list[float] = Field(default_factory=list)
     """Norm of the unscaled gradient before clipping, of each step; empty unless the request watches the training."""
+
+    @model_validator(mode="after")
+    def _one_entry_a_step(self) -> Self:
+        if not len(self.losses) == len(self.samples) == len(self.skipped):
+            raise ValueError("must have as many losses as samples and skipped")
+        return self
 
 
 class FirstGradient(Record):

@@ -86,5 +86,5 @@ def read_study(folder: StudyFolder) -> Reading:
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
-    spec = parse_spec(read_resolved_spec(folder), folder.path)
+    spec = parse_spec(read_resolved_spec(folder), folder.path, folder.spec)
     return Reading(folder=folder, document=document, records=tuple(folder.read_trials()), spec=spec)

@@ -20,6 +20,7 @@ from autotune.records import (
     Verification,
 )
 from autotune.report import words
+from autotune.report.cleaning import clean, one_line
 from autotune.spec.durations import format_duration
 
 
@@ -47,7 +48,7 @@ def _headline(document: dict[str, Any]) -> Text:
     figures, baseline = document["measured"], document["baseline"]
     same = document["config"] == baseline["config"]
     head = "the baseline stands" if same else f"{words.speedup(document)} the baseline's throughput"
-    steps = next((int(check["value"]) for check in document["stability"]["checks"] if check["name"] == "soak"), 0)
+    steps = words.soaked(document)
     seen = f": no instability seen, {steps} steps in one go among them" if verdict == "stable" and steps else ""
     return Text.assemble(
         (f"{document['study']}: {head}\n", "bold green" if verdict == "stable" else "bold yellow"),
@@ -69,7 +70,7 @@ def _settings_table(document: dict[str, Any]) -> RenderableType:
         table.add_column("gains")
     for knob, (own, before) in config.differences(baseline).items():
         row = (knob, words.setting(own), words.setting(before), gains.get(knob, ""))
-        table.add_row(*row[: len(table.columns)])
+        table.add_row(*(Text(one_line(cell)) for cell in row[: len(table.columns)]))
     return table
 
 
@@ -103,9 +104,11 @@ def _strategy(document: dict[str, Any]) -> list[RenderableType]:
     if "left_to_gain" in section:
         parts.append(Text(words.left_to_gain(document["search"])))
     if section.get("gave_up"):
-        parts.append(Text(f"{section['name']} gave its model up: {section['gave_up']}; GPSampler went on"))
+        parts.append(
+            Text(one_line(f"{section['name']} gave its model up: {section['gave_up']}; GPSampler went on", 400))
+        )
     if section.get("beliefs"):
-        parts.append(_listing("its model believes, of the best so far", section["beliefs"]))
+        parts.append(_listing(words.BELIEFS, section["beliefs"]))
     return parts
 
 
@@ -216,5 +219,5 @@ def _listing(heading: str, lines: Sequence[str]) -> RenderableType:
     """Lines below a heading, indented also where they wrap."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:
-        grid.add_row(" -", Text(line))
+        grid.add_row(" -", Text(clean(line)))
     return Group(Text(f"{heading}:", style="dim"), grid)

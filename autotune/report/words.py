@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,17 @@ GAINS = (
     "expects it where it says so. Not known to 1 %: neither shows whether it gains that much."
 )
 """What the column of gains means; they do not add up to the speed-up."""
+
+
+BELIEFS = "what its model expects of changes to the fastest trial of the search; nothing of it was measured"
+"""Heading of them. The fastest trial need not be what was emitted."""
+
+
+def soaked(document: Mapping[str, Any]) -> int:
+    """Optimizer steps that the soak trained; 0 where there was none."""
+    checks = document["stability"]["checks"]
+    found = next((float(check["value"]) for check in checks if check["name"] == "soak"), 0.0)
+    return int(found) if math.isfinite(found) else 0
 
 
 def memory(count: float) -> str:
@@ -52,17 +64,20 @@ def left_to_gain(effort: Mapping[str, Any]) -> str:
 
 
 def predictions(section: Mapping[str, Any]) -> str:
-    """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430), measured 1,412; …`."""
-    own = section.get("emitted")
-    told = ""
-    if own:
+    """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430), measured 1,412; over 14 trials it was off
+    by …`."""
+    trials = "1 trial" if section["predictions"] == 1 else f"{section['predictions']} trials"
+    told = f"over {trials} {section['name']}'s predictions were"
+    if own := section.get("emitted"):
         expected = own["predicted"]
         within = f"{rate(expected['low'])} to {rate(expected['high'])}"
-        told = f" {rate(expected['samples_per_s'])} ({within}), measured {rate(own['measured_samples_per_s'])};"
-    trials = "1 trial" if section["predictions"] == 1 else f"{section['predictions']} trials"
+        told = (
+            f"{section['name']} predicted {rate(expected['samples_per_s'])} ({within}), "
+            f"measured {rate(own['measured_samples_per_s'])}; over {trials} it was"
+        )
     return (
-        f"{section['name']} predicted{told} over {trials} it was off by {100 * section['median_error']:.1f} % "
-        f"(median), {100 * section['within_interval']:.0f} % came out inside the interval"
+        f"{told} off by {100 * section['median_error']:.1f} % (median), "
+        f"{100 * section['within_interval']:.0f} % came out inside the interval"
     )
 
 
@@ -107,7 +122,7 @@ def _gain(entry: Mapping[str, Any]) -> str:
     if entry["gain"] is None:
         return "as the spec asks" if entry["source"] == "spec" else "needed for the rest"
     if not entry.get("known", True):
-        if not entry["ci95"]:
+        if not entry.get("ci95"):
             return "not known to 1 %"
         low, high = (round(100 * end, 1) + 0.0 for end in entry["ci95"])  # no −0
         return f"not known to 1 % ({low:+.1f} to {high:+.1f})"

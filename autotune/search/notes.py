@@ -49,17 +49,18 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
     if interrupted:
         return "Unconfirmed: interrupted. The same command goes on where it stopped."
     missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
+    why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
     if is_baseline:
-        return f"{stands} Unconfirmed: {'; '.join(missing)}. A larger --budget goes on."
+        compared = stands if missing else "The baseline itself stands in best.yaml so far."
+        return f"{compared} Unconfirmed: {why}. A larger --budget goes on."
     contradicted = next((check for check in checks if check["name"] == SOAK_THROUGHPUT and not check["passed"]), None)
     if contradicted:
-        why = "training is slower once it goes on than at its beginning, most often because of the loader"
-        because = f": {why}" if contradicted["value"] < 1 else ""
+        slower = "training is slower once it goes on than at its beginning, most often because of the loader"
+        because = f": {slower}" if float(contradicted["value"]) < 1 else ""
         return (
-            f"Unconfirmed: {'; '.join(missing)}. The soak's figure is the one in best.yaml, and the comparison with "
+            f"Unconfirmed: {why}. The soak's figure is the one in best.yaml, and the comparison with "
             f"the baseline was made again with it{because}."
         )
-    why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
     return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
 
 
@@ -97,7 +98,7 @@ def _on_check(check: dict[str, Any]) -> str | None:
     """A gate that warned, or could not tell."""
     about = f": {check['detail']}" if check["detail"] else ""
     if not check["passed"] and check["warns_only"]:
-        return f"Warning, {check['name']} is {check['value']:.4g}, beyond {check['limit']:.4g}{about}."
+        return f"Warning, {check['name']} is {float(check['value']):.4g}, beyond {float(check['limit']):.4g}{about}."
     if not check["conclusive"]:
         return f"{check['name']} could not tell{about}."
     return None

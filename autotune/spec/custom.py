@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from autotune.config import KNOB_NAMES, KnobValue
 from autotune.spec.domains import Choices
 from autotune.spec.fields import Section
 from autotune.spec.vocabulary import MEASURES, RESERVED
+from autotune.untrusted import scalar
 
 ARG_PATTERN = r"^((model|data)\.args(\.[A-Za-z_]\w*)+|training\.optimizer\.[A-Za-z_]\w*)$"
 _SCALAR_SCHEMA = {"type": ["number", "string", "boolean", "null"]}
@@ -27,16 +27,7 @@ _NO_OPTIMIZER_ARGS = {
 ArgPath = tuple[str, ...]
 
 
-def _scalar(value: object) -> object:
-    if value is not None and not isinstance(value, bool | int | float | str):
-        kind = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "that"
-        raise ValueError(f"must be a number, text, true, false or null, not {kind}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Scalar = Annotated[Any, AfterValidator(_scalar), WithJsonSchema(_SCALAR_SCHEMA)]
+Scalar = Annotated[Any, AfterValidator(scalar), WithJsonSchema(_SCALAR_SCHEMA)]
 
 
 def _given(value: object) -> object:

@@ -6,6 +6,7 @@ Merge keys and anchors work; what they expand to is bounded.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from autotune.spec.syntax import explain_syntax
 DocPath = tuple[str | int, ...]
 """Keys and list indices from the top of the document down to a value."""
 
+_HALF = re.compile("[\ud800-\udfff]")
 MAX_NODES = 20_000
 MAX_DEPTH = 50
 
@@ -188,6 +190,8 @@ class _Builder:
             return None
         if isinstance(value, float) and not math.isfinite(value):
             self._flaw(path, f"must be a finite number, not {text[:40]}", node)
+        if _HALF.search(text):
+            self._flaw(path, f"{text[:40]!r} holds half of a surrogate pair, which no file takes", node)
         return value
 
     def _flaw(self, path: DocPath, message: str, node: Node) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import keyword
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -68,15 +71,25 @@ Budget = Annotated[
     ),
 ]
 
-_CALLABLE = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
+_NAMES = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*"
+_CALLABLE = rf"{_NAMES}:{_NAMES}"
 FACTORY_PATTERN = rf"^{_CALLABLE}$"
 LOSS_PATTERN = rf"^(cross_entropy|{_CALLABLE})$"
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:\d+)?|mps|xpu(:\d+)?)$"
 NAME_PATTERN = r"^[A-Za-z0-9][\w.-]*$"
 
-FactoryPath = Annotated[str, StringConstraints(pattern=FACTORY_PATTERN)]
+
+def _importable(path: str) -> str:
+    """Python's words are no names: `a:import` is a path that no module can have."""
+    for name in re.split("[.:]", path):
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise ValueError(f"must be a callable, as package.module:name; '{name}' is no name in Python")
+    return path
+
+
+FactoryPath = Annotated[str, StringConstraints(pattern=FACTORY_PATTERN), AfterValidator(_importable)]
 """`package.module:callable`; the spec's own folder is importable."""
-Loss = Annotated[str, StringConstraints(pattern=LOSS_PATTERN)]
+Loss = Annotated[str, StringConstraints(pattern=LOSS_PATTERN), AfterValidator(_importable)]
 Device = Annotated[str, StringConstraints(pattern=DEVICE_PATTERN)]
 StudyName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
 

@@ -72,12 +72,13 @@ def load_spec(
     return LoadedSpec(spec, folder, spec_sha256(spec))
 
 
-def parse_spec(values: Mapping[str, Any], folder: str | Path) -> Spec:
-    """The spec in `values` (as `model_dump(mode="json", exclude_none=True)` gives them). Raises SpecError."""
+def parse_spec(values: Mapping[str, Any], folder: str | Path, file: str | Path = "spec") -> Spec:
+    """The spec in `values` (as `model_dump(mode="json", exclude_none=True)` gives them). Raises SpecError, in which
+    `file` is where they come from."""
     document = Document(dict(values))
     spec, flaws = _validated(document.values, Path(folder))
     if spec is None:
-        raise SpecError(Places(document, "spec", ()).lines(flaws))
+        raise SpecError(Places(document, str(file), ()).lines(flaws))
     return spec
 
 

@@ -12,6 +12,7 @@ from autotune.training.apply import (
     fused_optimizer_refusal,
 )
 from autotune.training.batch import batch_size, move_batch
+from autotune.training.criterion import Criterion, loss_of
 from autotune.training.device import device_name
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.loader import build_dataloader, loader_kwargs
@@ -21,6 +22,7 @@ from autotune.training.step import LossFn, StepOutput, TrainStep
 from autotune.training.together import distribute, world_size
 
 __all__ = [
+    "Criterion",
     "LossFn",
     "SettingHasNoEffect",
     "StepMark",
@@ -37,6 +39,7 @@ __all__ = [
     "distribute",
     "fused_optimizer_refusal",
     "loader_kwargs",
+    "loss_of",
     "make_grad_scaler",
     "move_batch",
     "require_autocast",

@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from autotune.config import TrainConfig
+from autotune.criterion import criterion_flaw
 from autotune.training.batch import batch_size, move_batch
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.observer import StepObserver, Unobserved
@@ -47,7 +48,7 @@ class TrainStep:
     processes train (`distribute`) averages its gradients once a window; then all of them must make the same calls.
 
     Raises SettingHasNoEffect when autocast or the GradScaler would switch itself off, or when `config.fused_optimizer`
-    meets an optimizer that was not built with `fused=True`.
+    meets an optimizer that was not built with `fused=True`; TypeError for a criterion in place of a loss function.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class TrainStep:
         clip_grad_norm: float | None = None,
         observer: StepObserver | None = None,
     ) -> None:
+        if (flaw := criterion_flaw(loss_fn)) is not None:
+            raise TypeError(f"loss_fn: {flaw}")
         require_autocast(config.amp_dtype, device)
         _require_fused(optimizer, config)
         self._model = model

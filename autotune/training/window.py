@@ -12,7 +12,7 @@ process, all divide by the same average of them: the gradient is that of the mea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -47,6 +47,12 @@ def read_loss(result: Any, samples: int) -> MicroLoss:
     """
     if isinstance(result, tuple) and len(result) == 2:
         summed, count = result
+        if isinstance(count, Tensor) and count.requires_grad:
+            raise TypeError(
+                "the loss function returned two losses: a pair is read as (summed_loss, count), and this count "
+                "requires a gradient. Return their sum, such as `return classes + boxes`; a count is how many samples, "
+                "tokens or boxes the first is the sum over"
+            )
         return MicroLoss(value=_scalar(summed), scale=1.0, weight=_weight(count), counted=True)
     weight = float(samples)
     return MicroLoss(value=_scalar(result), scale=weight, weight=weight)
@@ -56,7 +62,9 @@ def _scalar(value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.dim() == 0:
         return value
     found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    raise TypeError(f"the loss function must return a scalar tensor, or (summed_loss, count); it returned {found}")
+    several = "; add several losses up to one" if isinstance(value, tuple | list | Mapping) else ""
+    message = f"the loss function must return a scalar tensor, or (summed_loss, count); it returned {found}{several}"
+    raise TypeError(message)
 
 
 def _weight(count: Any) -> Weight:

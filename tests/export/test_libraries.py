@@ -87,7 +87,7 @@ def test_transformers_makes_its_arguments_of_them(config: TrainConfig, optimizer
     assert arguments.weight_decay == 0.125
     if optimizer == "adamw":
         assert arguments.optim == ("adamw_torch_fused" if config.fused_optimizer else "adamw_torch")
-        assert arguments.learning_rate == 0.5
+        assert arguments.learning_rate == 5e-5, "the Trainer's own"
 
 
 def test_transformers_trains_two_steps(tmp_path: Path) -> None:

@@ -379,3 +379,20 @@ def test_a_window_of_losses_that_weigh_differently_is_their_common_mean(tmp_path
     assert said.item() == pytest.approx((loss / count).item())
     for ours, theirs in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+IMAGES = {"image_folder": {"path": "/a %(folder)s {of} 100 %", "image_size": 32}}
+
+
+@pytest.mark.parametrize("data", [{"synthetic": {"image_size": 32}}, JPEG, IMAGES], ids=["memory", "jpeg", "folder"])
+@pytest.mark.parametrize("config", [PLAIN, AFFORDABLE], ids=["plain", "affordable"])
+def test_it_says_what_its_options_are(
+    config: TrainConfig, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    defined: dict[str, Any] = {"__name__": "exported"}
+    exec(compile(script(config, data=data), "train.py", "exec"), defined)
+    monkeypatch.setattr(sys, "argv", ["train.py", "-h"])
+    with pytest.raises(SystemExit) as ended:
+        defined["parse_options"]()
+    assert ended.value.code == 0
+    assert "the first 40 % of it to warm up" in " ".join(capsys.readouterr().out.split())

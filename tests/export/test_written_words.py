@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
@@ -112,9 +113,21 @@ def test_deepspeed_reads_its_file(tmp_path: Any) -> None:
     assert read.gradient_clipping == 1.0
 
 
-def test_transformers_clips_only_where_the_study_did() -> None:
-    (text,) = export(source(training={}), "transformers").files.values()
-    assert "max_grad_norm=0.0" in text
+def test_transformers_is_told_of_clipping_where_the_study_did_and_the_user_where_it_did_not() -> None:
+    clipped, unclipped = (
+        export(source(training=training), "transformers") for training in ({"clip_grad_norm": 2.0}, {})
+    )
+    assert "max_grad_norm=2.0," in clipped.files["training_arguments.py"]
+    assert any(note == "max_grad_norm=2 is the study's own; yours wins." for note in clipped.notes)
+    assert "max_grad_norm=" not in unclipped.files["training_arguments.py"].partition('"""\n')[2]
+    assert any("The study did not clip: max_grad_norm=0.0." in note for note in unclipped.notes)
+
+
+def test_what_is_learnt_is_left_to_the_user_of_transformers() -> None:
+    made = export(source(training={"optimizer": {"name": "adamw", "lr": 0.5, "weight_decay": 0.25}}), "transformers")
+    written = made.files["training_arguments.py"].partition('"""\n')[2]
+    assert not re.search("learning_rate=|weight_decay=|adam_", written)
+    assert any("the study trained with lr=0.5, weight_decay=0.25." in note for note in made.notes)
 
 
 def test_transformers_fuses_adamw_only() -> None:

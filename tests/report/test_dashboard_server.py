@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import http.client
 import json
 import os
 import shutil
 import socket
 import stat
 import threading
+import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -245,3 +248,144 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     shutil.move(reading.folder.path, odd)
     with served(StudyFolder(odd)) as server:
         assert detail(server)["best_trials"]
+
+
+@contextmanager
+def edited(tmp_path: Path) -> Iterator[tuple[Server, Reading]]:
+    reading = finished("cpu", tmp_path)
+    reading.folder.artifacts.mkdir()
+    with served(reading.folder, allow_edits=True) as server:
+        yield server, reading
+
+
+def upload(name: str, content: bytes) -> dict[str, str]:
+    return {"file": f"data:;base64,{base64.b64encode(content).decode()}", "filename": name}
+
+
+def test_an_artifact_is_a_file_to_save_and_never_a_page_of_this_site(tmp_path: Path) -> None:
+    with edited(tmp_path) as (server, _):
+        status, answer = ask(server, "/api/artifacts/1", "POST", upload("page.html", b"<script>alert(1)</script>"))
+        assert status == 201
+        url = f"{server.url}artifacts/1/{answer['artifact_id']}"
+        with urllib.request.urlopen(url, timeout=30) as response:
+            headers, content = response.headers, response.read()
+    assert content == b"<script>alert(1)</script>"
+    assert headers["Content-Disposition"] == "attachment"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+    assert headers["Access-Control-Allow-Origin"] is None
+
+
+NOTE, ATTRIBUTES, ARTIFACT = "/api/studies/1/note", "/api/trials/{open}/user-attrs", "/api/artifacts/1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("PUT", NOTE, b"", 400),
+        ("PUT", NOTE, b"{", 400),
+        ("PUT", NOTE, b"[1]", 400),
+        ("PUT", NOTE, b"\xff\xfe", 400),
+        ("PUT", NOTE, b"[" * 100_000, 400),
+        ("PUT", NOTE, b'{"body": 1, "version": 1}', 400),
+        ("PUT", NOTE, b'{"body": "x", "version": "y"}', 400),
+        ("PUT", NOTE, b'{"body": "x", "version": -1}', 400),
+        ("PUT", NOTE, b'{"body": "\\ud800", "version": 9}', 400),
+        ("PUT", NOTE, b'{"body": "x", "version": NaN}', 400),
+        ("PUT", NOTE, b'{"body": "x", "version": ' + b"9" * 5000 + b"}", 400),
+        ("PUT", "/api/studies/2/note", b'{"body": "x", "version": 1}', 404),
+        ("PUT", f"/api/studies/{10**40}/note", b'{"body": "x", "version": 1}', 404),
+        ("PUT", "/api/studies/1/99999/note", b'{"body": "x", "version": 1}', 404),
+        ("POST", ATTRIBUTES, b'{"user_attrs": [1]}', 400),
+        ("POST", ATTRIBUTES, b'{"user_attrs": {}}', 400),
+        ("POST", ATTRIBUTES, b'{"user_attrs": {"a": NaN}}', 400),
+        ("POST", "/api/trials/99999/user-attrs", b'{"user_attrs": {"a": 1}}', 404),
+        ("POST", "/api/trials/1/user-attrs", b'{"user_attrs": {"a": 1}}', 409),
+        ("POST", ARTIFACT, b"{}", 400),
+        ("POST", ARTIFACT, b'{"file": 1}', 400),
+        ("POST", ARTIFACT, b'{"file": "x"}', 400),
+        ("POST", ARTIFACT, b'{"file": "data:;base64,%%%"}', 400),
+        ("POST", ARTIFACT, b'{"file": "data:;base64,aGk"}', 400),
+        ("POST", ARTIFACT, b'{"file": "data:;base64,aGk=", "filename": 7}', 400),
+        ("POST", "/api/artifacts/7", b'{"file": "data:;base64,aGk="}', 404),
+        ("POST", "/api/artifacts/1/1", b'{"file": "data:;base64,aGk="}', 409),
+        ("DELETE", "/api/artifacts/1/00-11", b"", 404),
+        ("DELETE", "/api/artifacts/7/00-11", b"", 404),
+        ("DELETE", "/api/artifacts/1/1/00-11", b"", 409),
+    ],
+)
+def test_a_malformed_edit_is_the_browsers_fault(
+    shared: tuple[Server, int], method: str, path: str, body: bytes, expected: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server, open_trial = shared
+    assert raw(server, method, path.format(open=open_trial), body)[0] == expected
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert ask(server, "/api/studies")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, int]]:
+    """A server that takes edits, and the id of a trial that has not ended."""
+    with edited(tmp_path_factory.mktemp("shared")) as (server, reading):
+        with stored_study(reading.folder, writable=True) as study:
+            open_trial = study.ask()._trial_id
+        yield server, open_trial
+
+
+def raw(server: Server, method: str, path: str, body: bytes, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_attributes_of_an_open_trial_are_taken(shared: tuple[Server, int]) -> None:
+    server, open_trial = shared
+    status, _ = raw(server, "POST", f"/api/trials/{open_trial}/user-attrs", b'{"user_attrs": {"mine": [1, {"a": 2}]}}')
+    assert status == 204
+
+
+@pytest.mark.parametrize("name", ["Origin", "Referer"])
+@pytest.mark.parametrize("url", ["http://[", "http://[::1", "//[", "http://127.0.0.1:99999999/["])
+def test_an_address_that_is_none_is_foreign(shared: tuple[Server, int], name: str, url: str) -> None:
+    assert raw(shared[0], "PUT", NOTE, b"{}", **{name: url})[0] == 403
+
+
+@pytest.mark.parametrize(("length", "expected"), [(None, 411), ("x", 411), ("-5", 411), ("9" * 30, 411)])
+def test_an_edit_without_a_length_is_refused(shared: tuple[Server, int], length: str | None, expected: int) -> None:
+    stated = "" if length is None else f"Content-Length: {length}\r\n"
+    lines = f"PUT {NOTE} HTTP/1.1\r\nHost: 127.0.0.1:{shared[0].port}\r\nTransfer-Encoding: chunked\r\n{stated}\r\n"
+    with socket.create_connection(("127.0.0.1", shared[0].port), timeout=30) as client:
+        client.sendall(lines.encode())
+        assert client.recv(100).split()[1] == str(expected).encode()
+
+
+def test_who_says_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    monkeypatch.setattr("autotune.report.dashboard.server._Quiet.timeout", 0.2)
+    with edited(tmp_path) as (server, _), socket.create_connection(("127.0.0.1", server.port), timeout=30) as silent:
+        assert silent.recv(1) == b"", "the server closes it"
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as half:
+            head = f"PUT {NOTE} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 10\r\n\r\n12"
+            half.sendall(head.encode())
+            assert half.recv(100).split()[1] == b"408"
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_an_upload_costs_little_memory_and_a_huge_one_nothing(tmp_path: Path) -> None:
+    with edited(tmp_path) as (server, _):
+        tracemalloc.start()
+        try:
+            assert ask(server, ARTIFACT, "POST", upload("a.bin", b"a" * (5 * 2**20)))[0] == 201
+            peak = tracemalloc.get_traced_memory()[1]
+            huge = b"x" * (40 * 2**20)
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            assert raw(server, "POST", ARTIFACT, huge)[0] == 413
+            peak_of_huge = tracemalloc.get_traced_memory()[1] - before
+        finally:
+            tracemalloc.stop()
+    assert peak < 80 * 2**20
+    assert peak_of_huge < 30 * 2**20, "less than the body"

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 from support.facts import cpu_facts, cuda_facts
+from support.results import result as result_document
 from support.screen import BASELINE, FAST, MIB, drawn, lines_of, progress, standing, text_of
 
 from autotune.records import SearchResult
@@ -344,3 +345,29 @@ def test_a_crew_shows_what_its_controller_has_to_do() -> None:
     heading, row = shown.splitlines()[:2]
     assert heading.split()[-1] == "ask+tell"
     assert row.split()[-2:] == ["14", "%"]
+
+
+def test_what_a_result_says_is_no_markup_and_no_escape() -> None:
+    odd = "[/b]\x1b]0;title\x07[link=file:///etc/passwd]x"
+    told = result_document()
+    told["config"]["custom"] = {"act": odd}
+    told["search"]["strategy"] |= {"gave_up": odd}
+    told["settings"][0] |= {"kept": False, "set": {"amp_dtype": odd}}
+    shown = " ".join(drawn(best_view(told)).split())
+    assert "\x1b" not in shown and "title" not in shown
+    assert "[/b][link=file:///etc/passwd]x" in shown.replace(" ", "")
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", 1e18])
+def test_a_soak_whose_value_is_no_number_is_none(value: Any) -> None:
+    told = result_document()
+    told["stability"]["checks"] = [told["stability"]["checks"][0] | {"name": "soak", "value": value}]
+    assert words.soaked(told) in (0, 10**18)
+    assert drawn(best_view(told))
+
+
+def test_predictions_alone_make_a_sentence() -> None:
+    section = {"name": "auto", "predictions": 1, "median_error": 0.283, "within_interval": 1.0}
+    assert words.predictions(section) == (
+        "over 1 trial auto's predictions were off by 28.3 % (median), 100 % came out inside the interval"
+    )

@@ -127,3 +127,54 @@ def test_a_fused_configuration_needs_a_fused_optimizer() -> None:
     fused = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
     step = TrainStep(model, fused, mean_loss, config, device=CPU)
     assert step((draw(4)[0].float(), draw(4)[1])).optimizer_stepped
+
+
+def two_losses(model: nn.Module, batch: Batch) -> Any:
+    outputs = model(batch[0])
+    return functional.cross_entropy(outputs, batch[1]), outputs.square().mean()
+
+
+@pytest.mark.parametrize("grad_accum_steps", [1, 2])
+def test_two_losses_are_refused_in_words(grad_accum_steps: int) -> None:
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(TypeError, match=r"two losses: a pair is read as \(summed_loss, count\).+Return their sum"):
+        make_step(model, two_losses, grad_accum_steps=grad_accum_steps)(draw(4))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("returned", [lambda a, b: (a, b, b), lambda a, b: [a, b], lambda a, b: {"a": a, "b": b}])
+def test_several_losses_in_any_form_are_refused(returned: Any) -> None:
+    with pytest.raises(TypeError, match=r"it returned (tuple|list|dict); add several losses up to one"):
+        make_step(small_model(), lambda model, batch: returned(*two_losses(model, batch)))(draw(4))
+
+
+def test_a_count_without_a_gradient_is_a_count() -> None:
+    def counted(model: nn.Module, batch: Batch) -> Any:
+        each = functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        return each.sum(), (batch[1] >= 0).sum()
+
+    ours, theirs = (make_step(small_model(), loss)(draw(4)).loss for loss in (counted, mean_loss))
+    assert torch.allclose(ours, theirs)
+
+
+class _OwnCriterion(nn.Module):
+    def forward(self, outputs: Tensor, target: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs, target)
+
+
+class _OwnLoss(nn.Module):
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        return mean_loss(model, batch)
+
+
+@pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss(), nn.MSELoss, functional.cross_entropy, _OwnCriterion()])
+def test_a_criterion_is_no_loss_function_and_is_told_so(criterion: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"loss_fn: \w+ is a criterion, called with outputs and targets; write a function"
+    ):
+        make_step(small_model(), criterion)
+
+
+def test_a_loss_function_may_be_a_module() -> None:
+    assert make_step(small_model(), _OwnLoss())(draw(4)).optimizer_stepped

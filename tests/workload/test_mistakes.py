@@ -39,6 +39,11 @@ def problem(spec: Spec, folder: Path, use: Any = None) -> str:
         ),
         ({"model": {"factory": "json:__name__"}}, "model.factory: json:__name__ is not callable, but a str"),
         ({"data": {"factory": "json:laods"}}, "data.factory: json has no 'laods'"),
+        (
+            {"training": {"loss": "torch.nn:CrossEntropyLoss"}},
+            "training.loss: torch.nn:CrossEntropyLoss: CrossEntropyLoss is a criterion, called with outputs",
+        ),
+        ({"training": {"loss": "torch.nn.functional:mse_loss"}}, "mse_loss is a criterion, called with outputs and"),
         ({"training": {"loss": "json:laods"}}, "training.loss: json has no 'laods'"),
         (
             {"training": {"optimizer": {"name": "adamv"}}},

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autotune.errors import SpecError
+from autotune.export.quoting import literal
 from autotune.export.script.generated import generated_images
 from autotune.export.script.piece import Own, Piece, function
 from autotune.export.target import Source
-from autotune.export.text import Expression, arguments, call, literal
+from autotune.export.text import Expression, arguments, call
 from autotune.spec import Spec
 from autotune.spec.workload import ImageFolderSpec, SyntheticSpec, TimmDataSpec
 
@@ -65,7 +66,7 @@ def _image_folder(section: ImageFolderSpec | SyntheticSpec, folder: str | None) 
 
 def _transform(section: ImageFolderSpec | SyntheticSpec | TimmDataSpec) -> str:
     plain = {"no_aug": True} if section.augment == "none" else {}
-    return call("create_transform", [str(section.image_size), *arguments({"is_training": True, **plain})])
+    return call("create_transform", [literal(section.image_size), *arguments({"is_training": True, **plain})])
 
 
 def _timm(section: TimmDataSpec) -> DataPiece:
@@ -95,7 +96,7 @@ def _generated(section: SyntheticSpec) -> DataPiece:
     return DataPiece(
         code=f"{generated_images()}\n\n\n{built}",
         imports=frozenset({"import numpy as np", "from torch.utils.data import Dataset"}),
-        classes=str(section.classes),
+        classes=literal(section.classes),
     )
 
 

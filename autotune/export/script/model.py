@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from autotune.errors import SpecError
+from autotune.export.quoting import literal
 from autotune.export.script.data import DataPiece
 from autotune.export.script.piece import Own, Piece, block, function
 from autotune.export.target import Source
-from autotune.export.text import Expression, arguments, call, literal
+from autotune.export.text import Expression, arguments, call
 from autotune.spec import Spec
 
 OPTIMIZERS = (

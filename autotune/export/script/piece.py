@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from textwrap import indent
 
+from autotune.export.quoting import identifier
+
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
@@ -31,13 +33,13 @@ class Own:
     def statement(self) -> str:
         """That imports it."""
         module, _, path = self.named.partition(":")
-        return f"from {module} import {path.partition('.')[0]} as {self.role}"
+        return f"from {identifier(module)} import {identifier(path.partition('.')[0])} as {self.role}"
 
     @property
     def expression(self) -> str:
         """By which the script calls it."""
         _, _, inside = self.named.partition(":")[2].partition(".")
-        return f"{self.role}.{inside}" if inside else self.role
+        return f"{self.role}.{identifier(inside)}" if inside else self.role
 
 
 def function(head: str, docstring: str | None, body: Iterable[str | None]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+from autotune.export.quoting import identifier, literal
 from autotune.export.script.data import DataPiece
 from autotune.export.script.model import built_model, built_optimizer
 from autotune.export.script.piece import Piece, block, function
 from autotune.export.script.step import step_arguments
 from autotune.export.target import Source
-from autotune.export.text import Expression, arguments, call, literal, loader_arguments
+from autotune.export.text import Expression, arguments, call, loader_arguments
 from autotune.spec import Spec
 
 _FEWEST_WARM_UP_STEPS = 10
@@ -17,7 +18,7 @@ _NEW_PRECISION_API = (2, 9)
 """The PyTorch that brought `fp32_precision`."""
 _OPTIONS = """\
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps, after the warm-up (default: 100)")
-    parser.add_argument("--seconds", type=float, help="train so long instead, the first 40 % of it to warm up")
+    parser.add_argument("--seconds", type=float, help="train so long instead, the first 40 %% of it to warm up")
     parser.add_argument("--seed", type=int, default={seed}, help="(default: {seed})")
     return parser.parse_args()"""
 
@@ -27,9 +28,9 @@ def constants(source: Source) -> str:
     ahead = config.num_workers * (config.prefetch_factor or 2)
     warm_up = max(_FEWEST_WARM_UP_STEPS, math.ceil(2 * ahead / config.grad_accum_steps))
     lines = [] if source.on_cpu else [f"DEVICE = torch.device({literal(_device(source))})"]
-    lines.append(f"MICRO_BATCH_SIZE = {config.micro_batch_size}")
+    lines.append(f"MICRO_BATCH_SIZE = {literal(config.micro_batch_size)}")
     if config.grad_accum_steps > 1:
-        lines.append(f"GRAD_ACCUM_STEPS = {config.grad_accum_steps}")
+        lines.append(f"GRAD_ACCUM_STEPS = {literal(config.grad_accum_steps)}")
     return "\n".join([*lines, f"WARM_UP_STEPS = {warm_up}"])
 
 
@@ -41,8 +42,8 @@ def _device(source: Source) -> str:
 def options_piece(spec: Spec, data: DataPiece) -> Piece:
     given = "required=True" if data.folder is None else f"default={literal(data.folder)}"
     folder = f'    parser.add_argument("--data", metavar="DIR", {given})\n' if data.takes_folder else ""
-    parser = "    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])\n"
-    code = f"def parse_options():\n{parser}{folder}{_OPTIONS.format(seed=spec.training.seed)}"
+    parser = '    parser = argparse.ArgumentParser(description="Trains with the settings of a study.")\n'
+    code = f"def parse_options():\n{parser}{folder}{_OPTIONS.format(seed=literal(spec.training.seed))}"
     return Piece(code=code, imports=frozenset({"import argparse"}))
 
 
@@ -92,7 +93,7 @@ def _accumulates(source: Source) -> bool:
 def process_lines(source: Source) -> list[str]:
     """What has to be set before the first operator runs."""
     config = source.config
-    lines = [f"torch.set_num_threads({config.num_threads})"] if config.num_threads is not None else []
+    lines = [f"torch.set_num_threads({literal(config.num_threads)})"] if config.num_threads is not None else []
     if config.fp32_precision is not None:
         release = source.torch_release
         if release is None or release >= _NEW_PRECISION_API:
@@ -112,7 +113,7 @@ _BACKWARD = 'functorch_config.backward_pass_autocast = "off"'
 
 def timed_piece(source: Source) -> Piece:
     """`train`: optimizer steps, and how long they took."""
-    wait = None if source.on_cpu else f"torch.{source.device_kind}.synchronize()"
+    wait = None if source.on_cpu else f"torch.{identifier(source.device_kind)}.synchronize()"
     body = [
         wait,
         "began, done = time.perf_counter(), 0",

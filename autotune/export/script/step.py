@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autotune.export.quoting import literal
 from autotune.export.script.data import DataPiece
 from autotune.export.script.piece import Own, Piece, block, function
 from autotune.export.target import Source
@@ -145,5 +146,5 @@ def _update(spec: Spec, source: Source, correction: tuple[str, ...] = ()) -> lis
     lines = ["scaler.unscale_(optimizer)"] if scaled and (clip is not None or correction) else []
     lines += correction
     if clip is not None:
-        lines.append(f"torch.nn.utils.clip_grad_norm_(model.parameters(), {clip!r})")
+        lines.append(f"torch.nn.utils.clip_grad_norm_(model.parameters(), {literal(clip)})")
     return [*lines, *(["scaler.step(optimizer)", "scaler.update()"] if scaled else ["optimizer.step()"])]

@@ -20,6 +20,8 @@ _HEADERS = (
     ("Referrer-Policy", "same-origin"),
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
+_OF_ARTIFACTS = (("Content-Disposition", "attachment"), ("Content-Security-Policy", "default-src 'none'; sandbox"))
+"""Files that anybody may have written, HTML among them: shown as pictures or saved, and never as pages of this site."""
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -41,9 +43,11 @@ class Guard:
             return [body]
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            ours = {name.lower() for name, _ in _HEADERS}
-            theirs = [(name, value) for name, value in headers if name.lower() not in ours]
-            return start_response(status, [*theirs, *_HEADERS], *rest)
+            is_artifact = environ.get("PATH_INFO", "").startswith("/artifacts")
+            own = (*_HEADERS, *(_OF_ARTIFACTS if is_artifact else ()))
+            names = {name.lower() for name, _ in own}
+            theirs = [(name, value) for name, value in headers if not _is_replaced(name.lower(), names)]
+            return start_response(status, [*theirs, *own], *rest)
 
         return self._application(environ, start)
 
@@ -66,8 +70,16 @@ class Guard:
         return None if referer is None or self._is_own(referer) else "this dashboard is changed by its own pages only"
 
     def _is_own(self, url: str) -> bool:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # such as `http://[`
+            return False
         return parts.scheme == "http" and parts.netloc.lower() in self._hosts
+
+
+def _is_replaced(name: str, own: set[str]) -> bool:
+    """Whether the dashboard's own header of that name is left out: it lets pages of any site read artifacts."""
+    return name in own or name.startswith("access-control-")
 
 
 def _follows_a_link(environ: Environ) -> bool:

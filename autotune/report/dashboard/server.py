@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from optuna.artifacts import FileSystemArtifactStore
 
 from autotune.errors import AutotuneError, SpecError
+from autotune.report.dashboard.edits import RefusedEdit, checked_edit, read_edit
 from autotune.report.dashboard.furnish import write_figures, write_note
 from autotune.report.dashboard.guard import READING, Application, Environ, Guard
 from autotune.report.dashboard.view import view_of
@@ -29,12 +30,8 @@ HOST = "127.0.0.1"
 _NOW_AND_THEN_S = 10.0
 _LEAST_AGE_S = 2.0
 """Age of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
-_EDITS = re.compile(
-    r"PUT /api/studies/\d+(/\d+)?/note"
-    r"|POST /api/trials/\d+/user-attrs"
-    r"|(POST|DELETE) /api/artifacts/\d+(/\d+)?(/[0-9a-fA-F-]+)?"
-)
-"""What `--allow-edits` allows: a search that runs must find its study as it left it."""
+_SILENCE_S = 30.0
+"""Of a browser, after which its connection is closed: each holds a thread."""
 
 Stamp = tuple[tuple[int, int], ...]
 
@@ -80,6 +77,8 @@ class _Following:
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
         self._lock = threading.Lock()
+        self._editing = threading.Lock()
+        """One edit at a time: what it holds in memory is the largest part of the server."""
         self._stamp: Stamp | None = None
         self._made_s = 0.0
         self._application: Application = _nothing
@@ -121,12 +120,14 @@ class _Following:
 
     def _edit(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """A change of notes, attributes or artifacts, made in `study.db`; the trials are the search's."""
-        wanted = f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '').rstrip('/')}"
-        if not _EDITS.fullmatch(wanted):
-            start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-            return [b"studies and trials are autotune's: begun by its search, ended by deleting the folder\n"]
-        with stored_study(self._folder, writable=True) as study:
-            answer = list(_dashboard(study._storage, self._folder)(environ, start_response))
+        try:
+            body = read_edit(environ)
+            with self._editing, stored_study(self._folder, writable=True) as study:
+                asked = checked_edit(environ, body, study)
+                answer = list(_dashboard(study._storage, self._folder)(asked, start_response))
+        except RefusedEdit as refusal:
+            start_response(refusal.status, [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{refusal}\n".encode()]
         with self._lock:
             self._stamp, self._made_s = None, 0.0
         return answer
@@ -179,5 +180,12 @@ class _Threaded(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = _SILENCE_S
+
+    def handle(self) -> None:
+        """As the standard library's, for browsers that leave in the middle or say nothing at all."""
+        with contextlib.suppress(OSError):
+            super().handle()
+
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)

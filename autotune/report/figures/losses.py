@@ -39,6 +39,8 @@ def curve(run: TrialResult, most: int = _MOST_POINTS) -> Curve:
     for start in range(0, len(taken), size):
         chunk = taken[start : start + size]
         count = sum(samples for _, samples in chunk)
+        if count < 1:
+            continue
         seen.append(position + count / 2 if size > 1 else position + count)
         losses.append(sum(loss * samples for loss, samples in chunk) / count)
         position += count
@@ -146,14 +148,21 @@ def _caption(reading: Reading) -> str:
             "What was emitted changes the arithmetic, and the study ended before it was compared with the fp32 "
             "reference; the first round's losses."
         )
+    if not references:
+        return "Finalists, from the same weights; the study ended before the fp32 reference beside them was run."
+    if not probes:
+        return "The fp32 reference; the study ended before a finalist was run beside it."
     seeds = len({run.result.seed for run in references})
+    band = (
+        f" The band is the mean of {seeds} seeds of the reference ± 2 standard deviations: how far apart harmless "
+        "differences take a run."
+    )
     left_out = (
         f" {len(probes) - _MOST_FINALISTS} more finalists are not drawn." if len(probes) > _MOST_FINALISTS else ""
     )
     return (
         "Finalists and the reference (IEEE fp32, eager, contiguous) start from the same weights and see the same "
-        f"samples in the same order. The band is the mean of {seeds} seeds of the reference ± 2 standard deviations: "
-        f"how far apart harmless differences take a run.{left_out}"
+        f"samples in the same order.{band if seeds > 1 else ''}{left_out}"
     )
 
 

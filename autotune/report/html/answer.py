@@ -58,7 +58,7 @@ def _verdict(reading: Reading) -> Iterator[object]:
     document = reading.document
     verdict = str(document["stability"]["verdict"])
     yield tag("span", verdict, class_=f"verdict {'stable' if verdict == 'stable' else 'unconfirmed'}")
-    soaked = next((int(check["value"]) for check in document["stability"]["checks"] if check["name"] == "soak"), 0)
+    soaked = words.soaked(document)
     if verdict == "stable":
         yield " No instability was seen in the steps that were run"
         yield f", {soaked} of them in one go. " if soaked else ". "

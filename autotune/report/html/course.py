@@ -44,7 +44,7 @@ def _beliefs(reading: Reading) -> Markup | None:
     if "left_to_gain" in section_of:
         parts.append(tag("p", f"The search was {words.left_to_gain(reading.document['search'])}."))
     if section_of.get("beliefs"):
-        parts.append(tag("p", "What the strategy's model came to believe, of the best so far:"))
+        parts.append(tag("p", f"{words.BELIEFS.capitalize()}:"))
         parts.append(listing(one_line(belief, 300) for belief in section_of["beliefs"]))
     return joined(parts) if parts else None
 

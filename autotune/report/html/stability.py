@@ -80,7 +80,7 @@ def stability(reading: Reading) -> Markup:
 def _summary(reading: Reading) -> str:
     checks = reading.document["stability"]["checks"]
     if not checks:
-        return "None has been asked yet: the study has not come to its tests."
+        return "None was run yet: the study has not come to its tests."
     told = [check for check in checks if check["conclusive"]]
     unsure = f"; {len(checks) - len(told)} could not tell" if len(told) < len(checks) else ""
     return (
@@ -97,11 +97,11 @@ def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
         meaning = f"in the soak: {meaning}"
     about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
     if not sense:  # a range, of which the nearer end is stated
-        sense = "≥" if check["limit"] < 1 else "≤"
-    limit = f"{sense} {written(check['limit'])}" if known else written(check["limit"])
+        sense = "≥" if float(check["limit"]) < 1 else "≤"
+    limit = f"{sense} {written(float(check['limit']))}" if known else written(float(check["limit"]))
     return (
         joined([tag("code", one_line(name)), tag("small", about)]),
-        written(check["value"]),
+        written(float(check["value"])),  # JSON has no NaN but as text
         limit,
         _result(check),
     )

@@ -32,13 +32,15 @@ def train(workload: Workload, stopwatch: Stopwatch) -> None:
             control.should_training_stop = stopwatch.lap()
             return control
 
+    # As the study clips: where it does not, the export leaves the Trainer's own clipping in place.
+    clip = {} if workload.clip_grad_norm else {"max_grad_norm": 0.0}
     quiet = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
     constant = torch.optim.lr_scheduler.LambdaLR(workload.optimizer, lambda _step: 1.0)
     with tempfile.TemporaryDirectory() as folder:
         make = workload.exported("training_arguments.py")["training_arguments"]
         Trainer(
             model=_WithLoss(workload),
-            args=make(folder, max_steps=_ENDLESS, **quiet),
+            args=make(folder, max_steps=_ENDLESS, **clip, **quiet),
             train_dataset=workload.dataset,
             data_collator=lambda samples: {"batch": workload.collate(samples)},
             callbacks=[Laps()],
