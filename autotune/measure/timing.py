@@ -27,9 +27,9 @@ _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
 waits until a burst of other work is over is worth more than one that was spent on it."""
 _FEWEST_SLOW = 3
 """Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
-_WITHOUT_SLOW = 150
+_WITHOUT_SLOW = 100
 """Batches that this run and earlier ones have loaded without meeting a slow one, after which it need not look for them
-further: if one in fifty were slow, 95 % of such runs would have met one."""
+further: if one in fifty were slow, 87 % of them would have met one, and later runs go on counting."""
 _MOST_EMPTYING = 8
 """Times that what is queued is discarded: meanwhile the workers go on."""
 
@@ -185,8 +185,10 @@ class Measurement:
         if self._request.side == "step":
             return True
         log, began_s = self._loader.read(), self._account.timed[0].began_s
-        every = slow_batches_of(log, began_s) + self._request.slow_batches
-        return (not every.slow and every.batches >= _WITHOUT_SLOW) or have_been_timed(log, began_s)
+        own = slow_batches_of(log, began_s)
+        if not own.slow and own.batches + self._request.batches_without_slow >= _WITHOUT_SLOW:
+            return True
+        return have_been_timed(log, began_s)
 
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;

@@ -64,7 +64,6 @@ class Gain:
         times = math.exp(-deviations * _deviation(self)) if self.interval and deviations else 1.0
         return Gain(self.ratio * times, self.interval, self.source)
 
-
     @property
     def at_stake(self) -> float:
         """ln(throughput) that is lost on average without it, by all that it may be; infinite where nothing is known."""

@@ -62,6 +62,9 @@ SHARE_OF_BASELINE = 0.5
 """Share of the leader's rounds that the baseline runs in once it is clear which of them is faster. With the leader
 alone beside it, two runs in three go to the leader instead of one in two, and the interval of the speed-up is √1.5 =
 1.22 times as wide as with as many runs of the baseline."""
+MUCH_SLOWER = 2.0
+"""Times by which the baseline is surely slower than the best: its runs are then as short as its steps let them be. In
+the worlds of an H200, where it is 8 and 16 times slower, two of its runs took 15 s to 28 s of a search of 150 s."""
 PRECISE, TRUE_TO = 0.02, 0.03
 """Half the width of the leader's throughput interval, relative, as far as rounds narrow it: what is wanted, and what
 does after the usual time."""

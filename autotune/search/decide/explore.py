@@ -14,7 +14,7 @@ from autotune.search.decide.confirm import begin_round
 from autotune.search.decide.confirming import begin_confirming
 from autotune.search.decide.finalists import choose_finalists
 from autotune.search.decide.judging import provisional
-from autotune.search.decide.measured_rounds import MeasuredRounds, slow_batches
+from autotune.search.decide.measured_rounds import MeasuredRounds, batches_without_slow
 from autotune.search.decide.rounds import last_round
 from autotune.search.decide.session import Confirmation, Exploring, Session, Step
 from autotune.search.decide.study import StudySoFar
@@ -214,7 +214,7 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
         target_relative_error=known,
         hopeless_below=floor,
         in_any_process=True,
-        slow_batches=slow_batches(study.records, config),
+        batches_without_slow=batches_without_slow(study.records),
     )
 
 

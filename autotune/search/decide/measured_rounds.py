@@ -203,8 +203,17 @@ class MeasuredRounds:
 
 def slow_batches(records: Iterable[TrialRecord], config: TrainConfig) -> SlowBatches:
     """What all trials with micro-batches of the same size have seen of slow ones."""
-    alike = [run.result for run in records if run.result.config.micro_batch_size == config.micro_batch_size]
-    rates = [run.rates or run.side_rate for run in alike]
+    return _seen(run for run in records if run.result.config.micro_batch_size == config.micro_batch_size)
+
+
+def batches_without_slow(records: Iterable[TrialRecord]) -> int:
+    """Batches that all trials have loaded, where none of them was slow, whatever their size."""
+    every = _seen(records)
+    return 0 if every.slow else every.batches
+
+
+def _seen(records: Iterable[TrialRecord]) -> SlowBatches:
+    rates = [record.result.rates or record.result.side_rate for record in records]
     return sum((rate.slow_batches for rate in rates if rate), SlowBatches())
 
 

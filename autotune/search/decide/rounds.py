@@ -14,7 +14,7 @@ from autotune.config import TrainConfig
 from autotune.records import Purpose
 from autotune.search.decide.actions import Confirm
 from autotune.search.decide.confirming import Confirming
-from autotune.search.decide.measured_rounds import ACCURACY, slow_batches
+from autotune.search.decide.measured_rounds import ACCURACY, batches_without_slow, slow_batches
 from autotune.search.decide.next_round import RoundsSoFar, Seconds, next_round
 from autotune.search.decide.study import StudySoFar
 from autotune.search.figures import confirming_request, is_ok
@@ -107,7 +107,7 @@ def confirming_run(
 ) -> Confirm | None:
     """One run of round `number`; None where there is no time for it. One that takes longer than it should have does
     not take the time of the tests and the soak."""
-    study, measured = confirming.study, confirming.measured
+    study, measured, limit_s = confirming.study, confirming.measured, confirming.seconds_of(config, limit_s)
     expected_s, left_s = study.costs.run_s(config, limit_s), confirming.for_rounds_s
     if left_s < expected_s:
         return None
@@ -119,6 +119,7 @@ def confirming_run(
         in_any_process=in_any_process,
         data_was_read=measured.data_was_read,
         slow_batches=slow_batches(study.records, config),
+        batches_without_slow=batches_without_slow(study.records),
     )
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Confirm(request=request, deadline_s=min(patience_s, left_s), patience_s=patience_s, round=number)
