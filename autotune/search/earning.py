@@ -224,11 +224,6 @@ def together(measured: Gain, expected: Gain) -> Gain:
     return Gain.of(mean, 1 / math.sqrt(sum(weights)), "measured" if weights[0] > weights[1] else "model")
 
 
-def better_known(one: Gain | None, other: Gain) -> Gain:
-    """Of two that rest on the same runs, so that they say no more together."""
-    return one if one is not None and _deviation(one) < _deviation(other) else other
-
-
 def worth_confirming(
     chosen: Sequence[TrainConfig], baseline: TrainConfig, compare: Compare, little: float
 ) -> list[TrainConfig]:

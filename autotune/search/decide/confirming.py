@@ -25,7 +25,6 @@ from autotune.search.decide.watched import Watched
 from autotune.search.earning import (
     Compare,
     Gain,
-    better_known,
     is_as_good,
     is_part,
     settings,
@@ -143,14 +142,9 @@ class Confirming:
         return self.measured.compare(config, self.baseline)
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
-        """By the rounds, and by the model as far as they leave it open. Before the rounds tell, by their trials of the
-        search alone, where that is known better: the model has learnt from them, and from others."""
+        """By the rounds, and by the model as far as they leave it open."""
         measured, expected = self.measured.gain(one, other), self.expected(one, other)
-        return (
-            together(measured, expected)
-            if measured
-            else better_known(self.measured.gain_in_search(one, other), expected)
-        )
+        return together(measured, expected) if measured else expected
 
     def settings(self, config: TrainConfig) -> Sequence[Mapping[str, Any]]:
         """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""

@@ -103,16 +103,6 @@ class MeasuredRounds:
         low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
         return Gain(middle, Interval(low, high), "measured")
 
-    def gain_in_search(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
-        """By one run of each, with what is known after the rounds of how much runs differ; None without both."""
-        figures = {record.result.config: record for record in self._study.measured}
-        if not (one in figures and other in figures and self._by_config):
-            return None
-        runs = [figures[config] for config in (one, other)]
-        differ = self._rounds.spread_of(map(self._logs, self.repeated()), cautious=True)
-        doubts = [math.hypot(differ, relative_error(run.result), _accuracy(run)) for run in runs]
-        return Gain.of(math.log(samples_per_s(runs[0]) / samples_per_s(runs[1])), math.hypot(*doubts), "measured")
-
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
@@ -239,11 +229,6 @@ def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
     """What runs of `config` with these rates may be off by."""
     limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
     return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
-
-
-def _accuracy(run: TrialRecord) -> float:
-    rates = run.result.rates
-    return accuracy_of(run.result.config, [rates] if rates else [])
 
 
 def _epoch_s(result: TrialResult) -> float:
