@@ -11,6 +11,7 @@ from autotune.config import TrainConfig
 from autotune.records import Check, TrialRecord, TrialStatus
 from autotune.search.decide.checks import blames_precision
 from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.timetable import Timetable
 from autotune.search.earning import by_model, simpler_form, worth_confirming
 from autotune.search.figures import has_failed
 from autotune.search.gates import meets
@@ -110,8 +111,10 @@ class Finalists:
         return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
 
     def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
-        """Of those `chosen`; one at the baseline's effective batch size stays."""
-        if not chosen or study.budget.use_all:
+        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short: one that
+        needs no tests may have to stand in for the best."""
+        is_short = Timetable(study).needed_s(chosen) > study.budget.remaining_s
+        if not chosen or study.budget.use_all or is_short:
             return list(chosen)
         worth = worth_confirming(chosen, study.baseline, by_model(self.model), LITTLE)
         if any(_is_of_same_batch(config, study.baseline) for config in worth):

@@ -10,12 +10,13 @@ from support.deciding import BASE, BF16, BF16_TWO, FOUR, TWO, ran, searched, so_
 
 from autotune.config import TrainConfig
 from autotune.records import Check, TrialStatus
+from autotune.search.budget import BudgetNow
 from autotune.search.decide.finalists import Finalists, choose_finalists
 from autotune.search.performance import PerformanceModel
 
 BF16_FOUR = FOUR.replace(amp_dtype="bf16")
 RATES = {BASE: 1000.0, BF16_FOUR: 1900.0, BF16_TWO: 1700.0, BF16: 1500.0, FOUR: 1400.0, TWO: 1200.0}
-STUDY = so_far(searched(RATES))
+STUDY = so_far(searched(RATES), budget=BudgetNow(total_s=300.0, elapsed_s=100.0, use_all=True))
 
 
 def check(name: str) -> Check:
