@@ -224,22 +224,28 @@ def together(measured: Gain, expected: Gain) -> Gain:
     return Gain.of(mean, 1 / math.sqrt(sum(weights)), "measured" if weights[0] > weights[1] else "model")
 
 
+def better_known(one: Gain | None, other: Gain) -> Gain:
+    """Of two that rest on the same runs."""
+    return one if one is not None and _deviation(one) < _deviation(other) else other
+
+
 def worth_confirming(
     chosen: Sequence[TrainConfig], baseline: TrainConfig, compare: Compare, little: float
 ) -> list[TrainConfig]:
     """Of the finalists that were `chosen`, likely best first: who is expected to win, before others what is as good and
-    a smaller change; its parts, of which rounds have to show that they are not as good; and who may be better by so
-    much that on average more than `little` is at stake."""
+    a smaller change; its parts, unless it is known that they are not as good; and who may be better by so much that on
+    average more than `little` is at stake."""
 
     def as_good(rich: TrainConfig, simple: TrainConfig) -> bool:
         return compare(rich, simple).ratio < TIE
 
     likely = simplest_as_good(chosen[0], chosen, baseline, as_good)
-    others = [config for config in chosen if config != likely]
-    return [
-        likely,
-        *(each for each in others if is_part(each, likely, baseline) or compare(each, likely).at_stake > little),
-    ]
+
+    def is_worth_it(other: TrainConfig) -> bool:
+        in_doubt = is_part(other, likely, baseline) and not compare(likely, other).is_known
+        return in_doubt or compare(other, likely).at_stake > little
+
+    return [likely, *(other for other in chosen if other != likely and is_worth_it(other))]
 
 
 def _deviation(gain: Gain) -> float:

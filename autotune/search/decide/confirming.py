@@ -25,6 +25,7 @@ from autotune.search.decide.watched import Watched
 from autotune.search.earning import (
     Compare,
     Gain,
+    better_known,
     is_as_good,
     is_part,
     settings,
@@ -142,9 +143,12 @@ class Confirming:
         return self.measured.compare(config, self.baseline)
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
-        """By the rounds, and by the model as far as they leave it open."""
+        """By the rounds, and by the model as far as they leave it open. Where no rounds tell, by their trials of the
+        search alone, if that is known better: the model has learnt from them, so that both together say no more."""
         measured, expected = self.measured.gain(one, other), self.expected(one, other)
-        return together(measured, expected) if measured else expected
+        if measured:
+            return together(measured, expected)
+        return better_known(self.measured.gain_in_search(one, other), expected)
 
     def settings(self, config: TrainConfig) -> Sequence[Mapping[str, Any]]:
         """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""

@@ -111,8 +111,8 @@ class Finalists:
         return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
 
     def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
-        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short: one that
-        needs no tests may have to stand in for the best."""
+        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short: one
+        that needs no tests may have to stand in for the best."""
         is_short = Timetable(study).needed_s(chosen) > study.budget.remaining_s
         if not chosen or study.budget.use_all or is_short:
             return list(chosen)

@@ -62,19 +62,20 @@ class MeasuredRounds:
         self._rounds = Rounds(
             _logs_of(self._by_config, columns),
             candidates=[self._columns[each] for each in finalists],
-            before=self._in_search(columns),
+            before=[self._before(each) for each in columns],
         )
 
-    def _in_search(self, columns: Sequence[TrainConfig]) -> list[float]:
-        """ln(samples per second) of the search's trials; nan where there was none, or it is not known as well as runs
+    def _in_search(self, config: TrainConfig) -> TrialRecord | None:
+        """Its trial."""
+        return next((run for run in self._study.measured if run.result.config == config), None)
+
+    def _before(self, config: TrainConfig) -> float:
+        """ln(samples per second) of its trial; nan where there was none, or it is not known about as well as the runs
         of the rounds are."""
-        figures = {record.result.config: record for record in self._study.measured}
-
-        def is_as_well_known(config: TrainConfig) -> bool:
-            errors = [relative_error(run.result) for run in self.runs(config).values()]
-            return config in figures and relative_error(figures[config].result) <= _AS_WELL * max(errors, default=0.0)
-
-        return [math.log(samples_per_s(figures[each])) if is_as_well_known(each) else math.nan for each in columns]
+        trial, runs = self._in_search(config), self.runs(config).values()
+        known = max((relative_error(run.result) for run in runs), default=0.0)
+        is_known = trial is not None and relative_error(trial.result) <= _AS_WELL * known
+        return math.log(samples_per_s(trial)) if trial and is_known else math.nan
 
     def runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
         """Round → run, of those that came to a figure."""
@@ -102,6 +103,15 @@ class MeasuredRounds:
         ratio = self._rounds.ratio(self._columns[one], self._columns[other])
         low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
         return Gain(middle, Interval(low, high), "measured")
+
+    def gain_in_search(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
+        """By one run of each, with what is known after a round of how much runs differ; None without both."""
+        runs = [run.result for run in map(self._in_search, (one, other)) if run]
+        if len(runs) < 2 or not self._by_config:
+            return None
+        differ = self._rounds.spread_of(map(self._logs, self.repeated()), cautious=True)
+        doubts = [math.hypot(differ, relative_error(run), _accuracy_of_one(run)) for run in runs]
+        return Gain.of(math.log(samples_per_s(runs[0]) / samples_per_s(runs[1])), math.hypot(*doubts), "measured")
 
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
@@ -229,6 +239,10 @@ def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
     """What runs of `config` with these rates may be off by."""
     limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
     return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
+
+
+def _accuracy_of_one(run: TrialResult) -> float:
+    return accuracy_of(run.config, [run.rates] if run.rates else [])
 
 
 def _epoch_s(result: TrialResult) -> float:
