@@ -87,6 +87,10 @@ class Finalists:
         left = self.rejecting(config)
         return left if left.now else left._chosen_anew(study)
 
+    def without_soaked(self, study: StudySoFar, config: TrainConfig, refusing: Sequence[Check]) -> Finalists:
+        """The same of one that its soak has refused: what computes the same may stand, as it may beside it."""
+        return dataclasses.replace(self.without_failed(study, config), refused={**self.refused, config: refusing})
+
     def _chosen_anew(self, study: StudySoFar) -> Finalists:
         fit = [record for record in study.measured if not self._is_out(study, record.result.config)]
         return self._chosen(study, fit)
