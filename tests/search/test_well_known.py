@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from support.deciding import BASE, BF16, FOUR, TWO, confirming, in_rounds, ran, searched, so_far
 
 from autotune.config import TrainConfig
-from autotune.records import Rates, SlowBatches, TrialRecord
+from autotune.records import Purpose, Rates, SlowBatches, TrialRecord
+from autotune.search.decide.confirming import Confirming
 from autotune.search.decide.explore import search_trial
 from autotune.search.decide.measured_rounds import ACCURACY, MeasuredRounds, batches_without_slow, slow_batches
 from autotune.search.decide.rounds import confirming_run
-from autotune.search.policy import FEWEST_STEPS, SHORTEST_RUN_S
+from autotune.search.decide.study import StudySoFar
+from autotune.search.performance import PerformanceModel
+from autotune.search.policy import EVEN, FEWEST_STEPS, SHORTEST_RUN_S
 
 CALM = in_rounds({BASE: (1000.0, 1000.1, 999.9), TWO: (1500.1, 1499.9, 1500.0)})
 
@@ -40,14 +46,25 @@ def test_batches_without_a_slow_one_are_counted_whatever_their_size() -> None:
     assert slow_batches([having_loaded(BASE, 30), having_loaded(LARGE, 50)], LARGE).batches == 50
 
 
-def test_trials_and_rounds_are_told_of_them() -> None:
+def noisy(study: StudySoFar, noise: float) -> Confirming:
+    now = confirming(study, TWO)
+    model = cast(PerformanceModel, SimpleNamespace(noise=noise))
+    return now.with_finalists(dataclasses.replace(now.finalists, model=model))
+
+
+@pytest.mark.parametrize("noise", [0.9 * EVEN, 1.1 * EVEN])
+def test_rounds_are_told_of_them_where_runs_differ_little(noise: float) -> None:
     study = so_far([having_loaded(BASE, 70), *searched({BASE: 1000.0, TWO: 1500.0}), *CALM])
-    told = batches_without_slow(study.records)
-    assert told >= 70
-    assert search_trial(study, FOUR).request.batches_without_slow == told
-    run = confirming_run(confirming(study, TWO), TWO, 4, 2.0)
+    run = confirming_run(noisy(study, noise), TWO, 4, 2.0)
     assert run is not None
-    assert run.request.batches_without_slow == told
+    assert run.request.batches_without_slow == (70 if noise < EVEN else 0)
+
+
+@pytest.mark.parametrize(("again", "are_told"), [(1000.0, True), (2000.0, False)])
+def test_trials_are_told_of_them_where_runs_differ_little(again: float, are_told: bool) -> None:
+    trials = searched({BASE: 1000.0, TWO: 1500.0})
+    study = so_far([*trials, ran(BASE, again, Purpose.REPEAT), having_loaded(LARGE, 70)])
+    assert search_trial(study, FOUR).request.batches_without_slow == (70 if are_told else 0)
 
 
 def test_no_run_has_to_be_known_better_than_the_measuring_is_accurate() -> None:

@@ -214,7 +214,8 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
         target_relative_error=known,
         hopeless_below=floor,
         in_any_process=True,
-        batches_without_slow=batches_without_slow(study.records),
+        # Where runs differ much, a run that ends as soon as that is known tells too little.
+        batches_without_slow=batches_without_slow(study.records) if known <= KNOWN_TO else 0,
     )
 
 

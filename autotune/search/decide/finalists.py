@@ -17,7 +17,7 @@ from autotune.search.figures import has_failed
 from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.plain import arithmetic
-from autotune.search.policy import LITTLE
+from autotune.search.policy import EVEN, LITTLE
 from autotune.spec import Constraint
 
 _FINALISTS = 3
@@ -115,10 +115,10 @@ class Finalists:
         return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
 
     def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
-        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short: one
-        that needs no tests may have to stand in for the best."""
+        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short, as one
+        that needs no tests may have to stand in for the best; and where runs differ so much that trials tell little."""
         is_short = Timetable(study).needed_s(chosen) > study.budget.remaining_s
-        if not chosen or study.budget.use_all or is_short:
+        if not chosen or study.budget.use_all or is_short or self.model.noise > EVEN:
             return list(chosen)
         worth = worth_confirming(chosen, study.baseline, by_model(self.model), LITTLE)
         if any(_is_of_same_batch(config, study.baseline) for config in worth):

@@ -20,6 +20,7 @@ from autotune.search.decide.study import StudySoFar
 from autotune.search.figures import confirming_request, is_ok
 from autotune.search.policy import (
     CONFIRM_SHARE,
+    EVEN,
     FULL_ROUNDS,
     LITTLE,
     MOST_ROUNDS,
@@ -119,7 +120,7 @@ def confirming_run(
         in_any_process=in_any_process,
         data_was_read=measured.data_was_read,
         slow_batches=slow_batches(study.records, config),
-        batches_without_slow=batches_without_slow(study.records),
+        batches_without_slow=batches_without_slow(study.records) if confirming.finalists.model.noise <= EVEN else 0,
     )
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Confirm(request=request, deadline_s=min(patience_s, left_s), patience_s=patience_s, round=number)

@@ -14,7 +14,7 @@ from autotune.search.budget import BudgetNow
 from autotune.search.decide.finalists import Finalists, choose_finalists
 from autotune.search.earning import Compare, Gain, worth_confirming
 from autotune.search.performance import PerformanceModel
-from autotune.search.policy import LITTLE
+from autotune.search.policy import EVEN, LITTLE
 
 BF16_FOUR = FOUR.replace(amp_dtype="bf16")
 RATES = {BASE: 1000.0, BF16_FOUR: 1900.0, BF16_TWO: 1700.0, BF16: 1500.0, FOUR: 1400.0, TWO: 1200.0}
@@ -59,8 +59,9 @@ def test_what_is_clearly_outside_a_constraint_is_none(limit: float, is_out: bool
 class Known:
     """A model that knows the rates."""
 
-    def __init__(self, rates: dict[TrainConfig, float]) -> None:
+    def __init__(self, rates: dict[TrainConfig, float], noise: float = 0.001) -> None:
         self._rates = rates
+        self.noise = noise
 
     def likely(self, config: TrainConfig) -> float:
         return math.log(self._rates[config])
@@ -133,8 +134,8 @@ def test_who_may_join_is_new_and_has_not_failed() -> None:
 # Who is worth the rounds
 
 
-def chosen_of(rates: dict[TrainConfig, float], **study: Any) -> tuple[TrainConfig, ...]:
-    known = Finalists(model=cast(PerformanceModel, Known(rates)))
+def chosen_of(rates: dict[TrainConfig, float], noise: float = 0.001, **study: Any) -> tuple[TrainConfig, ...]:
+    known = Finalists(model=cast(PerformanceModel, Known(rates, noise)))
     elsewhere = TWO.replace(micro_batch_size=8)
     return known.refusing(so_far(searched(rates), **study), elsewhere, [check("memory_headroom")]).now
 
@@ -149,6 +150,11 @@ def test_who_is_surely_as_good_or_worse_runs_no_rounds() -> None:
 
 def test_where_time_is_short_another_may_have_to_stand_in() -> None:
     assert chosen_of(CLOSE, left_s=5.0)[:2] == (BF16_FOUR, BF16_TWO)
+
+
+@pytest.mark.parametrize(("noise", "runs"), [(0.9 * EVEN, False), (1.1 * EVEN, True)])
+def test_where_runs_differ_much_all_of_them_run(noise: float, runs: bool) -> None:
+    assert (BF16_TWO in chosen_of(CLOSE, noise)) is runs
 
 
 def gains(deviation: float, rates: dict[TrainConfig, float] = CLOSE) -> Compare:
