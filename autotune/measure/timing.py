@@ -13,7 +13,7 @@ from autotune.measure.account import Account
 from autotune.measure.loading import loading
 from autotune.measure.plan import Plan, plan
 from autotune.measure.protocols import Judge, Loader, Loop, Machine, Report
-from autotune.measure.slow_batches import have_been_timed
+from autotune.measure.slow_batches import have_been_timed, slow_batches_of
 from autotune.measure.timed_block import blocks_of_epochs
 from autotune.measure.warm_up import WarmedUp, warm_up
 from autotune.records import Block, Rates, SideRate, TrialRequest, TrialStatus
@@ -27,6 +27,9 @@ _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
 waits until a burst of other work is over is worth more than one that was spent on it."""
 _FEWEST_SLOW = 3
 """Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
+_WITHOUT_SLOW = 100
+"""Batches that this run and earlier ones have loaded without meeting a slow one, after which it need not look for them
+further: if one in fifty were slow, 87 % of them would have met one, and later runs go on counting."""
 _MOST_EMPTYING = 8
 """Times that what is queued is discarded: meanwhile the workers go on."""
 
@@ -181,7 +184,11 @@ class Measurement:
             return False
         if self._request.side == "step":
             return True
-        return have_been_timed(self._loader.read(), self._account.timed[0].began_s)
+        log, began_s = self._loader.read(), self._account.timed[0].began_s
+        own = slow_batches_of(log, began_s)
+        if not own.slow and own.batches + self._request.batches_without_slow >= _WITHOUT_SLOW:
+            return True
+        return have_been_timed(log, began_s)
 
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;

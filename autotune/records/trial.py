@@ -42,6 +42,8 @@ class TrialRequest(Record):
     """Whether earlier trials have read all of the data set: files of a first epoch are then no colder than later."""
     slow_batches: SlowBatches = SlowBatches()
     """What earlier trials with batches of the same size have seen of slow ones: a short one sees hardly any."""
+    batches_without_slow: int = 0
+    """Batches of any size that earlier trials have loaded, none of which was slow; 0 where one was."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0

@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -47,6 +48,12 @@ class Gain:
     interval: Interval | None
     source: Literal["measured", "model"]
 
+    @classmethod
+    def of(cls, logarithm: float, deviation: float, source: Literal["measured", "model"]) -> Gain:
+        """Of a logarithm that is known to such a standard deviation."""
+        ratio, low, high = log_interval(logarithm, deviation)
+        return cls(ratio, Interval(low, high), source)
+
     @property
     def is_known(self) -> bool:
         """Whether the interval says that it is 1 % or more, or that it is less."""
@@ -56,6 +63,15 @@ class Gain:
         """So many standard deviations of its logarithm less."""
         times = math.exp(-deviations * _deviation(self)) if self.interval and deviations else 1.0
         return Gain(self.ratio * times, self.interval, self.source)
+
+    @property
+    def at_stake(self) -> float:
+        """ln(throughput) that is lost on average without it, by all that it may be; infinite where nothing is known."""
+        mean, deviation = math.log(self.ratio), _deviation(self)
+        if math.isinf(deviation):
+            return math.inf
+        normal = NormalDist(mean, max(deviation, _CLOSEST))
+        return normal.variance * normal.pdf(0.0) + mean * (1 - normal.cdf(0.0))
 
 
 Compare = Callable[[TrainConfig, TrainConfig], Gain]
@@ -67,8 +83,7 @@ def by_model(model: PerformanceModel) -> Compare:
 
     @functools.cache
     def compare(one: TrainConfig, other: TrainConfig) -> Gain:
-        ratio, low, high = log_interval(*model.compare(one, other))
-        return Gain(ratio, Interval(low, high), "model")
+        return Gain.of(*model.compare(one, other), "model")
 
     return compare
 
@@ -206,8 +221,31 @@ def together(measured: Gain, expected: Gain) -> Gain:
     known, believed = _deviation(measured), max(_deviation(expected), _MODEL_AT_BEST)
     weights = 1 / max(known, _CLOSEST) ** 2, 1 / believed**2
     mean = (weights[0] * math.log(measured.ratio) + weights[1] * math.log(expected.ratio)) / sum(weights)
-    ratio, low, high = log_interval(mean, 1 / math.sqrt(sum(weights)))
-    return Gain(ratio, Interval(low, high), "measured" if weights[0] > weights[1] else "model")
+    return Gain.of(mean, 1 / math.sqrt(sum(weights)), "measured" if weights[0] > weights[1] else "model")
+
+
+def better_known(one: Gain | None, other: Gain) -> Gain:
+    """Of two that rest on the same runs."""
+    return one if one is not None and _deviation(one) < _deviation(other) else other
+
+
+def worth_confirming(
+    chosen: Sequence[TrainConfig], baseline: TrainConfig, compare: Compare, little: float
+) -> list[TrainConfig]:
+    """Of the finalists that were `chosen`, likely best first: who is expected to win, before others what is as good and
+    a smaller change; its parts, unless it is known that they are not as good; and who may be better by so much that on
+    average more than `little` is at stake."""
+
+    def as_good(rich: TrainConfig, simple: TrainConfig) -> bool:
+        return compare(rich, simple).ratio < TIE
+
+    likely = simplest_as_good(chosen[0], chosen, baseline, as_good)
+
+    def is_worth_it(other: TrainConfig) -> bool:
+        in_doubt = is_part(other, likely, baseline) and not compare(likely, other).is_known
+        return in_doubt or compare(other, likely).at_stake > little
+
+    return [likely, *(other for other in chosen if other != likely and is_worth_it(other))]
 
 
 def _deviation(gain: Gain) -> float:

@@ -87,6 +87,11 @@ class Scale:
         inside = _MAYBE_OVER_ROUNDS_GIVEN.T @ _likelihood(series, runs)
         return Scale(self.log_density + _log(_ALIKE_GIVEN.T @ inside))
 
+    def learnt_from_deviation(self, value: float, runs: int = 1) -> Scale:
+        """Sharpened by one more value of this very series, as its distance from where the others lie, scaled so that
+        its noise is that of one value. Of another kind of run, it tells of the noise, and not of the place."""
+        return Scale(self.log_density + log_likelihood(np.array([value]), np.zeros(1), runs=runs)[0])
+
     def of_another(self) -> Scale:
         """What is known of another series of the same machine."""
         return Scale(_log(_ALIKE_GIVEN @ self.density()))

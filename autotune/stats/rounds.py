@@ -57,10 +57,18 @@ have 0.27."""
 class Rounds:
     """Runs in rounds, and what they say together."""
 
-    def __init__(self, log_rates: Sequence[Sequence[float]] | Values, *, candidates: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        log_rates: Sequence[Sequence[float]] | Values,
+        *,
+        candidates: Collection[int] = (),
+        before: Sequence[float] | Values | None = None,
+    ) -> None:
         """`log_rates`: ln(samples per second), a row for each round and a column for each configuration; nan where one
-        did not run. `candidates`: the columns among which the best is looked for."""
+        did not run. `candidates`: the columns among which the best is looked for. `before`: the same of one run of each
+        before the rounds, by which some were chosen: it tells how much runs differ, and no rate."""
         self._logs = np.asarray(log_rates, dtype=float)
+        self._before = np.full(self._logs.shape[1], math.nan) if before is None else np.asarray(before, dtype=float)
         self._candidates = candidates
         self._ratios: dict[tuple[int, int], Posterior] = {}
         self._rates: dict[int, Posterior] = {}
@@ -70,7 +78,7 @@ class Rounds:
         ratio."""
         alone = np.full((1, self._logs.shape[1]), math.nan)
         alone[0, column] = log_rate
-        return Rounds(np.vstack([self._logs, alone]), candidates=self._candidates)
+        return Rounds(np.vstack([self._logs, alone]), candidates=self._candidates, before=self._before)
 
     def pairs(self, one: int, other: int) -> int:
         """Rounds in which both ran."""
@@ -115,6 +123,7 @@ class Rounds:
             scale = self._scale([one, other], known=2).of_another()
             scale = scale.learnt_over_rounds(self._differences(one, other, sign=-1) / math.sqrt(2), runs=2)
             halves = self._differences(one, other) / math.sqrt(2)
+            scale = _knowing(scale, halves, (self._before[one] - self._before[other]) / math.sqrt(2), runs=2)
             self._ratios[one, other] = locate(halves, scale, runs=2).times(math.sqrt(2))
         return self._ratios[one, other]
 
@@ -135,6 +144,7 @@ class Rounds:
                 whole = whole[~np.isnan(whole).any(axis=1)]
                 if len(whole):
                     scale = scale.learnt_from(np.median(whole - np.median(whole, axis=0), axis=1))
+            scale = _knowing(scale, self._of(column), self._before[column])
             posterior = locate(self._of(column), scale, slow_only=True)
             rounds_own = max(1 - (inside.middle() / posterior.noise.middle()) ** 2, 0.0)
             self._rates[column] = posterior.widened(math.sqrt(1 + _LINGERING * rounds_own))
@@ -148,7 +158,7 @@ class Rounds:
     def spread_of(self, runs: Iterable[Values], *, cautious: bool = False) -> float:
         """The same of any two runs, by the rounds and by such series of runs of one configuration each. `cautious`: as
         much as their variance is on average, by all that it may be."""
-        scale = self._scale(range(self._logs.shape[1]), known=1)
+        scale = self._scale([0], known=1)
         for alike in runs:
             scale = scale.learnt_from(alike)
         return scale.root_mean_square() if cautious else scale.middle()
@@ -175,10 +185,11 @@ class Rounds:
         return scale
 
     def _apart(self, column: int, first: Sequence[int]) -> float:
-        """By how much the rounds disagree about `column` beside `first`."""
+        """By how much the rounds disagree about `column` beside `first`; of those that ran in fewer than two, which
+        would leave contrasts with later columns nothing to tell, nobody knows."""
         values = self._logs[:, column] - self._logs[:, list(first)].mean(axis=1)
         values = values[~np.isnan(values)]
-        return float(values.std()) if len(values) else math.inf
+        return float(values.std()) if len(values) > 1 else math.inf
 
     def _rivals(self, one: int) -> list[int]:
         """`one`, then the candidates in place of which it may have been chosen by luck: all but those that are slower
@@ -217,3 +228,11 @@ def _variance(posterior: Posterior) -> float:
     """Of its middle two thirds, as of a normal one."""
     low, high = posterior.quantiles(0.16, 0.84)
     return (high - low) ** 2 / 4
+
+
+def _knowing(scale: Scale, values: Values, before: float, runs: int = 1) -> Scale:
+    """Sharpened by how far a value from before the rounds lies from theirs."""
+    count = len(values)
+    if not count or math.isnan(before):
+        return scale
+    return scale.learnt_from_deviation((before - values.mean()) * math.sqrt(count / (count + 1)), runs)

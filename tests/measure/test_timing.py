@@ -372,6 +372,15 @@ def test_no_trial_ends_early_before_it_has_seen_64_batches() -> None:
     assert 64 <= training.batches_taken < 64 + 5
 
 
+@pytest.mark.parametrize(("earlier", "fewest", "most"), [(0, 64, 68), (60, 40, 44), (100, 1, 39)])
+def test_it_does_once_it_and_earlier_ones_have_seen_a_hundred_without_a_slow_one(
+    earlier: int, fewest: int, most: int
+) -> None:
+    training = Training([0.1])
+    training.measure(target_relative_error=0.02, min_blocks=3, batches_without_slow=earlier)
+    assert fewest <= training.batches_taken <= most
+
+
 def test_a_noisy_trial_goes_on_until_its_error_is_small_enough() -> None:
     """Blocks of five steps that differ by turns: the error falls as blocks come."""
 

@@ -20,7 +20,7 @@ from autotune.search.decide.judging import (
     provisional,
     verdict,
 )
-from autotune.search.decide.session import Concluding, Session, Step
+from autotune.search.decide.session import Concluding, Exploring, Session, Step
 from autotune.search.decide.soak import soak_of
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.watched import Watched
@@ -53,8 +53,10 @@ def _soak(study: StudySoFar, session: Session, stage: Concluding, config: TrainC
         return Step(session=session, action=soaked)
     checks, refusing = judged(confirming, config, soaked)
     if refusing:
-        session = session.with_finalists(confirming.finalists.rejecting(config, refusing))
+        session = session.with_finalists(confirming.finalists.without_soaked(study, config, refusing))
         confirming = session.confirming(study)
+        if any(confirming.rounds(each) < FEWEST_ROUNDS for each in confirming.finalists.now):  # they have yet to run
+            session = session.at(Exploring.of(study))
         stands = before_its_soak(confirming) or baseline_stands(confirming, stage.closest)
         return Step(session=session, stands=stands)
     if is_to_be_tested_late(confirming, config):

@@ -90,7 +90,7 @@ def without_failed(confirming: Confirming, config: TrainConfig) -> Finalists:
     """Without `config`, where the run that has ended last, its own, came to nothing by its own doing."""
     ended, finalists = confirming.study.records[-1], confirming.finalists
     has_failed = not is_ok(ended) and not ended.cut_short and config in finalists.now
-    return finalists.rejecting(config) if has_failed else finalists
+    return finalists.without_failed(confirming.study, config) if has_failed else finalists
 
 
 def without_violators(confirming: Confirming) -> Finalists:

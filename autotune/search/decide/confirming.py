@@ -25,6 +25,7 @@ from autotune.search.decide.watched import Watched
 from autotune.search.earning import (
     Compare,
     Gain,
+    better_known,
     is_as_good,
     is_part,
     settings,
@@ -32,6 +33,7 @@ from autotune.search.earning import (
     strengths,
     together,
 )
+from autotune.search.policy import FEWEST_STEPS, MUCH_SLOWER, SHORTEST_RUN_S
 from autotune.stats import TIE, Comparison, Outcome
 
 
@@ -94,9 +96,25 @@ class Confirming:
 
     @cached_property
     def run_limit_s(self) -> float:
-        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit."""
-        best_s = self.measured.best_run_s([self.baseline, *self.finalists.now])
-        return self.timetable.run_limit_s(self.finalists.now, self.done, best_s)
+        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit. How
+        well a baseline is known that is much slower matters to nobody."""
+        finalists = self.finalists.now
+        best_s = self.measured.best_run_s(finalists if self.baseline_is_much_slower else [self.baseline, *finalists])
+        return self.timetable.run_limit_s(finalists, self.done, best_s)
+
+    @cached_property
+    def baseline_is_much_slower(self) -> bool:
+        """Whether it surely is, by what the search's trials let expect."""
+        best = next(iter(self.finalists.now), None)
+        interval = self.expected(best, self.baseline).interval if best else None
+        return interval is not None and interval.low > MUCH_SLOWER
+
+    def seconds_of(self, config: TrainConfig, limit_s: float) -> float:
+        """Training seconds of a run of `config` in a round of runs of `limit_s`: of a baseline that is much slower, and
+        whose fewest steps take longer, no more than those."""
+        is_slow = config == self.baseline and self.baseline_is_much_slower
+        takes_longer = FEWEST_STEPS * self.study.costs.step_s(config) >= limit_s
+        return min(limit_s, SHORTEST_RUN_S) if is_slow and takes_longer else limit_s
 
     def is_tested(self, config: TrainConfig) -> bool:
         return Watched(self.study).is_tested(config)
@@ -125,9 +143,12 @@ class Confirming:
         return self.measured.compare(config, self.baseline)
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
-        """By the rounds, and by the model as far as they leave it open."""
+        """By the rounds, and by the model as far as they leave it open. Where no rounds tell, by their trials of the
+        search alone, if that is known better: the model has learnt from them, so that both together say no more."""
         measured, expected = self.measured.gain(one, other), self.expected(one, other)
-        return together(measured, expected) if measured else expected
+        if measured:
+            return together(measured, expected)
+        return better_known(self.measured.gain_in_search(one, other), expected)
 
     def settings(self, config: TrainConfig) -> Sequence[Mapping[str, Any]]:
         """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""

@@ -14,7 +14,7 @@ from autotune.search.decide.confirm import begin_round
 from autotune.search.decide.confirming import begin_confirming
 from autotune.search.decide.finalists import choose_finalists
 from autotune.search.decide.judging import provisional
-from autotune.search.decide.measured_rounds import MeasuredRounds
+from autotune.search.decide.measured_rounds import MeasuredRounds, batches_without_slow
 from autotune.search.decide.rounds import last_round
 from autotune.search.decide.session import Confirmation, Exploring, Session, Step
 from autotune.search.decide.study import StudySoFar
@@ -214,6 +214,8 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
         target_relative_error=known,
         hopeless_below=floor,
         in_any_process=True,
+        # Where runs differ much, a run that ends as soon as that is known tells too little.
+        batches_without_slow=batches_without_slow(study.records) if known <= KNOWN_TO else 0,
     )
 
 

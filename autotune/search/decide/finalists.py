@@ -11,11 +11,13 @@ from autotune.config import TrainConfig
 from autotune.records import Check, TrialRecord, TrialStatus
 from autotune.search.decide.checks import blames_precision
 from autotune.search.decide.study import StudySoFar
-from autotune.search.earning import by_model, simpler_form
+from autotune.search.decide.timetable import Timetable
+from autotune.search.earning import by_model, simpler_form, worth_confirming
 from autotune.search.figures import has_failed
 from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.plain import arithmetic
+from autotune.search.policy import EVEN, LITTLE
 from autotune.spec import Constraint
 
 _FINALISTS = 3
@@ -35,10 +37,14 @@ def choose_finalists(
     if not others:  # let the best of them show that it is slower
         others = [record.result.config for record in measured if record.result.config != baseline][:1]
     chosen = others[:_FINALISTS]
-    same_batch = [config for config in others if config.effective_batch_size == baseline.effective_batch_size]
+    same_batch = [config for config in others if _is_of_same_batch(config, baseline)]
     if same_batch and not any(config in same_batch for config in chosen):
         chosen[-1:] = same_batch[:1]
     return chosen
+
+
+def _is_of_same_batch(config: TrainConfig, baseline: TrainConfig) -> bool:
+    return config.effective_batch_size == baseline.effective_batch_size
 
 
 def _gave_up(record: TrialRecord) -> bool:
@@ -74,9 +80,20 @@ class Finalists:
     def refusing(self, study: StudySoFar, config: TrainConfig, checks: Sequence[Check]) -> Finalists:
         """`config` is out, and so is what computes the same, or in the same low precision where that is to blame; the
         next fastest take their places. `checks`: the gates that say why."""
-        without = dataclasses.replace(self, refused={**self.refused, config: checks})
-        fit = [record for record in study.measured if not without._is_out(study, record.result.config)]
-        return without._chosen(study, fit)
+        return dataclasses.replace(self, refused={**self.refused, config: checks})._chosen_anew(study)
+
+    def without_failed(self, study: StudySoFar, config: TrainConfig) -> Finalists:
+        """`config`, whose run has failed, is out; where it was the last, the next fastest take its place."""
+        left = self.rejecting(config)
+        return left if left.now else left._chosen_anew(study)
+
+    def without_soaked(self, study: StudySoFar, config: TrainConfig, refusing: Sequence[Check]) -> Finalists:
+        """The same of one that its soak has refused: what computes the same may stand, as it may beside it."""
+        return dataclasses.replace(self.without_failed(study, config), refused={**self.refused, config: refusing})
+
+    def _chosen_anew(self, study: StudySoFar) -> Finalists:
+        fit = [record for record in study.measured if not self._is_out(study, record.result.config)]
+        return self._chosen(study, fit)
 
     def adding(self, config: TrainConfig) -> Finalists:
         return dataclasses.replace(self, now=(*self.now, config), ever=(*self.ever, config))
@@ -94,7 +111,19 @@ class Finalists:
         simple = simpler_form(chosen[0], rates, study.baseline, by_model(self.model)) if chosen else None
         if simple is not None and simple not in chosen and not self._is_out(study, simple):
             chosen = [chosen[0], simple, *chosen[1:][-(_FINALISTS - 2) :]]
+        chosen = self._worth_confirming(study, chosen)
         return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
+
+    def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
+        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short, as one
+        that needs no tests may have to stand in for the best; and where runs differ so much that trials tell little."""
+        is_short = Timetable(study).needed_s(chosen) > study.budget.remaining_s
+        if not chosen or study.budget.use_all or is_short or self.model.noise > EVEN:
+            return list(chosen)
+        worth = worth_confirming(chosen, study.baseline, by_model(self.model), LITTLE)
+        if any(_is_of_same_batch(config, study.baseline) for config in worth):
+            return worth
+        return [*worth, *[config for config in chosen if _is_of_same_batch(config, study.baseline)][:1]]
 
     def _is_out(self, study: StudySoFar, config: TrainConfig) -> bool:
         return (

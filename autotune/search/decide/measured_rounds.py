@@ -6,7 +6,7 @@ import dataclasses
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ _USUALLY_KNOWN, _OF_SPREAD = 0.01, 0.3
 """Relative standard error with which a run may end before its time, and the most of their spread that it may be."""
 
 
+_AS_WELL = 2.0
+"""Times the error of a run of the rounds: a trial of which less is known says little of how much runs differ."""
+
+
 class MeasuredRounds:
     """By configuration and round."""
 
@@ -56,8 +60,22 @@ class MeasuredRounds:
         columns = [study.baseline, *sorted(others, key=TrainConfig.canonical_json)]
         self._columns = {config: column for column, config in enumerate(columns)}
         self._rounds = Rounds(
-            _logs_of(self._by_config, columns), candidates=[self._columns[each] for each in finalists]
+            _logs_of(self._by_config, columns),
+            candidates=[self._columns[each] for each in finalists],
+            before=[self._before(each) for each in columns],
         )
+
+    def _in_search(self, config: TrainConfig) -> TrialRecord | None:
+        """Its trial."""
+        return next((run for run in self._study.measured if run.result.config == config), None)
+
+    def _before(self, config: TrainConfig) -> float:
+        """ln(samples per second) of its trial; nan where there was none, or it is not known about as well as the runs
+        of the rounds are."""
+        trial, runs = self._in_search(config), self.runs(config).values()
+        known = max((relative_error(run.result) for run in runs), default=0.0)
+        is_known = trial is not None and relative_error(trial.result) <= _AS_WELL * known
+        return math.log(samples_per_s(trial)) if trial and is_known else math.nan
 
     def runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
         """Round → run, of those that came to a figure."""
@@ -86,6 +104,15 @@ class MeasuredRounds:
         low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
         return Gain(middle, Interval(low, high), "measured")
 
+    def gain_in_search(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
+        """By one run of each, with what is known after a round of how much runs differ; None without both."""
+        runs = [run.result for run in map(self._in_search, (one, other)) if run]
+        if len(runs) < 2 or not self._by_config:
+            return None
+        differ = self._rounds.spread_of(map(self._logs, self.repeated()), cautious=True)
+        doubts = [math.hypot(differ, relative_error(run), _accuracy_of_one(run)) for run in runs]
+        return Gain.of(math.log(samples_per_s(runs[0]) / samples_per_s(runs[1])), math.hypot(*doubts), "measured")
+
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
@@ -102,10 +129,15 @@ class MeasuredRounds:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
         return _as_accurate(rounds.throughput(column), self.accuracy(config))
 
-    def doubt(self, config: TrainConfig) -> float:
+    def doubt(self, config: TrainConfig, *, soaked: bool = False) -> float:
         """Half the width of the interval of its throughput, in logarithms, as far as more rounds would make it
-        narrower. Needs one round; infinite after one."""
-        interval = self._rounds.throughput(self._columns[config], now=True).interval
+        narrower. Needs one round; infinite after one. `soaked`: as it will be after one more run, taken to be as far
+        from the others as runs are from each other."""
+        column, rounds = self._columns[config], self._rounds
+        if soaked and len(self.runs(config)) >= FEWEST_ROUNDS:
+            (middle,) = rounds.rate_now(column).quantiles(0.5)
+            rounds = rounds.with_run(column, middle - self.spread)
+        interval = rounds.throughput(column, now=True).interval
         return math.log(interval.high / interval.low) / 2 if interval and interval.low > 0 else math.inf
 
     def rate(self, config: TrainConfig) -> Posterior:
@@ -114,8 +146,9 @@ class MeasuredRounds:
 
     @property
     def well_known(self) -> float:
-        """Relative standard error from which on a longer run tells no more: another process differs by more."""
-        return min(_USUALLY_KNOWN, _OF_SPREAD * self.spread)
+        """Relative standard error from which on a longer run tells no more: another process differs by more, or the
+        measuring itself is off by more."""
+        return min(_USUALLY_KNOWN, _OF_SPREAD * math.hypot(self.spread, ACCURACY))
 
     @property
     def data_was_read(self) -> bool:
@@ -123,12 +156,6 @@ class MeasuredRounds:
         runs = [record.result for record in self._study.records if record.result.rates]
         epoch = max((run.rates.epoch_samples or 0 for run in runs if run.rates), default=0)
         return 0 < epoch <= sum(block.samples for run in runs for block in run.blocks)
-
-    def slow_batches(self, config: TrainConfig) -> SlowBatches:
-        """What all trials with micro-batches of the same size have seen of slow ones."""
-        alike = [run for run in self._study.records if run.result.config.micro_batch_size == config.micro_batch_size]
-        rates = [run.result.rates or run.result.side_rate for run in alike]
-        return sum((rate.slow_batches for rate in rates if rate), SlowBatches())
 
     def repeated(self) -> list[TrainConfig]:
         """Configurations with two runs or more, those of the search included."""
@@ -149,7 +176,7 @@ class MeasuredRounds:
         if not known:
             return SHORTEST_RUN_S
         best_s = best_run_s(
-            spread=self._rounds.spread_of(map(self._logs, running), cautious=cautious),
+            spread=math.hypot(self._rounds.spread_of(map(self._logs, running), cautious=cautious), ACCURACY),
             within=statistics.median(known),
             run_s=statistics.median(sum(block.seconds for block in run.result.blocks) for run in runs),
             start_s=self._study.costs.fixed_s(running),
@@ -174,6 +201,22 @@ class MeasuredRounds:
         return self._rounds.pairs(self._columns[one], self._columns[other]) if both else 0
 
 
+def slow_batches(records: Iterable[TrialRecord], config: TrainConfig) -> SlowBatches:
+    """What all trials with micro-batches of the same size have seen of slow ones."""
+    return _seen(run for run in records if run.result.config.micro_batch_size == config.micro_batch_size)
+
+
+def batches_without_slow(records: Iterable[TrialRecord]) -> int:
+    """Batches that all trials have loaded, where none of them was slow, whatever their size."""
+    every = _seen(records)
+    return 0 if every.slow else every.batches
+
+
+def _seen(records: Iterable[TrialRecord]) -> SlowBatches:
+    rates = [record.result.rates or record.result.side_rate for record in records]
+    return sum((rate.slow_batches for rate in rates if rate), SlowBatches())
+
+
 def _logs_of(runs: Mapping[TrainConfig, Mapping[int, TrialRecord]], columns: Sequence[TrainConfig]) -> Values:
     """ln(samples per second): a row for each round, a column for each configuration, without runs that other work
     spoilt."""
@@ -196,6 +239,10 @@ def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
     """What runs of `config` with these rates may be off by."""
     limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
     return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
+
+
+def _accuracy_of_one(run: TrialResult) -> float:
+    return accuracy_of(run.config, [run.rates] if run.rates else [])
 
 
 def _epoch_s(result: TrialResult) -> float:

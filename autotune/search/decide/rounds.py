@@ -14,11 +14,13 @@ from autotune.config import TrainConfig
 from autotune.records import Purpose
 from autotune.search.decide.actions import Confirm
 from autotune.search.decide.confirming import Confirming
+from autotune.search.decide.measured_rounds import ACCURACY, batches_without_slow, slow_batches
 from autotune.search.decide.next_round import RoundsSoFar, Seconds, next_round
 from autotune.search.decide.study import StudySoFar
 from autotune.search.figures import confirming_request, is_ok
 from autotune.search.policy import (
     CONFIRM_SHARE,
+    EVEN,
     FULL_ROUNDS,
     LITTLE,
     MOST_ROUNDS,
@@ -74,11 +76,19 @@ def is_decided(confirming: Confirming, racing: Sequence[TrainConfig]) -> bool:
     """
     leader = confirming.leader or confirming.baseline
     runs = len(confirming.runs(leader))
-    if runs >= MOST_ROUNDS or runs <= FULL_ROUNDS:
+    if runs >= MOST_ROUNDS or runs < FULL_ROUNDS:
         return runs >= MOST_ROUNDS
     if not all(_is_settled(confirming, leader, rival) for rival in racing if rival != leader):
         return False
-    return confirming.measured.doubt(leader) <= (TRUE_TO if has_had_its_share(confirming.study) else PRECISE)
+    wanted = TRUE_TO if has_had_its_share(confirming.study) else PRECISE
+    return confirming.measured.doubt(leader, soaked=_is_to_be_soaked(confirming, leader)) <= wanted
+
+
+def _is_to_be_soaked(confirming: Confirming, leader: TrainConfig) -> bool:
+    """Whether a soak is to come that will count as one more run of the leader. Where the loader is the limit, a soak,
+    which trains on what is queued, knows its figure less well than a run of a round does."""
+    is_to_come = leader != confirming.baseline and confirming.study.spec.stability.soak_steps > 0
+    return is_to_come and confirming.measured.accuracy(leader) <= ACCURACY
 
 
 def has_had_its_share(study: StudySoFar) -> bool:
@@ -98,7 +108,7 @@ def confirming_run(
 ) -> Confirm | None:
     """One run of round `number`; None where there is no time for it. One that takes longer than it should have does
     not take the time of the tests and the soak."""
-    study, measured = confirming.study, confirming.measured
+    study, measured, limit_s = confirming.study, confirming.measured, confirming.seconds_of(config, limit_s)
     expected_s, left_s = study.costs.run_s(config, limit_s), confirming.for_rounds_s
     if left_s < expected_s:
         return None
@@ -109,7 +119,8 @@ def confirming_run(
         measured.well_known,
         in_any_process=in_any_process,
         data_was_read=measured.data_was_read,
-        slow_batches=measured.slow_batches(config),
+        slow_batches=slow_batches(study.records, config),
+        batches_without_slow=batches_without_slow(study.records) if confirming.finalists.model.noise <= EVEN else 0,
     )
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Confirm(request=request, deadline_s=min(patience_s, left_s), patience_s=patience_s, round=number)

@@ -345,3 +345,14 @@ def test_what_is_emitted_says_what_its_settings_gain_and_what_richer_finalists_h
         ({"num_workers": 2, "prefetch_factor": 2}, True),
         ({"amp_dtype": "bf16"}, False),
     ]
+
+
+def test_where_its_soak_refuses_the_last_the_next_begins_its_rounds() -> None:
+    died = soaked(TWO, TrialStatus.DIVERGED, failure=NAN)  # type: ignore[arg-type]
+    runs = in_rounds({BASE: (1000.0, 1001.0), TWO: (1501.0, 1499.0)})
+    decision = concluded(so_far([*SEARCHED, *runs, died], exhausted=True), TWO)
+    assert names(decision.action) in {(actions.Confirm, BASE), (actions.Confirm, FOUR)}
+    confirmation = decision.session.confirmation
+    assert confirmation is not None
+    assert confirmation.finalists.now == (FOUR,)
+    assert set(confirmation.finalists.refused) == {TWO}

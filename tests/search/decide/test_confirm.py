@@ -25,7 +25,7 @@ from support.deciding import (
 )
 
 from autotune.config import TrainConfig
-from autotune.records import Failure, Purpose, TrialRecord, TrialStatus
+from autotune.records import Failure, Purpose, Rates, TrialRecord, TrialStatus
 from autotune.search.decide import actions, session
 from autotune.search.decide.actions import Confirm, Measure, Try
 from autotune.search.decide.confirm import (
@@ -50,6 +50,7 @@ from autotune.search.decide.rounds import (
 )
 from autotune.search.decide.session import Concluding, Exploring, InRound, Trying
 from autotune.search.decide.study import StudySoFar
+from autotune.search.figures import samples_per_s
 from autotune.search.policy import (
     CONFIRM_SHARE,
     FULL_ROUNDS,
@@ -216,8 +217,8 @@ def test_the_model_is_fitted_anew_for_the_first_comparison_since_a_round_has_beg
 # When the rounds are over
 
 
-@pytest.mark.parametrize(("count", "decided"), [(FULL_ROUNDS, False), (FULL_ROUNDS + 1, True)])
-def test_on_a_calm_machine_one_round_more_than_all_must_have_decides(count: int, decided: bool) -> None:
+@pytest.mark.parametrize(("count", "decided"), [(FULL_ROUNDS - 1, False), (FULL_ROUNDS, True)])
+def test_on_a_calm_machine_the_rounds_that_all_must_have_decide(count: int, decided: bool) -> None:
     now = confirming(so_far([*SEARCHED, *rounds(count)]))
     assert is_decided(now, [BASE, TWO]) is decided
 
@@ -235,10 +236,52 @@ def test_rounds_go_on_until_the_leaders_throughput_is_known() -> None:
     assert not is_decided(few, [BASE, TWO])
 
 
+SPLIT = {BASE: (1000.0, 1001.0), TWO: (1482.0, 1518.0)}
+NO_SOAK = {"training": {"effective_batch_size": 128}, "stability": {"soak_steps": 0}}
+
+
+def supply_limited(run: TrialRecord) -> TrialRecord:
+    rates = Rates(
+        sustained_per_s=samples_per_s(run),
+        sustained_error=0.001,
+        demand_per_s=3000.0,
+        demand_error=0.001,
+        supply_per_s=1500.0,
+        supply_error=0.001,
+        fetch_s=0.01,
+    )
+    return run.model_copy(update={"result": run.result.model_copy(update={"rates": rates})})
+
+
+def test_a_soak_to_come_counts_for_how_well_the_leader_is_known() -> None:
+    """Two rounds leave a doubt that one more run, which the soak is, is expected to settle."""
+    now = confirming(so_far([*SEARCHED[:2], *in_rounds(SPLIT)]))
+    assert now.measured.doubt(TWO, soaked=True) < TRUE_TO < now.measured.doubt(TWO)
+    assert has_had_its_share(
+        dataclasses.replace(now.study, budget=dataclasses.replace(now.study.budget, elapsed_s=9.0))
+    )
+    soon = dataclasses.replace(now.study.budget, elapsed_s=9.0)
+    assert is_decided(confirming(dataclasses.replace(now.study, budget=soon)), [])
+    without = so_far([*SEARCHED[:2], *in_rounds(SPLIT)], sections=NO_SOAK)
+    assert not is_decided(confirming(dataclasses.replace(without, budget=soon)), [])
+
+
+def test_a_soak_of_one_that_the_loader_limits_does_not() -> None:
+    soon = dataclasses.replace(so_far().budget, elapsed_s=9.0)
+    runs = [supply_limited(run) if run.result.config == TWO else run for run in in_rounds(SPLIT)]
+    limited = confirming(dataclasses.replace(so_far([*SEARCHED[:2], *runs]), budget=soon))
+    assert limited.measured.doubt(TWO, soaked=True) < TRUE_TO
+    assert not is_decided(limited, [])
+
+
+def test_one_run_more_tells_nothing_before_there_are_two() -> None:
+    assert math.isinf(confirming(so_far([*SEARCHED, *rounds(1)])).measured.doubt(TWO, soaked=True))
+
+
 def doubt_between(low: float, high: float, **budget: object) -> StudySoFar:
-    for spread in (0.004, 0.006, 0.008, 0.01, 0.012, 0.014):
+    for spread in (0.004, 0.006, 0.008, 0.01, 0.012, 0.014, 0.016, 0.018, 0.02, 0.022):
         study = so_far([*SEARCHED[:2], *noisy(spread, 6)])
-        if low < confirming(study).measured.doubt(TWO) < high:
+        if low < confirming(study).measured.doubt(TWO, soaked=True) < high:
             return dataclasses.replace(study, budget=dataclasses.replace(study.budget, **budget))  # type: ignore[arg-type]
     raise AssertionError("no such spread")
 
@@ -287,7 +330,7 @@ def test_a_rival_of_which_little_is_known_runs_on_while_it_may_be_much_better(sw
     [
         pytest.param(1.0, 12.0, LITTLE, id="it is known already"),
         pytest.param(30.0, 199.0, LITTLE, id="there is time for the runs that it takes"),
-        pytest.param(30.0, 30.0, NEXT_TO_NOTHING, id="there is not"),
+        pytest.param(60.0, 30.0, NEXT_TO_NOTHING, id="there is not"),
     ],
 )
 def test_finalists_run_on_for_less_where_the_leader_cannot_be_known_well_in_time(
@@ -324,10 +367,10 @@ def test_there_is_an_end_to_rounds() -> None:
 
 
 def test_nobody_races_once_it_is_decided_or_there_is_no_time() -> None:
-    assert racing(confirming(so_far([*SEARCHED, *rounds(2)])), LIMIT_S) != []
-    assert racing(confirming(so_far([*SEARCHED, *rounds(3)])), LIMIT_S) == []
-    assert racing(confirming(so_far([*SEARCHED, *rounds(2)], left_s=1.0)), LIMIT_S) == []
-    study = so_far([*SEARCHED, *rounds(3)])
+    assert racing(confirming(so_far([*SEARCHED, *rounds(1)])), LIMIT_S) != []
+    assert racing(confirming(so_far([*SEARCHED, *rounds(2)])), LIMIT_S) == []
+    assert racing(confirming(so_far([*SEARCHED, *rounds(1)], left_s=1.0)), LIMIT_S) == []
+    study = so_far([*SEARCHED, *rounds(2)])
     step = begin_round(study, session_at(study, Exploring.of(study)))
     assert step.session.stage == Concluding()
     assert step.stands is not None

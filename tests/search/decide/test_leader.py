@@ -23,6 +23,7 @@ from support.deciding import (
 from autotune.config import TrainConfig
 from autotune.records import Failure, Memory, Purpose, TrialRecord, TrialStatus
 from autotune.search.decide.confirming import Confirming, begin_confirming
+from autotune.search.earning import Gain, better_known
 
 GIB = 1 << 30
 
@@ -116,7 +117,20 @@ def test_what_is_expected_decides_what_the_rounds_leave_open() -> None:
     assert min(measured.ratio, expected.ratio) < gain.ratio < max(measured.ratio, expected.ratio)
     assert gain.interval.high / gain.interval.low < measured.interval.high / measured.interval.low
     once = confirming(so_far([*records, *in_rounds({BASE: CALM[:1], TWO: (1500.0,)})]), TWO, BF16_TWO)
-    assert once.gain(BF16_TWO, TWO) == once.expected(BF16_TWO, TWO)
+    tried = once.measured.gain_in_search(BF16_TWO, TWO)
+    assert tried is not None
+    assert tried.ratio == pytest.approx(1.5)
+    assert once.gain(BF16_TWO, TWO) == better_known(tried, once.expected(BF16_TWO, TWO))
+    assert once.measured.gain_in_search(BF16_TWO, FOUR) is None, "which had no trial"
+    before = confirming(so_far(records), TWO, BF16_TWO)
+    assert before.gain(BF16_TWO, TWO) == before.expected(BF16_TWO, TWO), "before a round nobody knows how runs differ"
+
+
+def test_of_two_that_rest_on_the_same_runs_the_one_that_is_known_better_counts() -> None:
+    sharp, vague = Gain.of(0.1, 0.01, "measured"), Gain.of(0.2, 0.02, "model")
+    assert better_known(sharp, vague) == sharp
+    assert better_known(vague, sharp) == sharp
+    assert better_known(None, vague) == vague
 
 
 def test_who_an_earlier_session_has_tested_and_refused_is_no_finalist() -> None:
@@ -126,5 +140,5 @@ def test_who_an_earlier_session_has_tested_and_refused_is_no_finalist() -> None:
     chosen = begin_confirming(study, confirming(study).expected)
     assert chosen.now == (TWO,)
     assert set(chosen.refused) == {BF16}
-    sound = so_far([*records, *watched_runs(BF16)])
+    sound = so_far([*records, *watched_runs(BF16)], left_s=10.0)
     assert begin_confirming(sound, confirming(sound).expected).now == (BF16, TWO)
