@@ -213,12 +213,13 @@ def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> 
     )
 
 
-def together(measured: Gain, expected: Gain) -> Gain:
+def together(measured: Gain, expected: Gain, *, at_best: float = _MODEL_AT_BEST) -> Gain:
     """What was measured, with what the model expects where that leaves doubt: the mean weighed by precision.
 
-    Both ratios are taken as independent and normal in their logarithms; the model is never taken to be closer than 2 %.
+    Both ratios are taken as independent and normal in their logarithms; the model is never taken to be closer than
+    `at_best`.
     """
-    known, believed = _deviation(measured), max(_deviation(expected), _MODEL_AT_BEST)
+    known, believed = _deviation(measured), max(_deviation(expected), at_best)
     weights = 1 / max(known, _CLOSEST) ** 2, 1 / believed**2
     mean = (weights[0] * math.log(measured.ratio) + weights[1] * math.log(expected.ratio)) / sum(weights)
     return Gain.of(mean, 1 / math.sqrt(sum(weights)), "measured" if weights[0] > weights[1] else "model")

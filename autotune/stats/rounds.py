@@ -127,6 +127,10 @@ class Rounds:
             self._ratios[one, other] = locate(halves, scale, runs=2).times(math.sqrt(2))
         return self._ratios[one, other]
 
+    def likely_ratio(self, one: int, other: int) -> Posterior:
+        """The same of two that may well be alike: without what is probably luck of what one of them seems faster by."""
+        return self.ratio(one, other).moved(self._above(other, [one]) - self._above(one, [other]))
+
     def rate(self, column: int) -> Posterior:
         """Posterior of ln(samples per second) in the long run: over rounds, which differ as well, and over hours."""
         runs = len(self._of(column))
@@ -202,14 +206,18 @@ class Rounds:
         """How far the mean of the runs of the first probably lies above its true one, because of `rivals` it was taken
         for the best. Runs that none of them had beside it are not those that it was chosen by."""
         one, *others = rivals
+        chosen_by = max((self.pairs(one, other) for other in others), default=0)
+        return self._above(one, others) * chosen_by / len(self._of(one)) if chosen_by else 0.0
+
+    def _above(self, one: int, others: Sequence[int]) -> float:
+        """How far one probably lies above its true place in the rounds that it had beside others."""
         leads = {other: self.ratio(other, one) for other in others if self.pairs(one, other)}
         if not leads:
             return 0.0
         variances = np.array([_variance(lead) for lead in leads.values()])
         own = variances.min() / 2  # a rival that something slowed down once says little of either
         values = np.array([0.0, *(lead.quantiles(0.5)[0] for lead in leads.values())])
-        chosen_by = max(self.pairs(one, other) for other in leads)
-        return luck(values, np.array([own, *(variances - own)])) * chosen_by / len(self._of(one))
+        return luck(values, np.array([own, *(variances - own)]))
 
     def _doubts(self, columns: Sequence[int], other: int) -> list[float]:
         """For each of the columns, how likely it is slower than `other`; 1/2 where too few rounds tell."""

@@ -178,7 +178,10 @@ class Confirming:
         return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
-        return is_as_good(self.measured.gain(rich, simple), self.gain(rich, simple))
+        """A setting has to show what it gains: what a lucky leader seems to gain by one is no reason to keep it."""
+        likely = self.measured.gain(rich, simple, likely=True)
+        known = together(likely, self.expected(rich, simple), at_best=TIE - 1) if likely else self.gain(rich, simple)
+        return is_as_good(self.measured.gain(rich, simple), known)
 
 
 def begin_confirming(study: StudySoFar, expected: Compare) -> Finalists:

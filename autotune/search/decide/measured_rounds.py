@@ -96,12 +96,13 @@ class MeasuredRounds:
         found = self._rounds.compare(self._columns[one], self._columns[other])
         return dataclasses.replace(found, ratio=_as_accurate(found.ratio, math.sqrt(2) * ACCURACY))
 
-    def gain(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
-        """With the 95 % interval of these two by themselves; None for fewer than two common rounds."""
+    def gain(self, one: TrainConfig, other: TrainConfig, *, likely: bool = False) -> Gain | None:
+        """With the 95 % interval of these two by themselves; None for fewer than two common rounds. `likely`: of two
+        that may well be alike, without what is probably luck."""
         if self._pairs(one, other) < FEWEST_ROUNDS:
             return None
-        ratio = self._rounds.ratio(self._columns[one], self._columns[other])
-        low, middle, high = map(math.exp, ratio.quantiles(0.025, 0.5, 0.975))
+        of = self._rounds.likely_ratio if likely else self._rounds.ratio
+        low, middle, high = map(math.exp, of(self._columns[one], self._columns[other]).quantiles(0.025, 0.5, 0.975))
         return Gain(middle, Interval(low, high), "measured")
 
     def gain_in_search(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
