@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from autotune.execution import StartBackend
     from autotune.records import Progress, SearchResult
     from autotune.report.events import EventLog
+    from autotune.search.storage import OpenStudy
     from autotune.spec import LoadedSpec
     from autotune.store import StudyFolder
 
@@ -63,15 +64,16 @@ def search(
 
     loaded = load_spec(spec_path, overrides, budget=budget, device=device)
     folder = StudyFolder(out or STUDIES / loaded.spec.name)
+    opened = _opened_on(storage) if storage is not None else None
     with _started(loaded, folder) as start_backend:
         from autotune.report.events import EventLog
-        from autotune.search import Interrupted, on_server, open_study
+        from autotune.search import Interrupted, open_study
 
         options = {
             "fresh": fresh,
             "began_s": BEGAN_S,
             "use_all": use_all,
-            "open_study": open_study if storage is None else on_server(storage),
+            "open_study": opened or open_study,
             "start_backend": start_backend,
         }
         with EventLog(events) as log:
@@ -86,6 +88,13 @@ def search(
                 raise click.exceptions.Exit(INTERRUPTED) from None
             log.ended("done", result, best=folder.best)
     _show_result(result, folder, as_json=as_json)
+
+
+def _opened_on(storage: str) -> OpenStudy:
+    """Told before anything starts where there is no such server or no driver for it."""
+    from autotune.search import on_server
+
+    return on_server(storage)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.errors import SpecError
+from autotune.errors import EnvironmentFailure, SpecError
 from autotune.records import SEARCHING, Facts, Purpose, TrialRecord
 from autotune.search.build_space import build_space
 from autotune.search.figures import is_ok, samples_per_s
@@ -86,5 +86,20 @@ def read_study(folder: StudyFolder) -> Reading:
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
-    spec = parse_spec(read_resolved_spec(folder), folder.path, folder.spec)
-    return Reading(folder=folder, document=document, records=tuple(folder.read_trials()), spec=spec)
+    records = tuple(folder.read_trials())
+    if not records:
+        raise EnvironmentFailure(
+            f"{folder.trials} holds no record of a trial, and {folder.best} tells of some; put them back"
+        )
+    return Reading(folder=folder, document=document, records=records, spec=_read_spec(folder))
+
+
+def _read_spec(folder: StudyFolder) -> Spec:
+    document = read_resolved_spec(folder)
+    try:
+        return parse_spec(document, folder.path, folder.spec)
+    except SpecError as error:
+        more = f" ({len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        raise EnvironmentFailure(
+            f"{error.problems[0]}{more}; run the same search, which writes the study's spec again"
+        ) from error
