@@ -30,7 +30,7 @@ from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
-from autotune.spec import dump_yaml
+from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
 from autotune.study_database import whose
 from autotune.untrusted import check, problem, read_yaml
@@ -298,6 +298,18 @@ def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
         why = document.flaws[0].message if document.flaws else "it holds no mapping"
         raise EnvironmentFailure(f"{folder.spec} is damaged: {why}; run the same search, which writes it again")
     return document.values
+
+
+def read_study_spec(folder: StudyFolder) -> Spec:
+    """The same, as a spec. Raises EnvironmentFailure where it is none."""
+    values = read_resolved_spec(folder)
+    try:
+        return parse_spec(values, folder.path, folder.spec)
+    except SpecError as error:
+        more = f" ({len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        raise EnvironmentFailure(
+            f"{error.problems[0]}{more}; run the same search, which writes the study's spec again"
+        ) from error
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:

@@ -13,8 +13,8 @@ from autotune.search.build_space import build_space
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.space import Space
-from autotune.spec import Spec, parse_spec
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.spec import Spec
+from autotune.store import StudyFolder, read_study_spec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,15 +91,4 @@ def read_study(folder: StudyFolder) -> Reading:
         raise EnvironmentFailure(
             f"{folder.trials} holds no record of a trial, and {folder.best} tells of some; put them back"
         )
-    return Reading(folder=folder, document=document, records=records, spec=_read_spec(folder))
-
-
-def _read_spec(folder: StudyFolder) -> Spec:
-    document = read_resolved_spec(folder)
-    try:
-        return parse_spec(document, folder.path, folder.spec)
-    except SpecError as error:
-        more = f" ({len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        raise EnvironmentFailure(
-            f"{error.problems[0]}{more}; run the same search, which writes the study's spec again"
-        ) from error
+    return Reading(folder=folder, document=document, records=records, spec=read_study_spec(folder))

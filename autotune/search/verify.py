@@ -16,9 +16,8 @@ from autotune.search.duel import Duel, Trials
 from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
-from autotune.spec import parse_spec
 from autotune.stats import TIE, Comparison, Estimate, Outcome
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.store import StudyFolder, read_resolved_spec, read_study_spec
 
 DEFAULT_BUDGET_S = 60.0
 _FEWEST_ROUNDS = 2
@@ -48,7 +47,7 @@ def verify(
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run its search again")
-    spec_json = read_resolved_spec(folder)
+    spec_json, seed = read_resolved_spec(folder), read_study_spec(folder).training.seed
     folder.open()
     try:
         backend = start_backend(spec_json, read_origin(folder))
@@ -60,7 +59,7 @@ def verify(
             ours = trials.of(emitted, "the emitted configuration")
             theirs = None if emitted == baseline else trials.of(baseline, "the baseline")
             duel = Duel(ours, theirs, clock=clock, ends_s=ends_s)
-            duel.run(parse_spec(spec_json, folder.path).training.seed, lambda: on_message(_standing(duel)))
+            duel.run(seed, lambda: on_message(_standing(duel)))
         finally:
             backend.close()
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -245,9 +247,11 @@ def interrupt() -> None:
 )
 @pytest.mark.parametrize("again", range(3))
 def test_loader_processes_that_end_have_one_status(
-    deed: Callable[[], object], status: TrialStatus, said: str, again: int
+    deed: Callable[[], object], status: TrialStatus, said: str, again: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(RuntimeError) as caught:
-        observe(Deadly(deed), 50, prefetch=1 + again)
+    with tempfile.TemporaryDirectory() as sockets:  # one that is killed leaves its own behind
+        monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", sockets)
+        with pytest.raises(RuntimeError) as caught:
+            observe(Deadly(deed), 50, prefetch=1 + again)
     assert classify(caught.value) is status
     assert said in str(caught.value)
