@@ -4,6 +4,7 @@ best.yaml          the emitted configuration
 study.db           Optuna's storage
 trials/NNNN.json   everything one trial saw
 spec.yaml          the resolved spec
+identity.json      what the records are measurements of: the same as in the database, in case that is lost
 report.html        the report
 log.txt            the log; locked while a controller owns the study
 ablation.json      what an ablation came to; ablation.md the same as tables, ablation.svg and .png as a picture
@@ -15,6 +16,7 @@ import contextlib
 import errno
 import fcntl
 import itertools
+import json
 import logging
 import os
 import time
@@ -28,10 +30,13 @@ from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
-from autotune.spec import dump_yaml
+from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
+from autotune.study_database import whose
 from autotune.untrusted import check, problem, read_yaml
 
+_BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
+"""What a session leaves that ends before it has one."""
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
 
@@ -77,6 +82,10 @@ class StudyFolder:
         return self.path / "spec.yaml"
 
     @property
+    def identity(self) -> Path:
+        return self.path / "identity.json"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -117,6 +126,9 @@ class StudyFolder:
     def exists(self) -> bool:
         return self.database.exists() or self.remote.exists()
 
+    def has_records(self) -> bool:
+        return any(self.trials.glob("[0-9]*.json"))
+
     def open(self) -> None:
         """Create the folder where it is missing, and own it until `close`.
 
@@ -155,7 +167,7 @@ class StudyFolder:
 
         Needs the folder open, so that no study is moved away from under a running controller.
         """
-        if not self.exists():
+        if not (self.exists() or self.has_records()):
             return
         stamp = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
         names = itertools.chain([stamp], (f"{stamp}-{number}" for number in itertools.count(2)))
@@ -178,13 +190,19 @@ class StudyFolder:
             self._lock = None
 
     def _refuse_foreign(self) -> None:
+        if self.database.exists():
+            foreign = whose(self.database)
+            if foreign is not None:
+                raise StudyMismatch(
+                    f"{self.database} is no database of autotune's: {foreign}; choose another folder with --out"
+                )
         if not self.path.exists() or self.exists():
             return
         if not self.path.is_dir():
             raise StudyMismatch(f"{self.path} is a file; choose a folder for the study with --out")
-        foreign = sorted({path.name for path in self.path.iterdir()} - {"trials", "log.txt", "spec.yaml"})
-        if foreign:
-            raise StudyMismatch(f"{self.path} is no study: it holds {foreign[0]}; choose another folder with --out")
+        others = sorted({path.name for path in self.path.iterdir()} - _BEFORE_A_STUDY)
+        if others and not self.has_records():
+            raise StudyMismatch(f"{self.path} is no study: it holds {others[0]}; choose another folder with --out")
 
     def write_trial(self, record: TrialRecord) -> None:
         with speaking_of(self.trials):
@@ -208,6 +226,25 @@ class StudyFolder:
         except (OSError, ValueError) as error:
             raise EnvironmentFailure(
                 f"{self.best} is damaged: {error}; delete it and run the same search, which writes it again"
+            ) from error
+        return document
+
+    def write_identity(self, identity: dict[str, Any]) -> None:
+        with speaking_of(self.identity):
+            write_atomically(self.identity, json.dumps(identity, indent=1))
+
+    def read_identity(self) -> dict[str, Any] | None:
+        """None where there is none, as in studies from before. Raises EnvironmentFailure for a damaged file."""
+        try:
+            document = json.loads(self.identity.read_text(encoding="utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError("it holds no mapping")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise EnvironmentFailure(
+                f"{self.identity} is damaged: {why}; delete it, and the database alone says what was measured"
             ) from error
         return document
 
@@ -261,6 +298,18 @@ def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
         why = document.flaws[0].message if document.flaws else "it holds no mapping"
         raise EnvironmentFailure(f"{folder.spec} is damaged: {why}; run the same search, which writes it again")
     return document.values
+
+
+def read_study_spec(folder: StudyFolder) -> Spec:
+    """The same, as a spec. Raises EnvironmentFailure where it is none."""
+    values = read_resolved_spec(folder)
+    try:
+        return parse_spec(values, folder.path, folder.spec)
+    except SpecError as error:
+        more = f" ({len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        raise EnvironmentFailure(
+            f"{error.problems[0]}{more}; run the same search, which writes the study's spec again"
+        ) from error
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -18,9 +17,13 @@ from autotune.cli.searching import search
 from autotune.cli.serving import dashboard
 from autotune.cli.shared import INTERRUPTED
 from autotune.cli.specs import doctor, init, schema, validate
+from autotune.cli.streams import lost_output, outlive_readers
 from autotune.cli.studies import export, show, verify
 from autotune.cli.tables import replay, sweep
-from autotune.errors import AutotuneError, SpecError
+from autotune.errors import AutotuneError, EnvironmentFailure, SpecError
+
+_KEPT_IN_FILES = [["search"], ["sweep"], ["ablate"]]
+"""Commands whose result lies in a file; what they print says where."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,13 +38,17 @@ for command in (search, validate, init, schema, doctor, show, report, dashboard,
 
 def main() -> NoReturn:
     """Run the command and leave with the code that the README's table gives to its outcome."""
+    outlive_readers()
     for name in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup asks to be left alone
             signal.signal(name, _interrupt)
     code = _run_command()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
+    lost = lost_output()
+    if code == 0 and lost and sys.argv[1:2] not in _KEPT_IN_FILES:
+        error = EnvironmentFailure(f"cannot write to stdout: {lost}")
+        _say(error)
+        code = error.exit_code
+    sys.stderr.flush()
     # Taking down in order what the sampler has imported would cost seconds of the budget, and has nothing left to do.
     os._exit(code)
 
@@ -54,8 +61,6 @@ def _run_command() -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except BrokenPipeError:
-        return 0
     return left_with if isinstance(left_with, int) else 0
 
 

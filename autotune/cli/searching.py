@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from autotune.execution import StartBackend
     from autotune.records import Progress, SearchResult
     from autotune.report.events import EventLog
+    from autotune.search.storage import OpenStudy
     from autotune.spec import LoadedSpec
     from autotune.store import StudyFolder
 
@@ -63,15 +65,16 @@ def search(
 
     loaded = load_spec(spec_path, overrides, budget=budget, device=device)
     folder = StudyFolder(out or STUDIES / loaded.spec.name)
-    with _started(loaded, folder) as start_backend:
+    opened = _opened_on(storage) if storage is not None else None
+    with _started(loaded, folder, fresh=fresh) as start_backend:
         from autotune.report.events import EventLog
-        from autotune.search import Interrupted, on_server, open_study
+        from autotune.search import Interrupted, open_study
 
         options = {
             "fresh": fresh,
             "began_s": BEGAN_S,
             "use_all": use_all,
-            "open_study": open_study if storage is None else on_server(storage),
+            "open_study": opened or open_study,
             "start_backend": start_backend,
         }
         with EventLog(events) as log:
@@ -88,12 +91,19 @@ def search(
     _show_result(result, folder, as_json=as_json)
 
 
+def _opened_on(storage: str) -> OpenStudy:
+    """Told before anything starts where there is no such server or no driver for it."""
+    from autotune.search import on_server
+
+    return on_server(storage)
+
+
 @contextlib.contextmanager
-def _started(loaded: LoadedSpec, folder: StudyFolder) -> Iterator[StartBackend]:
+def _started(loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool) -> Iterator[StartBackend]:
     """The process that runs trials takes seconds to load PyTorch: it begins before the rest is imported here."""
     from autotune.execution import start_all
 
-    if folder.is_running():  # as the search is about to say
+    if folder.is_running() or (not fresh and _is_spent(loaded, folder)):  # the search is about to say the first
         yield start_all
         return
     backend = start_all(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
@@ -101,6 +111,16 @@ def _started(loaded: LoadedSpec, folder: StudyFolder) -> Iterator[StartBackend]:
         yield lambda _spec, _folder: backend
     finally:
         backend.close()
+
+
+def _is_spent(loaded: LoadedSpec, folder: StudyFolder) -> bool:
+    """Whether a search of `folder` will start nothing."""
+    if not folder.has_records():
+        return False
+    from autotune.search.spent import facts_of_the_spent
+
+    elapsed_s = time.monotonic() - BEGAN_S
+    return facts_of_the_spent(folder.read_trials(), loaded.spec.budget, elapsed_s) is not None
 
 
 def _search(

@@ -31,6 +31,7 @@ _SCRATCH = "autotune-scratch-"
 _PROBLEMS: dict[str, type[AutotuneError]] = {
     "WorkloadError": WorkloadError,
     "EnvironmentFailure": EnvironmentFailure,
+    "NoStableConfiguration": NoStableConfiguration,
 }
 
 

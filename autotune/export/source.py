@@ -7,8 +7,8 @@ from pathlib import Path
 from autotune.emitted import Emitted, read_emitted
 from autotune.errors import SpecError
 from autotune.export.target import Source
-from autotune.spec import Spec, parse_spec, with_arguments
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.spec import Spec, with_arguments
+from autotune.store import StudyFolder, read_study_spec
 
 
 def read_source(path_or_study: str | Path) -> Source:
@@ -21,8 +21,7 @@ def read_source(path_or_study: str | Path) -> Source:
     folder = study_around(emitted)
     if folder is None:
         return Source(emitted=emitted)
-    values = read_resolved_spec(folder)
-    spec = _tuned(parse_spec(values, folder.path, folder.spec), emitted)
+    spec = _tuned(read_study_spec(folder), emitted)
     origin = _origin(folder) if _has_factories(spec) else None
     return Source(emitted=emitted, spec=spec, folder=origin, data_folder=_data_folder(folder))
 

@@ -128,6 +128,10 @@ class Verification(Record):
     holds: bool
     reason: str
     """Why it holds or does not, in words."""
+    known: bool = True
+    """Whether the runs could tell; else it does not hold for all that is known."""
+    promised: bool = True
+    """Whether the search promised anything: not where its verdict was `unconfirmed`."""
     promised_ratio: float
     promised_ratio_ci95: tuple[float, float] | None
     promised_samples_per_s: float

@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.errors import SpecError
+from autotune.errors import EnvironmentFailure, SpecError
 from autotune.records import SEARCHING, Facts, Purpose, TrialRecord
 from autotune.search.build_space import build_space
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
 from autotune.search.space import Space
-from autotune.spec import Spec, parse_spec
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.spec import Spec
+from autotune.store import StudyFolder, read_study_spec
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,5 +86,9 @@ def read_study(folder: StudyFolder) -> Reading:
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
-    spec = parse_spec(read_resolved_spec(folder), folder.path, folder.spec)
-    return Reading(folder=folder, document=document, records=tuple(folder.read_trials()), spec=spec)
+    records = tuple(folder.read_trials())
+    if not records:
+        raise EnvironmentFailure(
+            f"{folder.trials} holds no record of a trial, and {folder.best} tells of some; put them back"
+        )
+    return Reading(folder=folder, document=document, records=records, spec=read_study_spec(folder))

@@ -154,7 +154,7 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
 
 def verification_view(found: Verification) -> RenderableType:
     """Whether a promise holds, the figures then and now, and what has changed around them."""
-    head = "the promise holds" if found.holds else "the promise does not hold"
+    head = _kept(found)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("", "speed-up", "95 % interval", "samples/s"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
@@ -166,6 +166,13 @@ def verification_view(found: Verification) -> RenderableType:
     title = Text(f"{found.study}: {head}: {found.reason}", style="bold green" if found.holds else "bold yellow")
     changes = [_listing("changed since", found.environment_changes)] if found.environment_changes else []
     return Group(title, table, *changes)
+
+
+def _kept(found: Verification) -> str:
+    subject = "the promise" if found.promised else "what its search left unconfirmed"
+    if not found.known:
+        return f"nobody can tell yet whether {subject} holds"
+    return f"{subject} {'holds' if found.holds else 'does not hold'}"
 
 
 def export_verification_view(found: ExportVerification) -> RenderableType:

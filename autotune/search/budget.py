@@ -94,11 +94,16 @@ class Budget:
         self._clock = clock
         self._began_s = clock() if began_s is None else began_s
         self._spent_before_s = 0.0
+        self._is_over = False
         self._confirm_share = CONFIRM_SHARE
 
     def carry_over(self, spent_before_s: float) -> None:
         """What earlier sessions have spent, known only once their records are read."""
         self._spent_before_s = spent_before_s
+
+    def end(self) -> None:
+        """What is left is too little for anything."""
+        self._is_over = True
 
     def reserve_for_confirming(self, needed_s: float) -> None:
         """Keep `needed_s` for the end, within bounds; never less than its share."""
@@ -108,7 +113,7 @@ class Budget:
     def now(self) -> BudgetNow:
         return BudgetNow(
             total_s=self.total_s,
-            elapsed_s=self.elapsed_s,
+            elapsed_s=max(self.elapsed_s, self.total_s) if self._is_over else self.elapsed_s,
             confirm_share=self._confirm_share,
             use_all=self.use_all,
         )

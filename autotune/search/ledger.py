@@ -34,6 +34,7 @@ from autotune.search.strategies import Learning
 from autotune.search.telling import ask, tell
 from autotune.spec import Constraint
 from autotune.store import StudyFolder
+from autotune.study_database import is_empty
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Ledger:
         self.records = folder.read_trials()
         self._measured: list[TrialRecord] = []
         self._sorted_at = 0
+        self._refuse_mixture(identity)
         self._storage, self._study = open_study(folder, sampler)
         with self._storage_in_use():
             self._check_identity(identity)
@@ -237,11 +239,34 @@ class Ledger:
     def _worst_value(self) -> float | None:
         return min(map(samples_per_s, self.eligible()), default=None)
 
+    def _refuse_mixture(self, identity: dict[str, Any]) -> None:
+        """Before the database is touched: records of something else, or records without theirs."""
+        before = self._folder.read_identity()
+        if before is not None and self.records:
+            self._require_same(before, identity)
+        lost = not self._folder.exists() or (not self._folder.remote.exists() and is_empty(self._folder.database))
+        if self.records and lost:
+            raise StudyMismatch(
+                f"{self._folder.path} holds {len(self.records)} records of trials, and {self._folder.database.name} "
+                "beside them is gone or empty; put it back, start over with --fresh (the records are kept), "
+                "or use --out"
+            )
+
     def _check_identity(self, identity: dict[str, Any]) -> None:
         before = self._study.user_attrs.get(_IDENTITY)
-        if before is None:
+        if before is not None:
+            self._require_same(before, identity)
+        elif self.records or self._study.get_trials(deepcopy=False):
+            raise StudyMismatch(
+                f"{self._folder.path}: its database does not say what was measured; use --fresh (the old study is "
+                "kept), or --out"
+            )
+        else:
             self._study.set_user_attr(_IDENTITY, identity)
-            return
+        if self._folder.read_identity() != identity:
+            self._folder.write_identity(identity)
+
+    def _require_same(self, before: dict[str, Any], identity: dict[str, Any]) -> None:
         changed = differences(before, identity)
         if changed:
             raise StudyMismatch(

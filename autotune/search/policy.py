@@ -42,6 +42,9 @@ MOST_FOR_CONFIRMING = 0.6
 """Where steps are so slow that the share would not do; a search needs the rest."""
 EMIT_RESERVE_S = 1.0
 """For writing the result and ending the processes after the last run."""
+LONGEST_RESTART_S = 8.0
+"""Of the seconds that a study's first start took, so many at most are expected of another: its files are written then,
+and libraries are in memory. A study that has less left is not resumed but concluded."""
 
 # The rounds
 

@@ -26,6 +26,7 @@ from autotune.search.loop import Loop
 from autotune.search.notes import notes_on
 from autotune.search.runner import Listener, TrialRunner
 from autotune.search.space import Space
+from autotune.search.spent import NothingRuns, facts_of_the_spent
 from autotune.search.storage import OpenStudy, open_study, warm_up
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
@@ -74,9 +75,12 @@ def search(
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     folder.open()
     try:
-        backend = start_backend(spec_json, loaded.folder)
+        known = None if fresh else facts_of_the_spent(folder.read_trials(), budget.total_s, budget.elapsed_s)
+        if known is not None:
+            budget.end()
+        backend = start_backend(spec_json, loaded.folder) if known is None else NothingRuns()
         try:
-            facts = _look_around(loaded, backend, budget, open_study)
+            facts = known or _look_around(loaded, backend, budget, open_study)
             space = build_space(loaded.spec, facts)
             sampler = _sampler(loaded, facts, space, budget)
             if fresh:

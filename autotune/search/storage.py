@@ -26,16 +26,20 @@ from sqlalchemy.engine import URL, make_url
 
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.store import RemoteStudy, StudyFolder
+from autotune.study_database import STUDY_NAME
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 OpenStudy = Callable[[StudyFolder, BaseSampler], tuple[BaseStorage, optuna.Study]]
 """Where Optuna keeps the study of a folder, and the study itself, made where there is none."""
-_NAME = "autotune"
-"""Of the one study in a `study.db`."""
 _EXAMPLE = "postgresql://user@host/database"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_FIRST_PORT, _LAST_PORT = 1, 65535
+_INSTALL = {
+    "postgresql": "pip install 'autotune-train[postgres]' and give it as postgresql://…",
+    "mysql": "pip install pymysql, and give the address as mysql+pymysql://…",
+}
 _CONNECT_TIMEOUT_S = 10
 _PATIENCE_S = 60.0
 """For a server that does not answer: the time in which one is restarted."""
@@ -43,14 +47,27 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 
 
 def read_url(text: str) -> URL:
-    """What `--storage` gives. Raises SpecError for what is no address of a database server."""
+    """What `--storage` gives. Raises SpecError for what is no address of a database server, EnvironmentFailure where
+    the driver of that kind of server is not installed."""
     try:
         url = make_url(text)
-    except sqlalchemy.exc.ArgumentError as error:
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        backend = url.get_backend_name()
+        is_right = url.port is None or _FIRST_PORT <= url.port <= _LAST_PORT
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # the latter of a port, and of an open bracket
         raise SpecError(f"--storage: {text!r} is no database address; give one such as {_EXAMPLE}") from error
-    if url.get_backend_name() == "sqlite":
+    if backend == "sqlite":
         raise SpecError(f"--storage: SQLite is what a study has by itself, in study.db; give a server: {_EXAMPLE}")
-    return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if not is_right:
+        raise SpecError(f"--storage: there is no port {url.port}; give one from {_FIRST_PORT} to {_LAST_PORT}, or none")
+    try:
+        url.get_dialect().import_dbapi()
+    except (ImportError, AttributeError, ValueError, sqlalchemy.exc.SQLAlchemyError) as error:
+        install = _INSTALL.get(backend, f"install a driver of SQLAlchemy's for {backend}, or use {_EXAMPLE}")
+        raise EnvironmentFailure(
+            f"--storage: the driver of {url.drivername} is not installed ({error}); {install}"
+        ) from error
+    return url
 
 
 def on_server(address: str) -> OpenStudy:
@@ -72,7 +89,7 @@ def open_study(folder: StudyFolder, sampler: BaseSampler, url: URL | None = None
         raise StudyMismatch(f"{folder.path} keeps its study at {remote.url}; give that as --storage, or use --fresh")
     with speaking_of(folder, url):
         if remote is None and url is None:
-            storage, name = _open_file(folder.database), _NAME
+            storage, name = _open_file(folder.database), STUDY_NAME
         else:
             name = remote.study if remote else f"{folder.path.absolute().name}-{secrets.token_hex(4)}"
             storage = _server_storage(url or _with_its_driver(remote))
@@ -101,7 +118,7 @@ def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Stud
     with speaking_of(folder):
         storage = _server_storage(_with_its_driver(remote)) if remote else _existing_file(folder, writable=writable)
         try:
-            yield optuna.load_study(study_name=remote.study if remote else _NAME, storage=storage)
+            yield optuna.load_study(study_name=remote.study if remote else STUDY_NAME, storage=storage)
         except KeyError as error:
             raise EnvironmentFailure(
                 f"there is no study {remote and remote.study} at {remote and remote.url}"
@@ -147,11 +164,6 @@ def speaking_of(folder: StudyFolder, url: URL | None = None) -> Iterator[None]:
     """An error of the storage becomes one that says what to do about it."""
     try:
         yield
-    except (ModuleNotFoundError, sqlalchemy.exc.NoSuchModuleError) as error:
-        raise EnvironmentFailure(
-            f"--storage: its driver is not installed ({error}); pip install 'autotune-train[postgres]', or what your "
-            "database needs"
-        ) from error
     except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         remote = folder.read_remote()
         where = _public(url) if url is not None else remote.url if remote else str(folder.database)
@@ -191,7 +203,10 @@ def _public(url: URL) -> str:
 def _with_its_driver(remote: RemoteStudy | None) -> URL:
     if remote is None:
         raise ValueError("the study is kept in a file")
-    return read_url(remote.url)
+    try:
+        return read_url(remote.url)
+    except SpecError as error:
+        raise EnvironmentFailure(f"storage.yaml is damaged: its url {remote.url!r} is no database address") from error
 
 
 def _server_storage(url: URL) -> RDBStorage:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from autotune.config import TrainConfig
 from autotune.errors import SpecError
 from autotune.execution import StartBackend, start_alone
 from autotune.records import Facts, Verification
 from autotune.search.budget import Clock
+from autotune.search.decide.verdict import STABLE
 from autotune.search.duel import Duel, Trials
 from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
-from autotune.spec import parse_spec
 from autotune.stats import TIE, Comparison, Estimate, Outcome
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.store import StudyFolder, read_resolved_spec, read_study_spec
 
 DEFAULT_BUDGET_S = 60.0
 _FEWEST_ROUNDS = 2
+_OF_ANOTHER_DAY = 1.1
+"""How much slower a whole machine may be than it was, without anything having changed: its clock, its neighbours."""
 _RESERVE_S = 1.0
 """For ending the processes after the last run."""
 
@@ -45,7 +47,7 @@ def verify(
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run its search again")
-    spec_json = read_resolved_spec(folder)
+    spec_json, seed = read_resolved_spec(folder), read_study_spec(folder).training.seed
     folder.open()
     try:
         backend = start_backend(spec_json, read_origin(folder))
@@ -57,7 +59,7 @@ def verify(
             ours = trials.of(emitted, "the emitted configuration")
             theirs = None if emitted == baseline else trials.of(baseline, "the baseline")
             duel = Duel(ours, theirs, clock=clock, ends_s=ends_s)
-            duel.run(parse_spec(spec_json, folder.path).training.seed, lambda: on_message(_standing(duel)))
+            duel.run(seed, lambda: on_message(_standing(duel)))
         finally:
             backend.close()
     finally:
@@ -65,39 +67,58 @@ def verify(
     return _verification(document, duel, facts)
 
 
-def judge(document: dict[str, Any], measured: Comparison | None, rounds: int) -> tuple[bool, str]:
+class Answer(NamedTuple):
+    holds: bool
+    reason: str
+    known: bool = True
+    """Whether the runs could tell."""
+
+
+def judge(document: dict[str, Any], measured: Comparison | None, rate: Estimate | None, rounds: int) -> Answer:
     """Whether the promise in `document` (that of `best.yaml`) holds against what was measured now, and why.
 
     It is broken when the configuration is not clearly faster than the baseline any more, or when the whole interval of
-    its speed-up lies below the promised one.
+    its speed-up lies below the promised one. Where the baseline itself was emitted, its throughput is the promise.
     """
+    if measured is None or rate is None or rounds < _FEWEST_ROUNDS:
+        return Answer(False, "the budget was too short for two rounds; give a larger --budget", known=False)
     if document["config"] == document["baseline"]["config"]:
-        return rounds > 0, "the study emitted the baseline itself" + (
-            "" if rounds else ", and there was no time to run it"
-        )
-    if measured is None or rounds < _FEWEST_ROUNDS:
-        return False, "the budget was too short for two rounds; give a larger --budget"
+        return _judge_baseline(document["measured"], rate)
     verdicts = {
         Outcome.AMBIGUOUS: "the rounds cannot tell whether it is faster than the baseline; give a larger --budget",
         Outcome.TIE: "it is no faster than the baseline",
         Outcome.SLOWER: "it is slower than the baseline",
     }
     if measured.outcome in verdicts:
-        return False, verdicts[measured.outcome]
+        return Answer(False, verdicts[measured.outcome], known=measured.outcome is not Outcome.AMBIGUOUS)
     promised_low = (document["speedup"]["ci95"] or [document["speedup"]["ratio"]])[0]
-    high = measured.ratio.interval.high if measured.ratio.interval else measured.ratio.value
-    if high < promised_low / TIE:
-        return False, "it is faster than the baseline, but by less than was promised"
-    return True, "it is as much faster than the baseline as was promised"
+    if _high(measured.ratio) < promised_low / TIE:
+        return Answer(False, "it is faster than the baseline, but by less than was promised")
+    return Answer(True, "it is as much faster than the baseline as was promised")
+
+
+def _judge_baseline(figures: dict[str, Any], rate: Estimate) -> Answer:
+    """There is no ratio that the machine's speed of the day would cancel out of, so that is allowed for."""
+    promised_low = (figures["samples_per_s_ci95"] or [figures["samples_per_s"]])[0]
+    if _high(rate) < promised_low / _OF_ANOTHER_DAY:
+        return Answer(False, "the study emitted the baseline itself, and that is slower now than was promised")
+    return Answer(True, "the study emitted the baseline itself, and that is as fast as was promised")
+
+
+def _high(estimate: Estimate) -> float:
+    return estimate.interval.high if estimate.interval else estimate.value
 
 
 def _verification(document: dict[str, Any], duel: Duel, facts: Facts) -> Verification:
     measured, rate = duel.comparison(), duel.samples_per_s()
-    holds, reason = (False, duel.failure) if duel.failure else judge(document, measured, duel.rounds)
+    answer = Answer(False, duel.failure) if duel.failure else judge(document, measured, rate, duel.rounds)
+    promised = document["stability"]["verdict"] == STABLE
     return Verification(
         study=document["study"],
-        holds=holds,
-        reason=reason,
+        holds=answer.holds,
+        reason=answer.reason,
+        known=answer.known,
+        promised=promised,
         promised_ratio=document["speedup"]["ratio"],
         promised_ratio_ci95=document["speedup"]["ci95"],
         promised_samples_per_s=document["measured"]["samples_per_s"],

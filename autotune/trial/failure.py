@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from autotune.records import Failure, TrialStatus
 
+_AUTOTUNE = Path(__file__).parents[1]
 _KILLED = "killed by signal: Killed"
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -40,10 +43,10 @@ class Diverged(Exception):
 
 def classify(error: BaseException) -> TrialStatus:
     """The status of a trial that `error` ended."""
-    chain = list(_causes(error))
+    chain = _causes(error)
     if any(isinstance(link, torch.OutOfMemoryError | MemoryError) for link in chain):
         return TrialStatus.OOM
-    if any(text in str(link) for link in chain for text in _OUT_OF_MEMORY if isinstance(link, RuntimeError | OSError)):
+    if any(text in said(link) for link in chain for text in _OUT_OF_MEMORY if isinstance(link, RuntimeError | OSError)):
         return TrialStatus.OOM
     return TrialStatus.DIVERGED if isinstance(error, Diverged) else TrialStatus.FAILED
 
@@ -52,7 +55,7 @@ def poisons(error: BaseException) -> bool:
     """Whether nothing can run in this process any more: an error that stays with a device's context."""
     kind: Any = getattr(torch, "AcceleratorError", ())
     return any(
-        isinstance(link, kind) or (isinstance(link, RuntimeError) and _OF_A_CONTEXT in str(link))
+        isinstance(link, kind) or (isinstance(link, RuntimeError) and _OF_A_CONTEXT in said(link))
         for link in _causes(error)
         if not isinstance(link, torch.OutOfMemoryError)
     )
@@ -60,34 +63,56 @@ def poisons(error: BaseException) -> bool:
 
 def _causes(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
-    while error is not None and error not in chain:
+    while error is not None and not any(error is link for link in chain):  # users' own may define ==
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
 
 
 def printable(text: str) -> str:
-    """`text` without terminal escapes and other control characters: it ends up on screens and in reports."""
-    return _CONTROL.sub("", _ESCAPE.sub("", text))
+    """`text` without terminal escapes, other control characters and halves of characters: it ends up in JSON, on
+    screens and in reports."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text)).encode(errors="replace").decode()
 
 
-def _lost_its_sender(error: BaseException) -> bool:
-    """Whether a loader process was gone before its batch was fetched: PyTorch notices that only a little later."""
-    gone = isinstance(error, ConnectionError | EOFError | FileNotFoundError)
-    return gone and any("resource_sharer" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+def said(error: BaseException) -> str:
+    """Its message, also where asking a user's own exception for one raises."""
+    try:
+        return str(error)
+    except BaseException as another:  # noqa: BLE001 - the user's code
+        return f"(its message cannot be read: __str__ raised {type(another).__name__})"
 
 
 def describe(error: BaseException) -> Failure:
     """The telling line of the message for people, the whole traceback for the record, and the signal if a loader
     process was killed."""
-    lines = [line for line in printable(str(error)).strip().splitlines() if line.strip()]
+    lines = [line for line in printable(said(error)).strip().splitlines() if line.strip()]
     name = type(error).__name__
     # A loader process wraps its traceback into the message, which then says what happened at its end.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
     reason = line if isinstance(error, Diverged) else f"{name}: {line}"
-    killed = any(_KILLED in str(link) or _lost_its_sender(link) for link in _causes(error))
+    killed = any(_KILLED in said(link) for link in _causes(error))
     return Failure(
         reason=reason[:500],
-        traceback="".join(traceback.format_exception(error))[-20_000:],
+        traceback=_whole(error)[-20_000:],
         signal=signal.SIGKILL if killed else None,
     )
+
+
+def place(error: BaseException) -> str:
+    """` (file:line)` where the user's code raised it last; empty where it did not."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+
+
+def _is_users(path: str) -> bool:
+    libraries = (str(_AUTOTUNE), sys.prefix, sys.base_prefix, "<")
+    return not path.startswith(libraries) and "site-packages" not in path
+
+
+def _whole(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 - the user's code, which is asked for its text
+        text = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
+    return text.encode(errors="replace").decode()

@@ -20,6 +20,7 @@ from autotune.trial import isolation
 from autotune.trial.channel import Reporter, Requests
 from autotune.trial.device import resolve_device
 from autotune.trial.facts import gather_facts
+from autotune.trial.problem import told_as_problem
 from autotune.trial.resident import Resident
 from autotune.workload import Prepared, prepare
 
@@ -87,7 +88,8 @@ class Job:
         if self.task == "facts":
             loaded = prepared or prepare_workload(self.setting)
             as_baseline = loaded.with_custom(loaded.spec.custom_baseline())
-            report("facts", gather_facts(as_baseline, device).model_dump(mode="json"))
+            with told_as_problem("building the workload"):
+                report("facts", gather_facts(as_baseline, device).model_dump(mode="json"))
             return
         requests = Requests(pipes.requests)
         asked = requests.next()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import signal
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -20,6 +22,8 @@ from autotune.measure import LoaderLog
 
 _UNTOUCHED = 4096
 """Batches of one process that are kept until they are read."""
+_DIES_WITHIN_S = 2.0
+"""Of a loader process, after its sockets have closed."""
 _READ_EVERY = 256
 """Batches that are taken; long before any process could have finished more than are kept."""
 
@@ -52,7 +56,7 @@ class ObservedLoader:
             batches = iter(loader)
             self._log.begin_epoch(time.monotonic(), time.monotonic() - began_s)
             empty = True
-            for batch in batches:
+            for batch in _telling_of_deaths(batches):
                 empty = False
                 own_cpu_s = None if self._log.workers else time.process_time() - cpu_s
                 self._log.take(asked_s, time.monotonic(), own_cpu_s)
@@ -70,6 +74,49 @@ class ObservedLoader:
             for at_s, cpu_s in self._finishes.take(worker):
                 self._log.finish(worker, at_s, cpu_s)
         return self._log
+
+
+def _telling_of_deaths(batches: Iterator[Any]) -> Iterator[Any]:
+    """`batches`; where one cannot be fetched because a loader process has ended, an error that says how it did.
+
+    PyTorch raises one of several errors, depending on which of its threads and sockets notices first.
+    """
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except Exception as error:
+            death = _death_behind(error, getattr(batches, "_workers", ()))
+            if death is None:
+                raise
+            raise RuntimeError(death) from error
+        yield batch
+
+
+def _death_behind(error: Exception, workers: Sequence[Any]) -> str | None:
+    """In PyTorch's words, how the loader process ended whose end `error` tells of; None: it tells of something else."""
+    if not _tells_of_a_death(error):
+        return None
+    ends_s = time.monotonic() + _DIES_WITHIN_S
+    while not (dead := [worker for worker in workers if worker.exitcode is not None]) and time.monotonic() < ends_s:
+        time.sleep(0.01)
+    if not dead:
+        return None
+    first = max(dead, key=lambda worker: worker.exitcode < 0)  # others may have ended in order, after it
+    if first.exitcode < 0:
+        return f"DataLoader worker (pid {first.pid}) is killed by signal: {signal.strsignal(-first.exitcode)}."
+    raised = ", as after a KeyboardInterrupt in the data set" if first.exitcode == 0 else ""
+    return f"DataLoader worker (pid {first.pid}) exited unexpectedly with exit code {first.exitcode}{raised}"
+
+
+def _tells_of_a_death(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker") and "killed by signal" not in str(error)
+    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    raised_here = any("resource_sharer" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return raised_here or ("resource_sharer" in str(error) and "pin memory thread" in str(error))
 
 
 class Finishes:

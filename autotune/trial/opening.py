@@ -92,7 +92,7 @@ def _open(prepared: Prepared) -> _Outcome:
     try:
         _seed(prepared.spec.training.seed)
         prepared.dataset()
-    except (Exception, SystemExit):  # noqa: BLE001 - the user's code; whoever opens it again can say what is wrong
+    except BaseException:  # noqa: BLE001 - the user's code; whoever opens it again can say what is wrong
         return _Outcome("", 0.0)
     return _Outcome(_Footprint.now().refusal(before), time.monotonic() - began_s)
 

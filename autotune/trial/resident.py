@@ -68,7 +68,7 @@ class Resident:
             free(self._device)
             self._switches.restore()
             return self._left_behind() or self._kept_memory()
-        except Exception as error:  # noqa: BLE001 - what a run has left broken may raise anything
+        except BaseException as error:  # noqa: BLE001 - what a run has left broken may raise anything
             return describe(error).reason
 
     def _left_behind(self) -> str | None:

@@ -67,13 +67,15 @@ def run_trial(
             outcome |= _drain(prepared, request, report, unreadable_log)
         else:
             outcome |= _train(prepared, request, device, report, watch, unreadable_log, ranks, scratch)
-    except (Exception, SystemExit) as raised:  # noqa: BLE001 - what the user's workload raises is an outcome
+    except BaseException as raised:  # noqa: BLE001 - what the user's workload raises is an outcome
         error = raised
     with _deaf_to_children():
         if error is not None:
             outcome = {"status": classify(error), "failure": describe(error).model_dump()}
             poisoned = outcome["failure"]["reason"] if poisons(error) else None
-        unreadable = unreadable_log.read_text().splitlines() if unreadable_log.exists() else []
+        unreadable = []
+        with contextlib.suppress(OSError):  # most often there is none; and the workload may have become another user
+            unreadable = unreadable_log.read_text().splitlines()
         seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
         report("result", {**outcome, **seen, **watch.findings()})
     return poisoned

@@ -70,11 +70,13 @@ class _Template:
         """Prepare the workload; why the process must not be forked afterwards, or None."""
         with _without_garbage():
             from autotune.trial.job import prepare_workload
+            from autotune.trial.problem import told_as_problem
 
             # Torch's own start-up leaves idle OpenBLAS threads, which survive a fork; what the user's modules add may
             # not.
             threads_of_libraries = count_threads()
-            self._prepared = prepare_workload(self._setting)
+            with told_as_problem("loading the workload"):
+                self._prepared = prepare_workload(self._setting)
         if threading.active_count() > 1 or count_threads() > threads_of_libraries:
             return "a module of the workload started threads when it was imported"
         import torch

@@ -90,6 +90,9 @@ def test_a_healthy_trial_reports_everything(backend: LocalBackend) -> None:
         (misbehaving.EXIT_0, TrialStatus.CRASHED, "exited with code 0"),
         (misbehaving.EXIT_3, TrialStatus.FAILED, "SystemExit: 3"),
         (misbehaving.NAN, TrialStatus.DIVERGED, "the loss is nan at optimizer step 1"),
+        (misbehaving.INTERRUPT, TrialStatus.FAILED, "KeyboardInterrupt: as in a notebook"),
+        (misbehaving.OTHER_USER, TrialStatus.FAILED, "ValueError: no longer who I was"),
+        (misbehaving.UNSPEAKABLE, TrialStatus.FAILED, "Unspeakable: (its message cannot be read"),
     ],
 )
 def test_each_fault_has_its_status_and_reason(
@@ -230,6 +233,25 @@ def test_a_workload_that_cannot_be_built_says_so_before_any_trial() -> None:
     backend = LocalBackend(spec(model={"factory": "misbehaving:build_modell"}), WORKLOAD)
     try:
         with pytest.raises(WorkloadError, match="did you mean build_model"):
+            backend.facts(60)
+    finally:
+        backend.close()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "said"),
+    [
+        ("data", "misbehaving:build_unmeasurable_data", "RuntimeError: no length"),
+        ("model", "misbehaving:interrupted", "KeyboardInterrupt"),
+        ("model", "ends_at_its_import:build", "SystemExit: 0"),
+    ],
+)
+def test_whatever_stops_the_workload_from_being_built_is_an_error_of_it_with_its_place(
+    section: str, name: str, said: str
+) -> None:
+    backend = LocalBackend(spec(**{section: {"factory": name}}), WORKLOAD)
+    try:
+        with pytest.raises(WorkloadError, match=rf"the workload raised {said}.* \(.*\.py:\d+\)$"):
             backend.facts(60)
     finally:
         backend.close()

@@ -21,6 +21,7 @@ from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, Wor
 from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted
 from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.spent import facts_of_the_spent
 from autotune.store import StudyFolder
 
 STRATEGY_NAMES = ["auto", "gp", "tpe", "qmc", "random", "grid"]
@@ -336,6 +337,39 @@ def test_interrupted_study_goes_on_with_the_rest_of_its_budget(bench: Bench) -> 
     assert numbers == list(range(len(numbers)))
     searched = [record.result.config for record in records(bench) if record.optuna_trial is not None]
     assert len(searched) == len(set(searched))
+
+
+def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_without_one(bench: Bench) -> None:
+    backend = bench.backend()
+    backend.interrupt_at = 12
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    bench.folder.write_trial(records(bench)[-1].model_copy(update={"elapsed_s": 295.0}))
+    bench.clock.advance(10_000)
+    again = bench.backend(seed=1)
+    resumed = bench.clock()
+    result = bench.search(again)
+    assert again.requests == []
+    assert not again.closed, "never started"
+    assert bench.clock() == resumed, "not even a start fits"
+    assert result.best["search"]["runs"] == len(records(bench))
+    assert result.best["stability"]["verdict"] == "unconfirmed"
+    larger = bench.search(bench.backend(seed=1), budget="10m")
+    assert larger.best["stability"]["verdict"] == "stable", "a larger budget goes on"
+
+
+def test_a_slow_first_start_is_not_expected_again(bench: Bench) -> None:
+    """Its files are written, and what it loads is in memory."""
+    backend = bench.backend()
+    backend.interrupt_at = 8
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    first, *_, last = records(bench)
+    slow = [record.model_copy(update={"elapsed_s": record.elapsed_s + 60}) for record in (first, last)]
+    left_s = 20
+    assert facts_of_the_spent(slow, slow[-1].elapsed_s + left_s, 0.0) is None
+    assert facts_of_the_spent(slow, slow[-1].elapsed_s + 2, 0.0) == first.environment
+    assert facts_of_the_spent([], 60, 0.0) is None
 
 
 def test_a_finished_study_is_shown_not_run(bench: Bench) -> None:

@@ -1,11 +1,21 @@
-"""Optuna's storage in a file: what of it is imported ahead."""
+"""Optuna's storage in a file: what of it is imported ahead, whose it may be, and which addresses are refused."""
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 
+import optuna
 import pytest
+from support.bench import Bench
+
+from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
+from autotune.search.storage import read_url
 
 
 @pytest.mark.parametrize(
@@ -20,3 +30,165 @@ def test_what_opening_a_file_needs_is_imported_while_pytorch_is_loaded(opening: 
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert ({"optuna.storages._rdb.models", "alembic.script"} <= set(done.stdout.split())) is imported
+
+
+def an_application(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table invoices (number)")
+
+
+def of_a_server(path: Path) -> None:
+    """In the mode in which autotune keeps its own, the last writes in the log beside it."""
+    an_application(path.with_name("original.db"))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("create table invoices (number)")
+        connection.commit()
+        for name in ("study.db", "study.db-wal"):  # as after a kill -9
+            shutil.copy(path.with_name(name), path.with_name(f"{name}.kept"))
+    for name in ("study.db", "study.db-wal"):
+        path.with_name(f"{name}.kept").rename(path.with_name(name))
+
+
+def of_optuna(path: Path) -> None:
+    study = optuna.create_study(storage=f"sqlite:///{path}", study_name="mine")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("make", [an_application, of_a_server, of_optuna])
+def test_a_database_of_somebody_else_is_refused_untouched(
+    tmp_path: Path, make: Callable[[Path], None], fresh: bool
+) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    bench.folder.path.mkdir()
+    make(bench.folder.database)
+    before = {path.name: path.read_bytes() for path in bench.folder.path.iterdir() if path.suffix != ".db-shm"}
+    with pytest.raises(StudyMismatch, match=r"study\.db is no database of autotune's: it holds .*--out"):
+        bench.search(bench.backend(), fresh=fresh)
+    after = {path.name: path.read_bytes() for path in bench.folder.path.iterdir() if path.suffix != ".db-shm"}
+    assert after == before
+
+
+def test_a_file_that_is_no_database_is_refused_untouched(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    bench.folder.path.mkdir()
+    bench.folder.database.write_text("my notes")
+    with pytest.raises(EnvironmentFailure, match="file is not a database"):
+        bench.search(bench.backend())
+    assert bench.folder.database.read_text() == "my notes"
+
+
+def test_an_empty_database_without_records_is_one_that_was_just_begun(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    bench.folder.path.mkdir()
+    bench.folder.database.touch()
+    assert bench.search(bench.backend()).best["stability"]["verdict"] == "stable"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    bench = Bench(tmp_path_factory.mktemp("finished"), on_disk=True)
+    bench.search(bench.backend())
+    return bench.folder.path.parent
+
+
+@pytest.fixture
+def done(finished: Path, tmp_path: Path) -> Bench:
+    """A copy of a finished study."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Bench(tmp_path, on_disk=True)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("lose", [empty, Path.unlink])
+@pytest.mark.parametrize("keeps_identity", [True, False])
+def test_records_are_never_taken_for_those_of_another_database(
+    done: Bench, lose: Callable[[Path], None], keeps_identity: bool
+) -> None:
+    bench = done
+    records = bench.folder.read_trials()
+    lose(bench.folder.database)
+    if not keeps_identity:  # as in studies from before
+        bench.folder.identity.unlink()
+    with pytest.raises(StudyMismatch, match="gone or empty" if not keeps_identity else "holds another study"):
+        bench.search(bench.backend(), training={"effective_batch_size": 64})
+    with pytest.raises(StudyMismatch, match=r"study\.db beside them is gone or empty; put it back"):
+        bench.search(bench.backend())
+    assert bench.folder.read_trials() == records
+    assert not bench.folder.database.exists() or bench.folder.database.read_bytes() == b""
+    bench.search(bench.backend(), fresh=True)
+    assert bench.folder.aside is not None
+    assert len(list((bench.folder.aside / "trials").iterdir())) == len(records)
+
+
+def test_a_database_from_another_study_does_not_take_the_records_over(done: Bench, tmp_path: Path) -> None:
+    one, other = done, Bench(tmp_path / "other", on_disk=True)
+    other.folder.path.parent.mkdir()
+    other.search(other.backend(), training={"effective_batch_size": 64})
+    shutil.copy(other.folder.database, one.folder.database)
+    for log in one.folder.path.glob("study.db-*"):
+        log.unlink()
+    with pytest.raises(StudyMismatch, match="holds another study"):
+        one.search(one.backend(), training={"effective_batch_size": 64})
+
+
+def test_a_study_from_before_gets_its_identity_beside_its_records(done: Bench) -> None:
+    bench = done
+    bench.folder.identity.unlink()
+    bench.search(bench.backend())
+    assert bench.folder.read_identity() is not None
+
+
+def test_a_damaged_identity_says_what_to_do(done: Bench) -> None:
+    bench = done
+    for damage in ("[" * 5000, "[1]", "9" * 5000, ""):
+        bench.folder.identity.write_text(damage)
+        with pytest.raises(EnvironmentFailure, match=r"identity\.json is damaged: [^\n]*; delete it"):
+            bench.search(bench.backend())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://u@h:notaport/db",
+        "postgresql://[::1/db",
+        "[::1",
+        "postgresql://u@h:-5/db",
+        "postgresql://u@h:0/db",
+        "postgresql://u@h:99999/db",
+        "study.db",
+        "",
+    ],
+)
+def test_what_is_no_address_is_refused_in_a_line(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^--storage: [^\n]*; give one") as caught:
+        read_url(text)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("mysql://u@h/db", "pip install pymysql"),
+        ("oracle://u@h/db", "postgresql://user@host/database"),
+        ("postgresql+psycopg2://u@h/db", r"pip install 'autotune-train\[postgres\]'"),
+        ("postgresql+nodriver+x://u@h/db", r"pip install 'autotune-train\[postgres\]'"),
+        ("nonsense://u@h/db", "postgresql://user@host/database"),
+    ],
+)
+def test_a_missing_driver_is_said_before_anything_runs(text: str, hint: str) -> None:
+    with pytest.raises(EnvironmentFailure, match=rf"^--storage: the driver of .* is not installed .*{hint}") as caught:
+        read_url(text)
+    assert caught.value.exit_code == 4
+
+
+def test_a_damaged_address_of_a_study_is_an_error_in_a_line(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    bench.folder.path.mkdir()
+    bench.folder.remote.write_text('url: "postgresql://[::1/x"\nstudy: x\n')
+    with pytest.raises(EnvironmentFailure, match=r"^storage\.yaml is damaged: its url"):
+        bench.search(bench.backend())

@@ -15,7 +15,7 @@ from support.simulation import Behaviour, FormulaBackend, good_sense
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, SpecError
 from autotune.records import Facts, Purpose, TrialStatus, Verification
-from autotune.search import verify
+from autotune.search import Interrupted, verify
 from autotune.search.verify import judge
 from autotune.stats import Comparison, Estimate, Interval, Outcome
 
@@ -144,13 +144,37 @@ def test_the_workload_is_built_from_the_specs_own_folder(
     assert spec == yaml.safe_load(promised.folder.spec.read_text())
 
 
-def test_a_baseline_that_was_emitted_only_has_to_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("now", "holds"),
+    [(100.0, True), (96.0, True), (130.0, True), (62.0, False), (50.0, False)],
+)
+def test_a_baseline_that_was_emitted_has_to_be_as_fast_as_it_was(tmp_path: Path, now: float, holds: bool) -> None:
     bench = Bench(tmp_path, on_disk=True)
     result = bench.search(bench.backend(lambda _config: 100.0, noise=0.005))
     assert result.best["config"] == result.best["baseline"]["config"]
-    found = again(bench, lambda _config: 50.0, budget_s=100)
-    assert found.holds
-    assert found.samples_per_s == pytest.approx(50, rel=0.05)
+    found = again(bench, lambda _config: now, budget_s=100)
+    assert found.holds is holds
+    assert found.known
+    assert found.samples_per_s == pytest.approx(now, rel=0.05)
+    assert ("as fast as was promised" if holds else "slower now than was promised") in found.reason
+
+
+def test_no_time_is_no_answer_and_not_a_broken_promise(promised: Bench) -> None:
+    found = again(promised, budget_s=8)
+    assert not found.holds
+    assert not found.known
+    assert found.reason == "the budget was too short for two rounds; give a larger --budget"
+
+
+def test_what_a_study_left_unconfirmed_is_measured_and_called_so(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    backend = bench.backend(noise=0.01)
+    backend.interrupt_at = 8
+    with pytest.raises(Interrupted):
+        bench.search(backend)
+    found = again(bench, budget_s=300)
+    assert not found.promised
+    assert found.known
 
 
 def test_without_a_result_there_is_nothing_to_verify(bench: Bench) -> None:
@@ -179,4 +203,6 @@ def test_a_spec_that_is_gone_is_an_error_that_says_what_to_do(promised: Bench) -
 def test_what_counts_as_kept(value: float, low: float, high: float, outcome: Outcome, rounds: int, holds: bool) -> None:
     document = {"config": {"a": 1}, "baseline": {"config": {"a": 2}}, "speedup": {"ratio": 2.0, "ci95": [1.9, 2.1]}}
     measured = Comparison(ratio=Estimate(value, Interval(low, high)), outcome=outcome, pairs=rounds)
-    assert judge(document, measured, rounds)[0] is holds
+    answer = judge(document, measured, Estimate(100.0, Interval(99.0, 101.0)), rounds)
+    assert answer.holds is holds
+    assert answer.known is (rounds > 1 and outcome is not Outcome.AMBIGUOUS)

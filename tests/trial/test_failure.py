@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import signal
-from multiprocessing import resource_sharer
+from typing import Any
 
 import pytest
 import torch
 
 from autotune.records import TrialStatus
-from autotune.trial.failure import Diverged, classify, describe, poisons
+from autotune.trial.failure import Diverged, classify, describe, place, poisons
 
 OUT_OF_MEMORY: list[BaseException] = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -86,14 +86,6 @@ def test_memory_that_ran_out_further_down_is_still_the_reason(error: BaseExcepti
 def test_a_loader_process_that_somebody_killed_is_told_by_its_signal(how: str, number: int | None) -> None:
     inner = RuntimeError(f"DataLoader worker (pid 4711) is killed by signal: {how}. ")
     assert describe(raised(ValueError("no batch"), context=inner)).signal == number
-
-
-def test_a_batch_whose_loader_process_is_gone_before_it_is_fetched_is_told_as_one_that_was_killed() -> None:
-    batch = resource_sharer._resource_sharer
-    with pytest.raises(FileNotFoundError) as caught:
-        batch.get_connection(("/nobody/listens/here", 1))
-    assert describe(caught.value).signal == signal.SIGKILL
-    assert describe(FileNotFoundError("a.jpg")).signal is None
 
 
 def test_a_chain_without_memory_in_it_is_a_failure() -> None:
@@ -183,3 +175,62 @@ def test_an_accelerators_error_stays_with_it() -> None:
     wrapped = ValueError("while training")
     wrapped.__cause__ = torch.AcceleratorError("misaligned address")
     assert poisons(wrapped)
+
+
+class Unspeakable(RuntimeError):
+    """Asked for its message, it raises what it was given."""
+
+    def __str__(self) -> str:
+        raise self.args[0]
+
+
+class Wordless(RuntimeError):
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]
+
+
+class Unequal(RuntimeError):
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("nothing is equal to me")
+
+
+@pytest.mark.parametrize("inner", [ValueError("no"), KeyboardInterrupt(), SystemExit(0)], ids=repr)
+@pytest.mark.parametrize("wrap", [False, True])
+def test_an_exception_that_cannot_say_what_it_means_keeps_its_name(inner: BaseException, wrap: bool) -> None:
+    error: BaseException = Unspeakable(inner)
+    name = "Unspeakable"
+    if wrap:
+        error, name = raised(ValueError("the step failed"), cause=error), "ValueError"
+    assert classify(error) is TrialStatus.FAILED
+    assert not poisons(error)
+    failure = describe(error)
+    assert failure.reason.startswith(f"{name}: ")
+    assert wrap or failure.reason == (
+        f"Unspeakable: (its message cannot be read: __str__ raised {type(inner).__name__})"
+    )
+
+
+@pytest.mark.parametrize("error", [Wordless("x"), Unequal("x")], ids=["no text", "no equality"])
+def test_exceptions_with_odd_methods_are_failures_like_others(error: BaseException) -> None:
+    for each in (error, raised(ValueError("outer"), cause=error)):
+        assert classify(each) is TrialStatus.FAILED
+        assert not poisons(each)
+        assert describe(each).reason
+
+
+def test_half_a_character_fits_into_the_record() -> None:
+    failure = describe(ValueError("a name \udcff of a file"))
+    assert failure.reason == "ValueError: a name ? of a file"
+    failure.model_dump_json()
+
+
+def test_the_place_is_the_last_line_of_the_users_own_code() -> None:
+    def users(value: Any) -> int:
+        return len(value)
+
+    with pytest.raises(TypeError) as caught:
+        users(5)
+    assert place(caught.value).startswith(f" ({__file__}:")
+    assert place(ValueError("never raised")) == ""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from multiprocessing import resource_sharer
 from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +21,10 @@ from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from autotune.config import TrainConfig
 from autotune.measure import LoaderLog
+from autotune.records import TrialStatus
 from autotune.training import build_dataloader
-from autotune.trial.observed_loader import Finishes, ObservedLoader
+from autotune.trial.failure import classify, describe
+from autotune.trial.observed_loader import Finishes, ObservedLoader, _death_behind
 
 LOAD_S = 0.02
 
@@ -156,3 +165,93 @@ def test_the_notes_are_shared_by_inheritance_only() -> None:
     """Spawned loader processes get them while they start; anybody else would write into a copy."""
     with pytest.raises(RuntimeError, match="inheritance"):
         ForkingPickler.dumps(ObservedLoader(TrainConfig(num_workers=1, prefetch_factor=2)).observing(list))
+
+
+def nobody_answers() -> Exception:
+    """What fetching a batch raises whose loader process is gone."""
+    with pytest.raises(FileNotFoundError) as caught:
+        resource_sharer._resource_sharer.get_connection(("/nobody/listens/here", 1))
+    return caught.value
+
+
+NOTICED: list[Callable[[], Exception]] = [
+    nobody_answers,
+    lambda: RuntimeError("DataLoader worker (pid(s) 4711) exited unexpectedly"),
+    lambda: FileNotFoundError(
+        'Caught FileNotFoundError in pin memory thread for device 0.\n  File "multiprocessing/resource_sharer.py"'
+    ),
+]
+
+
+@pytest.mark.parametrize("noticed", NOTICED, ids=["its socket", "its pid", "the pinning thread"])
+@pytest.mark.parametrize(
+    ("codes", "said", "status"),
+    [
+        ([None, -9], "is killed by signal: Killed", TrialStatus.OOM),
+        ([0, -7], "is killed by signal: Bus error", TrialStatus.OOM),
+        ([-11, None], "is killed by signal: Segmentation fault", TrialStatus.FAILED),
+        ([None, 3], "exited unexpectedly with exit code 3", TrialStatus.FAILED),
+        ([0, None], "exit code 0, as after a KeyboardInterrupt in the data set", TrialStatus.FAILED),
+    ],
+)
+def test_a_loader_process_that_ended_is_told_the_same_however_it_was_noticed(
+    noticed: Callable[[], Exception], codes: list[int | None], said: str, status: TrialStatus
+) -> None:
+    workers = [SimpleNamespace(pid=4711 + number, exitcode=code) for number, code in enumerate(codes)]
+    death = _death_behind(noticed(), workers)
+    assert death is not None
+    assert said in death
+    assert classify(RuntimeError(death)) is status
+    assert describe(RuntimeError(death)).signal == (signal.SIGKILL if "Killed" in said else None)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("a.jpg"),
+        RuntimeError("Caught RuntimeError in DataLoader worker process 0."),
+        RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. "),
+    ],
+    ids=["a file", "the data set's own", "told already"],
+)
+def test_other_errors_of_loading_are_what_they_are(error: Exception) -> None:
+    assert _death_behind(error, [SimpleNamespace(pid=4711, exitcode=-9)]) is None
+
+
+class Deadly(Slow):
+    """Ends its loader process at the sixth sample."""
+
+    def __init__(self, deed: Callable[[], object]) -> None:
+        self._deed = deed
+
+    def __getitem__(self, index: int) -> int:
+        if index == 5:
+            self._deed()
+        return index
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+@pytest.mark.parametrize(
+    ("deed", "status", "said"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), TrialStatus.OOM, "Killed"),
+        (interrupt, TrialStatus.FAILED, "exit code 0, as after a KeyboardInterrupt"),
+        (lambda: os._exit(3), TrialStatus.FAILED, "exit code 3"),
+    ],
+    ids=["killed", "interrupted", "exits"],
+)
+@pytest.mark.parametrize("again", range(3))
+def test_loader_processes_that_end_have_one_status(
+    deed: Callable[[], object], status: TrialStatus, said: str, again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as sockets:  # one that is killed leaves its own behind
+        monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", sockets)
+        with pytest.raises(RuntimeError) as caught:
+            observe(Deadly(deed), 50, prefetch=1 + again)
+    assert classify(caught.value) is status
+    assert said in str(caught.value)

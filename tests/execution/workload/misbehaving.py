@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 OK, OOM_RAISED, OOM_KILLED, OOM_ALLOCATION, SEGFAULT, HANG, RAISE, RUBBISH, EXIT_0, NAN, EXIT_3, ORPHAN = range(2, 14)
-LOUD, PARRICIDE = 14, 15
+LOUD, PARRICIDE, INTERRUPT, OTHER_USER, UNSPEAKABLE = range(14, 19)
 FEATURES = 4
 
 
@@ -39,6 +39,25 @@ def _raise() -> None:
     raise ValueError("the 7th layer is missing")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def _raise_unspeakable() -> None:
+    raise Unspeakable
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt("as in a notebook")
+
+
+def _become_another_user() -> None:
+    if os.getuid() == 0:
+        os.setuid(65534)
+    raise ValueError("no longer who I was")
+
+
 _DEEDS = {
     OOM_RAISED: _raise_oom,
     OOM_KILLED: lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -51,6 +70,9 @@ _DEEDS = {
     EXIT_3: lambda: sys.exit(3),
     ORPHAN: _leave_an_orphan,
     PARRICIDE: lambda: os.kill(os.getppid(), signal.SIGKILL),
+    INTERRUPT: _interrupt,
+    OTHER_USER: _become_another_user,
+    UNSPEAKABLE: _raise_unspeakable,
     LOUD: lambda: sys.stderr.write("x" * 1_000_000),
 }
 
@@ -92,3 +114,16 @@ class SlowPoints(Points):
 
 def build_slow_data() -> Dataset[tuple[torch.Tensor, int]]:
     return SlowPoints()
+
+
+class Unmeasurable(Points):
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+def build_unmeasurable_data() -> Dataset[tuple[torch.Tensor, int]]:
+    return Unmeasurable()
+
+
+def interrupted() -> nn.Module:
+    raise KeyboardInterrupt

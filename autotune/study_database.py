@@ -1,0 +1,67 @@
+"""Whether a `study.db` is one of autotune's, found out without changing a byte of it, and without Optuna."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+STUDY_NAME = "autotune"
+"""Of the one study in it."""
+_SHOWN = 3
+_TABLES = frozenset(
+    {
+        "alembic_version",
+        "studies",
+        "study_directions",
+        "study_system_attributes",
+        "study_user_attributes",
+        "trial_heartbeats",
+        "trial_intermediate_values",
+        "trial_params",
+        "trial_system_attributes",
+        "trial_user_attributes",
+        "trial_values",
+        "trials",
+        "version_info",
+    }
+)
+"""Optuna's. A session that was killed while it made them has left only some."""
+
+
+def whose(path: Path) -> str | None:
+    """What shows that the database at `path` is somebody else's; None where nothing does. What cannot be read as a
+    database shows nothing: whoever opens it says why."""
+    try:
+        with closing(_to_look_at(path)) as connection:
+            tables = _tables(connection)
+            others = sorted(tables - _TABLES)
+            if others:
+                return f"it holds {', '.join(others[:_SHOWN])}"
+            names = {str(name) for (name,) in connection.execute("select study_name from studies")} if tables else set()
+    except sqlite3.Error:
+        return None
+    others = sorted(names - {STUDY_NAME})
+    return f"it holds Optuna's study {others[0]}" if others else None
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a database is at `path` that holds no table."""
+    try:
+        with closing(_to_look_at(path)) as connection:
+            return not _tables(connection)
+    except sqlite3.Error:
+        return False
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    names = connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%'")
+    return {str(name) for (name,) in names}
+
+
+def _to_look_at(path: Path) -> sqlite3.Connection:
+    """What a killed session wrote last may lie in the log beside it only; without one, SQLite writes nothing there."""
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}", uri=True)
