@@ -66,7 +66,8 @@ def _on_learning_rate(source: Source) -> str | None:
     if ours == theirs:
         return None
     factor = ours / theirs
-    given = f" The study trained with lr {source.spec.training.optimizer.lr:g} in both." if source.spec else ""
+    lr = source.spec.training.optimizer.known_lr if source.spec else None
+    given = "" if lr is None else f" The study trained with lr {lr:g} in both."
     return (
         f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
         f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{given}"

@@ -30,7 +30,7 @@ def _render(source: Source) -> dict[str, str]:
         main_piece(spec, source, data),
         options_piece(spec, data),
         data,
-        loader_piece(source, data),
+        loader_piece(spec, source, data),
         model_piece(spec, source),
         step_piece(spec, source, data),
         timed_piece(source),
