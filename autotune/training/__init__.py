@@ -14,7 +14,7 @@ from autotune.training.apply import (
 from autotune.training.batch import batch_size, input_shape, move_batch, structure
 from autotune.training.criterion import Criterion, loss_of
 from autotune.training.device import device_name
-from autotune.training.errors import SettingHasNoEffect
+from autotune.training.errors import MeanOfMeans, SettingHasNoEffect
 from autotune.training.loader import build_dataloader, collate_of, loader_kwargs
 from autotune.training.observer import StepMark, StepObserver
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast, set_fp32_precision
@@ -24,6 +24,7 @@ from autotune.training.together import distribute, world_size
 __all__ = [
     "Criterion",
     "LossFn",
+    "MeanOfMeans",
     "SettingHasNoEffect",
     "StepMark",
     "StepObserver",

@@ -93,6 +93,11 @@ def input_shape(batch: Any) -> tuple[int, ...] | None:
     return None if first is None else tuple(first.shape[1:])
 
 
+def sample_shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
+    """Of each tensor in `batch`, without the dimension of the samples."""
+    return tuple(tuple(tensor.shape[1:]) for tensor in _tensors(batch) if tensor.dim() > 0)
+
+
 def structure(sample: Any) -> str:
     """For people: `image 3×48×48, label scalar` of a mapping, `3×48×48, scalar` of a tuple."""
     if isinstance(sample, Mapping):

@@ -53,8 +53,8 @@ def stack(samples: list[Any]) -> Any:
             raise
         other = next(shape for shape in shapes if shape != shapes[0])
         raise ValueError(
-            f"the samples of a batch differ: {shapes[0]} and {other}; name a function that makes a batch of a list of "
-            "them: data.collate in the spec, collate_fn= in Python"
+            f"the samples of a batch differ in shape or kind: {shapes[0]} and {other}; name a function "
+            "that makes a batch of a list of them: data.collate in the spec, collate_fn= in Python"
         ) from error
 
 

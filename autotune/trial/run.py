@@ -136,9 +136,10 @@ def _train(
     measurement = Measurement(loop, seen, request, report, machine=machine, judge=judge)
     status = measurement.run()
     loop.begin(END)
+    unequal = {"mean_of_means": step.unequal is not None}
     if request.side == "step":
-        return {"status": status, "side_rate": _as_json(measurement.step_rate())}
-    return {"status": status, "rates": _as_json(measurement.rates())}
+        return {"status": status, "side_rate": _as_json(measurement.step_rate()), **unequal}
+    return {"status": status, "rates": _as_json(measurement.rates()), **unequal}
 
 
 def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable_log: Path) -> dict[str, Any]:
