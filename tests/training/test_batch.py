@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autotune.training import batch_size, move_batch
+from autotune.training import batch_size, input_shape, move_batch, structure
 
 META = torch.device("meta")
 

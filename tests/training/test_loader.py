@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import BatchSampler, Dataset, IterableDataset, SequentialSampler
 
 from autotune.config import TrainConfig
-from autotune.training.loader import stack
 from autotune.training import SettingHasNoEffect, build_dataloader, loader_kwargs
+from autotune.training.loader import stack
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
