@@ -221,6 +221,6 @@ def pad(samples: Any) -> Any:
 def test_tune_takes_a_function_that_makes_batches(simulated: FormulaBackend) -> None:
     result = autotune.tune(build, data, loss, collate_fn=pad, name="mine")
     spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
-    assert spec["data"] == {"factory": "test_api:data", "collate": "test_api:pad"}
+    assert spec["data"] == {"factory": "test_api:data", "args": {}, "collate": "test_api:pad"}
     with pytest.raises(SpecError, match=r"collate_fn: .*lambda.* has no name at the top level"):
         autotune.tune(build, data, loss, collate_fn=lambda samples: samples, name="other")
