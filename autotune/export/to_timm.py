@@ -152,8 +152,6 @@ def _remarks(source: Source) -> list[str]:
         found.append(f"--opt and --lr are left to you: the study trained with {source.spec.training.optimizer.called}.")
     if source.spec.data.factory is not None:
         found.append(f"train.py reads data sets that timm knows only, not {source.spec.data.factory}.")
-    if source.spec.data.collate is not None:
-        found.append(f"train.py makes its own batches, not by {source.spec.data.collate}.")
     if source.spec.training.loss != "cross_entropy":
         found.append(f"train.py has its own losses, not {source.spec.training.loss}.")
     return found

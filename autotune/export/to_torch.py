@@ -96,5 +96,10 @@ def _remarks(source: Source) -> list[str]:
 
 
 TARGET = Target(
-    name="torch", render=_render, expresses=ALL_KNOBS.difference(RANK_KNOBS), customs=every_custom, remarks=_remarks
+    name="torch",
+    render=_render,
+    expresses=ALL_KNOBS.difference(RANK_KNOBS),
+    customs=every_custom,
+    collates=True,
+    remarks=_remarks,
 )

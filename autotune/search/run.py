@@ -76,9 +76,10 @@ def search(
     try:
         backend = start_backend(spec_json, loaded.folder)
         try:
-            facts = _look_around(loaded, backend, budget, open_study)
-            space = build_space(loaded.spec, facts)
-            sampler = _sampler(loaded, facts, space, budget)
+            with loaded.placing_problems():
+                facts = _look_around(loaded, backend, budget, open_study)
+                space = build_space(loaded.spec, facts)
+                sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
             study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, open_study)
@@ -153,8 +154,7 @@ def _look_around(loaded: LoadedSpec, backend: Backend, budget: Budget, opening: 
 
     warming = threading.Thread(target=warm, daemon=True)
     warming.start()
-    with loaded.placing_problems():
-        facts = backend.facts(budget.remaining_s)
+    facts = backend.facts(budget.remaining_s)
     warming.join(_WARMING_LIMIT_S)
     return facts
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autotune.errors import SpecError, WorkloadError
+from autotune.errors import SpecError
 from autotune.spec.ablation import AblationSpec, ablation_flaws
 from autotune.spec.arguments import argument_flaws
 from autotune.spec.document import Document, Flaw
@@ -34,7 +34,7 @@ from autotune.spec.model import (
 from autotune.spec.overrides import Override, OverrideError, apply_override, parse_override, shown
 from autotune.spec.places import Places, one_line
 
-_SECTION = re.compile(r"(model|data|training|search)(\.\w+)*")
+_SECTION = re.compile(r"(model|data|training|search|strategy)(\.\w+)*")
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class LoadedSpec:
 
     @contextlib.contextmanager
     def placing_problems(self) -> Iterator[None]:
-        """What is found wrong with the workload says where in the spec that is named."""
+        """What is found wrong with workload or strategy says where in the spec that is named."""
         try:
             yield
-        except WorkloadError as error:
-            raise WorkloadError([self.at_its_place(problem) for problem in error.problems]) from error
+        except SpecError as error:
+            raise type(error)([self.at_its_place(problem) for problem in error.problems]) from error
 
 
 def load_spec(

@@ -10,7 +10,7 @@ from support.facts import cpu_facts
 from support.simulation import Clock, FormulaBackend
 from support.storage import MemoryStudies
 
-from autotune.errors import NoStableConfiguration, WorkloadError
+from autotune.errors import NoStableConfiguration, SpecError, WorkloadError
 from autotune.records import Failure, TrialRequest, TrialResult, TrialStatus
 from autotune.search import look_around, search
 from autotune.spec import LoadedSpec, load_spec
@@ -98,3 +98,11 @@ def test_a_baseline_that_fails_in_a_search(loaded: LoadedSpec, tmp_path: Path) -
     assert FAILURE.reason in said
     assert said.endswith(f"; the traceback is {folder.trials / '0000.txt'}")
     assert folder.traceback(0).read_text() == f"{FAILURE.traceback}\n"
+
+
+def test_a_strategy_that_cannot_be_built(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SPEC + 'strategy: {factory: "json:laods"}\n')
+    with pytest.raises(SpecError) as caught:
+        look_around(load_spec(path), 60.0, start_backend=Failing(None))
+    assert str(caught.value).startswith(f"{path}:6:21: strategy.factory: json:laods: AttributeError")
