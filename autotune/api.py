@@ -64,6 +64,7 @@ def tune(
     dataset: Any,
     loss_fn: Callable[[Any, Any], Any],
     *,
+    collate_fn: Callable[[Any], Any] | None = None,
     budget: str = "2m",
     name: str | None = None,
     training: Mapping[str, Any] | None = None,
@@ -80,7 +81,8 @@ def tune(
 
     Trials run in processes of their own, which import what is tuned: `model_fn` and `loss_fn` are functions or classes
     at the top level of a module; a script calls this under `if __name__ == "__main__":`. `dataset` is such a function
-    too, or a data set that can be pickled. `training`, `baseline` and `search` are those sections of a spec: the
+    too, or a data set that can be pickled; `collate_fn`, a function as well, makes a batch of a list of its samples.
+    `training`, `baseline` and `search` are those sections of a spec: the
     optimizer, the starting point, what to vary. All else as in `autotune.search`. Raises SpecError for callables that
     another process could not import.
     """
@@ -93,6 +95,9 @@ def tune(
         data: dict[str, Any] = {"factory": named["dataset"].path}
     else:
         data = {"factory": "autotune.workload.pickled:load", "args": _pickled(dataset, folder)}
+    if collate_fn is not None:
+        named["collate_fn"] = _Named("collate_fn", collate_fn)
+        data["collate"] = named["collate_fn"].path
     spec = {
         "name": folder.name,
         "model": {"factory": named["model_fn"].path},
@@ -155,7 +160,7 @@ def _common_root(named: Any) -> Path:
     if len(roots) > 1:
         places = ", ".join(sorted(map(str, roots)))
         raise SpecError(
-            f"model_fn, dataset and loss_fn lie in different folders ({places}); put them beside each other"
+            f"model_fn, dataset, loss_fn and collate_fn lie in different folders ({places}); put them beside each other"
         )
     return next(iter(roots), Path.cwd())
 

@@ -3,6 +3,7 @@
 best.yaml          the emitted configuration
 study.db           Optuna's storage
 trials/NNNN.json   everything one trial saw
+trials/NNNN.txt    the traceback of one that failed, and the end of what it printed
 spec.yaml          the resolved spec
 identity.json      what the records are measurements of: the same as in the database, in case that is lost
 report.html        the report
@@ -204,8 +205,17 @@ class StudyFolder:
         if others and not self.has_records():
             raise StudyMismatch(f"{self.path} is no study: it holds {others[0]}; choose another folder with --out")
 
+    def traceback(self, number: int) -> Path:
+        """Of a trial that failed, to be read by people."""
+        return self.trials / f"{number:04d}.txt"
+
     def write_trial(self, record: TrialRecord) -> None:
         with speaking_of(self.trials):
+            failure = record.result.failure
+            if failure is not None and failure.traceback:
+                printed = record.result.output_tail.strip()
+                parts = [failure.traceback.strip(), *(["What it printed:", printed] if printed else [])]
+                write_atomically(self.traceback(record.number), "\n\n".join(parts) + "\n")
             write_atomically(self.trials / f"{record.number:04d}.json", record.model_dump_json(indent=1))
 
     def read_trials(self) -> list[TrialRecord]:

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def optimizer_of(workload: Prepared, model: nn.Module, tuned: autotune.TunedConfig) -> torch.optim.Optimizer:
-    return workload.optimizer(model.parameters(), fused=tuned.config.fused_optimizer)
+    return workload.optimizer(model, fused=tuned.config.fused_optimizer)
 
 
 def loaded(tuned: autotune.TunedConfig, workload: Prepared) -> Segment:

@@ -212,3 +212,15 @@ def test_a_criterion_is_no_loss_function(criterion: Any) -> None:
         SpecError, match=r"loss_fn: \w+ is a criterion, called with outputs and targets; write a function"
     ):
         autotune.tune(torch.nn.Identity, TensorDataset(torch.zeros(4)), criterion)
+
+
+def pad(samples: Any) -> Any:
+    return torch.utils.data.default_collate(samples)
+
+
+def test_tune_takes_a_function_that_makes_batches(simulated: FormulaBackend) -> None:
+    result = autotune.tune(build, data, loss, collate_fn=pad, name="mine")
+    spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
+    assert spec["data"] == {"factory": "test_api:data", "args": {}, "collate": "test_api:pad"}
+    with pytest.raises(SpecError, match=r"collate_fn: .*lambda.* has no name at the top level"):
+        autotune.tune(build, data, loss, collate_fn=lambda samples: samples, name="other")

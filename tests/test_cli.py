@@ -406,7 +406,7 @@ def test_each_error_has_its_code_and_one_line(
 
 
 def test_ctrl_c_anywhere_else_is_130(run: Run, spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_arguments: Any) -> Any:
+    def interrupted(*_arguments: Any, **_options: Any) -> Any:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search, "look_around", interrupted)
@@ -454,14 +454,19 @@ def test_a_hang_up_that_is_ignored_stays_ignored(run: Run, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def looked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def look_around(loaded: LoadedSpec, _deadline_s: float) -> tuple[Facts, Space]:
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Whether a step was asked for, call by call."""
+    asked: list[bool] = []
+
+    def look_around(loaded: LoadedSpec, _deadline_s: float, *, runs: bool) -> tuple[Facts, Space]:
+        asked.append(runs)
         return cpu_facts(), build_space(loaded.spec, cpu_facts())
 
     monkeypatch.setattr(search, "look_around", look_around)
+    return asked
 
 
-def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, looked: None) -> None:
+def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, looked: list[bool]) -> None:
     ended = run("validate", spec)
     assert (ended.code, ended.err) == (0, "")
     rows = [line.split() for line in ended.out.splitlines()]
@@ -470,13 +475,19 @@ def test_validate_shows_the_space_and_what_dropped_out(run: Run, spec: str, look
     assert "Test CPU" in ended.out
 
 
-def test_validate_shows_what_is_tried_only_where_loading_waits(run: Run, spec: str, looked: None) -> None:
+def test_validate_runs_a_step_unless_it_is_told_not_to(run: Run, spec: str, looked: list[bool]) -> None:
+    assert "one optimizer step ran" in run("validate", spec).out
+    assert "one optimizer step ran" not in run("validate", spec, "--no-run").out
+    assert looked == [True, False]
+
+
+def test_validate_shows_what_is_tried_only_where_loading_waits(run: Run, spec: str, looked: list[bool]) -> None:
     few = ("--set", "search={amp_dtype: [none, bf16]}")
     assert "0, 1, 2, 4; 8, 16, 32 if loading waits" in " ".join(run("validate", spec, *few).out.split())
     assert json.loads(run("validate", spec, *few, "--json").out)["held_back"] == {"num_workers": [8, 16, 32]}
 
 
-def test_validate_as_json(run: Run, spec: str, looked: None) -> None:
+def test_validate_as_json(run: Run, spec: str, looked: list[bool]) -> None:
     ended = run("validate", spec, "--json", "--set", "search.amp_dtype=[none,bf16,fp16]")
     assert (ended.code, ended.err) == (0, "")
     document = json.loads(ended.out)
@@ -493,7 +504,7 @@ CONSTRAINED = (
 )
 
 
-def test_validate_shows_constraints_and_what_they_leave(run: Run, spec: str, looked: None) -> None:
+def test_validate_shows_constraints_and_what_they_leave(run: Run, spec: str, looked: list[bool]) -> None:
     knob = "search.custom={shape: {values: [tall, wide], arg: model.args.shape}}"
     ended = run("validate", spec, *CONSTRAINED, "--set", knob)
     assert (ended.code, ended.err) == (0, "")
@@ -504,13 +515,13 @@ def test_validate_shows_constraints_and_what_they_leave(run: Run, spec: str, loo
     assert "peak_memory_bytes <= 20GiB: measured; what violates it is never emitted" in text
 
 
-def test_validate_as_json_tells_constraints_apart(run: Run, spec: str, looked: None) -> None:
+def test_validate_as_json_tells_constraints_apart(run: Run, spec: str, looked: list[bool]) -> None:
     document = json.loads(run("validate", spec, "--json", *CONSTRAINED).out)
     assert document["constraints"] == ["micro_batch_size <= 16"]
     assert document["measured_constraints"] == ["peak_memory_bytes <= 20GiB"]
 
 
-def test_constraints_that_leave_nothing_are_an_error_of_the_spec(run: Run, spec: str, looked: None) -> None:
+def test_constraints_that_leave_nothing_are_an_error_of_the_spec(run: Run, spec: str, looked: list[bool]) -> None:
     ended = run("validate", spec, "--set", "constraints=[micro_batch_size > 9999]")
     assert ended.code == 2
     assert "micro_batch_size > 9999" in ended.err

@@ -489,3 +489,12 @@ def test_a_record_says_which_of_its_values_is_none(
         folder.read_trials()
     assert problem in str(caught.value) and "delete the file" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_traceback_of_a_failure_is_a_file_to_read(folder: StudyFolder) -> None:
+    record = diverged_record(7, [])
+    printed = record.result.model_copy(update={"output_tail": "epoch 1\n"})
+    folder.write_trial(record.model_copy(update={"result": printed}))
+    assert folder.traceback(7) == folder.trials / "0007.txt"
+    assert folder.traceback(7).read_text() == "Traceback …\n\nWhat it printed:\n\nepoch 1\n"
+    assert [each.number for each in folder.read_trials()] == [7]

@@ -55,7 +55,8 @@ def ablate(
     try:
         backend = start_backend(spec_json, loaded.folder)
         try:
-            facts = backend.facts(budget.remaining_s)
+            with loaded.placing_problems():
+                facts = backend.facts(budget.remaining_s)
             design = plan(loaded.spec, facts)
             if fresh:
                 folder.start_over()

@@ -76,7 +76,8 @@ def sweep(
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     backend = start_backend(spec_json, loaded.folder)
     try:
-        facts = backend.facts(_LOOK_LIMIT_S)
+        with loaded.placing_problems():
+            facts = backend.facts(_LOOK_LIMIT_S)
         space = build_space(loaded.spec, facts)
         configs = _chosen(space, plan)
         path = out or table_path(studies, facts, loaded.spec.name)

@@ -39,15 +39,16 @@ def init(path: Path) -> None:
 @set_option
 @json_option
 @device_option
-def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None) -> None:
-    """Check SPEC and show the space that would be searched on this machine. Trains nothing."""
+@click.option("--run/--no-run", "runs", default=True, help="Run one step of the baseline (default), or train nothing.")
+def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None, runs: bool) -> None:
+    """Check SPEC, run one step of its baseline, and show the space that would be searched on this machine."""
     from autotune.report import words
     from autotune.report.terminal import facts_view, space_view
     from autotune.search import look_around
     from autotune.spec import knob_values, load_spec
 
     loaded = load_spec(spec_path, overrides, device=device)
-    facts, space = look_around(loaded, _VALIDATE_LIMIT_S)
+    facts, space = look_around(loaded, _VALIDATE_LIMIT_S, runs=runs)
     constraints = loaded.spec.parsed_constraints()
     if as_json:
         of_measures = [constraint.text for constraint in constraints if not constraint.on_knobs]
@@ -73,6 +74,8 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     ]
     console = stdout()
     console.print(facts_view(facts))
+    if runs:
+        console.print("baseline    one optimizer step ran")
     console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped], lines))
 
 

@@ -183,5 +183,7 @@ def _as_seen_from_anywhere(spec: dict[str, Any], folder: Path) -> dict[str, Any]
 
 def _has_code(spec: dict[str, Any]) -> bool:
     """Whether the spec names modules that may lie beside it."""
-    loss = spec.get("training", {}).get("loss", "")
-    return bool(spec["model"].get("factory") or spec["data"].get("factory") or ":" in loss)
+    training, data = spec.get("training", {}), spec["data"]
+    optimizer = training.get("optimizer", {}).get("factory")
+    named = (spec["model"].get("factory"), data.get("factory"), data.get("collate"), optimizer)
+    return any(named) or ":" in training.get("loss", "")

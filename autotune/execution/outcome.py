@@ -73,6 +73,7 @@ class Outcome:
             process=self.process,
             runs_before=self.runs_before,
             failure=failure,
+            mean_of_means=bool(last.get("mean_of_means")),
             unreadable_samples=tuple(last.get("unreadable_samples", ())),
             ranks=tuple(Rank.model_validate(rank) for rank in last.get("ranks", ())),
             output_tail=self.output_tail,

@@ -43,7 +43,8 @@ def _on_devices(config: TrainConfig) -> str:
 
 def notes(source: Source, target: Target) -> tuple[str, ...]:
     """What to know or to do, the most important first."""
-    found = [_on_verdict(source), _on_learning_rate(source), *_left_over(source, target), *target.remarks(source)]
+    found = [_on_verdict(source), _on_learning_rate(source), *_left_over(source, target), _on_batches(source, target)]
+    found += target.remarks(source)
     return tuple(note for note in found if note)
 
 
@@ -66,11 +67,19 @@ def _on_learning_rate(source: Source) -> str | None:
     if ours == theirs:
         return None
     factor = ours / theirs
-    given = f" The study trained with lr {source.spec.training.optimizer.lr:g} in both." if source.spec else ""
+    lr = source.spec.training.optimizer.known_lr if source.spec else None
+    given = "" if lr is None else f" The study trained with lr {lr:g} in both."
     return (
         f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
         f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{given}"
     )
+
+
+def _on_batches(source: Source, target: Target) -> str | None:
+    collate = source.spec.data.collate if source.spec else None
+    if collate is None or target.collates:
+        return None
+    return f"The study made its batches with {collate}: give it to your DataLoader as collate_fn."
 
 
 def _left_over(source: Source, target: Target) -> Iterator[str]:

@@ -41,7 +41,8 @@ def _tuned(spec: Spec, emitted: Emitted) -> Spec:
 
 
 def _has_factories(spec: Spec) -> bool:
-    return any(name and ":" in name for name in (spec.model.factory, spec.data.factory, spec.training.loss))
+    own = (spec.model.factory, spec.data.factory, spec.data.collate, spec.training.optimizer.factory)
+    return any(own) or ":" in spec.training.loss
 
 
 def _origin(folder: StudyFolder) -> Path | None:

@@ -77,6 +77,8 @@ class Target:
     has the knob, and knobs that it sets by itself."""
     customs: Callable[[Source], Collection[str]] = _none
     """Names of the spec's own knobs that the files set."""
+    collates: bool = False
+    """Whether the files make batches with the function that the spec names."""
     remarks: Callable[[Source], Sequence[str]] = _none
     """What else a user of the files should know, a sentence each."""
 

@@ -149,7 +149,7 @@ def _remarks(source: Source) -> list[str]:
     if source.spec.model.timm is None:
         found.append(f"train.py builds timm's models only; register {source.spec.model.factory} with timm first.")
     if source.spec.training.optimizer.name.lower() not in _OPTIMIZERS:
-        found.append(f"--opt and --lr are left to you: the study trained with {source.spec.training.optimizer.name}.")
+        found.append(f"--opt and --lr are left to you: the study trained with {source.spec.training.optimizer.called}.")
     if source.spec.data.factory is not None:
         found.append(f"train.py reads data sets that timm knows only, not {source.spec.data.factory}.")
     if source.spec.training.loss != "cross_entropy":

@@ -30,7 +30,7 @@ def _render(source: Source) -> dict[str, str]:
         main_piece(spec, source, data),
         options_piece(spec, data),
         data,
-        loader_piece(source, data),
+        loader_piece(spec, source, data),
         model_piece(spec, source),
         step_piece(spec, source, data),
         timed_piece(source),
@@ -96,5 +96,10 @@ def _remarks(source: Source) -> list[str]:
 
 
 TARGET = Target(
-    name="torch", render=_render, expresses=ALL_KNOBS.difference(RANK_KNOBS), customs=every_custom, remarks=_remarks
+    name="torch",
+    render=_render,
+    expresses=ALL_KNOBS.difference(RANK_KNOBS),
+    customs=every_custom,
+    collates=True,
+    remarks=_remarks,
 )

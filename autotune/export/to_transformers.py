@@ -107,7 +107,7 @@ def _remarks(source: Source) -> list[str]:
         )
     elif not source.config.fused_optimizer:
         found.append(
-            f"The study trained with {optimizer.name}({given}), the Trainer makes AdamW: give it "
+            f"The study trained with {optimizer.called}({given}), the Trainer makes AdamW: give it "
             "optimizers=(optimizer, None)."
         )
     norm = f"max_grad_norm={clip:g} is the study's own; yours wins." if clip is not None else None

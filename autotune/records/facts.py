@@ -44,7 +44,9 @@ class WorkloadFacts(Record):
     dataset_samples: int | None
     """None for an iterable data set, whose length nobody knows."""
     input_shape: tuple[int, ...] | None
-    """Shape of one input sample without the batch dimension, where the batch starts with a tensor."""
+    """Shape of one input sample without the batch dimension; None where a batch holds no tensor."""
+    samples: str | None = None
+    """What a sample is, where it is not an input and its target: `dicts: image 3×48×48, label scalar`."""
     activation_checkpointing_refusal: str | None
     """Why the model cannot checkpoint its activations; None when it can."""
     fused_optimizer_refusal: str | None

@@ -181,6 +181,8 @@ class Failure(Record):
 
     reason: str
     """One line for people."""
+    section: str | None = None
+    """Of the spec, that the user's code which failed is named in: `training.loss`; None where nobody can tell."""
     traceback: str = ""
     exit_code: int | None = None
     signal: int | None = None
@@ -226,6 +228,8 @@ class TrialResult(Record):
     runs_before: int = 0
     """That this process had run before."""
     failure: Failure | None = None
+    mean_of_means: bool = False
+    """Whether micro-batches of different shapes were accumulated with a loss that is the mean over each of them."""
     unreadable_samples: tuple[str, ...] = ()
     """Files that could not be decoded and were replaced by another sample."""
     ranks: tuple[Rank, ...] = ()

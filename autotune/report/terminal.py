@@ -203,7 +203,7 @@ def facts_view(facts: Facts) -> RenderableType:
     """Machine and workload, as far as the search cares."""
     work = facts.workload
     samples = "unknown" if work.dataset_samples is None else f"{work.dataset_samples:,}"
-    shape = "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
+    shape = words.samples(work)
     model = f"model       {work.parameters:,} parameters{', BatchNorm' if work.batch_norm else ''}"
     return Group(machine_view(facts.device, facts.host), Text(f"{model}\ndata        {samples} samples of {shape}"))
 

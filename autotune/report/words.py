@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from autotune.config import KnobValue, TrainConfig
+from autotune.records import WorkloadFacts
+from autotune.report.cleaning import one_line
 from autotune.spec.durations import format_duration
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -26,6 +28,13 @@ def soaked(document: Mapping[str, Any]) -> int:
     checks = document["stability"]["checks"]
     found = next((float(check["value"]) for check in checks if check["name"] == "soak"), 0.0)
     return int(found) if math.isfinite(found) else 0
+
+
+def samples(work: WorkloadFacts) -> str:
+    """What one sample of the data set is: `3 × 224 × 224`."""
+    if work.samples is not None:
+        return one_line(work.samples, 300)
+    return "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
 
 
 def memory(count: float) -> str:

@@ -26,6 +26,7 @@ def notes_on(
     notes = [
         _on_verdict(document, config == baseline, interrupted),
         _on_batch(config, baseline, document["stability"]["checks"]),
+        _on_mean_of_means(config, records),
         _on_batch_norm(config, baseline, facts),
     ]
     notes += [_on_refused(refused, baseline) for refused in document["stability"]["refused"]]
@@ -74,6 +75,16 @@ def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[
     return (
         f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
         f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{learnt}"
+    )
+
+
+def _on_mean_of_means(config: TrainConfig, records: Sequence[TrialRecord]) -> str | None:
+    if config.grad_accum_steps == 1 or not any(record.result.mean_of_means for record in records):
+        return None
+    return (
+        f"The {config.grad_accum_steps} micro-batches of a step differ in shape, and the loss function returns the "
+        "mean over each: what is trained on is a mean of means, in which the tokens of a short one weigh more. Let it "
+        "return (summed_loss, count) instead, the count being what the sum is over."
     )
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import optuna
 
-from autotune.errors import NoStableConfiguration
+from autotune.errors import NoStableConfiguration, WorkloadError
 from autotune.execution import Backend, StartBackend, start_all, start_alone
-from autotune.records import Facts, SearchResult
+from autotune.records import Facts, SearchResult, TrialRequest, TrialStatus
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
 from autotune.search.decide.study import StudySoFar
@@ -80,9 +80,10 @@ def search(
             budget.end()
         backend = start_backend(spec_json, loaded.folder) if known is None else NothingRuns()
         try:
-            facts = known or _look_around(loaded, backend, budget, open_study)
-            space = build_space(loaded.spec, facts)
-            sampler = _sampler(loaded, facts, space, budget)
+            with loaded.placing_problems():
+                facts = known or _look_around(loaded, backend, budget, open_study)
+                space = build_space(loaded.spec, facts)
+                sampler = _sampler(loaded, facts, space, budget)
             if fresh:
                 folder.start_over()
             study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, open_study)
@@ -96,19 +97,42 @@ def search(
         folder.close()
 
 
-def look_around(loaded: LoadedSpec, deadline_s: float) -> tuple[Facts, Space]:
-    """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing.
+def look_around(
+    loaded: LoadedSpec, deadline_s: float, *, runs: bool = False, start_backend: StartBackend = start_alone
+) -> tuple[Facts, Space]:
+    """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing, or, where it
+    `runs`, one optimizer step of the baseline.
 
-    Raises SpecError for a strategy that cannot be built as well.
+    Raises SpecError for a strategy that cannot be built as well; WorkloadError, with the place in the spec and in the
+    user's code, for a step that fails.
     """
-    backend = start_alone(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
+    ends_s = time.monotonic() + deadline_s
+    backend = start_backend(loaded.spec.model_dump(mode="json", exclude_none=True), loaded.folder)
     try:
-        facts = backend.facts(deadline_s)
+        with loaded.placing_problems():
+            facts = backend.facts(deadline_s)
+            space = build_space(loaded.spec, facts)
+            _sampler(loaded, facts, space, Budget(loaded.spec.budget, time.monotonic))
+            if runs:
+                _try_step(loaded, backend, space, ends_s - time.monotonic())
     finally:
         backend.close()
-    space = build_space(loaded.spec, facts)
-    _sampler(loaded, facts, space, Budget(loaded.spec.budget, time.monotonic))
     return facts, space
+
+
+def _try_step(loaded: LoadedSpec, backend: Backend, space: Space, deadline_s: float) -> None:
+    """Raises WorkloadError where the first optimizer step of the baseline fails."""
+    request = TrialRequest(
+        config=space.baseline, seed=loaded.spec.training.seed, time_limit_s=0.0, max_steps=1, min_blocks=1
+    )
+    result = backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+    failure = result.failure
+    if result.status is TrialStatus.OK or failure is None:
+        return
+    message = f"one step of the baseline fails ({result.status}): {failure.reason}"
+    if result.status is TrialStatus.OOM:
+        message += "; give a smaller baseline.micro_batch_size"
+    raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)
 
 
 def _sampler(loaded: LoadedSpec, facts: Facts, space: Space, budget: Budget) -> DistinctSampler:
@@ -217,12 +241,24 @@ class _Study:
             self.loaded.spec.name, self.backend, self.ledger, self.budget, self.found.facts, self.listener
         )
         loop = Loop(self.found, ledger=self.ledger, runner=runner, budget=self.budget, on_standing=self._write)
-        verdict = loop.run()
+        try:
+            verdict = loop.run()
+        except NoStableConfiguration as error:
+            raise NoStableConfiguration(self._with_places(str(error))) from error
         if verdict is None:
             raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
         if verdict.word == STABLE:
             self.ledger.mark_finished(self.budget.total_s)
         return self._write(verdict)
+
+    def _with_places(self, reason: str) -> str:
+        """`reason`, with where in the spec the code is named that failed, and the file with its traceback."""
+        last = self.ledger.records[-1] if self.ledger.records else None
+        failure = last.result.failure if last else None
+        if last is None or failure is None:
+            return reason
+        placed = self.loaded.at_its_place(f"{failure.section}: {reason}") if failure.section else reason
+        return f"{placed}; the traceback is {self.folder.traceback(last.number)}" if failure.traceback else placed
 
     def _write(self, verdict: Verdict) -> dict[str, Any]:
         document = best_document(

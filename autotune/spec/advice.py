@@ -50,6 +50,34 @@ _KEYS: Mapping[str, str] = {
     "img_size": "image_size",
 }
 
+_LEFT_TO_THE_USER: Mapping[str, tuple[str, ...]] = {
+    "trials train at one learning rate; step a scheduler in your own loop, where out.optimizer_stepped is true": (
+        "scheduler",
+        "lr_scheduler",
+        "schedule",
+        "warmup",
+        "warmup_steps",
+        "warmup_epochs",
+    ),
+    "trials do not validate; do so in your own loop, between steps": (
+        "validation",
+        "val",
+        "eval",
+        "metrics",
+        "early_stopping",
+    ),
+    "trials keep no average of the weights; update it in your own loop, after each step": ("ema", "swa"),
+    "trials run for seconds, not epochs; how long you train is up to your own loop": ("epochs", "max_epochs", "steps"),
+    "trials log and save nothing but their figures; do so in your own loop": (
+        "logging",
+        "logger",
+        "callbacks",
+        "checkpoint",
+        "checkpoints",
+    ),
+}
+"""What people's own training has and a search leaves out, as `training` keys."""
+
 _SLIP = 0.85
 """Likeness of a key to one of its own section from which it is that one misspelt, whatever other sections have."""
 
@@ -65,6 +93,9 @@ def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | No
 
 def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
     """How to go on from the unknown key `written` of the section at the dotted path `section`."""
+    left = next((why for why, keys in _LEFT_TO_THE_USER.items() if written.lower() in keys), None)
+    if left is not None and section in ("", "training"):
+        return f"{left} (README, What a search leaves out)"
     if slip := _nearest(written, allowed, cutoff=_SLIP):
         return f"did you mean {slip}?"
     if places := places_of(written):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from autotune.config import KnobValue
 from autotune.spec.custom import ArgPath, CustomKnob
-from autotune.spec.workload import DataSpec, ModelSpec, OptimizerSpec, TrainingSpec
+from autotune.spec.workload import DataSpec, ModelSpec, TrainingSpec
 
 if TYPE_CHECKING:
     from autotune.spec.model import Spec
@@ -47,7 +47,7 @@ def with_arguments(spec: Spec, values: Mapping[str, KnobValue]) -> Spec:
         path = spec.search.custom[name].path
         arguments = _set(_arguments(spec, path), path[_KEYS_BEFORE_ARGUMENTS:], value)
         if path[0] == "training":
-            optimizer = OptimizerSpec.model_validate({"name": spec.training.optimizer.name, **arguments})
+            optimizer = spec.training.optimizer.with_args(arguments)
             spec = spec.model_copy(update={"training": spec.training.model_copy(update={"optimizer": optimizer})})
         else:
             section = spec.model if path[0] == "model" else spec.data

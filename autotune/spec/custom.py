@@ -20,6 +20,7 @@ ARG_PATTERN = r"^((model|data)\.args(\.[A-Za-z_]\w*)+|training\.optimizer\.[A-Za
 _SCALAR_SCHEMA = {"type": ["number", "string", "boolean", "null"]}
 _NO_OPTIMIZER_ARGS = {
     "name": "the optimizer itself is held fixed",
+    "factory": "the optimizer itself is held fixed",
     "lr": "it decides what is learnt, which the search holds fixed",
     "fused": "that is the knob search.fused_optimizer",
 }

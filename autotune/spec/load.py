@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from autotune.spec.model import (
 from autotune.spec.overrides import Override, OverrideError, apply_override, parse_override, shown
 from autotune.spec.places import Places, one_line
 
+_SECTION = re.compile(r"(model|data|training|search|strategy)(\.\w+)*")
+
 
 @dataclass(frozen=True)
 class LoadedSpec:
@@ -42,6 +45,23 @@ class LoadedSpec:
     folder: Path
     sha256: str
     """Of the resolved spec, overrides and defaults included."""
+    places: Places | None = field(default=None, compare=False, repr=False)
+    """Where its values were written; None for one that was no file."""
+
+    def at_its_place(self, problem: str) -> str:
+        """A message that begins with a path of the spec, such as `model.timm: …`, after file, line and column."""
+        path, colon, message = problem.partition(": ")
+        if self.places is None or not colon or not _SECTION.fullmatch(path):
+            return problem
+        return self.places.lines([Flaw(tuple(path.split(".")), message)])[0]
+
+    @contextlib.contextmanager
+    def placing_problems(self) -> Iterator[None]:
+        """What is found wrong with workload or strategy says where in the spec that is named."""
+        try:
+            yield
+        except SpecError as error:
+            raise type(error)([self.at_its_place(problem) for problem in error.problems]) from error
 
 
 def load_spec(
@@ -69,7 +89,7 @@ def load_spec(
     ]
     if spec is None or problems:
         raise SpecError(problems)
-    return LoadedSpec(spec, folder, spec_sha256(spec))
+    return LoadedSpec(spec, folder, spec_sha256(spec), places)
 
 
 def parse_spec(values: Mapping[str, Any], folder: str | Path, file: str | Path = "spec") -> Spec:

@@ -20,10 +20,12 @@ data:                                 # exactly one source
   # timm: {{name: torch/cifar10, root: ~/data, image_size: 224, args: {{download: true}}}}
   # factory: "mypkg.data:build"       # returns a Dataset of (input, target)
   # args: {{root: ~/data}}              # keyword arguments of the factory
+  # collate: "mypkg.data:pad"         # makes a batch of a list of samples, as a DataLoader's collate_fn
 
 training:                             # held as it is by the search
   loss: cross_entropy                 # or "mypkg.losses:loss", called as loss(model, batch)
   optimizer: {{name: sgd, lr: 0.05, momentum: 0.9}}   # any of torch.optim; momentum is no default
+  # optimizer: "mypkg.optim:build"    # or your own, called with the model; {{factory: …, lr: 0.1}} gives it arguments
   # clip_grad_norm: 1.0               # not a default
   seed: 0
   effective_batch_size: free          # samples per optimizer step; 256: held fixed; {{min: 128, max: 512}}: a range

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from autotune.spec.domains import EffectiveBatch
 from autotune.spec.fields import FactoryPath, Folder, Loss, Section, Seed, located
@@ -86,6 +95,9 @@ class DataSpec(Section):
     `training.loss` takes."""
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
+    collate: FactoryPath | None = None
+    """`package.module:function` that makes a batch of a list of samples, as a DataLoader's `collate_fn`; silent: the
+    data set's own method `collate_fn`, else PyTorch's `default_collate`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -111,25 +123,75 @@ def _require_one(section: Section, names: tuple[str, ...]) -> None:
         raise ValueError(f"give exactly one of {', '.join(names)}; {found}")
 
 
+_FACTORY = "factory"
+"""What `name` says where there is a factory."""
+
+
 class OptimizerSpec(Section):
-    """The optimizer: a class of `torch.optim` by its name, in any case, and its arguments."""
+    """The optimizer: a class of `torch.optim` by its name, in any case, or a factory; and its arguments."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = "sgd"
     """`sgd`, `adamw`, `rmsprop`, …"""
+    factory: FactoryPath | None = None
+    """`package.module:callable`, called with the model and the arguments, that returns an optimizer: for groups of
+    parameters, and optimizers of other libraries. `optimizer: "package.module:callable"` says the same."""
     lr: Annotated[float, Field(gt=0)] = 0.05
-    """The learning rate; further arguments of the class, such as `momentum`, stand beside it."""
+    """The learning rate; further arguments, such as `momentum`, stand beside it. A factory is given what is stated
+    only."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _factory_alone(cls, value: Any) -> Any:
+        is_own = isinstance(value, dict) and value.get("factory") is not None
+        return {"name": _FACTORY, **value} if is_own else value
+
+    @model_validator(mode="after")
+    def _name_or_factory(self) -> Self:
+        if self.factory is not None and self.name != _FACTORY:
+            raise located(("name",), f"leave it out beside a factory, or leave the factory out; it is {self.name}")
+        if self.factory is None and self.name == _FACTORY:
+            raise located(("name",), "needs training.optimizer.factory: package.module:callable, called with the model")
+        return self
 
     @property
     def args(self) -> dict[str, Any]:
-        """Keyword arguments of the optimizer, `lr` among them."""
-        return {"lr": self.lr, **(self.model_extra or {})}
+        """Keyword arguments of the optimizer, `lr` among them where it is known."""
+        return ({} if self.known_lr is None else {"lr": self.known_lr}) | (self.model_extra or {})
+
+    @property
+    def known_lr(self) -> float | None:
+        """None where a factory has its own."""
+        return self.lr if self.factory is None or "lr" in self.model_fields_set else None
+
+    @property
+    def called(self) -> str:
+        """The class or the factory, as the spec names it."""
+        return self.factory or self.name
+
+    def with_args(self, args: Mapping[str, Any]) -> Self:
+        chosen = {"name": self.name} if self.factory is None else {"factory": self.factory}
+        return self.model_validate({**chosen, **args})
 
     @model_serializer(mode="wrap")
-    def _keep_given_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`foreach: null` is an argument too, which `exclude_none` would drop."""
-        return {**handler(self), **{name: None for name, value in (self.model_extra or {}).items() if value is None}}
+    def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`foreach: null` is an argument too, which `exclude_none` would drop; a factory has a learning rate of its own
+        unless one is given."""
+        left_out = {"factory"} if self.factory is None else {"name"}
+        if self.known_lr is None:
+            left_out.add("lr")
+        written = {name: value for name, value in handler(self).items() if name not in left_out}
+        return {**written, **{name: None for name, value in (self.model_extra or {}).items() if value is None}}
+
+
+def _factory_for_short(value: object) -> object:
+    return {"factory": value} if isinstance(value, str) and ":" in value else value
+
+
+Optimizer = Annotated[
+    OptimizerSpec, BeforeValidator(_factory_for_short, json_schema_input_type=OptimizerSpec | FactoryPath | None)
+]
 
 
 class TrainingSpec(Section):
@@ -138,7 +200,8 @@ class TrainingSpec(Section):
     loss: Loss = "cross_entropy"
     """`cross_entropy`, or `package.module:function`, called as `function(model, batch)`, that returns a scalar loss or
     a tuple `(summed_loss, count)`."""
-    optimizer: OptimizerSpec = OptimizerSpec()
+    optimizer: Optimizer = OptimizerSpec()
+    """A class of `torch.optim`, or a factory that is called with the model; `package.module:callable` for short."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest total gradient norm, as `torch.nn.utils.clip_grad_norm_` takes it; silent: no clipping."""
     seed: Seed = 0

@@ -32,7 +32,9 @@ def move_batch(
     if isinstance(batch, Tensor):
         return _move_tensor(batch, device, non_blocking, memory_format)
     if hasattr(batch, "to"):
-        return batch.to(device, non_blocking=non_blocking) if _takes_non_blocking(batch.to) else batch.to(device)
+        moved = batch.to(device, non_blocking=non_blocking) if _takes_non_blocking(batch.to) else batch.to(device)
+        has_images = memory_format != torch.contiguous_format and isinstance(moved, MutableMapping)
+        return _rebuild_mapping(moved, {key: move(value) for key, value in moved.items()}) if has_images else moved
     if isinstance(batch, Mapping):
         return _rebuild_mapping(batch, {key: move(value) for key, value in batch.items()})
     if isinstance(batch, tuple | list):
@@ -78,6 +80,38 @@ def batch_size(batch: Any) -> int:
         if tensor.dim() > 0:
             return tensor.shape[0]
     raise TypeError(f"cannot tell how many samples a batch of type {type(batch).__name__} holds: no tensor in it")
+
+
+def input_shape(batch: Any) -> tuple[int, ...] | None:
+    """Shape of one sample of the model's input: of the first images in `batch`, else of the first tensor of what comes
+    first in a tuple, or of a mapping. None where there is none."""
+    inputs = batch[0] if isinstance(batch, tuple | list) and batch else batch
+    images = (t for t in _tensors(batch) if t.dim() == _IMAGE_BATCH_DIMENSIONS and t.is_floating_point())
+    first = next(images, None)
+    if first is None:
+        first = next((tensor for tensor in _tensors(inputs) if tensor.dim() > 0), None)
+    return None if first is None else tuple(first.shape[1:])
+
+
+def sample_shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
+    """Of each tensor in `batch`, without the dimension of the samples."""
+    return tuple(tuple(tensor.shape[1:]) for tensor in _tensors(batch) if tensor.dim() > 0)
+
+
+def structure(sample: Any) -> str:
+    """For people: `image 3×48×48, label scalar` of a mapping, `3×48×48, scalar` of a tuple."""
+    if isinstance(sample, Mapping):
+        return ", ".join(f"{key} {_bracketed(value)}" for key, value in sample.items())
+    if isinstance(sample, tuple | list):
+        return ", ".join(map(_bracketed, sample))
+    if isinstance(sample, int | float):
+        return "scalar"
+    shape = getattr(sample, "shape", None)
+    return type(sample).__name__ if shape is None else "×".join(map(str, shape)) or "scalar"
+
+
+def _bracketed(part: Any) -> str:
+    return f"({structure(part)})" if isinstance(part, Mapping | tuple | list) else structure(part)
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:

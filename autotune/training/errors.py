@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class MeanOfMeans(UserWarning):
+    """Micro-batches of different shapes are accumulated with a loss that is the mean over each of them."""
+
+
 class SettingHasNoEffect(ValueError):
     """A knob is set to a value that this device, model or optimizer would silently ignore.
 

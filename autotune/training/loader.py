@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 from torch.utils.data.distributed import DistributedSampler
 
 from autotune.config import TrainConfig
+from autotune.training.batch import structure
 from autotune.training.errors import SettingHasNoEffect
 from autotune.training.together import rank, world_size
 
@@ -36,6 +38,26 @@ def loader_kwargs(config: TrainConfig, device: torch.device) -> dict[str, Any]:
     return arguments
 
 
+def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:
+    """What makes a batch of a list of its samples: the data set's own method, where it has one."""
+    return getattr(dataset, "collate_fn", None) or stack
+
+
+def stack(samples: list[Any]) -> Any:
+    """PyTorch's `default_collate`. Raises ValueError, with what to do, for samples that do not fit together."""
+    try:
+        return default_collate(samples)
+    except (RuntimeError, TypeError, KeyError) as error:
+        shapes = [structure(sample) for sample in samples]
+        if len(set(shapes)) < 2:
+            raise
+        other = next(shape for shape in shapes if shape != shapes[0])
+        raise ValueError(
+            f"the samples of a batch differ in shape or kind: {shapes[0]} and {other}; name a function "
+            "that makes a batch of a list of them: data.collate in the spec, collate_fn= in Python"
+        ) from error
+
+
 def build_dataloader(
     dataset: Dataset[Any],
     config: TrainConfig,
@@ -53,13 +75,14 @@ def build_dataloader(
     part by a DistributedSampler, whose `set_epoch` is to be called as always; an iterable data set has to share itself
     out, as among its workers. `drop_last` is on by default because a shorter last
     batch makes torch.compile compile again, breaks CUDA graphs, and gives BatchNorm statistics of a handful of samples.
-    A data set with a method `collate_fn` has it make the batches. `overrides` go to the DataLoader as they are and win.
+    A data set with a method `collate_fn` has it make the batches, else PyTorch does. `overrides` go to the DataLoader
+    as they are and win.
 
     Raises ValueError when `drop_last` would leave nothing of a data set smaller than one batch.
     """
     arguments = loader_kwargs(config, device) | {"drop_last": drop_last}
-    if hasattr(dataset, "collate_fn"):
-        arguments["collate_fn"] = dataset.collate_fn
+    if hasattr(dataset, "collate_fn") or overrides.get("batch_size", 1) is not None:
+        arguments["collate_fn"] = collate_of(dataset)
     if not isinstance(dataset, IterableDataset) and "sampler" not in overrides:
         if world_size() > 1:
             # Of unequal parts the longer would leave its process waiting for the others at the end of an epoch.

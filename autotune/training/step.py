@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from torch.optim import Optimizer
 
 from autotune.config import TrainConfig
 from autotune.criterion import criterion_flaw
-from autotune.training.batch import batch_size, move_batch
-from autotune.training.errors import SettingHasNoEffect
+from autotune.training.batch import batch_size, move_batch, sample_shapes
+from autotune.training.errors import MeanOfMeans, SettingHasNoEffect
 from autotune.training.observer import StepObserver, Unobserved
 from autotune.training.precision import autocast_context, make_grad_scaler, require_autocast
 from autotune.training.together import Together
@@ -23,6 +24,12 @@ from autotune.training.window import Window, read_loss
 
 LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
 """Called as `loss_fn(model, batch)`; returns a scalar mean loss, or `(summed_loss, count)`."""
+Shapes = tuple[tuple[int, ...], ...]
+MEAN_OF_MEANS = (
+    "the micro-batches of an accumulation window differ in shape, and the loss function returns the mean over each: "
+    "what is trained on is a mean of means, in which the tokens of a short one weigh more. Return (summed_loss, count) "
+    "instead, such as `cross_entropy(logits, targets, reduction='sum', ignore_index=pad), (targets != pad).sum()`"
+)
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -76,6 +83,10 @@ class TrainStep:
         self._observer = observer or Unobserved()
         self._together = Together(model, device)
         self._window: Window | None = None
+        self._shapes: Shapes = ()
+        self.unequal: tuple[Shapes, Shapes] | None = None
+        """Shapes of the samples in two micro-batches of one window, where they differ and the loss is the mean over
+        each: the mean over the window is then a mean of means. Warned of once."""
         self.loss_scale: float | None = None
         """The GradScaler's scale after the last optimizer step; None without a scaler, and before the first step."""
 
@@ -97,6 +108,7 @@ class TrainStep:
         with self._together.pass_(last=before + 1 == self._config.grad_accum_steps):
             with self._autocast():
                 loss = read_loss(self._loss_fn(self._model, batch), samples)
+            self._compare_shapes(batch, counted=loss.counted)
             if self._window is None:
                 self._window = Window.opened_by(loss, self._config.grad_accum_steps, self._together.average)
             share = self._window.add(loss, samples)
@@ -105,6 +117,16 @@ class TrainStep:
         if self._window.micro_batches < self._config.grad_accum_steps:
             return StepOutput(loss=loss.mean(), samples=samples, window_closed=False, optimizer_stepped=False)
         return self._close(self._window)
+
+    def _compare_shapes(self, batch: Any, *, counted: bool) -> None:
+        if counted or self._config.grad_accum_steps == 1 or self.unequal is not None:
+            return
+        shapes = sample_shapes(batch)
+        if self._window is None:
+            self._shapes = shapes
+        elif shapes != self._shapes:
+            self.unequal = self._shapes, shapes
+            warnings.warn(MEAN_OF_MEANS, MeanOfMeans, stacklevel=3)
 
     def _autocast(self) -> AbstractContextManager[object]:
         """None for FSDP2, which casts by itself."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 import torch
 
 from autotune.records import Failure, TrialStatus
+from autotune.workload.user_code import at_user_line, said
 
-_AUTOTUNE = Path(__file__).parents[1]
 _KILLED = "killed by signal: Killed"
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -35,6 +34,23 @@ the device come back with the same one."""
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
 """ECMA-48 control sequences, operating system commands, and two-character escapes."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+_LONGEST = 500
+"""Characters of a reason."""
+_OWN = Path(__file__).resolve().parents[1]
+_CALLED_FROM = {
+    "training.step.__call__": "training.loss",
+    "training.step._update": "training.optimizer",
+    "training.window": "training.loss",
+    "training.batch": "data",
+    "training.loader": "data",
+    "trial.observed_loader": "data",
+    "trial.sides": "data",
+    "workload.loss.cross_entropy": "model",
+    "workload.loss._pair": "training.loss",
+}
+"""Modules, or functions of them, and the section whose code they call."""
 
 
 class Diverged(Exception):
@@ -75,39 +91,32 @@ def printable(text: str) -> str:
     return _CONTROL.sub("", _ESCAPE.sub("", text)).encode(errors="replace").decode()
 
 
-def said(error: BaseException) -> str:
-    """Its message, also where asking a user's own exception for one raises."""
-    try:
-        return str(error)
-    except BaseException as another:  # noqa: BLE001 - the user's code
-        return f"(its message cannot be read: __str__ raised {type(another).__name__})"
+def _section(error: BaseException) -> str | None:
+    """Of the spec, by what of autotune called the code that failed, in the last of its own frames."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_OWN)]
+    if not frames:
+        return None
+    last = frames[-1]
+    module = ".".join(Path(last.filename).relative_to(_OWN).with_suffix("").parts)
+    return _CALLED_FROM.get(f"{module}.{last.name}", _CALLED_FROM.get(module))
 
 
 def describe(error: BaseException) -> Failure:
-    """The telling line of the message for people, the whole traceback for the record, and the signal if a loader
-    process was killed."""
+    """The telling line of the message and the place in the user's code for people, the whole traceback for the record,
+    and the signal if a loader process was killed."""
     lines = [line for line in printable(said(error)).strip().splitlines() if line.strip()]
     name = type(error).__name__
     # A loader process wraps its traceback into the message, which then says what happened at its end.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
     reason = line if isinstance(error, Diverged) else f"{name}: {line}"
+    where = at_user_line(error)
     killed = any(_KILLED in said(link) for link in _causes(error))
     return Failure(
-        reason=reason[:500],
+        reason=reason[: _LONGEST - len(where)] + where,
+        section=_section(error),
         traceback=_whole(error)[-20_000:],
         signal=signal.SIGKILL if killed else None,
     )
-
-
-def place(error: BaseException) -> str:
-    """` (file:line)` where the user's code raised it last; empty where it did not."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-
-
-def _is_users(path: str) -> bool:
-    libraries = (str(_AUTOTUNE), sys.prefix, sys.base_prefix, "<")
-    return not path.startswith(libraries) and "site-packages" not in path
 
 
 def _whole(error: BaseException) -> str:

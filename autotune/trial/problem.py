@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from autotune.errors import AutotuneError, NoStableConfiguration, WorkloadError
 from autotune.records import TrialStatus
-from autotune.trial.failure import classify, describe, place
+from autotune.trial.failure import classify, describe
 
 
 @contextlib.contextmanager
@@ -22,6 +22,6 @@ def told_as_problem(doing: str) -> Iterator[None]:
     except BaseException as error:
         with contextlib.suppress(Exception):  # an exception of the user's own may refuse to be printed
             traceback.print_exception(error)
-        message = f"{doing} raised {describe(error).reason}{place(error)}"
+        message = f"{doing} raised {describe(error).reason}"
         kind = NoStableConfiguration if classify(error) is TrialStatus.OOM else WorkloadError
         raise kind(message) from error

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from autotune.config import TrainConfig
 from autotune.host import allowed_cpus
@@ -116,10 +116,10 @@ def _train(
     if ranks is not None:
         ranks.watch(model)
         _seed_everything(request.seed + ranks.rank)  # the same weights everywhere, and augmentation of each rank's own
-    optimizer = prepared.optimizer(model.parameters(), fused=config.fused_optimizer)
+    optimizer = prepared.optimizer(model, fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
     step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
-    batches, seen = _batches(prepared.dataset(unreadable_log), request, device, scratch)
+    batches, seen = _batches(prepared, unreadable_log, request, device, scratch)
     report("started")
     loop = Loop(
         batches=FirstWindow(batches, device) if request.watch_training else batches,
@@ -138,9 +138,10 @@ def _train(
     measurement = Measurement(loop, seen, request, report, machine=machine, judge=judge)
     status = measurement.run()
     loop.begin(END)
+    unequal = {"mean_of_means": step.unequal is not None}
     if request.side == "step":
-        return {"status": status, "side_rate": _as_json(measurement.step_rate())}
-    return {"status": status, "rates": _as_json(measurement.rates())}
+        return {"status": status, "side_rate": _as_json(measurement.step_rate()), **unequal}
+    return {"status": status, "rates": _as_json(measurement.rates()), **unequal}
 
 
 def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable_log: Path) -> dict[str, Any]:
@@ -148,7 +149,7 @@ def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable
     config = request.config.with_values({"pin_memory": False})
     prepared = prepared.with_custom(dict(config.custom))
     _seed_everything(request.seed)
-    loader, observed = _loader(prepared.dataset(unreadable_log), config, CPU, request.seed)
+    loader, observed = _loader(prepared, unreadable_log, config, CPU, request.seed)
     report("started")
     rate = drain_loader(loader, observed, request)
     return {"status": TrialStatus.OK, "side_rate": _as_json(rate)}
@@ -165,22 +166,27 @@ def _seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _batches(dataset: Any, request: TrialRequest, device: torch.device, scratch: Path) -> tuple[Iterator[Any], Loader]:
+def _batches(
+    prepared: Prepared, unreadable_log: Path, request: TrialRequest, device: torch.device, scratch: Path
+) -> tuple[Iterator[Any], Loader]:
     """What is trained on, and what is known of its loading."""
     if request.side == "step":
-        batches = ready_batches(dataset, request.config, device, request.seed, scratch)
+        dataset = prepared.dataset(unreadable_log)
+        collate = prepared.collate_fn(dataset)
+        batches = ready_batches(dataset, request.config, device, request.seed, scratch, collate)
         ready = ReadyBatches(batches, time.monotonic, partial(anew, device=device))
         return iter(ready), ready
-    loader, observed = _loader(dataset, request.config, device, request.seed)
+    loader, observed = _loader(prepared, unreadable_log, request.config, device, request.seed)
     return observed.batches(loader), observed
 
 
 def _loader(
-    dataset: Any, config: TrainConfig, device: torch.device, seed: int
+    prepared: Prepared, unreadable_log: Path, config: TrainConfig, device: torch.device, seed: int
 ) -> tuple[DataLoader[Any], ObservedLoader]:
     """The loader that users get, its batches observed where processes of their own make them."""
     observed = ObservedLoader(config)
-    if not config.num_workers:
-        return build_dataloader(dataset, config, device=device, seed=seed), observed
-    collate = observed.observing(getattr(dataset, "collate_fn", None) or default_collate)
+    dataset = prepared.dataset(unreadable_log)
+    collate = prepared.collate_fn(dataset)
+    if config.num_workers:
+        collate = observed.observing(collate)
     return build_dataloader(dataset, config, device=device, seed=seed, collate_fn=collate), observed

@@ -10,7 +10,7 @@ import os
 import pickle
 import shutil
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from autotune.host import allowed_cpus
 from autotune.measure import disturbances, drain
 from autotune.measure.ready import FEWEST, HANDFUL, LONG_S
 from autotune.records import SideRate, TrialRequest
-from autotune.training import build_dataloader
+from autotune.training import build_dataloader, collate_of
 from autotune.trial.machine_watch import MachineWatch
 from autotune.trial.observed_loader import ObservedLoader
 
@@ -33,7 +33,14 @@ _MOST_OF_DISK = 0.1
 """Share of what is free, for the batches of one size."""
 
 
-def ready_batches(dataset: Any, config: TrainConfig, device: torch.device, seed: int, shelf: Path) -> list[Any]:
+def ready_batches(
+    dataset: Any,
+    config: TrainConfig,
+    device: torch.device,
+    seed: int,
+    shelf: Path,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> list[Any]:
     """A few batches of the data set's own, in the host's memory, pinned where `config` pins them.
 
     Loaded once for each size of micro-batch and each setting of the user's knobs: they lie in `shelf` for later
@@ -42,7 +49,7 @@ def ready_batches(dataset: Any, config: TrainConfig, device: torch.device, seed:
     kept = shelf / f"batches-{_name(config)}.pt"
     batches = _taken_from(kept)
     if batches is None:
-        batches = list(_loaded(dataset, config, seed))
+        batches = list(_loaded(dataset, config, seed, collate or collate_of(dataset)))
         if not batches:
             raise ValueError(f"the data set gives no full batch of {config.micro_batch_size} samples")
         _keep(batches, kept)
@@ -88,12 +95,12 @@ def _name(config: TrainConfig) -> str:
     return f"{config.micro_batch_size}-{custom}"
 
 
-def _loaded(dataset: Any, config: TrainConfig, seed: int) -> Iterator[Any]:
+def _loaded(dataset: Any, config: TrainConfig, seed: int, collate: Callable[[list[Any]], Any]) -> Iterator[Any]:
     """In as many loader processes as there are batches, where `config` has any; each loads one and ends."""
     streams = isinstance(dataset, IterableDataset)
     workers = min(config.num_workers, 1 if streams else HANDFUL)  # what this process reads itself may change a stream
     changes = {"num_workers": workers, "prefetch_factor": 1 if workers else None, "pin_memory": False}
-    overrides: dict[str, Any] = {}
+    overrides: dict[str, Any] = {"collate_fn": collate}
     if not streams:
         generator = torch.Generator().manual_seed(seed)
         most = min(HANDFUL * config.micro_batch_size, len(dataset))
@@ -125,6 +132,6 @@ def _bytes_of(batch: Any) -> int:
     """Of the tensors in it, as far as they show."""
     if isinstance(batch, torch.Tensor):
         return batch.numel() * batch.element_size()
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         return sum(map(_bytes_of, batch.values()))
     return sum(map(_bytes_of, batch)) if isinstance(batch, list | tuple) else 0

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset
 
 from autotune.errors import WorkloadError
 from autotune.records import WorkloadFacts
-from autotune.training import activation_checkpointing_refusal, fused_optimizer_refusal
+from autotune.training import activation_checkpointing_refusal, input_shape, structure
 from autotune.workload.prepared import Prepared
 from autotune.workload.problems import blaming
 
 
 def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
-    """Builds the model, loads one sample, trains nothing. Raises WorkloadError for what the user has to mend."""
+    """Builds model and optimizer, loads a sample, trains nothing. Raises WorkloadError for what the user has to fix."""
     dataset = prepared.dataset()
     samples = None if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) else len(dataset)
     if samples == 0:
@@ -27,12 +26,15 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
     batch_norm = any(isinstance(module, _BatchNorm) for module in model.modules())
     if prepared.spec.model.sync_batch_norm:
         _require_sync(batch_norm, device)
+    prepared.optimizer(model)
+    sample, batch = _first(dataset, prepared)
     return WorkloadFacts(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dataset_samples=samples,
-        input_shape=_input_shape(dataset),
+        input_shape=input_shape(batch),
+        samples=_samples(sample),
         activation_checkpointing_refusal=activation_checkpointing_refusal(model),
-        fused_optimizer_refusal=fused_optimizer_refusal(prepared.optimizer_class, device),
+        fused_optimizer_refusal=prepared.build_optimizer.fused_refusal(model, device),
         data_folder=_data_folder(prepared),
         batch_norm=batch_norm,
     )
@@ -50,10 +52,13 @@ def _data_folder(prepared: Prepared) -> str | None:
     return str(index.root) if index is not None else None
 
 
-def _input_shape(dataset: Dataset[Any]) -> tuple[int, ...] | None:
-    """Shape of the first tensor of a batch, without the batch dimension; None when it begins with something else."""
+def _first(dataset: Dataset[Any], prepared: Prepared) -> tuple[Any, Any]:
+    """The first sample, and a batch of it alone."""
     with blaming("data: loading the first sample"):
         sample = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
-        batch = getattr(dataset, "collate_fn", default_collate)([sample])
-    first = batch[0] if isinstance(batch, tuple | list) and batch else batch
-    return tuple(first.shape[1:]) if isinstance(first, Tensor) else None
+    with blaming("data.collate" if prepared.collate else "data: making a batch of the first sample"):
+        return sample, prepared.collate_fn(dataset)([sample])
+
+
+def _samples(sample: Any) -> str | None:
+    return f"dicts: {structure(sample)}" if isinstance(sample, Mapping) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,8 +16,18 @@ from autotune.workload.factory import load_callable
 
 def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     """Mean cross-entropy of a batch `(inputs, targets)`; targets are class indices or class probabilities."""
-    inputs, targets = batch
+    inputs, targets = _pair(batch)
     return functional.cross_entropy(model(inputs), targets)
+
+
+def _pair(batch: Any) -> Any:
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch
+    found = f"dicts of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
+    raise TypeError(
+        f"the loss cross_entropy takes batches (inputs, targets), and the data set gives {found}; name a function of "
+        "your own, training.loss: package.module:function, which is called with the model and the batch"
+    )
 
 
 def prepare_loss(name: str) -> LossFn:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 from torch.optim import Optimizer
@@ -15,13 +15,16 @@ from torch.utils.data import Dataset
 from autotune.config import KnobValue
 from autotune.errors import WorkloadError
 from autotune.spec import Spec, with_arguments
-from autotune.training import LossFn
+from autotune.training import LossFn, collate_of
 from autotune.workload.data import DataSource, prepare_data
-from autotune.workload.factory import make_importable
+from autotune.workload.factory import load_callable, make_importable
 from autotune.workload.loss import prepare_loss
 from autotune.workload.model import BuildModel, prepare_model
-from autotune.workload.optimizer import build_optimizer, find_optimizer
+from autotune.workload.optimizer import BuildOptimizer, prepare_optimizer
 from autotune.workload.problems import with_settings
+
+Collate = Callable[[list[Any]], Any]
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +37,12 @@ class Prepared:
 
     spec: Spec
     folder: Path
-    optimizer_class: type[Optimizer]
+    build_optimizer: BuildOptimizer
     data: DataSource
     build_model: BuildModel
     loss: LossFn
+    collate: Collate | None = None
+    """The spec's own; None: it leaves batches to the data set, or to PyTorch."""
     custom: Mapping[str, KnobValue] = field(default_factory=dict)
     """Values of the spec's own knobs that are in effect."""
 
@@ -60,7 +65,7 @@ class Prepared:
                 prepared = replace(prepared, data=prepare_data(prepared.spec.data, self.folder))
         if prepared._knobs_of("training"):
             with prepared._naming("training"):
-                prepared = replace(prepared, optimizer_class=find_optimizer(prepared.spec.training.optimizer))
+                prepared = replace(prepared, build_optimizer=prepare_optimizer(prepared.spec.training.optimizer))
         return prepared
 
     @property
@@ -87,10 +92,16 @@ class Prepared:
     def loss_fn(self) -> LossFn:
         return self.loss
 
-    def optimizer(self, parameters: Iterable[nn.Parameter], *, fused: bool = False) -> Optimizer:
-        """A new optimizer over `parameters`. `fused=False` leaves the implementation to PyTorch."""
+    def collate_fn(self, dataset: Any) -> Collate:
+        """What makes batches of the samples of `dataset`."""
+        return self.collate or collate_of(dataset)
+
+    def optimizer(self, model: nn.Module, *, fused: bool = False) -> Optimizer:
+        """A new optimizer of the parameters of `model`, which may be inside DistributedDataParallel. `fused=False`
+        leaves the implementation to PyTorch."""
+        inner = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
         with self._naming("training"):
-            return build_optimizer(self.spec.training.optimizer, parameters, fused=fused)
+            return self.build_optimizer(inner, fused=fused)
 
     def _naming(self, section: str) -> AbstractContextManager[None]:
         return with_settings(self._knobs_of(section))
@@ -102,20 +113,35 @@ class Prepared:
 
 
 def prepare(spec: Spec, folder: Path) -> Prepared:
-    """Import and index what `spec` names; `folder` is the spec's own. What is cheap to check comes first.
+    """Import and index what `spec` names; `folder` is the spec's own. What is cheap to check comes first; what is wrong
+    with optimizer, loss, collate function and model is told at once.
 
     Runs no torch operator, touches no accelerator, leaves no thread behind: a fork carries none of these over. Raises
     WorkloadError, and EnvironmentFailure when generated data cannot be written.
     """
     make_importable(folder)
-    optimizer_class = find_optimizer(spec.training.optimizer)
-    loss = prepare_loss(spec.training.loss)
-    build_model = prepare_model(spec.model)
+    collate = spec.data.collate
+    problems: list[str] = []
+
+    def done(prepare_part: Callable[[], _Part]) -> _Part | None:
+        try:
+            return prepare_part()
+        except WorkloadError as error:
+            problems.extend(error.problems)
+            return None
+
+    build_optimizer = done(lambda: prepare_optimizer(spec.training.optimizer))
+    loss = done(lambda: prepare_loss(spec.training.loss))
+    collate_fn = done(lambda: load_callable("data.collate", collate)) if collate else None
+    build_model = done(lambda: prepare_model(spec.model))
+    if problems or build_optimizer is None or loss is None or build_model is None:
+        raise WorkloadError(problems)
     return Prepared(
         spec=spec,
         folder=folder,
-        optimizer_class=optimizer_class,
+        build_optimizer=build_optimizer,
         data=prepare_data(spec.data, folder),
         build_model=build_model,
         loss=loss,
+        collate=collate_fn,
     )

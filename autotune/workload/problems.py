@@ -11,6 +11,7 @@ import torch
 
 from autotune.config import KnobValue
 from autotune.errors import AutotuneError, WorkloadError
+from autotune.workload.user_code import at_user_line, said
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -21,7 +22,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def blaming(part: str) -> Iterator[None]:
-    """Turn an exception into WorkloadError(`part` raised …), with the exception as its cause.
+    """Turn an exception into WorkloadError(`part` raised … (file:line)), with the exception as its cause.
 
     Running out of memory passes as it is: it is no mistake in the spec, and what comes next depends on its type.
     """
@@ -30,7 +31,7 @@ def blaming(part: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, AutotuneError) or _is_out_of_memory(error):
             raise
-        raise WorkloadError(f"{part} raised {type(error).__name__}: {error}") from error
+        raise WorkloadError(f"{part} raised {type(error).__name__}: {said(error)}{at_user_line(error)}") from error
 
 
 @contextmanager

@@ -49,6 +49,11 @@ SPECS: dict[str, dict[str, Any]] = {
         "data": {"factory": "parts:build", "args": {"root": "~/data"}},
         "training": {"loss": "parts:loss", "optimizer": {"name": "radam", "lr": 0.1}},
     },
+    "own throughout": {
+        "model": {"factory": "parts.models:Build.model"},
+        "data": {"factory": "parts:build", "collate": "parts.data:Batches.pad"},
+        "training": {"loss": "parts:loss", "optimizer": {"factory": "parts:optimizer", "lr": 0.1, "layers": ["a"]}},
+    },
 }
 COMMON = {"budget": "2m", "search": {"custom": {"rate": {"values": [0.0, 0.25], "arg": "model.args.drop_rate"}}}}
 RESULTS: dict[str, dict[str, Any]] = {

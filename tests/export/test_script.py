@@ -56,6 +56,13 @@ def loss(model, batch):
     counted = targets > 0
     each = nn.functional.cross_entropy(model(inputs), targets, reduction="none")
     return (each * counted).sum(), counted.sum()
+
+def optimizer(module, lr, decay=0.0):
+    return torch.optim.SGD([{"params": [each]} for each in module.parameters()], lr=lr, weight_decay=decay)
+
+def halved(samples):
+    inputs, targets = torch.utils.data.default_collate(samples)
+    return inputs / 2, targets
 """
 OWN_SECTIONS = {
     "model": {"factory": "own_parts:Build.model", "args": {"width": 2}},
@@ -182,6 +189,43 @@ def test_parts_of_the_same_name_do_not_clash() -> None:
     assert "from model import build as model_factory" in text
     assert "from data import build as dataset_factory" in text
     assert 'sys.path.insert(0, "/mine")' in text
+
+
+def test_it_builds_the_optimizer_and_the_batches_with_the_users_own_functions(
+    run_here: RunHere, tmp_path: Path
+) -> None:
+    (tmp_path / "own_parts.py").write_text(OWN)
+    factory = {"factory": "own_parts:optimizer", "lr": 0.1}
+    data = OWN_SECTIONS["data"]
+    own = {
+        "data": data | {"collate": "own_parts:halved"},
+        "training": OWN_SECTIONS["training"] | {"optimizer": factory},
+    }
+    text = script(PLAIN, folder=tmp_path, **OWN_SECTIONS | own)
+    assert "from own_parts import optimizer as optimizer_factory" in text
+    assert "optimizer = optimizer_factory(model, lr=0.1)" in text
+    assert "collate_fn=collate_function" in text
+    ours, plain = (
+        run_here(each, "--steps", "9", "--seed", "2")["loss"]
+        for each in (text, script(PLAIN, folder=tmp_path, **OWN_SECTIONS))
+    )
+    assert ours != pytest.approx(plain, rel=1e-3), "its inputs are halved"
+    parts = sys.modules["own_parts"]
+    expected = plain_loss(
+        PLAIN,
+        FIRST_AND_WARM_UP_STEPS + 9,
+        seed=2,
+        dataset=lambda: parts.build(samples=48),
+        model=lambda: parts.Build.model(width=2),
+        lr=0.1,
+        loss=lambda model, batch: parts.loss(model, [batch[0] / 2, batch[1]]),
+    )
+    assert ours == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_fused_factory_is_called_as_the_trials_did() -> None:
+    sections = {"training": {"optimizer": "own_parts:optimizer"}, "search": {}}
+    assert "optimizer = optimizer_factory(model, fused=True)" in script(PLAIN.replace(fused_optimizer=True), **sections)
 
 
 def test_its_generated_images_are_those_of_the_trials() -> None:

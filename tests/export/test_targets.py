@@ -219,3 +219,15 @@ def test_lightning_refuses_to_clip_with_a_fused_optimizer(fused: bool, amp_dtype
     assert ("leave fused=True out" in notes) is said
     unclipped = source(config, training={})
     assert "leave fused=True out" not in " ".join(export(unclipped, "lightning").notes)
+
+
+@every_target
+def test_a_function_of_the_users_that_makes_the_batches_is_called_or_named(target: Target) -> None:
+    data = {"factory": "parts:build", "collate": "parts.batches:pad"}
+    made_from = source(PLAIN, data=data, training={"optimizer": "parts:optimizer"}, search={})
+    made = export(made_from, target.name)
+    called = [text for text in made.files.values() if "from parts.batches import pad" in text]
+    named = [note for note in made.notes if "parts.batches:pad" in note]
+    assert (len(called), len(named)) == ((1, 0) if target.name == "torch" else (0, 1))
+    lr = " ".join([*made.files.values(), *made.notes])
+    assert "0.05" not in lr, "a learning rate that the factory was not given"

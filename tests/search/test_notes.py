@@ -9,6 +9,7 @@ from support.facts import cpu_facts
 from support.results import result
 
 from autotune.config import TrainConfig
+from autotune.records import Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.notes import notes_on
 
 
@@ -36,3 +37,20 @@ def test_a_check_that_failed_is_the_reason() -> None:
     note = verdict_note(is_baseline=True, checks=[check("nothing_faster", detail="the best other: 0.77×")])
     assert note.startswith("No configuration was faster than the baseline beyond doubt")
     assert "Unconfirmed: the best other: 0.77×. A larger --budget goes on." in note
+
+
+@pytest.mark.parametrize(("grad_accum_steps", "said"), [(4, True), (1, False)])
+def test_a_mean_of_means_is_told_where_what_was_emitted_accumulates(grad_accum_steps: int, said: bool) -> None:
+    document = result()
+    document["config"]["grad_accum_steps"] = grad_accum_steps
+    seen = trial().model_copy(update={"mean_of_means": True})
+    record = TrialRecord(
+        number=0, purpose=Purpose.SEARCH, elapsed_s=1.0, started="now", result=seen, environment=cpu_facts()
+    )
+    for records, expected in (([record], said), ([], False)):
+        notes = notes_on(document, records, TrainConfig(), cpu_facts())
+        assert any("is a mean of means" in note for note in notes) is expected
+
+
+def trial() -> TrialResult:
+    return TrialResult(config=TrainConfig(), status=TrialStatus.OK, seed=0, wall_s=1.0)

@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autotune.errors import SpecError
+from autotune.errors import SpecError, WorkloadError
 from autotune.spec import LoadedSpec, Spec, dump_yaml, load_spec, parse_spec, scaffold_text, study_name
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.yaml"))
@@ -193,3 +194,78 @@ def test_what_the_scaffold_comments_out_is_right_too(tmp_path: Path) -> None:
     first, last = (next(n for n, line in enumerate(lines) if line.startswith(key)) for key in ("search", "stability"))
     knobs = load(tmp_path, "\n".join([SMALL, *lines[first:last]])).spec.search
     assert all(knobs.values(name) for name in type(knobs).model_fields)
+
+
+PLACED = """\
+model:
+  timm: resnet5
+data: {synthetic: {}}
+training:
+  optimizer: {name: adamv}
+budget: 1m
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "where"),
+    [
+        ("model.timm: unknown model", "2:9: model.timm: unknown model"),
+        ("training.optimizer: unknown: b", "5:3: training.optimizer: unknown: b"),
+        ("training.loss: it fails", "4:1: training.loss: it fails"),
+        ("data.factory: it fails", "3:1: data.factory: it fails"),
+        ("model: 3 outputs", "1:1: model: 3 outputs"),
+    ],
+)
+def test_what_is_wrong_with_the_workload_is_told_with_its_place(tmp_path: Path, problem: str, where: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLACED)
+    loaded = load_spec(path)
+    with pytest.raises(WorkloadError) as caught, loaded.placing_problems():
+        raise WorkloadError([problem, "something else: is wrong"])
+    assert caught.value.problems == (f"{path}:{where}", "something else: is wrong")
+
+
+def test_what_was_set_on_the_command_line_is_told_by_its_option(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLACED)
+    loaded = load_spec(path, ["model.timm=resnet6"])
+    assert loaded.at_its_place("model.timm: unknown") == "--set model.timm=resnet6: model.timm: unknown"
+
+
+def test_a_spec_that_was_no_file_has_no_places(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLACED)
+    assert replace(load_spec(path), places=None).at_its_place("model.timm: unknown") == "model.timm: unknown"
+
+
+@pytest.mark.parametrize("optimizer", ['"pkg:build"', '{factory: "pkg:build", lr: 0.1, foreach: null}'])
+def test_a_factory_of_optimizers_comes_back_as_it_was_given(tmp_path: Path, optimizer: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLACED.replace("{name: adamv}", optimizer))
+    spec = load_spec(path).spec
+    again = parse_spec(spec.model_dump(mode="json", exclude_none=True), tmp_path)
+    assert again.training.optimizer.args == spec.training.optimizer.args
+    assert again == spec
+    given = {"lr": 0.1, "foreach": None} if "lr" in optimizer else {}
+    assert spec.training.optimizer.args == given
+    assert spec.training.optimizer.called == "pkg:build"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.scheduler=cosine", "trials train at one learning rate; step a scheduler in your own loop"),
+        ("training.ema=0.99", "trials keep no average of the weights"),
+        ("training.epochs=90", "how long you train is up to your own loop"),
+        ('training.optimizer={factory: "a:b", name: sgd}', "leave it out beside a factory"),
+        ("training.optimizer={name: factory}", "needs training.optimizer.factory"),
+        ("training.optimizer=a:import", "'import' is no name in Python"),
+        ("data.collate=pad", "must be a callable, as package.module:name"),
+    ],
+)
+def test_what_a_users_own_training_has(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(PLACED)
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, [override])
+    assert message in str(caught.value)

@@ -42,6 +42,10 @@ def test_it_accepts_every_spec(path: Path) -> None:
         *[f"{SMALL}{section}:" for section in ("training", "search", "baseline", "strategy")],
         *[SMALL.replace("10m", budget) for budget in ("90s", "1h30m", "1.5h", "1h 30m")],
         f"{SMALL}training: {{optimizer: {{name: adamw, betas: [0.9, 0.99]}}}}",
+        f'{SMALL}training: {{optimizer: "a.b:c"}}',
+        f'{SMALL}training: {{optimizer: {{factory: "a.b:c", lr: 0.1}}}}',
+        f"{SMALL}training: {{optimizer: }}",
+        SMALL.replace("{synthetic: {}}", '{synthetic: {}, collate: "a:b"}'),
     ],
 )
 def test_it_accepts_what_people_may_write(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from toy_training import Batch, cut, draw, make_step, mean_loss, small_model
+
+from autotune.training import MeanOfMeans
 
 
 def summed_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
@@ -98,3 +101,36 @@ def test_a_micro_batch_of_padding_alone_adds_nothing() -> None:
     real = draw(6)
     output = step(real)
     assert output.loss.item() == pytest.approx(token_reference(small_model(), real).item())
+
+
+def per_token(model: nn.Module, tokens: Tensor) -> Tensor:
+    return model(tokens).mean()
+
+
+def per_token_counted(model: nn.Module, tokens: Tensor) -> tuple[Tensor, int]:
+    return model(tokens).sum(), tokens.numel()
+
+
+def lengths(*each: int) -> list[Tensor]:
+    return [torch.ones(2, length, 1) for length in each]
+
+
+def test_micro_batches_of_other_lengths_are_noticed_where_the_loss_is_a_mean() -> None:
+    step = make_step(nn.Linear(1, 1), per_token, grad_accum_steps=2)
+    first, second, third, fourth = lengths(3, 3, 5, 4)
+    step(first), step(second)
+    assert step.unequal is None, "windows may differ from one another"
+    step(third)
+    with pytest.warns(MeanOfMeans, match=r"Return \(summed_loss, count\)"):
+        step(fourth)
+    assert step.unequal == (((5, 1),), ((4, 1),))
+
+
+@pytest.mark.parametrize(("loss_fn", "grad_accum_steps"), [(per_token_counted, 2), (per_token, 1)])
+def test_where_lengths_do_not_matter_nothing_is_said(loss_fn: Any, grad_accum_steps: int) -> None:
+    step = make_step(nn.Linear(1, 1), loss_fn, grad_accum_steps=grad_accum_steps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for batch in lengths(3, 5, 4, 2):
+            step(batch)
+    assert step.unequal is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autotune.training import batch_size, move_batch
+from autotune.training import batch_size, input_shape, move_batch, structure
 
 META = torch.device("meta")
 
@@ -100,3 +100,36 @@ def test_batch_size_passes_over_scalars_and_looks_into_objects() -> None:
     assert batch_size(SimpleNamespace(x=torch.zeros(6, 1))) == 6
     with pytest.raises(TypeError, match="no tensor"):
         batch_size({"text": ["a", "b"]})
+
+
+class Features(UserDict[str, Any]):
+    """As transformers' BatchFeature: a mapping that moves itself."""
+
+    def to(self, device: Any, **_: Any) -> Features:
+        return Features({key: value.to(device) for key, value in self.items()})
+
+
+def test_images_of_a_mapping_that_moves_itself_are_laid_out_too() -> None:
+    moved = move_batch(Features(pixels=torch.zeros(2, 3, 4, 4)), torch.device("cpu"), memory_format=torch.channels_last)
+    assert isinstance(moved, Features)
+    assert moved["pixels"].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [
+        ({"label": torch.zeros(2), "image": torch.zeros(2, 3, 4, 4)}, (3, 4, 4)),
+        ({"ids": torch.zeros(2, 5), "label": torch.zeros(2)}, (5,)),
+        (Features(pixels=torch.zeros(2, 3, 4, 4)), (3, 4, 4)),
+        ((torch.zeros(2, 7), torch.zeros(2)), (7,)),
+        ((["a", "b"], torch.zeros(2)), None),
+        ("text", None),
+    ],
+)
+def test_the_shape_of_an_input(batch: Any, shape: Any) -> None:
+    assert input_shape(batch) == shape
+
+
+def test_a_sample_in_words() -> None:
+    assert structure({"image": torch.zeros(3, 48, 48), "label": 1}) == "image 3×48×48, label scalar"
+    assert structure((torch.zeros(3), {"a": "text"})) == "3, (a str)"

@@ -13,6 +13,7 @@ from torch.utils.data import BatchSampler, Dataset, IterableDataset, SequentialS
 
 from autotune.config import TrainConfig
 from autotune.training import SettingHasNoEffect, build_dataloader, loader_kwargs
+from autotune.training.loader import stack
 
 CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
@@ -119,3 +120,22 @@ def test_workers_draw_different_numbers_that_a_seed_repeats() -> None:
     first, second = draw(), draw()
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert len(first.flatten().unique()) == first.numel()
+
+
+class Lengths(Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:  # type: ignore[override]
+        return {"tokens": torch.zeros(3 + index)}
+
+
+def test_samples_that_do_not_fit_together_name_the_way_out() -> None:
+    loader = build_dataloader(Lengths(), TrainConfig(micro_batch_size=4), device=torch.device("cpu"), shuffle=False)
+    with pytest.raises(ValueError, match=r"tokens 3 and tokens 4; .* data\.collate in the spec, collate_fn= in Python"):
+        next(iter(loader))
+
+
+def test_a_failure_of_another_kind_stays_as_it_is() -> None:
+    with pytest.raises(TypeError, match="default_collate"):
+        stack([object(), object()])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import runpy
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from autotune.config import TrainConfig
 from autotune.records import TrialStatus
-from autotune.trial.failure import Diverged, classify, describe, place, poisons
+from autotune.training import TrainStep, build_dataloader
+from autotune.trial.failure import Diverged, classify, describe, poisons
+from autotune.trial.observed_loader import ObservedLoader
 
 OUT_OF_MEMORY: list[BaseException] = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
@@ -226,11 +231,59 @@ def test_half_a_character_fits_into_the_record() -> None:
     failure.model_dump_json()
 
 
-def test_the_place_is_the_last_line_of_the_users_own_code() -> None:
-    def users(value: Any) -> int:
-        return len(value)
+USERS = """
+import torch
 
-    with pytest.raises(TypeError) as caught:
-        users(5)
-    assert place(caught.value).startswith(f" ({__file__}:")
-    assert place(ValueError("never raised")) == ""
+def loss(model, batch):
+    return model(batch["inputs"]) + batch["labels"]
+
+def pad(samples):
+    return torch.stack([sample["nothing"] for sample in samples])
+"""
+
+
+@pytest.fixture
+def users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    path = tmp_path / "proj.py"
+    path.write_text(USERS)
+    monkeypatch.chdir(tmp_path)
+    return runpy.run_path(str(path))
+
+
+def test_a_loss_that_fails_is_told_by_its_line_and_its_section(users: dict[str, Any]) -> None:
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = TrainStep(model, optimizer, users["loss"], TrainConfig(), device=torch.device("cpu"))
+    with pytest.raises(KeyError) as caught:
+        step({"inputs": torch.zeros(4, 1)})
+    failure = describe(caught.value)
+    assert failure.reason == "KeyError: 'labels' (proj.py:5, in loss)"
+    assert failure.section == "training.loss"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_that_cannot_be_made_is_told_in_whatever_process_it_was(users: dict[str, Any], workers: int) -> None:
+    config = TrainConfig(micro_batch_size=2, num_workers=workers)
+    loader = build_dataloader([{"a": 1}] * 4, config, device=torch.device("cpu"), collate_fn=users["pad"])  # type: ignore[arg-type]
+    with pytest.raises(KeyError) as caught:
+        next(ObservedLoader(config).batches(loader))
+    failure = describe(caught.value)
+    assert "(proj.py:8" in failure.reason
+    assert failure.section == "data"
+
+
+def test_the_place_stands_behind_a_long_reason_too(users: dict[str, Any]) -> None:
+    def fail() -> None:
+        users["pad"]([{}])
+
+    with pytest.raises(KeyError) as caught:
+        fail()
+    caught.value.args = ("x" * 2000,)
+    reason = describe(caught.value).reason
+    assert len(reason) <= 500
+    assert reason.endswith(")")
+
+
+def test_what_comes_of_no_code_of_the_users_has_no_place() -> None:
+    failure = describe(ValueError("broken"))
+    assert (failure.reason, failure.section) == ("ValueError: broken", None)

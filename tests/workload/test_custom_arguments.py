@@ -37,7 +37,7 @@ def test_what_is_touched_is_prepared_again_and_the_rest_is_shared(spec_of: Calla
     tuned = plain.with_custom({"bias": False})
     assert [len(list(prepared.model().parameters())) for prepared in (plain, tuned)] == [2, 1]
     assert tuned.data is plain.data
-    assert tuned.optimizer_class is plain.optimizer_class
+    assert tuned.build_optimizer is plain.build_optimizer
     assert plain.with_custom({}) is plain
 
 
@@ -45,7 +45,7 @@ def test_the_optimizer_takes_its_argument(spec_of: Callable[..., Spec], tmp_path
     plain = prepare(spec_of({"custom": FOREACH}), tmp_path)
     for value in (True, False):
         tuned = plain.with_custom({"foreach": value})
-        assert tuned.optimizer(tuned.model().parameters()).defaults["foreach"] is value
+        assert tuned.optimizer(tuned.model()).defaults["foreach"] is value
 
 
 def test_an_argument_that_the_optimizer_lacks(spec_of: Callable[..., Spec], tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from autotune.errors import WorkloadError
 from autotune.spec import Spec
 from autotune.workload import Prepared, prepare
+from autotune.workload.loss import cross_entropy
 
 
 def problem(spec: Spec, folder: Path, use: Any = None) -> str:
@@ -65,12 +66,42 @@ def test_a_module_that_fails_while_it_is_imported(tmp_path: Path, make_spec: Any
     name = module("import no_such_dependency")
     found = problem(make_spec(model={"factory": f"{name}:build"}), tmp_path)
     assert found == (
-        f"model.factory: importing {name} raised ModuleNotFoundError: No module named 'no_such_dependency'"
+        f"model.factory: importing {name} raised ModuleNotFoundError: No module named 'no_such_dependency' "
+        f"({tmp_path / name}.py:1)"
     )
     name = module("raise RuntimeError('broken')")
     assert problem(make_spec(data={"factory": f"{name}:build"}), tmp_path) == (
-        f"data.factory: importing {name} raised RuntimeError: broken"
+        f"data.factory: importing {name} raised RuntimeError: broken ({tmp_path / name}.py:1)"
     )
+
+
+def test_a_module_that_is_no_python(tmp_path: Path, make_spec: Any, module: Any) -> None:
+    name = module("import torch\ndef build(:\n")
+    assert f"({tmp_path / name}.py:2)" in problem(make_spec(model={"factory": f"{name}:build"}), tmp_path)
+
+
+def test_where_in_the_users_own_code_something_failed(tmp_path: Path, make_spec: Any, module: Any) -> None:
+    """Not where in PyTorch, which their code called."""
+    name = module("import torch\n\ndef build():\n    return make()\n\ndef make():\n    return torch.nn.Linear(-1, 2)\n")
+    found = problem(make_spec(model={"factory": f"{name}:build"}), tmp_path, Prepared.model)
+    assert found.endswith(f" ({tmp_path / name}.py:7, in make)")
+
+
+def test_all_that_preparing_finds_is_told_at_once(tmp_path: Path, make_spec: Any) -> None:
+    wrong = {"optimizer": {"name": "adamv"}, "loss": "json:laods"}
+    spec = make_spec(model={"timm": "resnet5"}, training=wrong, data={"factory": "json:loads", "collate": "json:no"})
+    found = problem(spec, tmp_path).splitlines()
+    assert [line.partition(":")[0] for line in found] == [
+        "training.optimizer",
+        "training.loss",
+        "data.collate",
+        "model.timm",
+    ]
+
+
+def test_the_default_loss_with_batches_of_another_kind() -> None:
+    with pytest.raises(TypeError, match=r"cross_entropy takes batches \(inputs, targets\).* dicts of image, label"):
+        cross_entropy(torch.nn.Linear(1, 1), {"image": torch.zeros(2, 1), "label": torch.zeros(2)})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +138,7 @@ def test_a_module_that_fails_while_it_is_imported(tmp_path: Path, make_spec: Any
         ({"data": {"factory": "MODULE:loader"}}, Prepared.dataset, "MODULE:loader returned a DataLoader; return the"),
         (
             {"training": {"optimizer": {"name": "sgd", "momentum": -1}}},
-            lambda prepared: prepared.optimizer(torch.nn.Linear(1, 1).parameters()),
+            lambda prepared: prepared.optimizer(torch.nn.Linear(1, 1)),
             "training.optimizer: SGD raised ValueError: Invalid momentum value: -1",
         ),
     ],

@@ -47,7 +47,7 @@ def trial():
     torch.manual_seed(0)
     config, device = TrainConfig(micro_batch_size=16, num_workers=1), torch.device("cpu")
     model = prepared.model()
-    step = TrainStep(model, prepared.optimizer(model.parameters()), prepared.loss_fn(), config, device=device)
+    step = TrainStep(model, prepared.optimizer(model), prepared.loss_fn(), config, device=device)
     for batch in build_dataloader(prepared.dataset(), config, device=device, seed=0):
         assert torch.isfinite(step(batch).loss)
     print("trained", flush=True)
@@ -102,7 +102,7 @@ def test_everything_of_ones_own_lies_beside_the_spec(tmp_path: Path, make_spec: 
     )
     prepared = prepare(spec, tmp_path)
     model = prepared.model()
-    optimizer = prepared.optimizer(model.parameters(), fused=True)
+    optimizer = prepared.optimizer(model, fused=True)
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["fused"] is True
     from autotune.config import TrainConfig

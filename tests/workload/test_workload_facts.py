@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from autotune.errors import WorkloadError
+from autotune.report import words
 from autotune.spec import Spec
 from autotune.workload import Prepared, prepare, workload_facts
 
@@ -77,8 +78,9 @@ def test_what_does_not_apply_has_a_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "samples", "shape"),
     [
-        (Stream(), None, None),
-        (Listed({"ids": torch.zeros(5)}), 1, None),
+        (Stream(), None, (5,)),
+        (Listed({"ids": torch.zeros(5)}), 1, (5,)),
+        (Listed({"label": torch.tensor(1), "ids": torch.zeros(5), "image": torch.zeros(3, 8, 8)}), 1, (3, 8, 8)),
         (Listed(torch.zeros(5)), 1, (5,)),
         (Listed((torch.zeros(2, 3), 1), (torch.zeros(2, 3), 0)), 2, (2, 3)),
         (Listed(("text", 1)), 1, None),
@@ -98,5 +100,20 @@ def test_an_empty_data_set_is_refused(tmp_path: Path) -> None:
 
 def test_a_first_sample_that_fails_names_the_cause(tmp_path: Path) -> None:
     workload = dataclasses.replace(prepared(tmp_path), data=Fixed(Listed(object())))
-    with pytest.raises(WorkloadError, match="data: loading the first sample raised TypeError"):
+    with pytest.raises(WorkloadError, match="data: making a batch of the first sample raised TypeError"):
         workload_facts(workload, CPU)
+
+
+def test_samples_that_are_dicts_are_told_by_their_keys(tmp_path: Path) -> None:
+    dataset = Listed({"image": torch.zeros(3, 48, 48), "label": 1, "boxes": {"corners": torch.zeros(2, 4)}})
+    facts = workload_facts(dataclasses.replace(prepared(tmp_path), data=Fixed(dataset)), CPU)
+    assert facts.samples == "dicts: image 3×48×48, label scalar, boxes (corners 2×4)"
+    assert words.samples(facts) == facts.samples
+    assert words.samples(facts.model_copy(update={"samples": None})) == "3 × 48 × 48"
+
+
+def test_the_specs_own_function_makes_the_batch(tmp_path: Path) -> None:
+    workload = dataclasses.replace(
+        prepared(tmp_path), data=Fixed(Listed(object())), collate=lambda samples: torch.zeros(len(samples), 7)
+    )
+    assert workload_facts(workload, CPU).input_shape == (7,)

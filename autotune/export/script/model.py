@@ -87,11 +87,19 @@ def built_model(spec: Spec, data: DataPiece) -> str:
     return f"build_model({data.classes})" if takes_classes(spec) else "build_model()"
 
 
+def own_optimizer(spec: Spec) -> Own | None:
+    factory = spec.training.optimizer.factory
+    return None if factory is None else Own(factory, "optimizer_factory")
+
+
 def built_optimizer(spec: Spec, *, fused: bool) -> str:
     """The call that makes the optimizer of `model`. Raises SpecError for one that torch.optim does not have."""
     asked = spec.training.optimizer
+    given = [*arguments(asked.args), *(["fused=True"] if fused else [])]
+    own = own_optimizer(spec)
+    if own is not None:
+        return call(f"optimizer = {own.expression}", ["model", *given])
     name = next((each for each in OPTIMIZERS if each.lower() == asked.name.lower()), None)
     if name is None:
         raise SpecError(f"--to torch knows no class '{asked.name}' of torch.optim; export --to yaml instead")
-    given = [*arguments(asked.args), *(["fused=True"] if fused else [])]
     return call(f"optimizer = torch.optim.{name}", ["model.parameters()", *given])

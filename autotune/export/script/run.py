@@ -6,8 +6,8 @@ import math
 
 from autotune.export.quoting import identifier, literal
 from autotune.export.script.data import DataPiece
-from autotune.export.script.model import built_model, built_optimizer
-from autotune.export.script.piece import Piece, block, function
+from autotune.export.script.model import built_model, built_optimizer, own_optimizer
+from autotune.export.script.piece import Own, Piece, block, function
 from autotune.export.script.step import step_arguments
 from autotune.export.target import Source
 from autotune.export.text import Expression, arguments, call, loader_arguments
@@ -47,7 +47,7 @@ def options_piece(spec: Spec, data: DataPiece) -> Piece:
     return Piece(code=code, imports=frozenset({"import argparse"}))
 
 
-def loader_piece(source: Source, data: DataPiece) -> Piece:
+def loader_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
     """`endless_batches`: the micro-batches of one epoch after the other, and when each epoch ended."""
     given = {**loader_arguments(source), "generator": Expression("torch.Generator().manual_seed(seed)")}
     given["batch_size"] = Expression("MICRO_BATCH_SIZE")
@@ -57,7 +57,10 @@ def loader_piece(source: Source, data: DataPiece) -> Piece:
     if data.may_be_iterable:
         given["shuffle"] = Expression("not isinstance(dataset, IterableDataset)")
         imports = {"from torch.utils.data import DataLoader, IterableDataset"}
-    if data.may_collate:
+    collate = None if spec.data.collate is None else Own(spec.data.collate, "collate_function")
+    if collate is not None:
+        given["collate_fn"] = Expression(collate.expression)
+    elif data.may_collate:
         given["collate_fn"] = Expression('getattr(dataset, "collate_fn", None)')
     body: list[str | None] = [call("loader = DataLoader", ["dataset", *arguments(given)])]
     if not data.may_be_iterable:
@@ -72,6 +75,7 @@ def loader_piece(source: Source, data: DataPiece) -> Piece:
     return Piece(
         code=function("endless_batches(dataset, seed, epoch_ends)", _ENDLESS[_accumulates(source)], body),
         imports=frozenset(imports | {"import time"}),
+        own=collate,
     )
 
 
@@ -182,7 +186,7 @@ def main_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
     }
     if config.compile != "none" and config.amp_dtype != "none":
         imports.add("import torch._functorch.config as functorch_config")
-    return Piece(code=function("main()", None, body), imports=frozenset(imports))
+    return Piece(code=function("main()", None, body), imports=frozenset(imports), own=own_optimizer(spec))
 
 
 def _scaler(source: Source) -> str | None:

@@ -74,7 +74,7 @@ def _machine(facts: Facts) -> Iterator[tuple[str, object]]:
     yield "compile", one_line(device.compile_refusal or "yes", 300)
     yield "host", f"{one_line(host.cpu)}, {host.usable_cores} usable cores, {words.memory(host.memory_bytes)}"
     yield "versions", ", ".join(f"{name} {version}" for name, version in host.versions.items())
-    shape = "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
+    shape = words.samples(work)
     count = "an unknown number of" if work.dataset_samples is None else f"{work.dataset_samples:,}"
     yield (
         "workload",

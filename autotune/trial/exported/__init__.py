@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset
 
 from autotune.config import TrainConfig
 from autotune.spec import parse_spec
@@ -60,10 +60,10 @@ class Workload:
 
     @cached_property
     def optimizer(self) -> Optimizer:
-        return self.prepared.optimizer(self.model.parameters(), fused=self.config.fused_optimizer)
+        return self.prepared.optimizer(self.model, fused=self.config.fused_optimizer)
 
     def optimizer_without_fusing(self) -> Optimizer:
-        return self.prepared.optimizer(self.model.parameters())
+        return self.prepared.optimizer(self.model)
 
     @cached_property
     def dataset(self) -> Dataset[Any]:
@@ -71,7 +71,7 @@ class Workload:
 
     @property
     def collate(self) -> Callable[[list[Any]], Any]:
-        return getattr(self.dataset, "collate_fn", None) or default_collate
+        return self.prepared.collate_fn(self.dataset)
 
     @property
     def clip_grad_norm(self) -> float | None:

@@ -16,6 +16,8 @@ from torch.utils.data import Dataset
 
 from autotune.spec.workload import DataSpec
 
+_NO_SOURCES = ("args", "collate")
+
 
 class DataSource(Protocol):
     """A data set that has been found and can be built, in the trial's own process, any number of times."""
@@ -35,7 +37,7 @@ class DataSource(Protocol):
 
 def prepare_data(data: DataSpec, folder: Path) -> DataSource:
     """The source that `data` names. `folder`: the spec's own, where relative paths begin."""
-    given = next(name for name in DataSpec.model_fields if name != "args" and getattr(data, name) is not None)
+    given = next(name for name in DataSpec.model_fields if name not in _NO_SOURCES and getattr(data, name) is not None)
     source: DataSource = importlib.import_module(f"{__name__}.{given}").prepare(data, folder)
     return source
 
