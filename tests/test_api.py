@@ -178,7 +178,7 @@ if __name__ == "__main__":
     try:
         autotune.tune(
             build, data, loss, budget="1m", on_trial=stop,
-            training={"effective_batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.1}},
+            training={"effective_batch_size": 32, "optimizer": {"name": "sgd", "lr": 0.5}},
             baseline={"micro_batch_size": 4},
             search={"micro_batch_size": [4, 8, 16, 32], "num_workers": 0, "compile": "none", "num_threads": 1},
         )
