@@ -33,7 +33,7 @@ from autotune.search.earning import (
     strengths,
     together,
 )
-from autotune.search.policy import FEWEST_STEPS, MUCH_SLOWER, SHORTEST_RUN_S
+from autotune.search.policy import EVEN, FEWEST_STEPS, MUCH_SLOWER, SHORTEST_RUN_S
 from autotune.stats import TIE, Comparison, Outcome
 
 
@@ -178,8 +178,9 @@ class Confirming:
         return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
-        """A setting has to show what it gains: what a lucky leader seems to gain by one is no reason to keep it."""
-        likely = self.measured.gain(rich, simple, likely=True)
+        """A setting has to show what it gains: what a lucky leader seems to gain by one is no reason to keep it. Not
+        where runs differ so much that what gains a tenth might be luck."""
+        likely = self.measured.gain(rich, simple, likely=True) if self.measured.spread <= EVEN else None
         known = together(likely, self.expected(rich, simple), at_best=TIE - 1) if likely else self.gain(rich, simple)
         return is_as_good(self.measured.gain(rich, simple), known)
 
