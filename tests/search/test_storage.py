@@ -104,6 +104,7 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [empty, Path.unlink])
 @pytest.mark.parametrize("keeps_identity", [True, False])
 def test_records_are_never_taken_for_those_of_another_database(
@@ -125,6 +126,7 @@ def test_records_are_never_taken_for_those_of_another_database(
     assert len(list((bench.folder.aside / "trials").iterdir())) == len(records)
 
 
+@pytest.mark.slow
 def test_a_database_from_another_study_does_not_take_the_records_over(done: Bench, tmp_path: Path) -> None:
     one, other = done, Bench(tmp_path / "other", on_disk=True)
     other.folder.path.parent.mkdir()
