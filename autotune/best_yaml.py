@@ -27,7 +27,7 @@ _Number = Annotated[float, Ge(-1e18), Le(1e18)]
 _Count = Annotated[int, Ge(0), Le(2**62)]
 _Share = Annotated[float, Ge(0), Le(1)]
 _Ends = Annotated[list[_Number], Len(2, 2)]
-"""Of a 95 % interval."""
+"""Both ends of a 95 % interval."""
 _Text = Annotated[str, MaxLen(20_000)]
 """From users' code and their tools: cleaned where it is shown."""
 

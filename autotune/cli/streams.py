@@ -15,7 +15,7 @@ from typing import TextIO
 
 _STANDARD = (0, 1, 2)
 _NOBODY_READS = (errno.EPIPE, errno.EBADF, errno.EIO)
-"""Of a pipe, a descriptor and a terminal that are closed: whoever closed them wants no more."""
+"""A closed pipe, descriptor or terminal: whoever closed it wants no more."""
 
 
 class _Lasting(io.FileIO):

@@ -54,13 +54,13 @@ def comment(lines: Iterable[str]) -> str:
 
 
 def docstring(title: str, lines: Iterable[str]) -> str:
-    """Of a Python module, title first."""
+    """The docstring of a Python module, title first."""
     body = "\n".join(map(one_line, [title, "", *lines])).replace("\\", "\\\\").replace('"""', "'''")
     return f'"""{body}\n"""\n'
 
 
 def one_line(text: str) -> str:
-    """Of printable characters alone: all that a terminal, an editor or a parser might take for an end of line, too."""
+    """Printable characters only: what a terminal, an editor or a parser might take for an end of line becomes a space."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

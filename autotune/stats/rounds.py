@@ -204,10 +204,11 @@ class Rounds:
 
     def _luck(self, rivals: Sequence[int]) -> float:
         """How far the mean of the runs of the first probably lies above its true one, because of `rivals` it was taken
-        for the best. Runs that none of them had beside it are not those that it was chosen by."""
+        for the best; at least 0, as nobody is promised more than was measured. Runs that none of them had beside it are
+        not those that it was chosen by."""
         one, *others = rivals
         chosen_by = max((self.pairs(one, other) for other in others), default=0)
-        return self._above(one, others) * chosen_by / len(self._of(one)) if chosen_by else 0.0
+        return max(self._above(one, others), 0.0) * chosen_by / len(self._of(one)) if chosen_by else 0.0
 
     def _above(self, one: int, others: Sequence[int]) -> float:
         """How far one probably lies above its true place in the rounds that it had beside others."""

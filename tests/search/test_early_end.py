@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from typing import Any
 
 import pytest
@@ -93,14 +94,17 @@ FIXED = {"micro_batch_size": 32, "amp_dtype": "none", "memory_format": "contiguo
 FIXED |= {"pin_memory": False, "compile": "none", "fused_optimizer": False, "activation_checkpointing": False}
 
 
-def twice_as_fast(bench: Bench, noise: float, *, use_all: bool) -> tuple[dict[str, Any], float, int]:
+def twice_as_fast(
+    bench: Bench, noise: float, *, use_all: bool, fresh: bool = False
+) -> tuple[dict[str, Any], float, int]:
     """What was emitted, half the width of its interval, and how many confirming runs there were."""
 
     def speed(config: TrainConfig) -> float:
         return 2000.0 if config.num_workers else 1000.0
 
     space = FIXED | {"num_workers": [0, 2], "prefetch_factor": 2}
-    best = bench.search(bench.backend(speed, noise=noise), search=space, budget="10m", use_all=use_all).best
+    backend = bench.backend(speed, noise=noise)
+    best = bench.search(backend, search=space, budget="10m", use_all=use_all, fresh=fresh).best
     runs = sum(record.purpose is Purpose.CONFIRM for record in bench.folder.read_trials())
     low, high = best["measured"]["samples_per_s_ci95"]
     assert best["stability"]["verdict"] == "stable"
@@ -111,10 +115,14 @@ def twice_as_fast(bench: Bench, noise: float, *, use_all: bool) -> tuple[dict[st
 def test_after_their_share_rounds_go_on_only_for_what_must_be_known(
     bench: Bench, use_all: bool, known_to: float
 ) -> None:
-    best, half_width, runs = twice_as_fast(bench, 0.04, use_all=use_all)
-    of_it = [record for record in bench.folder.read_trials() if record.result.config.to_dict() == best["config"]]
-    counted = sum(record.purpose in (Purpose.CONFIRM, Purpose.SOAK) for record in of_it)
-    slow_changes = math.sqrt(1 + counted / 16)  # which no round makes less
-    assert half_width / slow_changes == pytest.approx(known_to, rel=0.2), "it was expected of the soak"
-    assert (runs > 30) == use_all
-    assert best["search"]["elapsed_s"] < 500
+    """On average over machines: how well the soak, which counts, will fit what was measured is expected, not known."""
+    widths, confirming = [], []
+    for number, noise in enumerate((0.036, 0.04, 0.042, 0.044)):
+        best, half_width, runs = twice_as_fast(bench, noise, use_all=use_all, fresh=number > 0)
+        of_it = [record for record in bench.folder.read_trials() if record.result.config.to_dict() == best["config"]]
+        counted = sum(record.purpose in (Purpose.CONFIRM, Purpose.SOAK) for record in of_it)
+        widths.append(half_width / math.sqrt(1 + counted / 16))  # slow changes, which no round makes less
+        confirming.append(runs)
+        assert best["search"]["elapsed_s"] < 500
+    assert statistics.fmean(widths) == pytest.approx(known_to, rel=0.15)
+    assert (statistics.fmean(confirming) > 36) == use_all

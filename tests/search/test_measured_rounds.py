@@ -55,6 +55,8 @@ def test_what_decides_is_the_machines_state_and_not_the_speed(bench: Bench) -> N
     """The same slow run, of a machine that was free, counts."""
     marked, unmarked = searched(bench, {2}, marked=True), searched(bench, {2}, marked=False)
     assert (marked["pairs"], unmarked["pairs"]) == (2, 4), "it takes more rounds to make up for it"
+    widths = [math.log(each["ci95"][1] / each["ci95"][0]) for each in (marked, unmarked)]
+    assert widths[1] > widths[0], "and they do not quite"
 
 
 def test_where_every_run_was_disturbed_all_count(bench: Bench) -> None:

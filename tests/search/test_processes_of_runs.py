@@ -66,5 +66,4 @@ def test_on_a_gpu_most_runs_join_others_and_each_round_is_one_process(bench: Ben
 
 def test_on_a_plain_cpu_nearly_each_has_its_own(bench: Bench) -> None:
     records = searched(worlds(CPU)["compute-bound"], bench)
-    in_others = sum(record.result.runs_before > 0 for record in records)
-    assert in_others <= len(records) / 5, "a few may have been tried"
+    assert sum(record.result.runs_before > 0 for record in records) <= 1, "one may have been tried"

@@ -56,7 +56,7 @@ class TestRecorded:
         rounds = Rounds(np.log(rates), candidates=(1, 2, 3))
         found = rounds.compare(1, 0)
         assert found.outcome is Outcome.FASTER
-        assert found.ratio.value == pytest.approx(8.68, rel=0.02)
+        assert found.ratio.value == pytest.approx(8.68, abs=0.01)
         assert 7.2 < interval_of(found).low < 8.58 < 8.77 < interval_of(found).high < 10.4
         throughput = rounds.throughput(1).interval
         assert throughput is not None
@@ -75,7 +75,7 @@ class TestRecorded:
         rounds = Rounds(np.log(rates), candidates=(1, 2, 3))
         found = rounds.compare(2, 0)
         assert (found.outcome, found.pairs) == (Outcome.FASTER, 3)
-        assert found.ratio.value == pytest.approx(8.43, rel=0.04)
+        assert found.ratio.value == pytest.approx(8.43, abs=0.05)
         assert 7.1 < interval_of(found).low < interval_of(found).high < 10.1
         throughput = rounds.throughput(2).interval
         assert throughput is not None
@@ -212,7 +212,9 @@ class TestTogether:
     def test_of_the_best_of_several_less_is_certain(self) -> None:
         logs = noisy(0.05, (4, 4), [0.0, 0.1, 0.1, 0.1])
         alone, best = Rounds(logs, candidates=(1,)).compare(1, 0), Rounds(logs, candidates=(1, 2, 3)).compare(1, 0)
-        assert log_width(best) > 1.05 * log_width(alone)
+        assert interval_of(best).low < interval_of(alone).low
+        assert interval_of(best).high > interval_of(alone).high
+        assert best.ratio.value == alone.ratio.value, "which is not the fastest of them, and is promised no more"
 
     def test_the_best_of_several_alike_is_not_as_fast_as_it_seems(self) -> None:
         """Of three that are equal, the one that came out best: most of what it seems too fast by is taken off again."""
