@@ -14,28 +14,12 @@ import pytest
 import yaml
 from support.results import result
 from support.simulated_cli import WAIT
+from test_cli import SPEC
 
 from autotune.spec import dump_yaml
 
 _TESTS = Path(__file__).parent
 _COMMAND = f"{sys.executable} -m support.simulated_cli"
-_SPEC = {
-    "model": {"timm": "resnet18"},
-    "data": {"synthetic": {"image_size": 64}},
-    "training": {"effective_batch_size": 32},
-    "budget": "1m",
-    "search": {
-        "micro_batch_size": 32,
-        "amp_dtype": ["none", "bf16"],
-        "num_workers": 0,
-        "memory_format": ["contiguous", "channels_last"],
-        "compile": "none",
-        "fused_optimizer": False,
-        "num_threads": 4,
-    },
-    "stability": {"soak_steps": 5},
-    "strategy": {"name": "random"},
-}
 _FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 
 
@@ -44,7 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     paths = [str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(_SPEC))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(SPEC))
     return tmp_path
 
 

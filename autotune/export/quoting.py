@@ -60,7 +60,7 @@ def docstring(title: str, lines: Iterable[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Printable characters only: what a terminal, an editor or a parser might take for an end of line becomes a space."""
+    """Printable characters only: whatever a terminal, an editor or a parser may take for a line end is a space."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -182,7 +182,7 @@ class Failure(Record):
     reason: str
     """One line for people."""
     section: str | None = None
-    """Of the spec, that the user's code which failed is named in: `training.loss`; None where nobody can tell."""
+    """The section of the spec that names the user's code which failed, `training.loss`; None where it is unknown."""
     traceback: str = ""
     exit_code: int | None = None
     signal: int | None = None

@@ -15,7 +15,7 @@ from autotune.report.dashboard.guard import Environ
 from autotune.untrusted import Checked, check
 
 MOST_BYTES = 8 * 2**20
-"""Of one edit. The dashboard holds several copies of an upload in memory."""
+"""The largest edit. The dashboard holds several copies of an upload in memory."""
 _CHUNK_BYTES = 2**16
 _ROUTES = re.compile(
     r"PUT /api/studies/(?P<noted_study>\d+)(/(?P<noted_trial>\d+))?/note"

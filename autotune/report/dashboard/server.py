@@ -31,7 +31,7 @@ _NOW_AND_THEN_S = 10.0
 _LEAST_AGE_S = 2.0
 """Age of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
 _SILENCE_S = 30.0
-"""Of a browser, after which its connection is closed: each holds a thread."""
+"""Seconds without a word from a browser, after which its connection is closed: each holds a thread."""
 
 Stamp = tuple[tuple[int, int], ...]
 
