@@ -35,6 +35,23 @@ def cli() -> None:
 for command in (search, validate, init, schema, doctor, show, report, dashboard, verify, export, ablate, sweep, replay):
     cli.add_command(command)
 
+_PAGES = {
+    "schema": "spec",
+    "doctor": "troubleshooting",
+    "show": "report",
+    "report": "report",
+    "dashboard": "report",
+    "verify": "training",
+    "export": "training",
+    "ablate": "ablation",
+    "sweep": "results",
+    "replay": "results",
+}
+"""Where the documentation says more about a command."""
+cli.epilog = "Documentation: docs/start.md; all options: docs/commands.md"
+for command in cli.commands.values():
+    command.epilog = f"Documentation: docs/{_PAGES.get(command.name or '', 'start')}.md"
+
 
 def main() -> NoReturn:
     """Run the command and leave with the code that the README's table gives to its outcome."""

@@ -95,7 +95,7 @@ def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
     """How to go on from the unknown key `written` of the section at the dotted path `section`."""
     left = next((why for why, keys in _LEFT_TO_THE_USER.items() if written.lower() in keys), None)
     if left is not None and section in ("", "training"):
-        return f"{left} (README, What a search leaves out)"
+        return f"{left} (docs/own.md, What a search leaves out)"
     if slip := _nearest(written, allowed, cutoff=_SLIP):
         return f"did you mean {slip}?"
     if places := places_of(written):

@@ -4,36 +4,22 @@ from __future__ import annotations
 
 import importlib
 import io
-import re
-import runpy
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from samples import AFFORDABLE, ON_CPU, PLAIN, SPEC, source
-from test_emitted import DOCUMENT
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from autotune.bench import exported
 from autotune.bench.exported import HARNESSED, harness_run
 from autotune.config import TrainConfig
-from autotune.export import export, read_source
-from autotune.export.write import write
+from autotune.export import export
 
 pytestmark = pytest.mark.slow
-
-README = Path(__file__).parents[2] / "README.md"
-SNIPPETS = dict(
-    zip(
-        ("torch", "timm", "transformers", "lightning"),
-        re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL),
-        strict=True,
-    )
-)
 
 
 def defined(config: TrainConfig, target: str, **options: Any) -> dict[str, Any]:
@@ -209,21 +195,3 @@ def test_a_workload_trains_through_what_was_exported(
         files.append(tmp_path / name)
         files[-1].write_text(text)
     assert harness_run(target, files, SPEC, tmp_path, AFFORDABLE)(0, 0.5, 120.0) > 0
-
-
-@pytest.mark.usefixtures("fresh_accelerate")
-@pytest.mark.parametrize("name", SNIPPETS)
-def test_the_readmes_python_runs_as_it_stands_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a folder where it finds a study, and what was exported from it."""
-    pytest.importorskip(name)
-    study = tmp_path / "studies" / "quickstart"
-    study.mkdir(parents=True)
-    config = TrainConfig(micro_batch_size=8, grad_accum_steps=2, amp_dtype="bf16", memory_format="channels_last")
-    (study / "best.yaml").write_text(yaml.safe_dump(DOCUMENT | {"config": config.to_dict()}))
-    if name in ("transformers", "lightning"):
-        results = read_source(study)
-        write(export(results, name), results, tmp_path)
-    (tmp_path / "snippet.py").write_text(SNIPPETS[name])
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    runpy.run_path("snippet.py", run_name="__main__")
