@@ -1,4 +1,7 @@
-"""The documentation says what is true: its specs, commands, messages and links. `test_documented_code.py` runs its Python."""
+"""The documentation says what is true: its specs, commands, messages and links.
+
+`export/test_documented_code.py` runs its Python.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ NETWORK = re.compile(
 )
 
 
-@pytest.mark.parametrize("snippet", snippets("yaml"), ids=str)
+@pytest.mark.parametrize("snippet", list(snippets("yaml")), ids=str)
 def test_a_spec_is_one(snippet: Snippet, tmp_path: Path) -> None:
     document = parse_document(snippet.text)
     assert not document.flaws
@@ -42,7 +45,7 @@ def commands() -> Iterator[Any]:
                 yield pytest.param(found[1], id=f"{snippet.page.stem}:{number}")
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", list(commands()))
 def test_a_command_is_one(line: str) -> None:
     name, *arguments = shlex.split(line, comments=True)
     arguments = arguments[: arguments.index(">")] if ">" in arguments else arguments
@@ -70,9 +73,8 @@ def messages() -> Iterator[str]:
 def test_messages_that_are_explained_exist() -> None:
     known = "\n".join(messages())
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    explained = [
-        code for heading in re.findall(r"^### (.*)$", page, re.MULTILINE) for code in re.findall(r"`(.+?)`", heading)
-    ]
+    headings = "\n".join(re.findall(r"^### (.*)$", page, re.MULTILINE))
+    explained = re.findall(r"`(.+?)`", headings)
     assert len(explained) > 30
     parts = [part.strip() for code in explained for part in code.split("…") if part.strip(" ()';:,")]
     assert [part for part in parts if part not in known] == []
