@@ -25,7 +25,8 @@ def spec_reference(schema: _Schema) -> str:
 
 def command_reference(group: click.Group) -> str:
     """A heading, the usage and a table of options for each command."""
-    return "\n".join(line for name, command in group.commands.items() for line in _command(name, command))
+    whole = click.Context(group, info_name="autotune", **group.context_settings)
+    return "\n".join(line for name, command in group.commands.items() for line in _command(name, command, whole))
 
 
 def _section(path: str, section: _Schema, known: _Schema, depth: int) -> Iterator[str]:
@@ -56,7 +57,9 @@ def _default(field: _Schema, *, required: bool) -> str:
     if required:
         return "**required**"
     default = field.get("default")
-    return "" if default in (None, [], {}, ()) else f"`{str(default).lower() if default is True else default}`"
+    if default in (None, [], {}, ()):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
 def _values(field: _Schema, known: _Schema) -> str:
@@ -102,8 +105,8 @@ def _sentence(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
-def _command(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=f"autotune {name}")
+def _command(name: str, command: click.Command, whole: click.Context) -> Iterator[str]:
+    context = click.Context(command, parent=whole, info_name=name)
     yield from (f"## `autotune {name}`", "", "```text", command.get_usage(context), "```", "")
     yield from (re.sub(r"[ \t]*\n[ \t]*", "\n", (command.help or "").strip()), "")
     records = [each.get_help_record(context) for each in command.get_params(context) if isinstance(each, click.Option)]

@@ -54,7 +54,7 @@ for command in cli.commands.values():
 
 
 def main() -> NoReturn:
-    """Run the command and leave with the code that the README's table gives to its outcome."""
+    """Run the command and leave with the exit code that docs/commands.md gives to its outcome."""
     outlive_readers()
     for name in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(name) is not signal.SIG_IGN:  # nohup asks to be left alone

@@ -159,7 +159,7 @@ def test_a_space_without_end_asks_for_a_sample(sweeps: Sweeps) -> None:
 
 
 def test_a_table_is_loaded_with_pandas(sweeps: Sweeps) -> None:
-    """As the README shows it."""
+    """As studies/recorded/README.md shows it."""
     import gzip
     import json
 
