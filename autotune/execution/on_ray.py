@@ -37,6 +37,8 @@ class RayBackend:
         self._cluster = RayCluster(spec, folder if _has_code(spec) else None)
         self._factors: dict[Node, float] = {}
         """Of the nodes that are used: what seconds measured there are multiplied by."""
+        self._gone: set[Node] = set()
+        """Nodes that took no task any more, which Ray goes on listing as alive for up to half a minute."""
         self._home: Node | None = None
         """Where trials alone run."""
         self._levelled = False
@@ -93,7 +95,7 @@ class RayBackend:
 
     def _alive(self) -> list[Node]:
         alive = self._cluster.alive()
-        return [node for node in self._factors if node.id in alive]
+        return [node for node in self._factors if node.id in alive and node not in self._gone]
 
     def _at_home(self) -> Node:
         """Always the same node, as long as it lives. Raises EnvironmentFailure when none is left."""
@@ -145,6 +147,9 @@ class RayBackend:
             return _without_result(request, TrialStatus.OOM, reason)
         except exceptions.RayTaskError as error:
             raise EnvironmentFailure(f"a node cannot run trials: {raised(error)}") from error
+        except exceptions.TaskUnschedulableError as error:
+            self._gone.update(nodes)  # the trial has not begun: nothing speaks against its configuration
+            raise TrialLost(first_line(error)) from error
         except exceptions.RayError as error:
             return self._lost(request, error)
         if answer is None:

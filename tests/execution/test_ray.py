@@ -67,7 +67,9 @@ def build_data():
 def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    # The head runs no trial: the cluster ends with it, and any node that runs trials may die.
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster
@@ -146,9 +148,23 @@ def test_data_that_no_node_has_is_said_of_each_before_the_first_trial(cluster: A
     assert len(caught.value.problems) == 2
 
 
+def test_what_a_task_raises_is_its_nodes_problem(cluster: Any, code: Path) -> None:
+    def divide(_slots: int, number: int) -> float:
+        return 1 / number
+
+    joined = RayCluster(resolved(cluster, code), None)
+    try:
+        nodes = joined.nodes()
+        problems = joined.on_each(nodes, divide, 0, deadline_s=30)
+        answers = joined.on_each(nodes, divide, 1, deadline_s=30)
+    finally:
+        joined.close()
+    assert {answer["problem"] for answer in problems.values()} == {"ZeroDivisionError: division by zero"}
+    assert list(answers.values()) == [1.0] * len(nodes)
+
+
 def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, code: Path) -> None:
     (code / "mine.yaml").write_text(yaml.safe_dump(spec(cluster)))
-    doomed = cluster.worker_nodes.copy().pop()
     messages: list[str] = []
     kept_then: list[str] = []
     folder = StudyFolder(code / "study")
@@ -156,6 +172,8 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     def kill_one(record: TrialRecord) -> None:
         if record.number == 3:  # a search has six trials at least: what is lost is one of them
             kept_then.extend(path.name for path in sorted(folder.trials.glob("*.json")))
+            home = folder.read_trials()[0].result.node.partition("/")[2]
+            doomed = next(node for node in cluster.worker_nodes if node.node_id.startswith(home))
             cluster.remove_node(doomed, allow_graceful=False)
 
     def listen(progress: Progress) -> None:
@@ -179,21 +197,6 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
     assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == len(lost)
     told = [trial.number for trial in trials if trial.state is not TrialState.FAIL]
     assert told == sorted(record.optuna_trial for record in records if record.optuna_trial is not None)
-
-
-def test_what_a_task_raises_is_its_nodes_problem(cluster: Any, code: Path) -> None:
-    def divide(_slots: int, number: int) -> float:
-        return 1 / number
-
-    joined = RayCluster(resolved(cluster, code), None)
-    try:
-        nodes = joined.nodes()
-        problems = joined.on_each(nodes, divide, 0, deadline_s=30)
-        answers = joined.on_each(nodes, divide, 1, deadline_s=30)
-    finally:
-        joined.close()
-    assert {answer["problem"] for answer in problems.values()} == {"ZeroDivisionError: division by zero"}
-    assert list(answers.values()) == [1.0] * len(nodes)
 
 
 def test_a_worker_stands_where_its_code_was_unpacked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
