@@ -117,5 +117,9 @@ FOR_START_AND_FIRST_STEP_S = 30.0
 
 SOAK_SHARE = 0.05
 """What a soak may take that goes on past the end of an epoch."""
+SHORTEST_SOAK_S = 1.0
+"""In less, nothing trains; a soak that is killed with more left has hung."""
+KEPT_FOR_SOAK_S = 2.0
+"""Kept for a soak, however few its steps: the start of a process may take a second longer than it did."""
 MOST_FOR_SOAK = 0.5
 """Share of what is left: a soak that would take more goes without its reserve, and the verdict may end unconfirmed."""

@@ -19,11 +19,12 @@ from autotune.search.decide.rounds import last_round
 from autotune.search.decide.session import Confirmation, Exploring, Session, Step
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.timetable import Timetable
-from autotune.search.earning import by_model, doubting, simplest
+from autotune.search.earning import by_model, doubting, simplest, still_simpler
 from autotune.search.figures import confirming_request
 from autotune.search.gates import loss_rise
 from autotune.search.performance.sides import Aside
 from autotune.search.policy import (
+    EVEN,
     FOR_REPEAT,
     KNOWN_TO,
     LAST_TRIALS,
@@ -86,10 +87,13 @@ def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
     that they gain 1 %; None where that is not new. What one of them has shown changes what the next one is."""
     if not study.eligible:
         return None
-    config = simplest(study.eligible[0].result.config, study.space, doubting(by_model(study.model)))
-    tried = (record.result.config for record in study.records if record.purpose is not Purpose.SIDE)
-    known = {*study.seeds, *session.planned, *tried}
-    return None if config in known else config
+    best, expected = study.eligible[0].result.config, by_model(study.model)
+    tried = {record.result.config for record in study.records if record.purpose is not Purpose.SIDE}
+    known = {*session.planned, *tried}
+    if study.model.noise <= EVEN:
+        return still_simpler(best, lambda config: config not in known, study.space, expected)
+    config = simplest(best, study.space, doubting(expected))
+    return None if config in {*study.seeds, *known} else config
 
 
 def search_trial(study: StudySoFar, config: TrainConfig) -> Trial:

@@ -9,10 +9,7 @@ from autotune.records import Purpose, TrialRequest, TrialResult
 from autotune.search.decide.actions import Soak
 from autotune.search.decide.study import StudySoFar, not_cut
 from autotune.search.gates import soak
-from autotune.search.policy import SOAK_SHARE
-
-_SHORTEST_S = 1.0
-"""In less, nothing trains; what is killed with more left has hung."""
+from autotune.search.policy import SHORTEST_SOAK_S, SOAK_SHARE
 
 
 def soak_of(study: StudySoFar, config: TrainConfig) -> TrialResult | Soak | None:
@@ -29,7 +26,7 @@ def soak_of(study: StudySoFar, config: TrainConfig) -> TrialResult | Soak | None
     if not now:
         return _run(study, config)
     left = dataclasses.replace(study.budget, elapsed_s=now[-1].elapsed_s).remaining_s
-    return now[-1].result if not_cut(now[-1].result) or left > _SHORTEST_S else None
+    return now[-1].result if not_cut(now[-1].result) or left > SHORTEST_SOAK_S else None
 
 
 def failed_soak(study: StudySoFar, config: TrainConfig) -> TrialResult | None:
@@ -43,7 +40,7 @@ def _on_record(study: StudySoFar, config: TrainConfig) -> list[TrialResult]:
 
 
 def _run(study: StudySoFar, config: TrainConfig) -> Soak | None:
-    if study.budget.remaining_s <= _SHORTEST_S:
+    if study.budget.remaining_s <= SHORTEST_SOAK_S:
         return None
     request = TrialRequest(
         config=config, seed=study.spec.training.seed, time_limit_s=0.0, min_steps=_steps(study, config)

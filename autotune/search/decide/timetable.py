@@ -14,6 +14,7 @@ from autotune.search.policy import (
     DUEL_ROUNDS,
     FEWEST_DUELS,
     FULL_ROUNDS,
+    KEPT_FOR_SOAK_S,
     MOST_FOR_SOAK,
     OF_FIXED_COST,
     SHORTEST_RUN_S,
@@ -59,7 +60,9 @@ class Timetable:
 
     def _soak_s(self, finalists: Sequence[TrainConfig]) -> float:
         steps = self._study.spec.stability.soak_steps
-        return max((self._costs.soak_s(config, steps) for config in finalists), default=0.0)
+        if not steps or not finalists:
+            return 0.0
+        return max(KEPT_FOR_SOAK_S, *(self._costs.soak_s(config, steps) for config in finalists))
 
     def round_s(self, configs: Sequence[TrainConfig], limit_s: float, given_s: float) -> float:
         """What a round will take: as long as each run usually took, or as the search's trials tell.
