@@ -91,7 +91,34 @@ def test_a_soak_that_failed_in_an_earlier_session_has_failed(bench: Bench) -> No
         bench.search(backend, search=SPACE, on=Listener(on_trial=interrupt_after_soak))
     best = bench.search(bench.backend(speed, noise=0.0), search=SPACE).best
     assert best["config"] == best["baseline"]["config"]
-    assert len(of_purpose(bench, Purpose.SOAK)) == 1
+    assert [record.result.config.num_workers for record in of_purpose(bench, Purpose.SOAK)] == [2, 0]
+
+
+def test_a_baseline_that_stands_is_soaked_too(bench: Bench) -> None:
+    best = bench.search(bench.backend(lambda _config: 1000.0, noise=0.0), search=SPACE).best
+    assert best["config"] == best["baseline"]["config"]
+    assert best["stability"]["verdict"] == "stable"
+    assert check_of(best, "soak")["passed"]
+    assert check_of(best, "soak_throughput")["passed"]
+    assert best["speedup"]["ratio"] == 1.0
+
+
+def test_a_baseline_that_fails_its_soak_is_not_called_stable(bench: Bench) -> None:
+    backend = bench.backend(lambda _config: 1000.0, noise=0.0, training=diverging_soak(lambda _config: True))
+    best = bench.search(backend, search=SPACE).best
+    assert best["config"] == best["baseline"]["config"]
+    assert best["stability"]["verdict"] == "unconfirmed"
+    assert check_of(best, "soak")["detail"] == NAN
+
+
+def test_the_figure_of_a_baseline_that_its_soak_contradicts_is_that_of_the_soak(bench: Bench) -> None:
+    backend = bench.backend(lambda _config: 1000.0, noise=0.0, training=slower_soak(3.0))
+    best = bench.search(backend, search=SPACE).best
+    assert best["config"] == best["baseline"]["config"]
+    assert best["stability"]["verdict"] == "unconfirmed"
+    assert best["measured"]["samples_per_s"] == pytest.approx(1000 / 3, rel=0.02)
+    assert best["baseline"]["samples_per_s"] == best["measured"]["samples_per_s"]
+    assert best["speedup"]["ratio"] == 1.0
 
 
 def test_what_its_soak_has_refused_does_not_stand_when_the_next_soak_is_interrupted(bench: Bench) -> None:
@@ -296,9 +323,10 @@ def beside_bursts(bench: Bench, is_disturbed: Callable[[TrialRequest], bool]) ->
 
 def test_time_for_the_soak_is_kept_as_long_as_steps_take_beside_other_work(bench: Bench) -> None:
     backend = bench.backend(speed, noise=0.06, busy=0.25, training=beside_bursts(bench, lambda _request: True))
-    best = bench.search(backend, search=SPACE, stability={"soak_steps": 400}).best
-    assert [record.result.status for record in of_purpose(bench, Purpose.SOAK)] == [TrialStatus.OK]
-    assert best["search"]["elapsed_s"] < BUDGET_S
+    bench.search(backend, search=SPACE, stability={"soak_steps": 400})
+    soak = of_purpose(bench, Purpose.SOAK)[0]
+    assert soak.result.status is TrialStatus.OK
+    assert soak.elapsed_s < BUDGET_S
 
 
 @pytest.mark.parametrize("diverges", [False, True])
@@ -317,7 +345,8 @@ def test_tests_that_had_no_time_are_run_in_what_the_soak_has_left(bench: Bench, 
     in_order = [record.purpose for record in bench.folder.read_trials()]
     assert in_order.index(Purpose.SOAK) < in_order.index(Purpose.PROBE)
     assert best["config"]["amp_dtype"] == ("none" if diverges else "bf16")
-    assert best["stability"]["verdict"] == "stable"
+    # No time is left for a soak of the baseline.
+    assert best["stability"]["verdict"] == ("unconfirmed" if diverges else "stable")
     assert len(best["stability"]["refused"]) == diverges
 
 
@@ -338,7 +367,8 @@ def test_too_few_rounds_to_call_another_slower_still_tell_that_it_is_not_worthwh
         return 1000.0 * (gains[backend.requests[-1].seed - 1] if config.num_workers else 1.0)
 
     backend = bench.backend(in_rounds, noise=0.0)
-    best = bench.search(backend, search=SPACE, on=all_but(bench, 2.0, after_runs=3 * 2)).best
+    short = {"soak_steps": 2}
+    best = bench.search(backend, search=SPACE, stability=short, on=all_but(bench, 2.0, after_runs=3 * 2)).best
     assert len(of_purpose(bench, Purpose.CONFIRM)) == 3 * 2
     assert best["config"] == best["baseline"]["config"]
     check = check_of(best, "nothing_faster")

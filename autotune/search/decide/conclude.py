@@ -36,7 +36,7 @@ def conclude(study: StudySoFar, session: Session, stage: Concluding) -> Step:
         return Step(session=session, action=Stop(provisional(study)))
     leader = confirming.leader
     if leader is None:
-        return Step(session=session, action=Stop(baseline_stands(confirming, stage.closest)))
+        return _baseline_stands(study, session, stage)
     if is_to_be_tested(confirming, leader):
         return _test(study, session, stage, leader)
     config = emitted_instead(confirming, leader)
@@ -63,6 +63,15 @@ def _soak(study: StudySoFar, session: Session, stage: Concluding, config: TrainC
         return _test(study, session, stage, config)
     checks = [*checks_before_soak(confirming, config), *checks]
     return Step(session=session, action=Stop(verdict(confirming, config, checks, soaked=soaked)))
+
+
+def _baseline_stands(study: StudySoFar, session: Session, stage: Concluding) -> Step:
+    """It is soaked as any other that is emitted: what goes wrong after two hundred steps is worth knowing of it too."""
+    confirming, soaked = session.confirming(study), soak_of(study, study.baseline)
+    stands = baseline_stands(confirming, stage.closest, None if isinstance(soaked, Soak) else soaked)
+    if isinstance(soaked, Soak):
+        return Step(session=session, action=soaked, stands=stands)
+    return Step(session=session, action=Stop(stands))
 
 
 def is_to_be_tested(confirming: Confirming, config: TrainConfig) -> bool:

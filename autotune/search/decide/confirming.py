@@ -92,7 +92,7 @@ class Confirming:
     @cached_property
     def for_rounds_s(self) -> float:
         """Seconds that rounds may take from now on."""
-        return self.timetable.for_rounds_s(self.finalists.now, self.done)
+        return self.timetable.for_rounds_s(self.finalists.now, self.done, to_soak=self._to_soak)
 
     @cached_property
     def run_limit_s(self) -> float:
@@ -100,7 +100,7 @@ class Confirming:
         well a baseline is known that is much slower matters to nobody."""
         finalists = self.finalists.now
         best_s = self.measured.best_run_s(finalists if self.baseline_is_much_slower else [self.baseline, *finalists])
-        return self.timetable.run_limit_s(finalists, self.done, best_s)
+        return self.timetable.run_limit_s(finalists, self.done, best_s, to_soak=self._to_soak)
 
     @cached_property
     def baseline_is_much_slower(self) -> bool:
@@ -159,6 +159,12 @@ class Confirming:
         """The finalists, without `tested` where its tests have refused it."""
         refusing = [check for check in self.checks(tested) if not check.holds]
         return self.finalists.refusing(self.study, tested, refusing) if refusing else self.finalists
+
+    @cached_property
+    def _to_soak(self) -> Sequence[TrainConfig]:
+        """Whichever may be emitted: the finalists, and the baseline as long as none is known to be faster."""
+        is_out = self.baseline_is_much_slower or (self.leader is not None and self.is_worthwhile(self.leader))
+        return self.finalists.now if is_out and self.finalists.now else [self.baseline, *self.finalists.now]
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))

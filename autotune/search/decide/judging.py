@@ -12,7 +12,7 @@ from autotune.search.decide.confirming import Confirming
 from autotune.search.decide.soak import failed_soak
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import STABLE, UNCONFIRMED, Closest, Verdict
-from autotune.search.decide.watched import Watched
+from autotune.search.decide.watched import Watched, is_sound
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
 from autotune.search.gates import SOAK_THROUGHPUT, meets, soak_throughput, steady_state
 from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
@@ -45,12 +45,14 @@ def before_its_soak(confirming: Confirming) -> Verdict | None:
     return verdict(confirming, config, [*checks_before_soak(confirming, config), *soak_checks(study, None)])
 
 
-def baseline_stands(confirming: Confirming, closest: Closest | None) -> Verdict:
-    baseline = confirming.baseline
+def baseline_stands(confirming: Confirming, closest: Closest | None, soaked: TrialResult | None = None) -> Verdict:
+    """`soaked`: the baseline's soak; where it is yet to come, or had no time, the baseline is unconfirmed."""
+    baseline, study = confirming.baseline, confirming.study
     settled = steady_state(list(confirming.runs(baseline).values()))
-    return verdict(
-        confirming, baseline, [*confirming.checks(baseline), settled, nothing_faster(confirming.study, closest)]
-    )
+    checks = [*confirming.checks(baseline), settled, nothing_faster(study, closest), *soak_checks(study, soaked)]
+    if soaked and is_sound(soaked):
+        checks.append(agreement(confirming, baseline, soaked))
+    return verdict(confirming, baseline, checks, soaked=soaked if soaked and is_sound(soaked) else None)
 
 
 def verdict(
@@ -61,11 +63,12 @@ def verdict(
     baseline = confirming.baseline
     ours, theirs = _confirmed(confirming, config, soaked), _confirmed(confirming, baseline)
     speedup = confirming.speedup(config)
-    if config == baseline:
-        speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=speedup.pairs)
     if soaked and any(check.name == SOAK_THROUGHPUT and not check.holds for check in checks):
         ours = measurement_of_runs([soaked], stated(_by_its_soak(confirming, config, soaked)))
         speedup = compared_by_its_soak(confirming, config, soaked)
+    if config == baseline:
+        theirs = ours
+        speedup = Comparison(ratio=Estimate(1.0, None), outcome=Outcome.TIE, pairs=confirming.speedup(config).pairs)
     return Verdict(
         config=config,
         measured=ours,

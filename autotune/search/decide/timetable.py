@@ -40,13 +40,13 @@ class Timetable:
         rounds_s = self._costs.rounds_s([self._baseline, *finalists], FULL_ROUNDS)
         return rounds_s + duels_s + self.tests_s(finalists[:1]) + self._soak_s(finalists[:1])
 
-    def for_rounds_s(self, finalists: Sequence[TrainConfig], done: int) -> float:
+    def for_rounds_s(self, finalists: Sequence[TrainConfig], done: int, *, to_soak: Sequence[TrainConfig]) -> float:
         """Seconds that rounds may take from now on, with `done` of them run: all but what the tests of the best
-        finalist and the soak of the slowest need, as far as they leave time for the rounds that come first."""
+        finalist and the slowest soak need, as far as they leave time for the rounds that come first."""
         left_s = self._budget.remaining_s
         first = [self._baseline, *finalists[:1]]
         first_s = self._costs.rounds_s(first, max(FEWEST_ROUNDS - done, 0))
-        soak_s, tests_s = self._soak_s(finalists), self.tests_s(finalists[:1])
+        soak_s, tests_s = self._soak_s(to_soak), self.tests_s(finalists[:1])
         if done < FEWEST_ROUNDS and (soak_s > MOST_FOR_SOAK * left_s or left_s - soak_s < first_s):
             return left_s
         return left_s - soak_s - (tests_s if left_s - soak_s - tests_s >= first_s else 0.0)
@@ -83,12 +83,14 @@ class Timetable:
             walls_s.setdefault(record.result.config, []).append(record.result.wall_s)
         return walls_s
 
-    def run_limit_s(self, finalists: Sequence[TrainConfig], done: int, best_s: float) -> float:
+    def run_limit_s(
+        self, finalists: Sequence[TrainConfig], done: int, best_s: float, *, to_soak: Sequence[TrainConfig]
+    ) -> float:
         """Training seconds of one run of the next round: `best_s`, or less, so that the planned rounds fit; not much
         less than what a run costs in any case."""
         full, duel = [self._baseline, *finalists], [self._baseline, *finalists[:1]]
         rounds, duels = max(FULL_ROUNDS - done, 0), max(min(DUEL_ROUNDS, FULL_ROUNDS + DUEL_ROUNDS - done), 1)
-        seconds = self.for_rounds_s(finalists, done)
+        seconds = self.for_rounds_s(finalists, done, to_soak=to_soak)
 
         def fits(limit_s: float) -> bool:
             return self._costs.rounds_s(full, rounds, limit_s) + self._costs.rounds_s(duel, duels, limit_s) <= seconds

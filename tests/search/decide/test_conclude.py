@@ -100,6 +100,8 @@ def test_who_fails_its_soak_makes_way_and_what_stands_then_is_the_next() -> None
 
 def test_where_all_fail_the_baseline_stands() -> None:
     failing = [soaked(config, 1500.0, status=TrialStatus.DIVERGED, failure=NAN) for config in (TWO, FOUR)]
+    assert names(concluded(so_far([*CONFIRMED, *failing])).action) == (Soak, BASE)
+    failing.append(soaked(BASE, 1000.0))
     verdict = verdict_of(so_far([*CONFIRMED, *failing], exhausted=True))
     assert (verdict.config, verdict.word, set(verdict.refused)) == (BASE, "stable", {TWO, FOUR})
     assert (verdict.speedup.outcome, verdict.speedup.ratio) == (Outcome.TIE, Estimate(1.0, None))
@@ -108,7 +110,11 @@ def test_where_all_fail_the_baseline_stands() -> None:
 
 def test_what_is_not_faster_beyond_doubt_is_passed_over_and_the_best_of_it_said() -> None:
     slower = in_rounds({BASE: (1000.0, 1001.0), TWO: (950.0, 951.0), FOUR: (900.0, 901.0)})
-    verdict = verdict_of(so_far([*SEARCHED, *slower]))
+    decision = concluded(so_far([*SEARCHED, *slower]))
+    assert names(decision.action) == (Soak, BASE)
+    assert decision.stands is not None
+    assert (decision.stands.config, decision.stands.word) == (BASE, "unconfirmed")
+    verdict = verdict_of(so_far([*SEARCHED, *slower, soaked(BASE, 1000.0)]))
     assert (verdict.config, verdict.word) == (BASE, "stable")
     (check,) = [check for check in verdict.checks if check.name == "nothing_faster"]
     assert "num_workers 2" in check.detail
