@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from autotune.config import TrainConfig
@@ -16,13 +17,15 @@ from autotune.search.duel import Duel, Trials
 from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
-from autotune.stats import TIE, Comparison, Estimate, Outcome
+from autotune.stats import TIE, Comparison, Estimate, Interval, Outcome
 from autotune.store import StudyFolder, read_resolved_spec, read_study_spec
 
 DEFAULT_BUDGET_S = 60.0
 _FEWEST_ROUNDS = 2
 _OF_ANOTHER_DAY = 1.1
 """How much slower a whole machine may be than it was, without anything having changed: its clock, its neighbours."""
+_UNTOLD = 1.6
+"""Rounds that may be this much slower than was promised, for all that they tell, do not say that a promise holds."""
 _RESERVE_S = 1.0
 """For ending the processes after the last run."""
 
@@ -77,8 +80,9 @@ class Answer(NamedTuple):
 def judge(document: dict[str, Any], measured: Comparison | None, rate: Estimate | None, rounds: int) -> Answer:
     """Whether the promise in `document` (that of `best.yaml`) holds against what was measured now, and why.
 
-    It is broken when the configuration is not clearly faster than the baseline any more, or when the whole interval of
-    its speed-up lies below the promised one. Where the baseline itself was emitted, its throughput is the promise.
+    It is broken when the configuration is not clearly faster than the baseline any more, or when its speed-up is less
+    than the promised one beyond what the two intervals allow for. Where the baseline itself was emitted, its throughput
+    is the promise.
     """
     if measured is None or rate is None or rounds < _FEWEST_ROUNDS:
         return Answer(False, "the budget was too short for two rounds; give a larger --budget", known=False)
@@ -91,22 +95,29 @@ def judge(document: dict[str, Any], measured: Comparison | None, rate: Estimate 
     }
     if measured.outcome in verdicts:
         return Answer(False, verdicts[measured.outcome], known=measured.outcome is not Outcome.AMBIGUOUS)
-    promised_low = (document["speedup"]["ci95"] or [document["speedup"]["ratio"]])[0]
-    if _high(measured.ratio) < promised_low / TIE:
+    promised = _estimate(document["speedup"]["ratio"], document["speedup"]["ci95"])
+    if _is_less(measured.ratio, promised, by=TIE):
         return Answer(False, "it is faster than the baseline, but by less than was promised")
     return Answer(True, "it is as much faster than the baseline as was promised")
 
 
 def _judge_baseline(figures: dict[str, Any], rate: Estimate) -> Answer:
     """There is no ratio that the machine's speed of the day would cancel out of, so that is allowed for."""
-    promised_low = (figures["samples_per_s_ci95"] or [figures["samples_per_s"]])[0]
-    if _high(rate) < promised_low / _OF_ANOTHER_DAY:
+    promised = _estimate(figures["samples_per_s"], figures["samples_per_s_ci95"])
+    if _is_less(rate, promised, by=_OF_ANOTHER_DAY):
         return Answer(False, "the study emitted the baseline itself, and that is slower now than was promised")
+    if _low(rate) * _UNTOLD < promised.value:
+        return Answer(False, "the rounds cannot tell how fast the baseline is; give a larger --budget", known=False)
     return Answer(True, "the study emitted the baseline itself, and that is as fast as was promised")
 
 
-def _high(estimate: Estimate) -> float:
-    return estimate.interval.high if estimate.interval else estimate.value
+def _is_less(now: Estimate, promised: Estimate, *, by: float) -> bool:
+    """Whether `now` is less than what was promised by more than `by` times, beyond doubt: by the 95 % interval of the
+    ratio of the two."""
+    if min(now.value, _low(promised)) <= 0:
+        return False
+    doubt = math.hypot(math.log(promised.value / _low(promised)), math.log(_high(now) / now.value))
+    return math.log(promised.value / now.value) - math.log(by) > doubt
 
 
 def _verification(document: dict[str, Any], duel: Duel, facts: Facts) -> Verification:
@@ -130,6 +141,18 @@ def _verification(document: dict[str, Any], duel: Duel, facts: Facts) -> Verific
         rounds=duel.rounds,
         environment_changes=tuple(differences(document["environment"], environment_of(facts))),
     )
+
+
+def _estimate(value: float, ci95: Sequence[float] | None) -> Estimate:
+    return Estimate(value, Interval(*ci95) if ci95 else None)
+
+
+def _low(estimate: Estimate) -> float:
+    return estimate.interval.low if estimate.interval else estimate.value
+
+
+def _high(estimate: Estimate) -> float:
+    return estimate.interval.high if estimate.interval else estimate.value
 
 
 def _standing(duel: Duel) -> str:

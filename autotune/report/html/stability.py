@@ -56,6 +56,8 @@ GATES: Mapping[str, _Gate] = {
         "",
         _times,
     ),
+    "known_speedup": ("upper end of the speed-up's 95 % interval over the lower", "≤", _times),
+    "undisturbed": ("confirming runs that other work on the machine disturbed throughout", "≤", _share),
     "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),
 }
 """Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec

@@ -14,7 +14,14 @@ from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import STABLE, UNCONFIRMED, Closest, Verdict
 from autotune.search.decide.watched import Watched, is_sound
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
-from autotune.search.gates import SOAK_THROUGHPUT, meets, soak_throughput, steady_state
+from autotune.search.gates import (
+    SOAK_THROUGHPUT,
+    known_speedup,
+    meets,
+    soak_throughput,
+    steady_state,
+    undisturbed_runs,
+)
 from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior, judge, stated
 
 
@@ -48,8 +55,8 @@ def before_its_soak(confirming: Confirming) -> Verdict | None:
 def baseline_stands(confirming: Confirming, closest: Closest | None, soaked: TrialResult | None = None) -> Verdict:
     """`soaked`: the baseline's soak; where it is yet to come, or had no time, the baseline is unconfirmed."""
     baseline, study = confirming.baseline, confirming.study
-    settled = steady_state(list(confirming.runs(baseline).values()))
-    checks = [*confirming.checks(baseline), settled, nothing_faster(study, closest), *soak_checks(study, soaked)]
+    known = confirmed_well(confirming, baseline)
+    checks = [*confirming.checks(baseline), *known, nothing_faster(study, closest), *soak_checks(study, soaked)]
     if soaked and is_sound(soaked):
         checks.append(agreement(confirming, baseline, soaked))
     return verdict(confirming, baseline, checks, soaked=soaked if soaked and is_sound(soaked) else None)
@@ -84,8 +91,16 @@ def verdict(
 
 def checks_before_soak(confirming: Confirming, config: TrainConfig) -> list[Check]:
     missing = Watched(confirming.study).missing(config)
-    settled = steady_state(list(confirming.runs(config).values()))
-    return [*confirming.checks(config), settled, *([missing] if missing else [])]
+    return [*confirming.checks(config), *confirmed_well(confirming, config), *([missing] if missing else [])]
+
+
+def confirmed_well(confirming: Confirming, config: TrainConfig) -> list[Check]:
+    """Whether its figures may be relied on; it is not refused where they may not."""
+    runs = list(confirming.runs(config).values())
+    if config == confirming.baseline:
+        return [steady_state(runs), undisturbed_runs(runs)]
+    theirs = confirming.runs(confirming.baseline).values()
+    return [steady_state(runs), undisturbed_runs([*runs, *theirs]), known_speedup(confirming.speedup(config))]
 
 
 def agreement(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Check:

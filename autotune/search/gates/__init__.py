@@ -2,10 +2,11 @@
 
 `passed` means that no instability was seen in the steps that were run; no gate can promise more. Each module holds
 those of one kind: `numbers` (what low precision overflows), `gradients`, `losses`, `memory`,
-`steady_state`, `soak`;
+`steady_state`, `confidence` (how well the figures are known), `soak`;
 `constraints` those that the spec itself states.
 """
 
+from autotune.search.gates.confidence import known_speedup, undisturbed_runs
 from autotune.search.gates.constraints import constraint_check, meets, violations
 from autotune.search.gates.gradients import first_gradient_cosine, gradient_underflow
 from autotune.search.gates.losses import (
@@ -36,6 +37,7 @@ __all__ = [
     "fp16_range",
     "gradient_underflow",
     "host_memory_headroom",
+    "known_speedup",
     "loss_against_reference",
     "loss_per_sample",
     "loss_rise",
@@ -50,5 +52,6 @@ __all__ = [
     "soak",
     "soak_throughput",
     "steady_state",
+    "undisturbed_runs",
     "violations",
 ]
