@@ -80,6 +80,9 @@ class MachineState(Record):
     """Room left in /dev/shm, through which loader processes hand over their batches."""
     resident_bytes: int
     """Of the trial's process, at the block's end."""
+    loader_bytes: int | None = None
+    """What the DataLoader's processes hold beside that, without what they share with it; None where there are none, or
+    ranks train together."""
     device_allocated_bytes: int | None = None
     allocator_retries: int | None = None
     """Since the trial began: cudaMalloc failed, and torch gave cached blocks back to try again."""
@@ -132,11 +135,16 @@ class Memory(Record):
     """Peak resident set of the trial's process, without its DataLoader workers."""
     resident_growth_bytes: int
     """The part of it that came after the imports: model, optimizer, activations, data."""
+    loader_bytes: int | None = None
+    """The most that the DataLoader's processes held beside that, at the end of a block."""
 
     @property
     def peak_bytes(self) -> int:
-        """The figure to compare: reserved on an accelerator, growth of the resident set on CPU."""
-        return self.resident_growth_bytes if self.reserved_bytes is None else self.reserved_bytes
+        """The figure to compare: reserved on an accelerator; on CPU the growth of the resident set, and what the
+        loader's processes held."""
+        if self.reserved_bytes is not None:
+            return self.reserved_bytes
+        return self.resident_growth_bytes + (self.loader_bytes or 0)
 
 
 class OptimizerSteps(Record):

@@ -89,6 +89,7 @@ def machine(
     available: int = 8 * GIB,
     shm_free: int | None = None,
     resident: int = GIB,
+    loader: int | None = None,
     allocated: int | None = None,
     retries: int | None = None,
 ) -> MachineState:
@@ -97,6 +98,7 @@ def machine(
         available_memory_bytes=available,
         shm_free_bytes=shm_free,
         resident_bytes=resident,
+        loader_bytes=loader,
         device_allocated_bytes=allocated,
         allocator_retries=retries,
     )

@@ -240,7 +240,12 @@ class Process:
         return [*self.children_now, *(grandchildren if recursive else ())]
 
     def memory_info(self) -> Any:
+        if not self.alive:
+            raise psutil.NoSuchProcess(4711)
         return SimpleNamespace(rss=1 << 20, data=1 << 20)
+
+    def memory_full_info(self) -> Any:
+        return SimpleNamespace(uss=1 << 19)
 
 
 class Machine:
@@ -385,12 +390,15 @@ def test_an_edge_of_a_block_takes_one_look_at_each_counter_and_lists_no_processe
     machine.own.children_now += [stays, goes]
     watch = MachineWatch(CPU)
     watch.find_workers()
+    machine.run(0.5)
+    assert watch.read().loader_bytes == 2 << 19
     machine.end(goes, waited_for_by=machine.own)
     looks, listings = (machine.looks, stays.looks, goes.looks), machine.own.listings
     for _ in range(10):
         watch.start()
         machine.run(0.5)
-        watch.read()
+        assert watch.read().loader_bytes == 1 << 19
+    assert watch.loader_bytes == 2 << 19, "at its most"
     assert (machine.looks, stays.looks, goes.looks) == (looks[0] + 20, looks[1] + 20, looks[2] + 1)
     assert machine.own.listings == listings
 

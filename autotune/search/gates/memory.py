@@ -60,7 +60,7 @@ def allocator_retries(runs: Sequence[TrialResult]) -> Check:
 
 
 def memory_growth(run: TrialResult, facts: Facts, headroom: float) -> Check:
-    """Bytes that the training's memory grew by with each optimizer step, where it grew steadily; else 0.
+    """Bytes that memory, the loader's included, grew by with each optimizer step, where it grew steadily; else 0.
 
     The limit is what would use up the free memory within 100,000 steps. The growth is the median slope over all pairs
     of blocks (Theil 1950, Sen 1968) after the first third of the run, and steady when 90 % of the pairs rise, and each
@@ -74,7 +74,7 @@ def memory_growth(run: TrialResult, facts: Facts, headroom: float) -> Check:
     state = blocks[-1].machine
     if state is None:
         return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail="nobody looked", conclusive=False)
-    grown = {"host memory": _growth(blocks, lambda state: state.resident_bytes)}
+    grown = {"host memory": _growth(blocks, lambda state: state.resident_bytes + (state.loader_bytes or 0))}
     limits = {"host memory": _free_on_host(state, facts, headroom) / LONG_TRAINING_STEPS}
     if state.device_allocated_bytes is not None:
         grown["device memory"] = _growth(blocks, lambda state: state.device_allocated_bytes)

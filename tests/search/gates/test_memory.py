@@ -92,6 +92,14 @@ def test_a_leak_shows_through_noise(seed: int) -> None:
     assert check.value == pytest.approx(MIB, rel=0.2)
 
 
+def test_a_leak_in_the_loaders_processes_is_one_of_the_training() -> None:
+    states = [machine(loader=int(used)) for used in leak(MIB)]
+    leaking = run(blocks=[block(state, steps=STEPS) for state in states], memory=on_cpu(GIB))
+    check = memory_growth(leaking, cpu_facts(), EIGHTH)
+    assert not check.passed
+    assert "host memory: 1 MiB a step" in check.detail
+
+
 def test_a_leak_of_just_what_a_long_training_has_room_for_passes() -> None:
     """2 GiB stay free; what is left beyond them lasts 100,000 steps of 64 KiB."""
     available = 2 * GIB + LONG_TRAINING_STEPS * 65_536
