@@ -43,6 +43,8 @@ class WorkloadFacts(Record):
     parameters: int
     dataset_samples: int | None
     """None for an iterable data set, whose length nobody knows."""
+    repeats_in_processes: bool = False
+    """Whether it is an iterable data set that gives each loader process all of its samples."""
     input_shape: tuple[int, ...] | None
     """Shape of one input sample without the batch dimension; None where a batch holds no tensor."""
     samples: str | None = None

@@ -28,6 +28,7 @@ def notes_on(
         _on_batch(config, baseline, document["stability"]["checks"]),
         _on_mean_of_means(config, records),
         _on_batch_norm(config, baseline, facts),
+        _on_stream(config, facts),
     ]
     notes += [_on_refused(refused, baseline) for refused in document["stability"]["refused"]]
     notes += [*map(_on_check, document["stability"]["checks"]), _on_disturbances(document)]
@@ -94,6 +95,16 @@ def _on_batch_norm(config: TrainConfig, baseline: TrainConfig, facts: Facts) -> 
     return (
         f"The model has BatchNorm, which sees the micro-batch: its statistics now come from {config.micro_batch_size} "
         f"samples instead of {baseline.micro_batch_size}."
+    )
+
+
+def _on_stream(config: TrainConfig, facts: Facts) -> str | None:
+    if not facts.workload.repeats_in_processes or config.num_workers < 2:
+        return None
+    return (
+        f"The iterable data set gives each of the {config.num_workers} loader processes all of its samples, so that an "
+        f"epoch holds every sample {config.num_workers} times. Let its __iter__ share them out by "
+        "torch.utils.data.get_worker_info()."
     )
 
 

@@ -14,6 +14,7 @@ from autotune.records import WorkloadFacts
 from autotune.training import activation_checkpointing_refusal, input_shape, structure
 from autotune.workload.prepared import Prepared
 from autotune.workload.problems import blaming
+from autotune.workload.streams import repeats_in_processes
 
 
 def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
@@ -31,6 +32,7 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
     return WorkloadFacts(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dataset_samples=samples,
+        repeats_in_processes=isinstance(dataset, IterableDataset) and repeats_in_processes(dataset),
         input_shape=input_shape(batch),
         samples=_samples(sample),
         activation_checkpointing_refusal=activation_checkpointing_refusal(model),

@@ -54,3 +54,12 @@ def test_a_mean_of_means_is_told_where_what_was_emitted_accumulates(grad_accum_s
 
 def trial() -> TrialResult:
     return TrialResult(config=TrainConfig(), status=TrialStatus.OK, seed=0, wall_s=1.0)
+
+
+@pytest.mark.parametrize(("num_workers", "said"), [(4, True), (1, False), (0, False)])
+def test_a_stream_that_repeats_in_its_processes_is_told_where_there_are_several(num_workers: int, said: bool) -> None:
+    document, facts = result(), cpu_facts()
+    document["config"]["num_workers"] = num_workers
+    workload = facts.workload.model_copy(update={"repeats_in_processes": True})
+    notes = notes_on(document, [], TrainConfig(), facts.model_copy(update={"workload": workload}))
+    assert any(f"holds every sample {num_workers} times" in note for note in notes) is said
