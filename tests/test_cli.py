@@ -290,7 +290,7 @@ def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
     assert (ended.code, ended.out) == (0, "studies/mine/best.yaml\n")
     assert yaml.safe_load((tmp_path / "studies/mine/best.yaml").read_text())["study"] == "mine"
     assert "searching  trial 0: " in ended.err
-    assert "verdict: stable" in ended.err
+    assert "Stable: no instability seen" in ended.err
     assert "set these in your training code; studies/mine/best.yaml holds them all" in ended.err
     assert simulated.closed
 
@@ -308,7 +308,7 @@ def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: FormulaBack
     ended = run("search", spec, "--quiet")
     assert ended.out == "studies/mine/best.yaml\n"
     assert "searching" not in ended.err
-    assert "verdict: stable" in ended.err
+    assert "Stable: no instability seen" in ended.err
 
 
 def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
@@ -319,10 +319,10 @@ def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
     again = run("search", spec)
     assert again.code == 0
     assert again.out == first.out
-    assert "finished before; a larger --budget goes on, --fresh starts over" in again.err
+    assert "finished already; give a larger --budget to continue it, or --fresh to start over" in again.err
     assert len(simulated.requests) == trials
     fresh = run("search", spec, "--fresh")
-    assert "the earlier study is kept in studies/mine." in fresh.err
+    assert "the earlier study is now in studies/mine." in fresh.err
     assert len(simulated.requests) > trials
     assert len([path for path in (tmp_path / "studies").iterdir() if (path / "best.yaml").exists()]) == 2
 
@@ -361,8 +361,8 @@ def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
     simulated.interrupt_at = 3
     ended = run("search", spec)
     assert (ended.code, ended.out) == (130, "studies/mine/best.yaml\n")
-    assert "verdict: unconfirmed" in ended.err
-    assert "The same command goes on where it stopped." in ended.err
+    assert "Not confirmed" in ended.err
+    assert "Run the same command to continue." in ended.err
     assert "in your training code" not in ended.err
 
 
@@ -580,7 +580,7 @@ def test_show_gives_the_result_again(run: Run, spec: str, simulated: FormulaBack
     run("search", spec)
     shown = run("show", "mine")
     assert (shown.code, shown.err) == (0, "")
-    assert "verdict: stable" in shown.out
+    assert "Stable: no instability seen" in shown.out
     by_folder = run("show", "studies/mine")
     assert by_folder == shown
 

@@ -142,17 +142,15 @@ def _search(
 
 
 def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:
-    from autotune.report.terminal import result_view
+    from autotune.report.result import result_view
 
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
     steps = []
-    if result.best["stability"]["verdict"] == "stable":
-        steps.append(f"set these in your training code; {folder.best} holds them all")
     if result.already_finished:
-        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
+        steps.append("this study was finished already; give a larger --budget to continue it, or --fresh to start over")
     if folder.aside is not None:
-        steps.append(f"the earlier study is kept in {folder.aside}")
-    stderr().print(result_view(result, next_steps=steps))
+        steps.append(f"the earlier study is now in {folder.aside}")
+    stderr().print(result_view(result.best, folder=folder.path, notes=result.notes, next_steps=steps))
     click.echo(folder.best)

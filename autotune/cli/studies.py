@@ -24,10 +24,11 @@ PROMISE_BROKEN = 1
 
 @click.command()
 @click.argument("study", metavar="STUDY")
+@click.option("--verbose", "-v", is_flag=True, help="Also show what was not searched and why, and all notes.")
 @json_option
-def show(study: str, as_json: bool) -> None:
+def show(study: str, verbose: bool, as_json: bool) -> None:
     """Show the result of STUDY, a folder or a name under studies/."""
-    from autotune.report.terminal import best_view
+    from autotune.report.result import result_view
     from autotune.store import find_study
 
     folder = find_study(study, STUDIES)
@@ -37,7 +38,7 @@ def show(study: str, as_json: bool) -> None:
     if as_json:
         print_json(document)
     else:
-        stdout().print(best_view(document))
+        stdout().print(result_view(document, folder=folder.path, verbose=verbose))
 
 
 @click.command()

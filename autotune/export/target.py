@@ -68,6 +68,8 @@ class Target:
 
     name: str
     """As `--to` says it."""
+    gives: str
+    """What the files are, in up to six words: a line on the screen names every target."""
     render: Callable[[Source], Mapping[str, str]]
     """File name → text. May raise SpecError."""
     expresses: frozenset[str]

@@ -92,6 +92,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="accelerate",
+    gives="accelerate's configuration",
     render=_render,
     expresses=LOADER_KNOBS | {"grad_accum_steps", "amp_dtype", "compile"},
     exceptions=_exceptions,

@@ -159,6 +159,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="timm",
+    gives="flags of timm's train.py",
     render=_render,
     expresses=frozenset(
         {

@@ -97,6 +97,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="torch",
+    gives="a script without autotune",
     render=_render,
     expresses=ALL_KNOBS.difference(RANK_KNOBS),
     customs=every_custom,

@@ -151,9 +151,9 @@ class Ledger:
     def strategy(self) -> DistinctSampler:
         return self._sampler
 
-    def beliefs(self) -> list[str]:
-        """What the strategy has learnt so far, a sentence each."""
-        return self._sampler.beliefs(self._study)
+    def learned(self) -> dict[str, Any]:
+        """What the strategy has learned so far, as `best.yaml` states it."""
+        return self._sampler.learned(self._study)
 
     def withdraw(self, optuna_trial: int) -> None:
         """Close an asked trial that came to no result through no doing of its configuration."""

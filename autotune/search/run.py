@@ -270,6 +270,8 @@ class _Study:
             facts=self.found.facts,
             spec_sha256=self.loaded.sha256,
         )
+        document["search"]["not_searched"] = [str(dropped) for dropped in self.found.space.dropped]
+        document["notes"] = list(notes_on(document, self.ledger.records, self.found.baseline, self.found.facts))
         self.folder.write_best(document)
         return document
 

@@ -82,7 +82,9 @@ def test_where_everything_fails_its_soak_the_baseline_stands_and_it_is_said_why(
     result = bench.search(backend, search=SPACE)
     assert result.best["config"] == result.best["baseline"]["config"]
     assert result.notes[0].startswith("No configuration that passed its gates was faster than the baseline")
-    assert any(note.startswith("Refused: ") and NAN in note for note in result.notes)
+    assert any(
+        note.startswith("Not chosen because it failed a stability test: ") and NAN in note for note in result.notes
+    )
 
 
 def test_a_soak_that_failed_in_an_earlier_session_has_failed(bench: Bench) -> None:

@@ -169,7 +169,7 @@ def test_a_baseline_that_stands_in_doubt_is_unconfirmed_and_the_study_goes_on(be
     assert result.best["config"] == result.best["baseline"]["config"]
     assert not checks["nothing_faster"]["passed"]
     assert result.best["stability"]["verdict"] == "unconfirmed"
-    assert any("Unconfirmed: the best other, " in note for note in result.notes)
+    assert any("Not confirmed: the best other, " in note for note in result.notes)
     assert not bench.search(bench.backend()).already_finished
 
 
@@ -482,7 +482,7 @@ def test_a_prediction_stands_beside_each_trial_and_in_the_result(bench: Bench) -
     assert section["name"] == "auto"
     assert section["predictions"] == len(told)
     assert 0 <= section["within_interval"] <= 1
-    assert any("amp_dtype" in belief for belief in section["beliefs"])
+    assert any("amp_dtype" in effect["set"] for effect in section["learned"]["effects"])
     emitted = section["emitted"]
     assert emitted["predicted"]["low"] < emitted["predicted"]["samples_per_s"] < emitted["predicted"]["high"]
 

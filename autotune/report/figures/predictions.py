@@ -62,7 +62,8 @@ def _caption(reading: Reading) -> str:
     section = reading.document["search"].get("strategy", {})
     if not section.get("predictions"):
         return "The strategy predicts nothing."
-    return f"Each prediction was made before its trial. {words.predictions(section)}."
+    how_good = words.predictions(section)
+    return f"Each prediction was made before its trial.{f' {how_good}.' if how_good else ''}"
 
 
 FIGURE = Figure(name="predictions", title="Predicted and measured", build=_build, caption=_caption)

@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel
-from autotune.search.performance.beliefs import beliefs
+from autotune.search.performance.learned import learned
 from autotune.search.performance.model import log_interval
 from autotune.search.performance.proposal import Proposer
 from autotune.search.performance.repeats import Run
@@ -130,10 +130,10 @@ class AutoSampler(BaseSampler):
         value, low, high = log_interval(float(expected.mean[0]), doubt)
         return {"samples_per_s": value, "low": low, "high": high}
 
-    def beliefs(self, study: Study) -> list[str]:
-        """What the model has learnt from all trials of `study`, a sentence each."""
+    def learned(self, study: Study) -> dict[str, Any]:
+        """What the model has learned from all trials of `study`, as `best.yaml` states it; empty before the first."""
         learnt = self._learn(study.get_trials(deepcopy=False))
-        return beliefs(self._model, self._space, learnt.best) if learnt else []
+        return learned(self._model, self._space, learnt.best) if learnt else {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._is_about(study):
