@@ -130,8 +130,8 @@ class Analysis:
         """Why there is no round with all cells."""
         failed = [cell for cell in self._design.configs if not any(cell in found for found in self._rounds)]
         if not failed:
-            return "no round has all cells"
-        return f"needs {', '.join(map(self._design.name, failed))}, without a figure"
+            return "no complete round"
+        return f"needs {', '.join(map(self._design.name, failed))}, without a measurement"
 
     def _rounds_with(self, cells: Iterable[Cell]) -> list[Round]:
         wanted = set(cells)

@@ -84,8 +84,8 @@ def view(ablation: Ablation) -> RenderableType:
         _table(tables.short_effect_rows(ablation)),
         Text(tables.reading(ablation), style="dim"),
     ]
-    parts += [Text(f"not taken apart: {line}") for line in ablation.dropped]
-    parts += [Text(f"to know: {line}") for line in ablation.notes]
+    parts += [Text(f"not tested: {line}") for line in ablation.dropped]
+    parts += [Text(f"note: {line}") for line in ablation.notes]
     return Group(*parts, Text())
 
 

@@ -56,7 +56,7 @@ def verify_export(
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; run its search again")
+        raise SpecError(f"{folder.path} has no result yet; run the search again")
     _require_runnable(target)
     ranks = TrainConfig.from_dict(document["config"]).world_size
     if ranks > 1:

@@ -120,7 +120,7 @@ def _exceptions(source: Source) -> dict[str, str]:
     if source.device_kind == "cuda" and config.fp32_precision != "tf32":
         asked = f"with {config.fp32_precision}" if config.fp32_precision else "with PyTorch's default"
         found["fp32_precision"] = (
-            "train.py turns TF32 on for matrix products whatever is asked (fp32_precision); the trials ran "
+            "train.py always turns TF32 on for matrix products (fp32_precision); the trials ran "
             f"{asked}. Change torch.backends.cuda.matmul.allow_tf32 in your copy of it."
         )
     elif config.fp32_precision == "tf32":
@@ -141,7 +141,7 @@ def _customs(source: Source) -> Iterable[str]:
 
 
 def _remarks(source: Source) -> list[str]:
-    found = ["train.py has a schedule for the learning rate, warm-up epochs and further habits of its own."]
+    found = ["train.py has its own learning-rate schedule, warm-up epochs and other defaults."]
     if source.config.pin_memory:
         found.append("Its prefetcher normalises images on the device, which the trials did while loading.")
     if source.spec is None:

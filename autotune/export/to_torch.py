@@ -91,7 +91,7 @@ def _remarks(source: Source) -> list[str]:
         return []
     found = []
     if spec.data.image_folder is not None:
-        found.append("An image that cannot be decoded ends this script; the trials passed over it.")
+        found.append("An image that cannot be decoded stops this script; the trials skipped it.")
     return found
 
 

@@ -44,4 +44,4 @@ def _refuse_to_replace(folder: Path, made: Export) -> None:
     for name, text in made.files.items():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise SpecError(f"{path} exists already and says something else; give another folder with --out")
+            raise SpecError(f"{path} exists already with other content; give another folder with --out")

@@ -102,4 +102,4 @@ def of_several_ranks(*values: KnobValue) -> Callable[[KnobContext], tuple[KnobVa
 
 def refused_to_one_rank(value: KnobValue, context: KnobContext) -> str | None:
     alone = value is not None and context.ranks == 1
-    return "one process trains alone; set execution.ranks_per_trial" if alone else None
+    return "it needs several processes; set execution.ranks_per_trial" if alone else None

@@ -85,10 +85,10 @@ def read_study(folder: StudyFolder) -> Reading:
     EnvironmentFailure for damaged files."""
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
+        raise SpecError(f"{folder.path} has no result yet; the search writes one after the first trial of the baseline")
     records = tuple(folder.read_trials())
     if not records:
         raise EnvironmentFailure(
-            f"{folder.trials} holds no record of a trial, and {folder.best} tells of some; put them back"
+            f"{folder.trials} has no records of trials, but {folder.best} was made from some; restore them"
         )
     return Reading(folder=folder, document=document, records=records, spec=read_study_spec(folder))

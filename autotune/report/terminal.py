@@ -57,9 +57,9 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
                 *([f"{100 * figures['controller_share']['median']:.0f} %"] if crewed else []),
             )
             name = ""
-    legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"
+    legend = "seconds, trials: until within 2 % of the best (median over the seeds); OOM: trials that ran out of memory"
     if crewed:
-        legend += "; ask+tell: the share of one core that they would take, with trials as short as the recorded ones"
+        legend += "; ask+tell: share of one core that the strategy uses, with trials as short as the recorded ones"
     return Group(table, Text(legend, style="dim"))
 
 
@@ -80,9 +80,9 @@ def verification_view(found: Verification) -> RenderableType:
 
 
 def _kept(found: Verification) -> str:
-    subject = "the promise" if found.promised else "what its search left unconfirmed"
+    subject = "the promise" if found.promised else "the unconfirmed result"
     if not found.known:
-        return f"nobody can tell yet whether {subject} holds"
+        return f"it is not clear yet whether {subject} holds"
     return f"{subject} {'holds' if found.holds else 'does not hold'}"
 
 

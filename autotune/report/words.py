@@ -35,7 +35,7 @@ def samples(work: WorkloadFacts) -> str:
     """What one sample of the data set is: `3 × 224 × 224`."""
     if work.samples is not None:
         return one_line(work.samples, 300)
-    return "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
+    return "unknown shape" if work.input_shape is None else " × ".join(map(str, work.input_shape))
 
 
 def memory(count: float) -> str:
@@ -63,7 +63,7 @@ def runs(effort: Mapping[str, Any]) -> str:
     sides = effort.get("sides", 0)
     others = effort["runs"] - effort["trials"] - sides
     alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
-    return f"{effort['trials']} trials{alone} and {others} runs to repeat, confirm and test"
+    return f"{effort['trials']} trials{alone} and {others} runs to confirm and test"
 
 
 def elapsed(effort: Mapping[str, Any]) -> str:
@@ -185,8 +185,12 @@ def configurations(count: float, points: int) -> str:
 
 def constraint(text: str, *, before_trials: bool, baseline_meets: bool) -> str:
     """When a constraint is looked at, and what that means for the baseline."""
-    when = "what violates it is never tried" if before_trials else "measured; what violates it is never emitted"
-    return f"{text}: {when}{'' if baseline_meets else '; the baseline violates it, and is measured all the same'}"
+    when = (
+        "violating configurations are not tried"
+        if before_trials
+        else "measured; violating configurations are never the result"
+    )
+    return f"{text}: {when}{'' if baseline_meets else '; the baseline violates it and is still measured'}"
 
 
 def interval(ends: Sequence[float] | None) -> str:

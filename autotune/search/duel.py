@@ -50,7 +50,7 @@ class Trials:
             if is_ok(record):
                 return samples_per_s(record)
             reason = record.result.failure.reason if record.result.failure else "no timed block"
-            raise DoesNotRun(f"{name} does not run here any more ({record.result.status}): {reason}")
+            raise DoesNotRun(f"{name} no longer runs here ({record.result.status}): {reason}")
 
         return measure
 

@@ -248,7 +248,7 @@ class Ledger:
         if self.records and lost:
             raise StudyMismatch(
                 f"{self._folder.path} holds {len(self.records)} records of trials, and {self._folder.database.name} "
-                "beside them is gone or empty; put it back, start over with --fresh (the records are kept), "
+                "is missing or empty; restore it, start over with --fresh (the records are kept), "
                 "or use --out"
             )
 
@@ -272,7 +272,7 @@ class Ledger:
             raise StudyMismatch(
                 f"{self._folder.path} holds another study; what differs:\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + "\nGo on with what it was begun with, start over with --fresh (the old study is kept), or use --out"
+                + "\nUse the same spec and machine as before, start over with --fresh (the old study is kept), or use --out"
             )
 
     def _settle_running(self) -> None:

@@ -129,7 +129,7 @@ def _try_step(loaded: LoadedSpec, backend: Backend, space: Space, deadline_s: fl
     failure = result.failure
     if result.status is TrialStatus.OK or failure is None:
         return
-    message = f"one step of the baseline fails ({result.status}): {failure.reason}"
+    message = f"one step with the baseline settings fails ({result.status}): {failure.reason}"
     if result.status is TrialStatus.OOM:
         message += "; give a smaller baseline.micro_batch_size"
     raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)
@@ -246,7 +246,7 @@ class _Study:
         except NoStableConfiguration as error:
             raise NoStableConfiguration(self._with_places(str(error))) from error
         if verdict is None:
-            raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
+            raise NoStableConfiguration("the budget ended before the baseline was measured; give a larger --budget")
         if verdict.word == STABLE:
             self.ledger.mark_finished(self.budget.total_s)
         return self._write(verdict)

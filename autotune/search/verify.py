@@ -46,7 +46,7 @@ def verify(
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; run its search again")
+        raise SpecError(f"{folder.path} has no result yet; run the search again")
     spec_json, seed = read_resolved_spec(folder), read_study_spec(folder).training.seed
     folder.open()
     try:
@@ -93,16 +93,16 @@ def judge(document: dict[str, Any], measured: Comparison | None, rate: Estimate 
         return Answer(False, verdicts[measured.outcome], known=measured.outcome is not Outcome.AMBIGUOUS)
     promised_low = (document["speedup"]["ci95"] or [document["speedup"]["ratio"]])[0]
     if _high(measured.ratio) < promised_low / TIE:
-        return Answer(False, "it is faster than the baseline, but by less than was promised")
-    return Answer(True, "it is as much faster than the baseline as was promised")
+        return Answer(False, "it is faster than the baseline, but by less than the search measured")
+    return Answer(True, "it is as much faster than the baseline as the search measured")
 
 
 def _judge_baseline(figures: dict[str, Any], rate: Estimate) -> Answer:
     """There is no ratio that the machine's speed of the day would cancel out of, so that is allowed for."""
     promised_low = (figures["samples_per_s_ci95"] or [figures["samples_per_s"]])[0]
     if _high(rate) < promised_low / _OF_ANOTHER_DAY:
-        return Answer(False, "the study emitted the baseline itself, and that is slower now than was promised")
-    return Answer(True, "the study emitted the baseline itself, and that is as fast as was promised")
+        return Answer(False, "the search kept the baseline, which is slower now than the search measured")
+    return Answer(True, "the search kept the baseline, which is as fast as the search measured")
 
 
 def _high(estimate: Estimate) -> float:

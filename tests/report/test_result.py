@@ -79,7 +79,7 @@ def test_it_answers_in_order() -> None:
         "a longer search would gain 1.0 % on average",
         "memory 600 MiB at the peak, 2.00× the baseline's",
         "energy 0.3 J per sample, 0.50× the baseline's",
-        "search 38 trials and 12 runs to repeat, confirm and test in 9m48s of 10m",
+        "search 38 trials and 12 runs to confirm and test in 9m48s of 10m",
         "before you rely on it: - Mind the batch.",
         'use it: autotune.load("studies/mine")',
         "autotune export mine --to torch",

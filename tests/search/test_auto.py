@@ -226,7 +226,7 @@ def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixt
             step(study, world=world)
     assert sampler.gave_up is not None
     assert "%" in sampler.gave_up
-    assert "GPSampler goes on" in caplog.text
+    assert "GPSampler took over" in caplog.text
     assert all(trial.params.keys() == SPACE.distributions.keys() for trial in study.trials)
 
 

@@ -184,9 +184,9 @@ def test_of_several_processes_workers_are_counted_in_each() -> None:
 
 def test_what_the_edges_of_epochs_cost_is_said_where_it_matters() -> None:
     assert said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.22).endswith(
-        "; the edges of its epochs cost 22 % of the time, as the queue is empty when one begins"
+        "; the starts of epochs cost 22 % of the time, because the queue is empty then"
     )
-    assert "edges" not in said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.05)
+    assert "starts of epochs" not in said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.05)
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_what_the_soak_contradicts_is_not_emitted_as_a_figure(bench: Bench) -> N
     check = check_of(best, "soak_throughput")
     assert not check["passed"]
     assert check["detail"] == "1,071 samples/s in the soak, 1,500 in the confirming runs"
-    assert "The soak's figure is the one in best.yaml" in result.notes[0]
+    assert "The throughput in best.yaml and the speed-up are those of the long run (soak)" in result.notes[0]
 
 
 def test_what_is_slower_than_the_baseline_in_its_soak_is_refused(bench: Bench) -> None:

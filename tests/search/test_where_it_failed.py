@@ -53,7 +53,7 @@ def test_a_step_of_the_baseline_that_fails(loaded: LoadedSpec, tmp_path: Path) -
     with pytest.raises(WorkloadError) as caught:
         look_around(loaded, 60.0, runs=True, start_backend=backend)
     assert str(caught.value) == (
-        f"{tmp_path}/mine.yaml:4:9: training.loss: one step of the baseline fails (failed): {FAILURE.reason}"
+        f"{tmp_path}/mine.yaml:4:9: training.loss: one step with the baseline settings fails (failed): {FAILURE.reason}"
     )
     assert backend.closed
     assert [(request.max_steps, request.config.micro_batch_size) for request in backend.requests] == [(1, 32)]

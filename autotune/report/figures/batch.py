@@ -216,7 +216,7 @@ def _end_of_memory(figure: Plot, reading: Reading, peak: float, unit: float) -> 
     figure.add_hline(
         y=limit / unit,
         line={"color": style.FAILED, "width": 1, "dash": "dash"},
-        annotation={"text": f"all there is: {words.memory(limit)}", "font": {"size": 11}},
+        annotation={"text": f"device memory: {words.memory(limit)}", "font": {"size": 11}},
         annotation_position="bottom left",
         row=2,
         col=1,

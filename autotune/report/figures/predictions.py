@@ -61,7 +61,7 @@ def _build(reading: Reading) -> Plot | None:
 def _caption(reading: Reading) -> str:
     section = reading.document["search"].get("strategy", {})
     if not section.get("predictions"):
-        return "The strategy predicts nothing."
+        return "This strategy makes no predictions."
     how_good = words.predictions(section)
     return f"Each prediction was made before its trial.{f' {how_good}.' if how_good else ''}"
 

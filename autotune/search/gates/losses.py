@@ -46,7 +46,7 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     windows = _windows_of(probe, references)
     follows = all(window.distance <= tolerance for window in windows)
     if not windows or (len(references) < 2 and not follows):
-        detail = f"{steps} steps and {len(references)} reference runs are too few to tell"
+        detail = f"{steps} steps and {len(references)} reference runs are too few to judge"
         return _loss_check("loss_against_reference", 0.0, tolerance, detail, conclusive=False)
     worst = max(windows, key=lambda window: window.excess / max(tolerance, window.band))
     limit = max(tolerance, worst.band)
@@ -56,13 +56,13 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     )
     blind = worst.excess <= limit and limit > _TOO_WIDE and not follows
     if blind:
-        detail += f"; reference runs themselves differ so much that only an excess of {limit:.0%} would tell"
+        detail += f"; the reference runs differ so much that only an excess of {limit:.0%} would tell"
     return _loss_check("loss_against_reference", worst.excess, limit, detail, conclusive=not blind)
 
 
 def needs_other_seeds(probe: TrialResult, reference: TrialResult, tolerance: float) -> bool:
     """Whether the loss of `probe` leaves that of the `reference` of its own seed, so that reference runs with other
-    seeds have to say how far apart sound runs end up. Where it does not, or the steps are too few to tell, they would
+    seeds have to say how far apart sound runs end up. Where it does not, or the steps are too few to judge, they would
     change nothing."""
     return any(window.distance > tolerance for window in _windows_of(probe, [reference]))
 
@@ -155,7 +155,7 @@ def loss_rise(run: TrialResult) -> Check:
     """
     trajectory = Trajectory.of(run)
     if len(trajectory.losses) < _FEWEST_TO_RISE:
-        detail = f"{len(trajectory.losses)} steps are too few to tell"
+        detail = f"{len(trajectory.losses)} steps are too few to judge"
         return _loss_check("loss_rise", 0.0, _MOST_RISE, detail, conclusive=False)
     first, highest = trajectory.losses[0], max(trajectory.losses)
     last = trajectory.mean_loss(trajectory.seen * 3 / 4, trajectory.seen)

@@ -36,7 +36,7 @@ def soak_throughput(run: TrialResult, rate: float, confirmed: Posterior, error: 
     value = rate / math.exp(middle)
     clean = [block for block in run.blocks if not block.disturbances]
     if len(clean) < _FEWEST_BLOCKS or not math.isfinite(error):
-        detail = f"{len(clean)} undisturbed blocks are too few to tell"
+        detail = f"{len(clean)} undisturbed blocks are too few to judge"
         return Check(name=SOAK_THROUGHPUT, passed=True, value=value, limit=0.0, detail=detail, conclusive=False)
     low, high = (math.exp(end - middle) for end in confirmed.of_one_more(error).quantiles(_CHANCE / 2, 1 - _CHANCE / 2))
     detail = f"{rate:,.0f} samples/s in the soak, {math.exp(middle):,.0f} in the confirming runs"

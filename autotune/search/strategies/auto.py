@@ -272,7 +272,7 @@ class AutoSampler(BaseSampler):
         if self.gave_up is None:
             self.gave_up = self._fault(model, list(zip(observed, ended, strict=True)))
             if self.gave_up:
-                log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
+                log.info("auto stopped using its performance model: %s; Optuna's GPSampler took over", self.gave_up)
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
         telling = [one for one in (*observed, *(one for _, one in self._sides)) if one.has_step or one.has_loading]
@@ -289,7 +289,7 @@ class AutoSampler(BaseSampler):
         recent = _surprises(seen)[-self._distrust_after :]
         size = math.sqrt(statistics.fmean(recent)) if len(recent) >= self._distrust_after else 0.0
         if size > _LARGEST_SURPRISE:
-            return f"its last {len(recent)} predictions were off by {size:.1f} times their own uncertainty"
+            return f"its last {len(recent)} predictions were wrong by {size:.1f} times their own uncertainty"
         skill = model.skill()
         if skill < self._least_skill:
             return f"it explains {100 * max(skill, 0):.0f} % of what sets the trials apart"
@@ -336,7 +336,7 @@ def build(context: StrategyContext) -> BaseSampler:
     def auto(*, distrust_after: int = 25, least_skill: float = 0.1) -> BaseSampler:
         for name, value in (("distrust_after", distrust_after), ("least_skill", least_skill)):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} is a number, not {value!r}")
+                raise TypeError(f"{name} has to be a number, not {value!r}")
         return AutoSampler(
             context.space,
             context.facts,
