@@ -47,7 +47,7 @@ def result_view(
     if verbose:
         parts += _details(document)
     if next_steps:
-        parts.append(listing("next", next_steps))
+        parts += [Text(""), listing("next", next_steps)]
     return Group(*parts)
 
 
@@ -72,8 +72,7 @@ def _headline(document: dict[str, Any]) -> Text:
         rate = f"{ours} samples/s instead of {theirs}."
     return Text.assemble(
         (f"{document['study']}: {head}\n", "bold green" if stable else "bold yellow"),
-        f"{rate} ",
-        words.verdict(document),
+        f"{rate} {words.verdict(document)}".rstrip(),
     )
 
 

@@ -210,8 +210,8 @@ def sure(document: Mapping[str, Any]) -> str:
 
 
 def verdict(document: Mapping[str, Any]) -> str:
-    """`Stable: no instability seen in 100 steps in a row.`"""
+    """`Stable: no instability seen, 100 steps in a row.`; nothing of what is not confirmed: a note says why."""
     if document["stability"]["verdict"] != "stable":
-        return "Not confirmed yet."
+        return ""
     steps = soaked(document)
     return f"Stable: no instability seen{f', {steps} steps in a row' if steps else ''}."

@@ -272,7 +272,8 @@ class Ledger:
             raise StudyMismatch(
                 f"{self._folder.path} holds another study; what differs:\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + "\nUse the same spec and machine as before, start over with --fresh (the old study is kept), or use --out"
+                + "\nUse the same spec and machine as before, start over with --fresh (the old study is kept), or "
+                "use --out"
             )
 
     def _settle_running(self) -> None:

@@ -125,7 +125,7 @@ def test_the_first_note_explains_a_result_that_is_not_confirmed() -> None:
     told = document(speedup={"ratio": 2.9, "ci95": None}, stability={"verdict": "unconfirmed", "checks": []})
     text = flat(told, notes=["Not confirmed: no time."])
     assert "mine: 2.90× as fast as your baseline (not yet confirmed)" in text
-    assert "instead of 487. Not confirmed yet. Not confirmed: no time. change" in text
+    assert "instead of 487. Not confirmed: no time. change" in text
     assert "no instability" not in text
 
 
