@@ -387,7 +387,7 @@ def test_a_baseline_that_fails_is_3_with_its_reason(run: Run, spec: str, simulat
     simulated._behaviour = lambda _config: TrialStatus.OOM
     ended = run("search", spec, "--json")
     assert (ended.code, ended.out) == (3, "")
-    assert "error: the baseline itself fails (oom): simulated oom" in ended.err
+    assert "error: your training code fails with the baseline settings (oom): simulated oom" in ended.err
     assert "trials/0000.json" in ended.err
 
 

@@ -63,7 +63,7 @@ def plan(spec: Spec, facts: Facts) -> Design:
     context = KnobContext(spec=spec, facts=facts, insisting=True)
     baseline = build_space(spec, facts).baseline
     named = spec.ablation.factors.named() if spec.ablation else {}
-    wanted, dropped = (named, []) if named else _silent(context, baseline)
+    wanted, dropped = (named, []) if named else _default_factors(context, baseline)
     levels, refused = _applicable(wanted, context, baseline)
     dropped += refused
     if not levels:
@@ -83,7 +83,7 @@ def plan(spec: Spec, facts: Facts) -> Design:
     )
 
 
-def _silent(context: KnobContext, baseline: TrainConfig) -> tuple[dict[str, Levels], list[Dropped]]:
+def _default_factors(context: KnobContext, baseline: TrainConfig) -> tuple[dict[str, Levels], list[Dropped]]:
     """Accumulation × AMP × pinned memory, as the paper has them."""
     levels: dict[str, Levels] = {}
     dropped = []

@@ -15,7 +15,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _OPTIMIZERS = {"sgd": "momentum", "adam": "adam", "adamw": "adamw"}
 """Name in specs → `--opt`. timm's `sgd` is SGD with Nesterov momentum."""
 _WEIGHT_DECAY = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01}
-"""What a silent spec means: the default of PyTorch, where train.py has another."""
+"""Default of PyTorch if the spec does not name it; train.py has another."""
 _USAGE = "Usage, beside timm's train.py: sh train_timm.sh --data-dir DIR [more of its flags]. Later flags win."
 
 Flags = list[list[str]]

@@ -15,7 +15,7 @@ _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def write(made: Export, source: Source, out: Path | None = None) -> list[Path]:
-    """Write the files of `made` into the folder `out`; silent: into `exports/` of the study's folder, or into the
+    """Write the files of `made` into the folder `out`. Default: `exports/` of the study's folder, or into the
     current folder for a result outside of one. Returns their paths.
 
     Only in a study's own `exports/` is a file replaced that says something else. Raises SpecError where that would

@@ -71,13 +71,13 @@ class Knob:
     name: str
     """Field of `TrainConfig`, and key under `search` and `baseline`."""
     domain: Callable[[KnobContext], tuple[KnobValue, ...]]
-    """Values to search where the spec is silent, in their natural order: neighbours behave alike."""
+    """Values to search if the spec does not name the knob, in their natural order: neighbours behave alike."""
     refusal: Callable[[KnobValue, KnobContext], str | None] = _never
     """Why a value cannot apply on this device, model or data, in a few words; None when it can."""
     held_back: Callable[[KnobContext], tuple[KnobValue, ...]] = _none
     """Values of the domain that are tried only once trials have shown that they can help: where loading waits."""
     untuned: Callable[[KnobContext], KnobValue] | None = None
-    """What an untuned PyTorch user gets; silent: the default of `TrainConfig`."""
+    """What an untuned PyTorch user gets. Default: that of `TrainConfig`."""
     matters: Callable[[TrainConfig], bool] = _always
     """Whether the knob has any effect in this configuration; where it has none its value is None."""
 

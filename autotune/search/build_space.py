@@ -118,7 +118,7 @@ def _batch_plan(
 
 
 def _baseline(context: KnobContext) -> TrainConfig:
-    """The spec's baseline; what it is silent on is what an untuned PyTorch user gets."""
+    """The spec's baseline; what it does not name is what an untuned PyTorch user gets."""
     given = context.spec.baseline.model_dump(exclude_none=True, exclude={"custom"})
     untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
     custom = context.spec.custom_baseline()

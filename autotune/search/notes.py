@@ -9,6 +9,7 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.gates import SOAK_THROUGHPUT
+from autotune.stats import written
 
 _EVEN = 1.05
 
@@ -108,9 +109,8 @@ def _on_check(check: dict[str, Any]) -> str | None:
     """A gate that warned, or could not tell."""
     about = f": {check['detail']}" if check["detail"] else ""
     if not check["passed"] and check["warns_only"]:
-        return (
-            f"Warning: {check['name']} is {float(check['value']):.4g}, the limit is {float(check['limit']):.4g}{about}."
-        )
+        value, limit = (written(float(check[key])) for key in ("value", "limit"))
+        return f"Warning: {check['name']} is {value}, the limit is {limit}{about}."
     if not check["conclusive"]:
         return f"The test {check['name']} gave no answer{about}."
     return None

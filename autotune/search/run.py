@@ -258,7 +258,7 @@ class _Study:
         if last is None or failure is None:
             return reason
         placed = self.loaded.at_its_place(f"{failure.section}: {reason}") if failure.section else reason
-        return f"{placed}; the traceback is {self.folder.traceback(last.number)}" if failure.traceback else placed
+        return f"{placed}. Full traceback: {self.folder.traceback(last.number)}" if failure.traceback else placed
 
     def _write(self, verdict: Verdict) -> dict[str, Any]:
         document = best_document(

@@ -43,7 +43,7 @@ def _build(reading: Reading) -> Plot | None:
         mode="lines",
         name="best so far",
         line={"shape": "hv", "color": style.GREEN, "width": 2},
-        hovertemplate="best so far: %{y:,.4~g} samples/s<extra></extra>",
+        hovertemplate="best so far: %{y:,.4~r} samples/s<extra></extra>",
     )
     budget_s = float(reading.document["search"]["budget_s"])
     figure = style.plot([line, *traces], height=400, x="seconds of the budget", y="samples per second")

@@ -48,7 +48,7 @@ def draw(drawn: Sequence[Bar]) -> Plot:
             insidetextanchor="middle",
             textangle=0,
             textfont={"color": "white"},
-            hovertemplate=name + ": %{x:.3~g} ms per sample<extra></extra>",
+            hovertemplate=name + ": %{x:.3~r} ms per sample<extra></extra>",
         )
         for phase, (name, colour) in PHASES.items()
     ]

@@ -40,7 +40,7 @@ def _build(reading: Reading) -> Plot | None:
             "width": 0,
         },
         customdata=[for_plotly(words.changes(record.result.config, reading.baseline)) for record, _ in pairs],
-        hovertemplate="measured %{x:,.4~g}, predicted %{y:,.4~g}<br>%{customdata}<extra></extra>",
+        hovertemplate="measured %{x:,.4~r}, predicted %{y:,.4~r}<br>%{customdata}<extra></extra>",
     )
     diagonal = go.Scatter(
         x=[0, end],

@@ -11,10 +11,11 @@ from autotune.report.cleaning import one_line
 from autotune.report.html.charts import chart
 from autotune.report.html.parts import Markup, joined, section, table, tag
 from autotune.report.reading import Reading
+from autotune.stats import written
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{written(100 * value, 3)} %"
 
 
 def _count(value: float) -> str:
@@ -22,11 +23,11 @@ def _count(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return written(value)
 
 
 def _times(value: float) -> str:
-    return f"{value:.3g}×"
+    return f"{written(value, 3)}×"
 
 
 _Gate = tuple[str, str, Callable[[float], str]]
@@ -92,16 +93,16 @@ def _summary(reading: Reading) -> str:
 def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
     name = str(check["name"])
     known = GATES.get(name) or GATES.get(name.removeprefix(_SOAK))
-    meaning, sense, written = known or ("constraint of the spec", "≤", _number)
+    meaning, sense, shown = known or ("constraint of the spec", "≤", _number)
     if known and name.startswith(_SOAK):
         meaning = f"in the long run (soak): {meaning}"
     about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
     if not sense:  # a range, of which the nearer end is stated
         sense = "≥" if float(check["limit"]) < 1 else "≤"
-    limit = f"{sense} {written(float(check['limit']))}" if known else written(float(check["limit"]))
+    limit = f"{sense} {shown(float(check['limit']))}" if known else shown(float(check["limit"]))
     return (
         joined([tag("code", one_line(name)), tag("small", about)]),
-        written(float(check["value"])),  # JSON has no NaN but as text
+        shown(float(check["value"])),  # JSON has no NaN but as text
         limit,
         _result(check),
     )

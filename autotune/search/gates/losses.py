@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autotune.records import Check, TrialResult
 from autotune.search.gates.trajectory import Trajectory
-from autotune.stats import student_t
+from autotune.stats import student_t, written
 
 _WINDOWS = 4
 _STEPS_PER_WINDOW = 3
@@ -51,8 +51,8 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     worst = max(windows, key=lambda window: window.excess / max(tolerance, window.band))
     limit = max(tolerance, worst.band)
     detail = (
-        f"loss {worst.loss:.4g} against {worst.expected:.4g} in window {windows.index(worst) + 1} of {len(windows)}, "
-        f"{steps} steps"
+        f"loss {written(worst.loss)} against {written(worst.expected)} in window {windows.index(worst) + 1} of "
+        f"{len(windows)}, {steps} steps"
     )
     blind = worst.excess <= limit and limit > _TOO_WIDE and not follows
     if blind:
@@ -140,7 +140,7 @@ def loss_per_sample(
         return Check(name="loss_per_sample", passed=False, value=math.nan, limit=tolerance, detail="no common round")
     centre = statistics.fmean(theirs)
     band = 2 * statistics.stdev(theirs) / _size(centre) if len(theirs) > 1 else 0.0
-    detail = f"{statistics.fmean(ours):.4g} against {centre:.4g} at equal samples seen, {len(ours)} rounds"
+    detail = f"{written(statistics.fmean(ours))} against {written(centre)} at equal samples seen, {len(ours)} rounds"
     excess = (statistics.fmean(ours) - centre) / _size(centre)
     return _loss_check("loss_per_sample", excess, max(tolerance, band), detail)
 
@@ -159,13 +159,13 @@ def loss_rise(run: TrialResult) -> Check:
         return _loss_check("loss_rise", 0.0, _MOST_RISE, detail, conclusive=False)
     first, highest = trajectory.losses[0], max(trajectory.losses)
     last = trajectory.mean_loss(trajectory.seen * 3 / 4, trajectory.seen)
-    detail = f"from {first:.4g} to {last:.4g} in {len(trajectory.losses)} steps"
+    detail = f"from {written(first)} to {written(last)} in {len(trajectory.losses)} steps"
     if first <= 0:
         return _loss_check("loss_rise", 0.0, _MOST_RISE, detail, conclusive=False)
     scatter = _scatter(trajectory.losses)
     highest_limit = _MOST_RISE * math.exp(2 * _LUCK * scatter)
     if last >= first and highest / first > highest_limit:
-        return _loss_check("loss_rise", highest / first, highest_limit, f"{detail}, over {highest:.4g}")
+        return _loss_check("loss_rise", highest / first, highest_limit, f"{detail}, over {written(highest)}")
     return _loss_check("loss_rise", last / first, _MOST_RISE * math.exp(_LUCK * scatter), detail)
 
 
