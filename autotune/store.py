@@ -206,7 +206,7 @@ class StudyFolder:
             raise StudyMismatch(f"{self.path} is not a study: it holds {others[0]}; choose another folder with --out")
 
     def traceback(self, number: int) -> Path:
-        """Of a trial that failed, to be read by people."""
+        """File with the traceback of a failed trial, for people to read."""
         return self.trials / f"{number:04d}.txt"
 
     def write_trial(self, record: TrialRecord) -> None:

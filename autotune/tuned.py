@@ -248,7 +248,7 @@ def _settings(config: TrainConfig) -> dict[str, KnobValue]:
 
 
 def _row(name: str, before: KnobValue, now: KnobValue) -> str:
-    """Of the table for notebooks; what differs from the baseline is bold."""
+    """A row of the table for notebooks; what differs from the baseline is bold."""
     new = html.escape(_shown(now))
     cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

@@ -40,7 +40,7 @@ class Source:
 
     @property
     def torch_release(self) -> tuple[int, int] | None:
-        """Of the PyTorch that was measured, (major, minor); None where it is not known."""
+        """Version of the measured PyTorch, (major, minor); None if it is not known."""
         version = str(self.emitted.environment.get("torch", "")).split(".")
         return (int(version[0]), int(version[1])) if len(version) > 1 and all(map(str.isdigit, version[:2])) else None
 

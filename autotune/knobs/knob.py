@@ -38,11 +38,11 @@ class Expectation(NamedTuple):
     """What a value should change against the untuned one, before anything has been measured, as natural logarithms."""
 
     time: float = 0.0
-    """Of the seconds that forward and backward take for a sample."""
+    """Changes the seconds that forward and backward take for a sample."""
     memory: float = 0.0
-    """Of the bytes that each sample of a micro-batch adds."""
+    """Changes the bytes that each sample of a micro-batch adds."""
     optimizer: float = 0.0
-    """Of the seconds of the optimizer's update."""
+    """Changes the seconds of the optimizer's update."""
 
 
 NO_CHANGE = Expectation()

@@ -55,7 +55,7 @@ class FactorsSpec(Section):
     activation_checkpointing: Levels[bool] | None = None
     num_threads: Levels[PositiveInt] | None = None
     custom: Annotated[dict[str, Levels[Scalar]], BeforeValidator(empty_is_none_given)] = Field(default_factory=dict)
-    """Of the knobs under `search.custom`."""
+    """Levels of the knobs under `search.custom`."""
 
     @model_validator(mode="after")
     def _are_a_design(self) -> Self:

@@ -130,7 +130,7 @@ class SearchSpec(Section):
     compile: Choices[CompileMode] | None = None
     """Mode of `torch.compile`, or `none`. Compiling takes from the budget."""
     fp32_precision: Choices[Fp32Precision] | None = None
-    """Of float32 matrix products and convolutions. CUDA only."""
+    """Precision of float32 matrix products and convolutions. CUDA only."""
     fused_optimizer: Choices[bool] | None = None
     """One kernel for the whole optimizer step."""
     activation_checkpointing: Choices[bool] | None = None
@@ -177,7 +177,7 @@ class StabilitySpec(Section):
     max_skipped_steps: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Largest share of optimizer steps that the GradScaler may skip (fp16 only)."""
     soak_steps: NonNegativeInt = 100
-    """Optimizer steps that the winner must train without a fault, in one go."""
+    """Optimizer steps that the winner must train in a row without a fault."""
 
 
 class StrategySpec(Section):
