@@ -75,7 +75,7 @@ class MachineWatch:
         )
 
     def _cpu_seconds(self) -> _CpuSeconds:
-        """Of this process, its workers, and the children of either that have ended and been waited for.
+        """CPU seconds of this process, its workers, and the children of either that have ended and been waited for.
 
         The last keep the sum from falling when a worker ends. Of this process to the microsecond, of others in ticks.
         """
