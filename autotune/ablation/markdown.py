@@ -11,12 +11,12 @@ from autotune.report import words
 
 
 def document(ablation: Ablation) -> str:
-    """Of one spec."""
+    """The tables of one spec."""
     return "\n".join(_lines(ablation)) + "\n"
 
 
 def overview(ablations: Sequence[Ablation]) -> str:
-    """Of several specs: their effects side by side, then a link to each."""
+    """Several specs: their effects side by side, then a link to each."""
     parts = [
         "# What each technique gives, over all models",
         "",

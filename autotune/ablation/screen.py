@@ -75,7 +75,7 @@ class Screen:
 
 
 def view(ablation: Ablation) -> RenderableType:
-    """Of one spec: the answer, every cell, the effects, and what to know."""
+    """One spec: the answer, every cell, the effects, and the notes."""
     parts: list[RenderableType] = [
         Text(tables.headline(ablation), style="bold"),
         Text(f"{tables.caption(ablation)}\n", style="dim"),
@@ -90,7 +90,7 @@ def view(ablation: Ablation) -> RenderableType:
 
 
 def overview_view(ablations: Sequence[Ablation]) -> RenderableType:
-    """Of several specs: their effects side by side."""
+    """Several specs: their effects side by side."""
     return _table(tables.overview_rows(ablations), wrap=True)
 
 

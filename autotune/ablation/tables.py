@@ -88,7 +88,7 @@ def headline(ablation: Ablation) -> str:
 
 
 def main_effects(effects: Sequence[Effect], *, intervals: bool = True) -> str:
-    """Of each technique, on one line."""
+    """The effect of each technique, on one line."""
     alone = (effect for effect in effects if len(effect.techniques) == 1)
     shown = _with_interval if intervals else lambda found: _ratio(found)[0]
     return ", ".join(f"{name_of(effect)} {shown(effect.throughput)}" for effect in alone)

@@ -34,7 +34,7 @@ HARNESSED = ("accelerate", "lightning", "transformers")
 _RESERVE_S = 1.0
 _FEWEST_ROUNDS = 2
 _WORTH_A_LOOK = 0.97
-"""Of a trial's throughput: an export whose whole interval lies below it loses something."""
+"""Share of a trial's throughput: an export whose whole interval lies below it is slower than the trial."""
 
 
 def verify_export(

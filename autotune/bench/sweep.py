@@ -148,7 +148,7 @@ class _Recorder:
             yield run.config, run.repeat, True
 
     def _keep(self, run: RecordedRun) -> None:
-        """Add `run`; one that repeats a disturbed run takes its place, if it came to a figure."""
+        """Add `run`; one that repeats a disturbed run takes its place, if it has a measurement."""
         before = next((old for old in self._runs if (old.config, old.repeat) == (run.config, run.repeat)), None)
         if before is not None:
             self._runs.remove(before)
