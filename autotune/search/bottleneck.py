@@ -14,13 +14,13 @@ from autotune.config import TrainConfig
 from autotune.records import Facts, Measurement, Rates, TrialResult
 
 _EVEN = 0.05
-"""Relative difference of the two rates that nobody would act upon."""
+"""Relative difference of the two rates that is too small to act upon."""
 _FED = 0.97
 """Share of the step's rate that feeds it."""
 _FULL = 0.95
 """Share of what the cores can load, from which on more workers gain nothing."""
 _MOST_WORKERS = 128
-"""Of one training process, that anybody would start."""
+"""Most workers that a user would start for one training process."""
 _WORTH_SAYING = 0.1
 """Share of the time, for what is not the limit itself: waiting, loading in turns, the edges of epochs."""
 
@@ -93,7 +93,7 @@ class _Sides(NamedTuple):
         return self.facts.host.usable_cores * self.config.world_size / core_s
 
     def workers_for(self, per_s: float) -> int:
-        """Of each training process: more than there are."""
+        """Workers of each training process that would be needed: more than there are."""
         return max(math.ceil(_FED * per_s * self.wall_s / self.config.world_size), self.config.num_workers + 1)
 
 

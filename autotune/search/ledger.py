@@ -156,7 +156,7 @@ class Ledger:
         return self._sampler.learned(self._study)
 
     def withdraw(self, optuna_trial: int) -> None:
-        """Close an asked trial that came to no result through no doing of its configuration."""
+        """Close a trial that was lost for reasons outside its configuration."""
         self._persistently(lambda: self._tell_once(optuna_trial))
 
     def _tell_once(self, number: int) -> None:
@@ -181,7 +181,7 @@ class Ledger:
         return speaking_of(self._folder)
 
     def measured(self) -> list[TrialRecord]:
-        """Search trials that came to a figure, the fastest first."""
+        """Measured search trials, the fastest first."""
         if self._sorted_at != len(self.records):  # asked for hundreds of times between two trials
             self._measured = measured(self.records)
             self._sorted_at = len(self.records)
@@ -192,14 +192,14 @@ class Ledger:
         return [record for record in self.measured() if meets(record, self._constraints)]
 
     def best_so_far(self) -> tuple[float, ...]:
-        """Samples per second of the fastest eligible trial after each trial of the search that came to a figure."""
+        """Samples per second of the fastest eligible trial after each measured trial of the search."""
         eligible = {record.number for record in self.eligible()}
         return tuple(
             itertools.accumulate((samples_per_s(record) for record in self.records if record.number in eligible), max)
         )
 
     def baseline(self) -> TrialRecord | None:
-        """The baseline's own trial, once it came to a figure."""
+        """The baseline's own trial, once it is measured."""
         return baseline_trial(self.records)
 
     def close(self) -> None:

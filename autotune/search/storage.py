@@ -182,7 +182,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Of a server; a file that cannot be read today cannot be read in a second either."""
+    """Whether a server dropped the connection. A file that cannot be read now cannot be read in a second either."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, sqlalchemy.exc.DBAPIError):

@@ -88,7 +88,7 @@ def _incumbent(reading: Reading) -> tuple[list[float], list[float]]:
 def _caption(reading: Reading) -> str:
     effort = reading.document["search"]
     failed = sum(map(has_failed, reading.records))
-    lost = f" {failed} came to no figure and {'lies' if failed == 1 else 'lie'} on the zero line." if failed else ""
+    lost = f" {failed} without a measurement {'is' if failed == 1 else 'are'} drawn at zero." if failed else ""
     return (
         f"{words.runs(effort)}. Each trial is a training from the start.{lost} The best so far is the fastest single "
         "run that meets the constraints; the "

@@ -52,7 +52,7 @@ def _norm(sketch: list[float]) -> float:
 
 
 def _not_seen(name: str, limit: float, *, warns_only: bool) -> Check:
-    """Neither run came to a first step with a finite gradient: other gates say why."""
+    """No run reached a first step with a finite gradient: other gates say why."""
     return Check(
         name=name,
         passed=True,

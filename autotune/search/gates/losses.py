@@ -22,7 +22,7 @@ _BAND_CONFIDENCE = 0.98
 `tests/search/gates/test_losses.py`, on real ones by `benchmarks/false_alarms.py`."""
 _ENDLESS = 100.0
 _NEGLIGIBLE = 0.1
-"""Of the first window's loss: how far losses below this differ from each other, relatively, says nothing."""
+"""Share of the first window's loss: below it, relative differences between losses mean nothing."""
 _TOO_WIDE = 1.0
 """A band that lets a loss be twice as high says little."""
 _MOST_RISE = 3.0
@@ -40,7 +40,7 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     the same samples with the same random numbers, the others with other seeds. The limit is where Student's
     98 % prediction interval for a new run ends, on the scale of logarithms, and `tolerance` at least: a band from
     repeated runs, as MLPerf's reference convergence points have it.
-    A probe that keeps within `tolerance` of the first reference passes beyond doubt, however wide the band.
+    A probe that keeps within `tolerance` of the first reference passes for sure, however wide the band.
     """
     steps = min(len(Trajectory.of(run).losses) for run in (probe, *references))
     windows = _windows_of(probe, references)

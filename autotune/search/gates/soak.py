@@ -1,4 +1,4 @@
-"""The soak: the winner trains on for as long as the spec asks, in one go."""
+"""The soak: the winner trains for as many steps in a row as the spec asks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEWEST_BLOCKS = 3
 
 
 def soak(run: TrialResult | None, steps: int) -> Check:
-    """The winner trained `steps` optimizer steps in one go without a fault. Value: the steps it trained."""
+    """The winner trained `steps` optimizer steps in a row without a fault. Value: the steps it trained."""
     done = len(run.steps.losses) if run and run.steps else 0
     missing = "the budget ended before the soak" if steps else ""
     detail = run.failure.reason if run and run.failure else "" if run else missing

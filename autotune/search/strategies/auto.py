@@ -42,7 +42,7 @@ less does what one of them tells change about the next."""
 _MOST_TO_FIT = 256
 """Trials: what a fit takes grows with the third power of their number, what it finds out hardly at all."""
 _FEWEST_TO_END = 6
-"""Trials with a figure before the model is believed that nothing is left to gain."""
+"""Measured trials before the model is trusted when it says that nothing is left to gain."""
 _LARGEST_SURPRISE = 3.0
 """Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
 
@@ -50,7 +50,7 @@ _LARGEST_SURPRISE = 3.0
 class _Learnt(NamedTuple):
     best: TrainConfig
     tried: list[TrainConfig]
-    """With a figure, and within the constraints as far as any are."""
+    """Measured trials that meet the constraints, if any do."""
     pending: list[TrainConfig]
     taken: set[TrainConfig]
     trials: list[Run]
@@ -117,7 +117,7 @@ class AutoSampler(BaseSampler):
 
     @property
     def model(self) -> PerformanceModel | None:
-        """As last fitted; None before the first trial with a figure."""
+        """As last fitted; None before the first measured trial."""
         return self._model if self._fitted else None
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
@@ -298,7 +298,7 @@ class AutoSampler(BaseSampler):
 
 def _most_telling(seen: Sequence[Observation]) -> list[int]:
     """Places of those to fit to, in their order: all, or where they are too many the fastest, and of the others, from
-    the slowest on, one in so many. What came to no figure is slowest."""
+    the slowest on, one in so many. Trials without a measurement are slowest."""
     speeds = [one.samples_per_s or 0.0 for one in seen]
     order = sorted(range(len(seen)), key=lambda place: -speeds[place])
     fastest, others = order[: _MOST_TO_FIT // 2], order[_MOST_TO_FIT // 2 :]
@@ -307,7 +307,7 @@ def _most_telling(seen: Sequence[Observation]) -> list[int]:
 
 
 def _violations(trial: FrozenTrial) -> list[float]:
-    """Of the constraints on measures, always in the same order, whatever order the storage gives them in."""
+    """Violations of the constraints on measures, always in the same order, whatever order the storage has."""
     return [violation for name, violation in sorted(trial.constraints.items()) if name != "stable"]
 
 
