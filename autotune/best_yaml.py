@@ -157,6 +157,18 @@ class Foretold(Checked):
     measured_samples_per_s: _Positive
 
 
+class Effect(Checked):
+    set: Annotated[dict[Line, Scalar], Len(1)]
+    instead_of: Annotated[dict[Line, Scalar], Len(1)]
+    ratio: _Positive
+    ci95: _Ends
+
+
+class Learned(Checked):
+    effects: list[Effect] = Field(default_factory=list)
+    facts: list[Line] = Field(default_factory=list)
+
+
 class Strategy(Checked):
     name: Line
     predictions: _Count = 0
@@ -164,7 +176,7 @@ class Strategy(Checked):
     within_interval: _Share = 0.0
     emitted: Foretold | None = None
     gave_up: _Text | None = None
-    beliefs: list[Line] = Field(default_factory=list)
+    learned: Learned = Learned()
     left_to_gain: _Number = 0.0
 
     @model_validator(mode="after")
@@ -182,6 +194,7 @@ class Effort(Checked):
     budget_s: _NotNegative
     elapsed_s: _NotNegative
     training_s: _NotNegative
+    not_searched: list[_Text] = Field(default_factory=list)
     strategy: Strategy = Strategy(name="")
 
 
@@ -193,5 +206,6 @@ class Document(Essence):
     settings: list[Setting] = Field(default_factory=list)
     stability: Stability
     search: Effort
+    notes: list[_Text] = Field(default_factory=list)
     spec_sha256: Line
     created: Line

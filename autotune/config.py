@@ -82,7 +82,7 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
     def value(self, knob: str) -> KnobValue:
-        """Of a built-in or custom knob. Raises KeyError for one that this configuration does not have."""
+        """Value of a built-in or custom knob. Raises KeyError if this configuration does not have it."""
         return getattr(self, knob) if knob in _BUILT_IN else dict(self.custom)[knob]
 
     def with_values(self, values: Mapping[str, KnobValue]) -> Self:

@@ -1,11 +1,11 @@
 """Every error that autotune raises on purpose, named for what its reader does next, with the exit code of each.
 
     AutotuneError
-    ├── SpecError              2    mend the YAML or the command line
-    │   └── WorkloadError      2    mend the model, data or loss that the spec names
+    ├── SpecError              2    fix the YAML or the command line
+    │   └── WorkloadError      2    fix the model, data or loss that the spec names
     ├── StudyMismatch          2    the folder holds another study: `--fresh` or `--out`
-    ├── NoStableConfiguration  3    not even the baseline trains: mend it, or raise the budget
-    └── EnvironmentFailure     4    mend the machine: device gone, disk full, folder not writable
+    ├── NoStableConfiguration  3    not even the baseline trains: fix it, or raise the budget
+    └── EnvironmentFailure     4    fix the machine: device gone, disk full, folder not writable
 
 Anything else that escapes is a bug in autotune. A trial that fails is none of these: it is data (`TrialResult`).
 """

@@ -195,7 +195,7 @@ class StudyFolder:
             foreign = whose(self.database)
             if foreign is not None:
                 raise StudyMismatch(
-                    f"{self.database} is no database of autotune's: {foreign}; choose another folder with --out"
+                    f"{self.database} is not a database of autotune: {foreign}; choose another folder with --out"
                 )
         if not self.path.exists() or self.exists():
             return
@@ -203,10 +203,10 @@ class StudyFolder:
             raise StudyMismatch(f"{self.path} is a file; choose a folder for the study with --out")
         others = sorted({path.name for path in self.path.iterdir()} - _BEFORE_A_STUDY)
         if others and not self.has_records():
-            raise StudyMismatch(f"{self.path} is no study: it holds {others[0]}; choose another folder with --out")
+            raise StudyMismatch(f"{self.path} is not a study: it holds {others[0]}; choose another folder with --out")
 
     def traceback(self, number: int) -> Path:
-        """Of a trial that failed, to be read by people."""
+        """File with the traceback of a failed trial, for people to read."""
         return self.trials / f"{number:04d}.txt"
 
     def write_trial(self, record: TrialRecord) -> None:
@@ -235,7 +235,7 @@ class StudyFolder:
             check(Document, document)
         except (OSError, ValueError) as error:
             raise EnvironmentFailure(
-                f"{self.best} is damaged: {error}; delete it and run the same search, which writes it again"
+                f"{self.best} is damaged: {error}; delete it and run the same search again"
             ) from error
         return document
 
@@ -254,7 +254,7 @@ class StudyFolder:
         except (OSError, ValueError, RecursionError) as error:
             why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise EnvironmentFailure(
-                f"{self.identity} is damaged: {why}; delete it, and the database alone says what was measured"
+                f"{self.identity} is damaged: {why}; delete it; the database has the measurements"
             ) from error
         return document
 
@@ -303,10 +303,10 @@ def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
     try:
         document = read_spec(folder.spec)
     except SpecError as error:
-        raise EnvironmentFailure(f"{error}; run the same search, which writes it again") from error
+        raise EnvironmentFailure(f"{error}; run the same search again to rewrite it") from error
     if document.flaws or not isinstance(document.values, dict):
         why = document.flaws[0].message if document.flaws else "it holds no mapping"
-        raise EnvironmentFailure(f"{folder.spec} is damaged: {why}; run the same search, which writes it again")
+        raise EnvironmentFailure(f"{folder.spec} is damaged: {why}; run the same search again to rewrite it")
     return document.values
 
 
@@ -318,7 +318,7 @@ def read_study_spec(folder: StudyFolder) -> Spec:
     except SpecError as error:
         more = f" ({len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         raise EnvironmentFailure(
-            f"{error.problems[0]}{more}; run the same search, which writes the study's spec again"
+            f"{error.problems[0]}{more}; run the same search again to rewrite the study's spec"
         ) from error
 
 
@@ -329,7 +329,7 @@ def find_study(name: str, studies: Path) -> StudyFolder:
             return StudyFolder(path)
     found = sorted({path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")})
     known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
-    raise StudyMismatch(f"no study at {name}; {known}")
+    raise StudyMismatch(f"there is no study at {name}; {known}")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -355,7 +355,7 @@ def speaking_of(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hints = {
-            errno.ENOSPC: "the disk is full; free some space and run the same command, it goes on where it stopped",
+            errno.ENOSPC: "the disk is full; free some space and run the same command to continue",
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EACCES: "no permission to write there; choose another folder with --out",
             errno.EPERM: "no permission to write there; choose another folder with --out",

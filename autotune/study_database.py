@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 STUDY_NAME = "autotune"
-"""Of the one study in it."""
+"""Name of the one study in a database."""
 _SHOWN = 3
 _TABLES = frozenset(
     {

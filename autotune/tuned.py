@@ -43,7 +43,7 @@ class MeasuredElsewhere(UserWarning):
 def load(path_or_study: str | Path, *, device: str | torch.device | None = None) -> TunedConfig:
     """The result of a study: of its `best.yaml`, its folder, or its name under `studies/`.
 
-    `device`: to train on, such as `cuda:1`; silent: the kind that was measured, where there is one. Warns
+    `device`: to train on, such as `cuda:1`. Default: the kind that was measured, if there is one. Warns
     MeasuredElsewhere when PyTorch, and later when the device, differs from what was measured. Raises SpecError where
     there is no result, or none that this version can read.
     """
@@ -248,7 +248,7 @@ def _settings(config: TrainConfig) -> dict[str, KnobValue]:
 
 
 def _row(name: str, before: KnobValue, now: KnobValue) -> str:
-    """Of the table for notebooks; what differs from the baseline is bold."""
+    """A row of the table for notebooks; what differs from the baseline is bold."""
     new = html.escape(_shown(now))
     cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"

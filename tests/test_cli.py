@@ -290,8 +290,8 @@ def test_search_prints_the_path_of_its_result_and_the_rest_on_stderr(
     assert (ended.code, ended.out) == (0, "studies/mine/best.yaml\n")
     assert yaml.safe_load((tmp_path / "studies/mine/best.yaml").read_text())["study"] == "mine"
     assert "searching  trial 0: " in ended.err
-    assert "verdict: stable" in ended.err
-    assert "set these in your training code; studies/mine/best.yaml holds them all" in ended.err
+    assert "Stable: no instability seen" in ended.err
+    assert 'autotune.load("studies/mine")' in ended.err
     assert simulated.closed
 
 
@@ -308,7 +308,7 @@ def test_quiet_shows_the_result_only(run: Run, spec: str, simulated: FormulaBack
     ended = run("search", spec, "--quiet")
     assert ended.out == "studies/mine/best.yaml\n"
     assert "searching" not in ended.err
-    assert "verdict: stable" in ended.err
+    assert "Stable: no instability seen" in ended.err
 
 
 def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
@@ -319,10 +319,10 @@ def test_a_finished_study_is_shown_again_and_fresh_keeps_it(
     again = run("search", spec)
     assert again.code == 0
     assert again.out == first.out
-    assert "finished before; a larger --budget goes on, --fresh starts over" in again.err
+    assert "finished already; give a larger --budget to continue it, or --fresh to start over" in again.err
     assert len(simulated.requests) == trials
     fresh = run("search", spec, "--fresh")
-    assert "the earlier study is kept in studies/mine." in fresh.err
+    assert "the earlier study is now in studies/mine." in fresh.err
     assert len(simulated.requests) > trials
     assert len([path for path in (tmp_path / "studies").iterdir() if (path / "best.yaml").exists()]) == 2
 
@@ -361,9 +361,9 @@ def test_a_search_that_is_interrupted_ends_with_130_and_the_best_so_far(
     simulated.interrupt_at = 3
     ended = run("search", spec)
     assert (ended.code, ended.out) == (130, "studies/mine/best.yaml\n")
-    assert "verdict: unconfirmed" in ended.err
-    assert "The same command goes on where it stopped." in ended.err
-    assert "in your training code" not in ended.err
+    assert "Not confirmed" in ended.err
+    assert "Run the same command to continue." in ended.err
+    assert "Stable" not in ended.err
 
 
 def test_an_interrupted_search_as_json(run: Run, spec: str, simulated: FormulaBackend) -> None:
@@ -387,7 +387,7 @@ def test_a_baseline_that_fails_is_3_with_its_reason(run: Run, spec: str, simulat
     simulated._behaviour = lambda _config: TrialStatus.OOM
     ended = run("search", spec, "--json")
     assert (ended.code, ended.out) == (3, "")
-    assert "error: the baseline itself fails (oom): simulated oom" in ended.err
+    assert "error: your training code fails with the baseline settings (oom): simulated oom" in ended.err
     assert "trials/0000.json" in ended.err
 
 
@@ -511,8 +511,8 @@ def test_validate_shows_constraints_and_what_they_leave(run: Run, spec: str, loo
     text = " ".join(ended.out.split())
     assert "shape tall, wide tall" in text
     assert re.search(r"[\d,]+ of (up to )?[\d,]+ configurations", text)
-    assert "micro_batch_size <= 16: what violates it is never tried; the baseline violates it" in text
-    assert "peak_memory_bytes <= 20GiB: measured; what violates it is never emitted" in text
+    assert "micro_batch_size <= 16: violating configurations are not tried; the baseline violates it" in text
+    assert "peak_memory_bytes <= 20GiB: measured; violating configurations are never the result" in text
 
 
 def test_validate_as_json_tells_constraints_apart(run: Run, spec: str, looked: list[bool]) -> None:
@@ -573,14 +573,14 @@ def test_verify_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
     study(tmp_path)
     ended = run("verify", "mine")
     assert (ended.code, ended.out) == (2, "")
-    assert "has no result yet; run its search again" in ended.err
+    assert "has no result yet; run the search again" in ended.err
 
 
 def test_show_gives_the_result_again(run: Run, spec: str, simulated: FormulaBackend) -> None:
     run("search", spec)
     shown = run("show", "mine")
     assert (shown.code, shown.err) == (0, "")
-    assert "verdict: stable" in shown.out
+    assert "Stable: no instability seen" in shown.out
     by_folder = run("show", "studies/mine")
     assert by_folder == shown
 
@@ -776,7 +776,7 @@ def test_a_report_is_written_and_its_path_is_printed(
 def test_what_cannot_be_reported_is_said(run: Run, spec: str, simulated: FormulaBackend) -> None:
     assert "no study at mine" in run("report", "mine").err
     run("search", spec)
-    assert "one is reported, two are compared" in run("report", "mine", "mine", "mine").err
+    assert "give one to report, or two to compare" in run("report", "mine", "mine", "mine").err
     assert run("dashboard", "none").code == 3 or "no study at none" in run("dashboard", "none").err
 
 

@@ -404,7 +404,7 @@ def test_a_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
 def test_a_folder_with_other_peoples_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     for name in ("train.py", "log.txt"):
         (tmp_path / name).write_text("precious")
-    with pytest.raises(StudyMismatch, match=r"is no study: it holds train\.py; choose another folder with --out"):
+    with pytest.raises(StudyMismatch, match=r"is not a study: it holds train\.py; choose another folder with --out"):
         StudyFolder(tmp_path).open()
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
         "train.py": "precious",

@@ -18,7 +18,7 @@ from support.studies import finished
 from autotune.best_yaml import Document
 from autotune.emitted import read_emitted
 from autotune.errors import AutotuneError, EnvironmentFailure
-from autotune.report.terminal import best_view
+from autotune.report.result import result_view
 from autotune.store import StudyFolder
 from autotune.untrusted import check, read_yaml
 
@@ -48,7 +48,7 @@ def test_a_hostile_result_is_shown_or_refused_in_a_line(folder: StudyFolder, whe
         refused(str(refusal))
         return
     assert document is not None
-    assert "\x1b" not in drawn(best_view(document))
+    assert "\x1b" not in drawn(result_view(document, folder=folder.path, verbose=True))
 
 
 @given(st.binary(max_size=200) | st.text("[]{}:,&*!%-?|>'\"# \n\tab1.~<", max_size=200).map(str.encode))
@@ -111,7 +111,11 @@ def test_a_date_is_text(tmp_path: Path) -> None:
         (("stability", "verdict"), "perfect", "stability.verdict must be 'stable' or 'unconfirmed', not 'perfect'"),
         (("stability", "refused", 0, "config", "compile"), "x", "stability.refused.0.config.compile must be 'none', "),
         (("search",), [1], "search must be a mapping, not a list"),
-        (("search", "strategy", "beliefs"), ["a\x1b[2J"], "search.strategy.beliefs.0 must be one line of printable"),
+        (
+            ("search", "strategy", "learned", "facts"),
+            ["a\x1b[2J"],
+            "search.strategy.learned.facts.0 must be one line of printable",
+        ),
     ],
 )
 def test_a_refusal_names_the_key_and_what_is_allowed(where: Any, value: Any, problem: str) -> None:

@@ -14,7 +14,7 @@ from autotune.search.figures import is_ok, measurement_of, samples_per_s
 from autotune.stats import Cell, Estimate, contrast, effects, mean_interval
 
 _WINDOW_SHARE = 0.25
-"""Of the steps that all runs reached: the last quarter, in which single batches average out."""
+"""Share of the steps that all runs reached: the last quarter, where single batches average out."""
 
 Round = Mapping[Cell, TrialRecord]
 Value = Callable[[TrialRecord], float]
@@ -31,7 +31,7 @@ class Analysis:
 
     @property
     def rounds(self) -> int:
-        """In which every cell that runs at all came to a figure."""
+        """Rounds in which every cell that runs at all has a measurement."""
         seen = {cell for found in self._rounds for cell in found}
         return sum(seen == found.keys() for found in self._rounds)
 
@@ -56,7 +56,7 @@ class Analysis:
         return Together(throughput=throughput, product=product, beyond=rest)
 
     def disturbed_share(self) -> float:
-        """Of the timed blocks: those during which the machine was busy with something else, or throttled."""
+        """Share of the timed blocks during which the machine was busy with other work, or throttled."""
         blocks = [block for found in self._rounds for record in found.values() for block in record.result.blocks]
         return sum(bool(block.disturbances) for block in blocks) / len(blocks) if blocks else 0.0
 
@@ -130,8 +130,8 @@ class Analysis:
         """Why there is no round with all cells."""
         failed = [cell for cell in self._design.configs if not any(cell in found for found in self._rounds)]
         if not failed:
-            return "no round has all cells"
-        return f"needs {', '.join(map(self._design.name, failed))}, without a figure"
+            return "no complete round"
+        return f"needs {', '.join(map(self._design.name, failed))}, without a measurement"
 
     def _rounds_with(self, cells: Iterable[Cell]) -> list[Round]:
         wanted = set(cells)

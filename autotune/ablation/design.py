@@ -63,7 +63,7 @@ def plan(spec: Spec, facts: Facts) -> Design:
     context = KnobContext(spec=spec, facts=facts, insisting=True)
     baseline = build_space(spec, facts).baseline
     named = spec.ablation.factors.named() if spec.ablation else {}
-    wanted, dropped = (named, []) if named else _silent(context, baseline)
+    wanted, dropped = (named, []) if named else _default_factors(context, baseline)
     levels, refused = _applicable(wanted, context, baseline)
     dropped += refused
     if not levels:
@@ -73,7 +73,9 @@ def plan(spec: Spec, facts: Facts) -> Design:
         for cell in cells(len(levels))
     }
     if len(set(configs.values())) < len(configs):
-        raise SpecError("ablation.factors: prefetch_factor has no effect without workers; hold num_workers at a number")
+        raise SpecError(
+            "ablation.factors: prefetch_factor has no effect without workers; set baseline.num_workers to 1 or more"
+        )
     return Design(
         factors=tuple(Factor(knob=knob, label=_label(knob, on), off=off, on=on) for knob, (off, on) in levels.items()),
         dropped=tuple(dropped),
@@ -81,7 +83,7 @@ def plan(spec: Spec, facts: Facts) -> Design:
     )
 
 
-def _silent(context: KnobContext, baseline: TrainConfig) -> tuple[dict[str, Levels], list[Dropped]]:
+def _default_factors(context: KnobContext, baseline: TrainConfig) -> tuple[dict[str, Levels], list[Dropped]]:
     """Accumulation × AMP × pinned memory, as the paper has them."""
     levels: dict[str, Levels] = {}
     dropped = []
@@ -113,7 +115,7 @@ def _applicable(
     full = _at(baseline, {knob: on for knob, (_, on) in levels.items()})
     for knob in KNOBS:
         if knob.name in levels and not knob.matters(full):
-            dropped.append(_whole(knob.name, "no effect without workers; give them with --set baseline.num_workers=2"))
+            dropped.append(_whole(knob.name, "no effect without workers; add them with --set baseline.num_workers=2"))
             del levels[knob.name]
     return levels, dropped
 

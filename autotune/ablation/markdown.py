@@ -11,12 +11,12 @@ from autotune.report import words
 
 
 def document(ablation: Ablation) -> str:
-    """Of one spec."""
+    """The tables of one spec."""
     return "\n".join(_lines(ablation)) + "\n"
 
 
 def overview(ablations: Sequence[Ablation]) -> str:
-    """Of several specs: their effects side by side, then a link to each."""
+    """Several specs: their effects side by side, then a link to each."""
     parts = [
         "# What each technique gives, over all models",
         "",
@@ -51,8 +51,8 @@ def _lines(ablation: Ablation) -> Iterator[str]:
     if together := ablation.together:
         beyond = together.beyond
         interval = f" ({words.interval(beyond.ci95)})" if beyond.ci95 else ""
-        yield f"\nAll of them together give {beyond.ratio:.2f}×{interval} of what each alone multiplies to."
-    for heading, lines in (("Not taken apart here", ablation.dropped), ("To know", ablation.notes)):
+        yield f"\nAll of them together give {beyond.ratio:.2f}×{interval} of what the single effects multiply to."
+    for heading, lines in (("Not tested here", ablation.dropped), ("To know", ablation.notes)):
         if lines:
             yield f"\n## {heading}\n"
             yield from (f"- {line}" for line in lines)

@@ -23,7 +23,7 @@ _COARSE_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 _WIDE = 3.0
 """Highest over lowest ratio from which the finer ticks would overlap."""
 _SPREAD = 0.6
-"""Of a row's height, for the dots of several specs."""
+"""Share of a row's height, for the dots of several specs."""
 _UNCLEAR = "#888888"
 
 

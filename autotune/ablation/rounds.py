@@ -26,13 +26,13 @@ _PLANNED_ROUNDS = 12
 """What decides is the number of fresh processes, until their start-up takes most of the time."""
 _LONGEST_RUN_S = 20.0
 _START_UP_SHARE = 0.5
-"""Of the first runs' time, before any has shown how long a start takes."""
+"""Share of the first runs' time, before any has shown how long a start takes."""
 _FAILURES_TO_GIVE_UP = 2
 _PATIENCE_S = 15.0
 _CLOSE_ENOUGH = 1.05
 """What a round is planned to take, over what is left: the last takes all there is, and planning it some of that."""
 _GENEROUS, _ROUNDING_S = 1.2, 30.0
-"""Of the budget that is advised."""
+"""Margin and rounding of the budget that is advised."""
 
 OnRun = Callable[["Rounds"], None]
 
@@ -74,12 +74,12 @@ class Rounds:
 
     @property
     def figures(self) -> dict[int, dict[Cell, TrialRecord]]:
-        """Round → cell → run, of the runs that came to a figure."""
+        """Round → cell → run, of the runs with a measurement."""
         return figures_of(self.records, self.design)
 
     @property
     def complete(self) -> int:
-        """Rounds in which all cells came to a figure that are not given up."""
+        """Rounds in which all cells that are not given up have a measurement."""
         return sum(self._running <= found.keys() for found in self.figures.values())
 
     def run(self, on_run: OnRun) -> None:
@@ -163,7 +163,7 @@ class Rounds:
         return SPARE * sum(self._start_up_s() + max(limit_s, self._fewest_steps_s(cell)) for cell in self._running)
 
     def _start_up_s(self) -> float:
-        """Of one run: all but its training."""
+        """Time of one run without its training."""
         return statistics.median(r.result.wall_s - r.result.training_s for r in self.records) if self.records else 0.0
 
     def _fewest_steps_s(self, cell: Cell) -> float:
@@ -200,7 +200,7 @@ def ablation_request(design: Design, cell: Cell, seed: int, limit_s: float) -> T
 
 
 def figures_of(records: list[TrialRecord], design: Design) -> dict[int, dict[Cell, TrialRecord]]:
-    """Round → cell → run, of the runs that came to a figure."""
+    """Round → cell → run, of the runs with a measurement."""
     cells: Mapping[object, Cell] = {config: cell for cell, config in design.configs.items()}
     found: dict[int, dict[Cell, TrialRecord]] = {}
     for record in records:

@@ -147,7 +147,7 @@ def _refuse_another(folder: AblationFolder, spec: Spec, design: Design, facts: F
         raise StudyMismatch(
             f"{folder.path} holds another ablation; what differs:\n"
             + "\n".join(f"  {line}" for line in changed)
-            + "\nGo on with what it was begun with, start over with --fresh (the old one is kept), or use --out"
+            + "\nUse the same spec and machine as before, start over with --fresh (the old one is kept), or use --out"
         )
 
 

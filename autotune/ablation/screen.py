@@ -75,7 +75,7 @@ class Screen:
 
 
 def view(ablation: Ablation) -> RenderableType:
-    """Of one spec: the answer, every cell, the effects, and what to know."""
+    """One spec: the answer, every cell, the effects, and the notes."""
     parts: list[RenderableType] = [
         Text(tables.headline(ablation), style="bold"),
         Text(f"{tables.caption(ablation)}\n", style="dim"),
@@ -84,13 +84,13 @@ def view(ablation: Ablation) -> RenderableType:
         _table(tables.short_effect_rows(ablation)),
         Text(tables.reading(ablation), style="dim"),
     ]
-    parts += [Text(f"not taken apart: {line}") for line in ablation.dropped]
-    parts += [Text(f"to know: {line}") for line in ablation.notes]
+    parts += [Text(f"not tested: {line}") for line in ablation.dropped]
+    parts += [Text(f"note: {line}") for line in ablation.notes]
     return Group(*parts, Text())
 
 
 def overview_view(ablations: Sequence[Ablation]) -> RenderableType:
-    """Of several specs: their effects side by side."""
+    """Several specs: their effects side by side."""
     return _table(tables.overview_rows(ablations), wrap=True)
 
 

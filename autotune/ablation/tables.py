@@ -68,7 +68,7 @@ def overview_rows(ablations: Sequence[Ablation]) -> Rows:
             ("all together, over plain", *(_with_interval(one.throughput if one else None) for one in together))
         )
         rows.append(
-            ("what each alone multiplies to", *(_with_interval(one.product if one else None) for one in together))
+            ("what the single effects multiply to", *(_with_interval(one.product if one else None) for one in together))
         )
     plain = (ablation.plain.samples_per_s for ablation in ablations)
     rows.append(("plain, samples/s", *(words.rate(speed) if speed else NOTHING for speed in plain)))
@@ -83,12 +83,12 @@ def headline(ablation: Ablation) -> str:
     all_of_them = " + ".join(factor.label for factor in ablation.factors)
     return (
         f"{ablation.name}: {all_of_them} together {_with_interval(together.throughput)} the plain throughput; "
-        f"each alone multiplies to {_with_interval(together.product)}"
+        f"the single effects multiply to {_with_interval(together.product)}"
     )
 
 
 def main_effects(effects: Sequence[Effect], *, intervals: bool = True) -> str:
-    """Of each technique, on one line."""
+    """The effect of each technique, on one line."""
     alone = (effect for effect in effects if len(effect.techniques) == 1)
     shown = _with_interval if intervals else lambda found: _ratio(found)[0]
     return ", ".join(f"{name_of(effect)} {shown(effect.throughput)}" for effect in alone)

@@ -20,7 +20,7 @@ def write(ablation: Ablation, folder: AblationFolder) -> None:
 
 
 def write_overview(ablations: Sequence[Ablation], folder: AblationFolder) -> None:
-    """Of several specs."""
+    """Write the tables of several specs."""
     folder.write(folder.result, _json(overview(ablations)))
     folder.write(folder.tables, markdown.overview(ablations))
     for kind in plot.KINDS:

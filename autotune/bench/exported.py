@@ -34,7 +34,7 @@ HARNESSED = ("accelerate", "lightning", "transformers")
 _RESERVE_S = 1.0
 _FEWEST_ROUNDS = 2
 _WORTH_A_LOOK = 0.97
-"""Of a trial's throughput: an export whose whole interval lies below it loses something."""
+"""Share of a trial's throughput: an export whose whole interval lies below it is slower than the trial."""
 
 
 def verify_export(
@@ -56,7 +56,7 @@ def verify_export(
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; run its search again")
+        raise SpecError(f"{folder.path} has no result yet; run the search again")
     _require_runnable(target)
     ranks = TrainConfig.from_dict(document["config"]).world_size
     if ranks > 1:

@@ -38,7 +38,7 @@ class Plan:
     strategies: Sequence[str]
     seeds: int
     budget_s: float
-    """Of each search, at the recorded costs."""
+    """Budget of each search, at the recorded costs."""
     jobs: int
     crew: Crew = ALONE
 
@@ -131,7 +131,7 @@ def bench_of(table: Table, name: str) -> Bench:
     space = build_space(spec, table.facts).restricted_to(recorded)
     measured = any(run.status is TrialStatus.OK for run in recorded.get(space.baseline, ()))
     if len(truth) < _FEWEST_CONFIGURATIONS or not measured:
-        needed = f"a figure of its baseline, and {_FEWEST_CONFIGURATIONS} configurations that meet its constraints"
+        needed = f"a measurement of its baseline, and {_FEWEST_CONFIGURATIONS} configurations that meet its constraints"
         raise SpecError(f"{name} holds too little; a replay needs {needed}")
     return Bench(table, space, truth, constraints)
 

@@ -22,7 +22,7 @@ from autotune.records import TrialStatus
 CLOSE = 0.02
 _MOMENTS = 200
 _LEAST_GAP = 0.005
-"""Of the optimum: where random search itself is as near as this, nothing is left to win."""
+"""Distance from the optimum: if random search comes this near, there is nothing to win."""
 
 Array = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ class Run:
     ask_s: float
     """Mean real seconds that choosing a configuration took."""
     controller_share: float
-    """Of one core: real seconds of asking and telling, over the seconds that the search went on. At 1 the controller
+    """Share of one core: real seconds of asking and telling, over the seconds of the search. At 1 the controller
     keeps workers waiting."""
 
 

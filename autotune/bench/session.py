@@ -40,7 +40,7 @@ class Step:
     ended_at_s: float
     """Seconds since the search began, at the recorded costs."""
     samples_per_s: float | None
-    """None where it came to no figure, or to one that breaks a constraint."""
+    """None if it has no measurement, or one that breaks a constraint."""
     ask_s: float = field(compare=False)
     """What choosing the configuration took, in real seconds."""
     tell_s: float = field(default=0.0, compare=False)
@@ -120,7 +120,7 @@ class _Running:
 
 
 def run_search(bench: Bench, name: str, *, seed: int, budget_s: float, crew: Crew = ALONE) -> list[Step]:
-    """Of the contender of that name: trials until `budget_s` are spent or the table is used up, in the order in which
+    """Run the strategy called `name`: trials until `budget_s` are spent or the table is used up, in the order in which
     they ended. The last may end past the budget.
     """
     return _Session(bench, name, seed=seed, budget_s=budget_s, crew=crew).run()

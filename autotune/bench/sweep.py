@@ -148,7 +148,7 @@ class _Recorder:
             yield run.config, run.repeat, True
 
     def _keep(self, run: RecordedRun) -> None:
-        """Add `run`; one that repeats a disturbed run takes its place, if it came to a figure."""
+        """Add `run`; one that repeats a disturbed run takes its place, if it has a measurement."""
         before = next((old for old in self._runs if (old.config, old.repeat) == (run.config, run.repeat)), None)
         if before is not None:
             self._runs.remove(before)
@@ -199,7 +199,7 @@ def _resumed(path: Path, wanted: Table, space: Space) -> Table:
         raise StudyMismatch(
             f"{path} holds another table; what differs:\n"
             + "\n".join(f"  {line}" for line in changed)
-            + "\nGo on with what it was begun with, or give another file with --out"
+            + "\nUse the same spec and machine as before, or give another file with --out"
         )
     kept = {"name": found.name, "created": found.created, "runs": found.runs}
     return wanted.model_copy(update=kept | {"repeats": max(found.repeats, wanted.repeats)})

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--budget", help="For all specs together, divided equally; silent: each takes its own.")
+@click.option("--budget", help="Budget for all specs together, divided equally. Default: each spec uses its own.")
 @click.option("--out", type=click.Path(path_type=Path), default=STUDIES / "ablation", show_default=True, help="Folder.")
 @set_option
-@click.option("--fresh", is_flag=True, help="Start over; earlier ablations are kept aside under new names.")
+@click.option("--fresh", is_flag=True, help="Start over. Earlier ablations are kept under new names.")
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @device_option
@@ -90,7 +90,7 @@ def ablate(
                 break
     _show(done, AblationFolder(out), as_json=as_json)
     if stopped:
-        stderr().print("interrupted; what was measured is kept, and the same command goes on")
+        stderr().print("interrupted; the measurements so far are kept. Run the same command to continue")
         raise click.exceptions.Exit(INTERRUPTED)
 
 

@@ -16,20 +16,22 @@ _SUMMARY = ("study", "config", "measured", "baseline", "speedup", "created")
 
 @click.command()
 @click.argument("studies", metavar="STUDY [OTHER]", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File; silent: report.html in STUDY.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Output file. Default: report.html in STUDY."
+)
 @click.option("--open/--no-open", "open_it", default=False, help="Open it in the web browser.")
 @json_option
 def report(studies: tuple[str, ...], out: Path | None, open_it: bool, as_json: bool) -> None:
-    """Write what STUDY found, and why, as one HTML file that needs no network; of two studies, a comparison.
+    """Write what STUDY found, and why, as one HTML file that needs no network. With two studies, compare them.
 
-    Each is a folder or a name under studies/, and may still be running. Prints the path on stdout.
+    A study is a folder or a name under studies/, and may still be running. Prints the path on stdout.
     """
     from autotune.report.html import comparison_page, report_page, write_page
     from autotune.report.reading import read_study
     from autotune.store import find_study
 
     if len(studies) > _MOST_STUDIES:
-        raise SpecError(f"report: {len(studies)} studies; one is reported, two are compared")
+        raise SpecError(f"report: {len(studies)} studies; give one to report, or two to compare")
     readings = [read_study(find_study(study, STUDIES)) for study in studies]
     one = readings[0]
     if len(readings) == 1:

@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 @click.command()
 @spec_argument
 @click.option("--budget", help="Override the spec's budget: 90s, 10m, 1h30m.")
-@click.option("--out", type=click.Path(path_type=Path), help="Study folder; silent: studies/NAME.")
+@click.option("--out", type=click.Path(path_type=Path), help="Study folder. Default: studies/NAME.")
 @set_option
-@click.option("--fresh", is_flag=True, help="Start over; an earlier study is kept aside under a new name.")
+@click.option("--fresh", is_flag=True, help="Start over. An earlier study is kept under a new name.")
 @json_option
-@click.option("--use-all", is_flag=True, help="Spend the whole budget, where hardly more is to be expected too.")
+@click.option("--use-all", is_flag=True, help="Use the whole budget, even if more trials are unlikely to help.")
 @click.option("--quiet", is_flag=True, help="Show the result only.")
 @click.option("--storage", metavar="URL", help="Database that keeps the study: postgresql://user@host/database.")
-@click.option("--events", type=click.Path(path_type=Path), help="Append what happens to this file, as JSON lines.")
+@click.option("--events", type=click.Path(path_type=Path), help="Append events to this file, as JSON lines.")
 @device_option
 def search(
     spec_path: Path,
@@ -58,7 +58,7 @@ def search(
 ) -> None:
     """Search the fastest stable configuration for SPEC and write it to the study folder.
 
-    The same command on an unfinished study goes on where it stopped. Prints the path of best.yaml on stdout.
+    Run the same command on an unfinished study to continue it. Prints the path of best.yaml on stdout.
     """
     from autotune.spec import load_spec
     from autotune.store import StudyFolder
@@ -85,7 +85,7 @@ def search(
                 if interruption.result is not None:
                     _show_result(interruption.result, folder, as_json=as_json)
                 else:
-                    stderr().print("interrupted before anything was measured; the same command begins or goes on")
+                    stderr().print("interrupted before anything was measured; run the same command again")
                 raise click.exceptions.Exit(INTERRUPTED) from None
             log.ended("done", result, best=folder.best)
     _show_result(result, folder, as_json=as_json)
@@ -142,17 +142,15 @@ def _search(
 
 
 def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) -> None:
-    from autotune.report.terminal import result_view
+    from autotune.report.result import result_view
 
     if as_json:
         print_json(result.model_dump(mode="json"))
         return
     steps = []
-    if result.best["stability"]["verdict"] == "stable":
-        steps.append(f"set these in your training code; {folder.best} holds them all")
     if result.already_finished:
-        steps.append("this study was finished before; a larger --budget goes on, --fresh starts over")
+        steps.append("this study was finished already; give a larger --budget to continue it, or --fresh to start over")
     if folder.aside is not None:
-        steps.append(f"the earlier study is kept in {folder.aside}")
-    stderr().print(result_view(result, next_steps=steps))
+        steps.append(f"the earlier study is now in {folder.aside}")
+    stderr().print(result_view(result.best, folder=folder.path, notes=result.notes, next_steps=steps))
     click.echo(folder.best)

@@ -9,14 +9,22 @@ from autotune.cli.shared import STUDIES, stderr
 
 @click.command()
 @click.argument("study", metavar="STUDY")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="0: any that is free.")
-@click.option("--allow-edits", is_flag=True, help="Take notes and attributes from the browser, into study.db.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default=True,
+    help="Port to serve on; 0 takes any free one.",
+)
+@click.option(
+    "--allow-edits", is_flag=True, help="Allow edits of notes and attributes in the browser; they go into study.db."
+)
 @click.option("--open/--no-open", "open_it", default=False, help="Open it in the web browser.")
 def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
     """Serve Optuna's dashboard on STUDY, a folder or a name under studies/, while it runs or after.
 
     On this machine's own address, for its own pages alone, and for looking only. The best trial shown is what was
-    emitted; a trial that looked faster says why it was not. Prints the address on stdout; Ctrl-C ends it.
+    emitted; a trial that looked faster says why it was not. Prints the address on stdout; stop it with Ctrl-C.
     """
     import optuna
 
@@ -31,10 +39,10 @@ def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
         try:
             furnish(folder)
         except (SpecError, EnvironmentFailure) as error:  # a copy that is shown does without
-            console.print(f"note: figures and pictures are not kept: {error}", style="dim", markup=False)
+            console.print(f"note: figures and pictures are not saved: {error}", style="dim", markup=False)
     with Server(folder, port=port, allow_edits=allow_edits) as server:
         click.echo(server.url)
-        console.print("Ctrl-C ends it", style="dim")
+        console.print("stop it with Ctrl-C", style="dim")
         if open_it:
             import webbrowser
 

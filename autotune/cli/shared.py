@@ -26,7 +26,9 @@ _WIDTH_OF_A_FILE = 160
 
 set_option = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the spec.")
 device_option = click.option("--device", help="Override the spec's device: auto, cpu, cuda, cuda:1, mps, xpu.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout, nothing else.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout and nothing else."
+)
 spec_argument = click.argument("spec_path", metavar="SPEC", type=click.Path(path_type=Path))
 
 

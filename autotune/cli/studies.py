@@ -24,32 +24,34 @@ PROMISE_BROKEN = 1
 
 @click.command()
 @click.argument("study", metavar="STUDY")
+@click.option("--verbose", "-v", is_flag=True, help="Also show what was not searched and why, and all notes.")
 @json_option
-def show(study: str, as_json: bool) -> None:
+def show(study: str, verbose: bool, as_json: bool) -> None:
     """Show the result of STUDY, a folder or a name under studies/."""
-    from autotune.report.terminal import best_view
+    from autotune.report.result import result_view
     from autotune.store import find_study
 
     folder = find_study(study, STUDIES)
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; run its search again")
+        raise SpecError(f"{folder.path} has no result yet; run the search again")
     if as_json:
         print_json(document)
     else:
-        stdout().print(best_view(document))
+        stdout().print(result_view(document, folder=folder.path, verbose=verbose))
 
 
 @click.command()
 @click.argument("study", metavar="STUDY")
-@click.option("--budget", default="1m", show_default=True, help="Time for it: 30s, 1m, 10m.")
-@click.option("--export", "target", help=f"Measure an export against the study's trials: {_RUNNABLE}")
+@click.option("--budget", default="1m", show_default=True, help="Time for the measurement: 30s, 1m, 10m.")
+@click.option("--export", "target", help=f"Measure an export instead, against the study's trials: {_RUNNABLE}")
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the answer only.")
 def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bool) -> None:
-    """Measure the configuration that STUDY emitted against its baseline again, in fresh processes.
+    """Measure the configuration of STUDY against its baseline again, in new processes.
 
-    Ends with 0 when the promise holds, with 1 when it does not, or when the budget is too short to say.
+    Exits with 0 if it is still as much faster as the search said; with 1 if not, or if the budget is too
+    short to tell.
     """
     from autotune.report.terminal import export_verification_view, verification_view
     from autotune.search import verify as run_verify
@@ -82,12 +84,16 @@ def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bo
 @click.command()
 @click.argument("study", metavar="STUDY")
 @click.option("--to", "target", required=True, metavar="FORMAT", help=_FORMATS)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; silent: exports/ in the study's, or this one.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Output folder. Default: exports/ in the study folder; for a lone best.yaml, the current folder.",
+)
 @json_option
 def export(study: str, target: str, out: Path | None, as_json: bool) -> None:
-    """Write the configuration of STUDY, a folder, a name or a best.yaml, in the words of another tool.
+    """Write the configuration of STUDY (a folder, a name or a best.yaml) for another tool.
 
-    Prints the paths of what was written on stdout, and on stderr what the target leaves to you.
+    Prints the paths of the files on stdout, and on stderr what you have to set yourself.
     """
     from autotune.export import TARGETS, read_source
     from autotune.export import export as render

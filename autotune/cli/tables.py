@@ -25,11 +25,21 @@ from autotune.errors import SpecError
 
 @click.command()
 @spec_argument
-@click.option("--out", type=click.Path(path_type=Path), help="Table; silent: studies/recorded/DEVICE-NAME.json.gz.")
-@click.option("--sample", type=click.IntRange(min=2), help="So many configurations, spread evenly; silent: all.")
-@click.option("--repeats", type=click.IntRange(min=1), default=1, show_default=True, help="Processes for each of them.")
-@click.option("--trial", help="Warm-up and timed steps of each: 1.5s, 5s; silent: as in a search of the spec's budget.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample and the order.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Table file. Default: studies/recorded/DEVICE-NAME.json.gz."
+)
+@click.option("--sample", type=click.IntRange(min=2), help="Number of configurations, spread evenly. Default: all.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs of each configuration, each in a new process.",
+)
+@click.option("--trial", help="Time of each run for warm-up and timed steps: 1.5s, 5s. Default: as in a search.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the sample and of the order."
+)
 @set_option
 @json_option
 @click.option("--quiet", is_flag=True, help="Print the table's path only.")
@@ -74,7 +84,7 @@ def sweep(
             on_run=say,
         )
     except KeyboardInterrupt:
-        console.print("interrupted; what was measured is kept, and the same command goes on")
+        console.print("interrupted; the measurements so far are kept. Run the same command to continue")
         raise click.exceptions.Exit(INTERRUPTED) from None
     if as_json:
         print_json({"table": str(path)})
@@ -84,16 +94,27 @@ def sweep(
 
 @click.command()
 @click.argument("tables", metavar="TABLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--strategy", default="auto,gp,tpe,random", show_default=True, help="To compare; NAME-seeds: unseeded.")
-@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Searches of each.")
-@click.option("--budget", default="5m", show_default=True, help="Trial seconds of each search, at the recorded costs.")
-@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
-@click.option("--workers", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Trials at a time.")
-@click.option("--failures", type=click.FloatRange(0, 0.9), default=0.0, help="Chance of a trial's worker to die.")
 @click.option(
-    "--stragglers", type=click.FloatRange(0, 1), default=0.0, help="Chance of a trial to take 3 times as long."
+    "--strategy",
+    default="auto,gp,tpe,random",
+    show_default=True,
+    help="Strategies to compare; NAME-seeds is NAME without first guesses.",
 )
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw what was found over time: FILE.png, .svg or .html.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=20, show_default=True, help="Number of searches per strategy."
+)
+@click.option("--budget", default="5m", show_default=True, help="Budget of each search, in recorded trial time.")
+@click.option("--jobs", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True, help="Processes.")
+@click.option(
+    "--workers", type=click.IntRange(1, 10_000), default=1, show_default=True, help="Trials in flight at a time."
+)
+@click.option("--failures", type=click.FloatRange(0, 0.9), default=0.0, help="Probability that a trial's worker dies.")
+@click.option(
+    "--stragglers", type=click.FloatRange(0, 1), default=0.0, help="Probability that a trial takes 3 times as long."
+)
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="Plot the best found over time into FILE.png, .svg or .html."
+)
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the table only.")
 def replay(

@@ -20,7 +20,7 @@ def promise(source: Source) -> tuple[str, ...]:
     tool = f"autotune {version}" if version else "autotune"
     gain = f"{emitted.speedup:.2f} times the baseline's {_rate(emitted.baseline.samples_per_s)}"
     if config == emitted.baseline.config:
-        gain = "by the baseline itself: nothing was faster beyond doubt"
+        gain = "with the baseline settings: nothing tested was reliably faster"
     elif emitted.speedup_ci95:
         gain += f" ({_between(emitted.speedup_ci95, '.2f')})"
     measured = f"{_rate(emitted.best.samples_per_s)} samples/s"
@@ -57,7 +57,7 @@ def _on_verdict(source: Source) -> str | None:
     if source.emitted.verdict == _STABLE:
         return None
     return (
-        f"{source.emitted.verdict.upper()}: the budget ended before the checks of this configuration did. Run the same "
+        f"{source.emitted.verdict.upper()}: the budget ended before all tests of this configuration. Run the same "
         "search with a larger --budget before you rely on it."
     )
 
@@ -68,10 +68,10 @@ def _on_learning_rate(source: Source) -> str | None:
         return None
     factor = ours / theirs
     lr = source.spec.training.optimizer.known_lr if source.spec else None
-    given = "" if lr is None else f" The study trained with lr {lr:g} in both."
+    given = "" if lr is None else f" The study used learning rate {lr:g} in both."
     return (
-        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
-        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{given}"
+        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself. The usual rules "
+        f"multiply the learning rate by {factor:g} (SGD) or {factor**0.5:.2g} (Adam).{given}"
     )
 
 
@@ -79,7 +79,7 @@ def _on_batches(source: Source, target: Target) -> str | None:
     collate = source.spec.data.collate if source.spec else None
     if collate is None or target.collates:
         return None
-    return f"The study made its batches with {collate}: give it to your DataLoader as collate_fn."
+    return f"The study made batches with {collate}: give it to your DataLoader as collate_fn."
 
 
 def _left_over(source: Source, target: Target) -> Iterator[str]:

@@ -40,7 +40,7 @@ class Source:
 
     @property
     def torch_release(self) -> tuple[int, int] | None:
-        """Of the PyTorch that was measured, (major, minor); None where it is not known."""
+        """Version of the measured PyTorch, (major, minor); None if it is not known."""
         version = str(self.emitted.environment.get("torch", "")).split(".")
         return (int(version[0]), int(version[1])) if len(version) > 1 and all(map(str.isdigit, version[:2])) else None
 
@@ -68,6 +68,8 @@ class Target:
 
     name: str
     """As `--to` says it."""
+    gives: str
+    """What the files are, in up to six words: a line on the screen names every target."""
     render: Callable[[Source], Mapping[str, str]]
     """File name → text. May raise SpecError."""
     expresses: frozenset[str]

@@ -60,7 +60,7 @@ def mapping(name: str, values: Mapping[str, Any]) -> str:
 
 
 def loader_arguments(source: Source) -> dict[str, Any]:
-    """Of a DataLoader, as the trials had it: no shorter last batch, processes that stay over the epoch's end."""
+    """Arguments of a DataLoader as in the trials: no shorter last batch, persistent workers."""
     config = source.config
     given: dict[str, Any] = {
         "batch_size": config.micro_batch_size,

@@ -14,7 +14,7 @@ from autotune.spec import dump_yaml
 
 _CONFIG, _CALL = "accelerate_config.yaml", "accelerator.py"
 _LAUNCH = f"Usage: accelerate launch --config_file {_CONFIG} your_script.py"
-_BOTH = f"Gradient accumulation and the DataLoader stand in {_CALL}: this file cannot hold them."
+_BOTH = f"Gradient accumulation and the DataLoader are in {_CALL}, because this file cannot hold them."
 _STEP = (
     "Usage: accelerator = make_accelerator(); model, optimizer, loader = accelerator.prepare(model, optimizer, "
     "DataLoader(dataset, **DATALOADER)); then `with accelerator.accumulate(model):` around each micro-batch."
@@ -92,6 +92,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="accelerate",
+    gives="accelerate's configuration",
     render=_render,
     expresses=LOADER_KNOBS | {"grad_accum_steps", "amp_dtype", "compile"},
     exceptions=_exceptions,

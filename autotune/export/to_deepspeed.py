@@ -50,6 +50,7 @@ def _remarks(_source: Source) -> list[str]:
 
 TARGET = Target(
     name="deepspeed",
+    gives="DeepSpeed's configuration",
     render=_render,
     expresses=frozenset({"micro_batch_size", "grad_accum_steps", "amp_dtype"}),
     exceptions=_exceptions,

@@ -11,4 +11,4 @@ def _render(source: Source) -> dict[str, str]:
     return {"autotune.json": json_text(document(source))}
 
 
-TARGET = Target(name="json", render=_render, expresses=ALL_KNOBS, customs=every_custom)
+TARGET = Target(name="json", gives="every setting by name", render=_render, expresses=ALL_KNOBS, customs=every_custom)

@@ -61,6 +61,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="lightning",
+    gives="Trainer and DataLoader arguments",
     render=_render,
     expresses=LOADER_KNOBS | {"grad_accum_steps", "amp_dtype"},
     exceptions=_exceptions,

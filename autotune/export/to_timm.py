@@ -15,7 +15,7 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _OPTIMIZERS = {"sgd": "momentum", "adam": "adam", "adamw": "adamw"}
 """Name in specs → `--opt`. timm's `sgd` is SGD with Nesterov momentum."""
 _WEIGHT_DECAY = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01}
-"""What a silent spec means: the default of PyTorch, where train.py has another."""
+"""Default of PyTorch if the spec does not name it; train.py has another."""
 _USAGE = "Usage, beside timm's train.py: sh train_timm.sh --data-dir DIR [more of its flags]. Later flags win."
 
 Flags = list[list[str]]
@@ -120,7 +120,7 @@ def _exceptions(source: Source) -> dict[str, str]:
     if source.device_kind == "cuda" and config.fp32_precision != "tf32":
         asked = f"with {config.fp32_precision}" if config.fp32_precision else "with PyTorch's default"
         found["fp32_precision"] = (
-            "train.py turns TF32 on for matrix products whatever is asked (fp32_precision); the trials ran "
+            "train.py always turns TF32 on for matrix products (fp32_precision); the trials ran "
             f"{asked}. Change torch.backends.cuda.matmul.allow_tf32 in your copy of it."
         )
     elif config.fp32_precision == "tf32":
@@ -141,7 +141,7 @@ def _customs(source: Source) -> Iterable[str]:
 
 
 def _remarks(source: Source) -> list[str]:
-    found = ["train.py has a schedule for the learning rate, warm-up epochs and further habits of its own."]
+    found = ["train.py has its own learning-rate schedule, warm-up epochs and other defaults."]
     if source.config.pin_memory:
         found.append("Its prefetcher normalises images on the device, which the trials did while loading.")
     if source.spec is None:
@@ -159,6 +159,7 @@ def _remarks(source: Source) -> list[str]:
 
 TARGET = Target(
     name="timm",
+    gives="flags of timm's train.py",
     render=_render,
     expresses=frozenset(
         {

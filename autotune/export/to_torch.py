@@ -91,12 +91,13 @@ def _remarks(source: Source) -> list[str]:
         return []
     found = []
     if spec.data.image_folder is not None:
-        found.append("An image that cannot be decoded ends this script; the trials passed over it.")
+        found.append("An image that cannot be decoded stops this script; the trials skipped it.")
     return found
 
 
 TARGET = Target(
     name="torch",
+    gives="a script without autotune",
     render=_render,
     expresses=ALL_KNOBS.difference(RANK_KNOBS),
     customs=every_custom,

@@ -119,6 +119,7 @@ _CLIPS = "The Trainer clips gradients at a norm of 1.0, unless max_grad_norm say
 
 TARGET = Target(
     name="transformers",
+    gives="TrainingArguments",
     render=_render,
     expresses=LOADER_KNOBS
     | {

@@ -13,4 +13,4 @@ def _render(source: Source) -> dict[str, str]:
     return {"autotune.yaml": comment(introduction(source, TARGET)) + dump_yaml(document(source))}
 
 
-TARGET = Target(name="yaml", render=_render, expresses=ALL_KNOBS, customs=every_custom)
+TARGET = Target(name="yaml", gives="every setting by name", render=_render, expresses=ALL_KNOBS, customs=every_custom)

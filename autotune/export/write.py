@@ -15,7 +15,7 @@ _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def write(made: Export, source: Source, out: Path | None = None) -> list[Path]:
-    """Write the files of `made` into the folder `out`; silent: into `exports/` of the study's folder, or into the
+    """Write the files of `made` into the folder `out`. Default: `exports/` of the study's folder, or into the
     current folder for a result outside of one. Returns their paths.
 
     Only in a study's own `exports/` is a file replaced that says something else. Raises SpecError where that would
@@ -44,4 +44,4 @@ def _refuse_to_replace(folder: Path, made: Export) -> None:
     for name, text in made.files.items():
         path = folder / name
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            raise SpecError(f"{path} exists already and says something else; give another folder with --out")
+            raise SpecError(f"{path} exists already with other content; give another folder with --out")

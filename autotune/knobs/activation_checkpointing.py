@@ -17,7 +17,7 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     if context.facts.workload.activation_checkpointing_refusal:
         return context.facts.workload.activation_checkpointing_refusal
     if context.on_cpu and not context.listed("activation_checkpointing"):
-        return "it buys memory with time, and a CPU's memory is rarely the limit; list it under search to try it"
+        return "it saves memory and costs time, and a CPU's memory is rarely the limit; list it under search to try it"
     return None
 
 

@@ -14,7 +14,7 @@ def _domain(_context: KnobContext) -> tuple[KnobValue, ...]:
 def _refusal(value: KnobValue, context: KnobContext) -> str | None:
     if value == "none" or value in context.facts.device.amp_dtypes or context.listed("amp_dtype"):
         return None
-    return f"{context.facts.device.name} has no fast {value}; list it under search.amp_dtype to try it all the same"
+    return f"{context.facts.device.name} has no fast {value}; list it under search.amp_dtype to try it anyway"
 
 
 def _expected(config: TrainConfig, facts: Facts) -> Expectation:

@@ -38,11 +38,11 @@ class Expectation(NamedTuple):
     """What a value should change against the untuned one, before anything has been measured, as natural logarithms."""
 
     time: float = 0.0
-    """Of the seconds that forward and backward take for a sample."""
+    """Changes the seconds that forward and backward take for a sample."""
     memory: float = 0.0
-    """Of the bytes that each sample of a micro-batch adds."""
+    """Changes the bytes that each sample of a micro-batch adds."""
     optimizer: float = 0.0
-    """Of the seconds of the optimizer's update."""
+    """Changes the seconds of the optimizer's update."""
 
 
 NO_CHANGE = Expectation()
@@ -71,13 +71,13 @@ class Knob:
     name: str
     """Field of `TrainConfig`, and key under `search` and `baseline`."""
     domain: Callable[[KnobContext], tuple[KnobValue, ...]]
-    """Values to search where the spec is silent, in their natural order: neighbours behave alike."""
+    """Values to search if the spec does not name the knob, in their natural order: neighbours behave alike."""
     refusal: Callable[[KnobValue, KnobContext], str | None] = _never
     """Why a value cannot apply on this device, model or data, in a few words; None when it can."""
     held_back: Callable[[KnobContext], tuple[KnobValue, ...]] = _none
     """Values of the domain that are tried only once trials have shown that they can help: where loading waits."""
     untuned: Callable[[KnobContext], KnobValue] | None = None
-    """What an untuned PyTorch user gets; silent: the default of `TrainConfig`."""
+    """What an untuned PyTorch user gets. Default: that of `TrainConfig`."""
     matters: Callable[[TrainConfig], bool] = _always
     """Whether the knob has any effect in this configuration; where it has none its value is None."""
 
@@ -102,4 +102,4 @@ def of_several_ranks(*values: KnobValue) -> Callable[[KnobContext], tuple[KnobVa
 
 def refused_to_one_rank(value: KnobValue, context: KnobContext) -> str | None:
     alone = value is not None and context.ranks == 1
-    return "one process trains alone; set execution.ranks_per_trial" if alone else None
+    return "it needs several processes; set execution.ranks_per_trial" if alone else None

@@ -14,7 +14,7 @@ few cores as many as wait for a slow network."""
 _MOST = 128
 """More than any loader in use is given; every one is forked, and the queue grows with each."""
 _MEMORY_BYTES = 256 * 2**20
-"""Of its own, that a loader process comes to need."""
+"""Memory that a loader process needs for itself."""
 _USUAL_BATCH, _USUAL_PREFETCH = 32, 2
 _SMALLEST_SHM_BYTES = 64 * 2**20
 """Docker's default for /dev/shm, through which workers hand over their batches: too small for batches of images."""

@@ -10,9 +10,9 @@ _TICK_S = 0.01
 """In which Linux counts a CPU's time, and a process's for others to read."""
 _ROUNDING_TICKS = 2.0
 _HARMLESS_SHARE = 0.05
-"""Of the CPUs: what any machine does beside, kernel and this program's own controller included."""
+"""Share of the CPUs that any machine uses for other things, such as its kernel and autotune's controller."""
 _FULL_SHARE = 0.9
-"""Of the CPUs: with fewer busy, whoever else runs finds a core of its own."""
+"""Share of the CPUs: below it, other processes find a free core."""
 _SLOWED_DOWN = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"})
 
 

@@ -20,9 +20,9 @@ _FEWEST_EPOCHS, _FEWEST_PARTS = 2, 6
 EDGE_COUNTS = 0.02
 """Share of an epoch that its edge takes, from which on it is worth timing."""
 _PAST_FIRST_EPOCH = 0.4
-"""Of the time limit: what loading the rest of the first epoch may take, for caches to be warm in what is timed."""
+"""Share of the time limit for loading the rest of the first epoch, so that caches are warm while timing."""
 _LOADER_LIMITS = 0.9
-"""Of what the steps take: a loader that delivers less keeps its queue empty."""
+"""Share of the steps' rate: a loader that delivers less keeps its queue empty."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ class TimedBlock:
     waited_s: float
     """For batches that were not ready, as far as the training stood still for them."""
     backlog_s: float
-    """Of work that the device still had when the host had asked for the last step: so far the host runs ahead."""
+    """Work that the device still had when the host had asked for the last step: how far the host runs ahead."""
     overlap_s: float
     """That the block took longer than in training that goes on, where the device still works while the host waits for
     the first batch; here it had been waited for."""

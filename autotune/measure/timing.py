@@ -21,10 +21,10 @@ from autotune.stats import FEWEST_UNDISTURBED, noise_has_settled, relative_stand
 
 _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
-"""Of a trial whose steps are so long that its time is spent before `min_blocks`."""
+"""Blocks of a trial whose steps are so long that its time ends before `min_blocks`."""
 _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
-"""Of the time limit, for measuring again what was disturbed; seconds, where too few blocks were not: a short run that
-waits until a burst of other work is over is worth more than one that was spent on it."""
+"""Share of the time limit for measuring disturbed blocks again; seconds, if too few blocks were free of it: a short run
+that waits until other work is over is worth more than one that measured it."""
 _FEWEST_SLOW = 3
 """Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
 _WITHOUT_SLOW = 100

@@ -11,13 +11,13 @@ from autotune.measure.protocols import Loader, Loop
 from autotune.records import TrialRequest, WarmUp
 
 _SHARE, _LONGEST_SHARE = 0.4, 0.6
-"""Of the time limit: what a warm-up takes at the most, and one whose steps still become faster, or are too few."""
+"""Shares of the time limit for a warm-up: normally, and while its steps still become faster or are too few."""
 _FEWEST_TO_SETTLE = 3
 """Steps: the first one never counts."""
 _SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
 """Two steps in a row whose times differ by less than this share; two stretches of many steps."""
 _STRETCH_SHARE = 0.04
-"""Of the time limit: what a stretch of steps has to last to show that their time has settled."""
+"""Share of the time limit that a stretch of steps must last to show that step times have settled."""
 _STEPS_FOR_PACE = 8
 """At least; half of all steps where those are more."""
 _SLOW = 4.0

@@ -39,9 +39,9 @@ class CellFigures(Record):
     """Labels of the techniques that are switched on; empty: the plain cell, which all others are compared with."""
     config: Config
     status: TrialStatus
-    """`ok`, or how it failed where it came to no figure."""
+    """`ok`, or how it failed if it has no measurement."""
     runs: int
-    """Processes that came to a figure."""
+    """Processes with a measurement."""
     failures: tuple[str, ...] = ()
     """Why others did not, one line each."""
     samples_per_s: float | None = None
@@ -71,7 +71,7 @@ class Effect(Record):
     techniques: tuple[str, ...]
     throughput: Ratio | None = None
     memory: Ratio | None = None
-    """Of the peak."""
+    """Ratio of peak memory."""
     unavailable: str | None = None
     """Why there is none."""
 
@@ -107,7 +107,7 @@ class Ablation(Record):
     """Techniques that cannot apply here, and why."""
     effective_batch_size: int
     rounds: int
-    """In which every cell that runs at all came to a figure."""
+    """Rounds in which every cell that runs at all has a measurement."""
     processes: int
     cells: tuple[CellFigures, ...]
     effects: tuple[Effect, ...]

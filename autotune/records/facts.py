@@ -34,7 +34,7 @@ class HostFacts(Record):
     shm_bytes: int | None
     """Size of /dev/shm; None where there is none."""
     versions: dict[str, str]
-    """Of autotune, python, torch, timm, cuda, driver: what applies."""
+    """Versions of autotune, python, torch, timm, cuda, driver, as far as they apply."""
 
 
 class WorkloadFacts(Record):
@@ -42,7 +42,7 @@ class WorkloadFacts(Record):
 
     parameters: int
     dataset_samples: int | None
-    """None for an iterable data set, whose length nobody knows."""
+    """None for an iterable data set, whose length is not known."""
     repeats_in_processes: bool = False
     """Whether it is an iterable data set that gives each loader process all of its samples."""
     input_shape: tuple[int, ...] | None

@@ -47,7 +47,7 @@ class Rates(Record):
     fetch_s: float
     """Wall seconds that one process takes to load one micro-batch."""
     fetch_cpu_s: float | None = None
-    """CPU seconds of them: the rest is waiting, for a disk, a network or a lock. None where nobody could count them."""
+    """CPU seconds of them: the rest is waiting, for a disk, a network or a lock. None if they could not be counted."""
     epoch_samples: int | None = None
     """Samples that an epoch trains on; None where no end has been seen."""
     epoch_edge_s: float = 0.0

@@ -26,7 +26,7 @@ class Measurement(Record):
     """The four fractions of the step's time add up to 1."""
     peak_memory_bytes: int
     energy_j_per_sample: float | None = None
-    """Of the whole device, where it counts it."""
+    """Energy of the whole device, if it counts that."""
     steps: int
     """Timed optimizer steps behind these figures."""
     supply_per_s: float | None = None
@@ -36,7 +36,7 @@ class Measurement(Record):
     fetch_s: float | None = None
     """Wall seconds that one process takes to load one micro-batch."""
     fetch_cpu_s: float | None = None
-    """CPU seconds of them; None where nobody could count them."""
+    """CPU seconds of them; None if they could not be counted."""
     epoch_edge_fraction: float | None = None
     """Share of an epoch's time that its edge costs."""
     disturbed_blocks: int = 0
@@ -88,7 +88,7 @@ class Running(Record):
     since_s: float
     """Elapsed budget when it was asked for."""
     round: int | None = None
-    """Of the confirmation."""
+    """Round of the confirmation."""
     predicted: Predicted | None = None
     """What the strategy expects of it."""
     samples_per_s: float | None = None
@@ -129,14 +129,14 @@ class Verification(Record):
     reason: str
     """Why it holds or does not, in words."""
     known: bool = True
-    """Whether the runs could tell; else it does not hold for all that is known."""
+    """Whether the runs could tell. If not, `holds` is false."""
     promised: bool = True
     """Whether the search promised anything: not where its verdict was `unconfirmed`."""
     promised_ratio: float
     promised_ratio_ci95: tuple[float, float] | None
     promised_samples_per_s: float
     ratio: float | None
-    """None where no round came to its end."""
+    """None if no round was completed."""
     ratio_ci95: tuple[float, float] | None
     outcome: str | None
     samples_per_s: float | None
@@ -156,7 +156,7 @@ class ExportVerification(Record):
     promised_samples_per_s: float
     """By the study, when it was searched."""
     samples_per_s: float | None
-    """Of the script, now; None where no round came to its end."""
+    """Throughput of the script now; None if no round was completed."""
     ratio: float | None
     """Throughput of the script over that of the trials that ran in turns with it."""
     ratio_ci95: tuple[float, float] | None
@@ -164,7 +164,7 @@ class ExportVerification(Record):
 
 
 class SearchResult(Record):
-    """What a search came to. `best` is the document of `best.yaml`."""
+    """The result of a search. `best` is the document of `best.yaml`."""
 
     folder: str
     best: dict[str, Any]

@@ -101,7 +101,7 @@ class RecordedRun(Record):
 
     @property
     def disturbed_share(self) -> float:
-        """Of its timed seconds."""
+        """Share of the timed seconds that were disturbed."""
         whole = math.fsum(row.seconds for row in self.blocks)
         return math.fsum(row.seconds for row in self.blocks if row.disturbances) / whole if whole else 0.0
 

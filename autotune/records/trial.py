@@ -33,7 +33,7 @@ class TrialRequest(Record):
     config: Config
     seed: int
     time_limit_s: float
-    """Of warm-up and timed steps, after the first one; the trial ends itself after the block in which it is spent."""
+    """Time for warm-up and timed steps, after the first one. The trial ends after the block in which it runs out."""
     target_relative_error: float = 0.02
     """The trial may end early once the relative standard error of its throughput is below this."""
     hopeless_below: float | None = None
@@ -79,7 +79,7 @@ class MachineState(Record):
     shm_free_bytes: int | None = None
     """Room left in /dev/shm, through which loader processes hand over their batches."""
     resident_bytes: int
-    """Of the trial's process, at the block's end."""
+    """Resident memory of the trial's process at the end of the block."""
     loader_bytes: int | None = None
     """What the DataLoader's processes hold beside that, without what they share with it; None where there are none, or
     ranks train together."""
@@ -222,7 +222,7 @@ class TrialResult(Record):
     side: Side | None = None
     """The one side that was measured; None: both, in a run that trained as a user does."""
     side_rate: SideRate | None = None
-    """What it does alone; None where the run came to nothing, and without `side`."""
+    """Rate of that side alone; None if the run failed, and without `side`."""
     steps: OptimizerSteps | None = None
     first_gradient: FirstGradient | None = None
     largest_activation: LargestActivation | None = None
@@ -232,7 +232,7 @@ class TrialResult(Record):
     wall_s: float
     """From the request to the end of the process, or until it is ready for another one."""
     process: str | None = None
-    """Which process it ran in; None where nobody says, each run having had one of its own."""
+    """Which process it ran in; None if that was a process of its own."""
     runs_before: int = 0
     """That this process had run before."""
     failure: Failure | None = None
@@ -241,9 +241,9 @@ class TrialResult(Record):
     unreadable_samples: tuple[str, ...] = ()
     """Files that could not be decoded and were replaced by another sample."""
     ranks: tuple[Rank, ...] = ()
-    """Of a trial of several; blocks, losses and samples are those of all of them together, memory the largest."""
+    """Ranks of a trial of several. Blocks, losses and samples are those of all together, memory is the largest."""
     node: str | None = None
-    """Of the cluster; None on the user's own machine."""
+    """Node of the cluster; None on the user's own machine."""
     seconds_times: float | None = None
     """What the seconds in blocks and warm-up were multiplied by, to make up for an uneven node; None: nothing."""
     output_tail: str = ""
@@ -251,7 +251,7 @@ class TrialResult(Record):
 
     @property
     def slowest_rank(self) -> Rank | None:
-        """The one that the others wait for; None where nobody knows, or there is one only."""
+        """The rank that the others wait for; None if that is not known, or if there is only one."""
         timed = [rank for rank in self.ranks if rank.own_step_s is not None]
         return max(timed, key=lambda rank: rank.own_step_s or 0.0) if len(timed) > 1 else None
 

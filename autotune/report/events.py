@@ -95,7 +95,7 @@ class EventLog:
     def ended(
         self, outcome: str, result: SearchResult | None = None, *, best: Path | None = None, reason: str = ""
     ) -> None:
-        """`result`: None where it came to none; `best`: where its best.yaml lies."""
+        """`result`: None if there is none; `best`: where its best.yaml lies."""
         self._ended = True
         document = result.best if result else None
         self._write(

@@ -9,7 +9,7 @@ from autotune.report.reading import Reading
 from autotune.search.figures import samples_per_s
 
 FEWEST_TRIALS = 12
-"""With a figure: the fastest quarter of fewer is no sample to compare with."""
+"""Measured trials: the fastest quarter of fewer is too small a sample."""
 FAST_SHARE = 0.25
 
 

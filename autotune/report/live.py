@@ -31,14 +31,14 @@ _MOST_RUNNING = 4
 """Trials that are shown one by one; a screen has few lines."""
 _STARTING = "starting PyTorch and looking at the workload …"
 _DOES = {
-    Purpose.BASELINE: "measuring {}, which all else is compared with",
-    Purpose.SEED: "trying what an expert would try first: {}",
+    Purpose.BASELINE: "measuring {}, to compare everything else with",
+    Purpose.SEED: "trying a first guess: {}",
     Purpose.SEARCH: "probing {}",
-    Purpose.REPEAT: "measuring {} once more: how much do two runs differ?",
+    Purpose.REPEAT: "measuring {} again, to see how much two runs differ",
     Purpose.CONFIRM: "confirming {}, in rounds with the baseline",
-    Purpose.REFERENCE: "training in plain fp32, for the stability tests to compare with: {}",
-    Purpose.PROBE: "training under watch, for the stability tests: {}",
-    Purpose.SOAK: "soaking {}: many steps in one go",
+    Purpose.REFERENCE: "training in fp32 as the reference of the stability tests: {}",
+    Purpose.PROBE: "training with extra checks, for the stability tests: {}",
+    Purpose.SOAK: "long stability run (soak) of {}",
     Purpose.SIDE: "measuring one side of {} alone",
     Purpose.VERIFY: "measuring {} again",
     Purpose.ABLATE: "measuring {} for the ablation",

@@ -19,7 +19,7 @@ from autotune.store import StudyFolder, read_study_spec
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reading:
-    """What one study came to, or has come to so far. Text in it may come from users' code: escape it.
+    """The result of one study, or its state so far. Text in it may come from users' code: escape it.
 
     Compared by identity, so that what is worked out of it can be cached.
     """
@@ -58,14 +58,14 @@ class Reading:
 
     @cached_property
     def measured(self) -> tuple[TrialRecord, ...]:
-        """Those of them that came to a figure, the fastest first."""
+        """The measured ones among them, the fastest first."""
         return tuple(sorted(filter(is_ok, self.searched), key=samples_per_s, reverse=True))
 
     def of_purpose(self, purpose: Purpose) -> tuple[TrialRecord, ...]:
         return tuple(record for record in self.records if record.purpose is purpose)
 
     def confirming(self, config: TrainConfig) -> tuple[TrialRecord, ...]:
-        """The rounds of the confirmation in which `config` came to a figure."""
+        """The rounds of the confirmation in which `config` was measured."""
         runs = self.of_purpose(Purpose.CONFIRM)
         return tuple(run for run in runs if run.result.config == config and is_ok(run))
 
@@ -85,10 +85,10 @@ def read_study(folder: StudyFolder) -> Reading:
     EnvironmentFailure for damaged files."""
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; its search writes one with the baseline's first trial")
+        raise SpecError(f"{folder.path} has no result yet; the search writes one after the first trial of the baseline")
     records = tuple(folder.read_trials())
     if not records:
         raise EnvironmentFailure(
-            f"{folder.trials} holds no record of a trial, and {folder.best} tells of some; put them back"
+            f"{folder.trials} has no records of trials, but {folder.best} was made from some; restore them"
         )
     return Reading(folder=folder, document=document, records=records, spec=read_study_spec(folder))

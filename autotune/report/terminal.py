@@ -1,4 +1,4 @@
-"""The screen: a result in words, the space that would be searched, what a machine offers."""
+"""The screen: the space that would be searched, what a machine offers, verifications, sweeps and replays."""
 
 from __future__ import annotations
 
@@ -16,100 +16,11 @@ from autotune.records import (
     Facts,
     HostFacts,
     RecordedRun,
-    SearchResult,
     Verification,
 )
 from autotune.report import words
-from autotune.report.cleaning import clean, one_line
+from autotune.report.cleaning import clean
 from autotune.spec.durations import format_duration
-
-
-def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> RenderableType:
-    """The result in words that a person acts on."""
-    parts: list[RenderableType] = [best_view(result.best)]
-    if result.dropped:
-        parts.append(_listing("not searched", result.dropped))
-    if result.notes:
-        parts.append(_listing("to know", result.notes))
-    if next_steps:
-        parts.append(_listing("next", next_steps))
-    return Group(*parts)
-
-
-def best_view(document: dict[str, Any]) -> RenderableType:
-    """The heart of a study from its `best.yaml` alone."""
-    left = words.left_out(document)
-    listed = [_listing("not worth a change", left)] if left else []
-    return Group(_headline(document), _settings_table(document), *listed, _costs(document), *_strategy(document))
-
-
-def _headline(document: dict[str, Any]) -> Text:
-    verdict = document["stability"]["verdict"]
-    figures, baseline = document["measured"], document["baseline"]
-    same = document["config"] == baseline["config"]
-    head = "the baseline stands" if same else f"{words.speedup(document)} the baseline's throughput"
-    steps = words.soaked(document)
-    seen = f": no instability seen, {steps} steps in one go among them" if verdict == "stable" and steps else ""
-    return Text.assemble(
-        (f"{document['study']}: {head}\n", "bold green" if verdict == "stable" else "bold yellow"),
-        f"{words.rate(figures['samples_per_s'])} samples/s against {words.rate(baseline['samples_per_s'])}; ",
-        f"verdict: {verdict}{seen}",
-    )
-
-
-def _settings_table(document: dict[str, Any]) -> RenderableType:
-    config, baseline = (TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"]))
-    if config == baseline:
-        return Text("nothing to change", style="dim")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("set")
-    table.add_column("to", style="bold")
-    table.add_column("from", style="dim")
-    gains = words.gains(document)
-    if gains:
-        table.add_column("gains")
-    for knob, (own, before) in config.differences(baseline).items():
-        row = (knob, words.setting(own), words.setting(before), gains.get(knob, ""))
-        table.add_row(*(Text(one_line(cell)) for cell in row[: len(table.columns)]))
-    return table
-
-
-def _costs(document: dict[str, Any]) -> Text:
-    figures, baseline, effort = document["measured"], document["baseline"], document["search"]
-    memory, before = figures["peak_memory_bytes"], baseline["peak_memory_bytes"]
-    times = f", {memory / before:.2f}× the baseline's" if before else ""
-    return Text(
-        f"memory {words.memory(memory)} at the peak{times}\n"
-        f"bottleneck: {figures.get('bottleneck', 'unknown')}\n"
-        f"of the baseline: {baseline.get('bottleneck', 'unknown')}\n"
-        f"{words.runs(effort)} in "
-        f"{effort['elapsed_s']:.0f} s of {effort['budget_s']:.0f} s, {_training(effort)}"
-    )
-
-
-def _training(effort: dict[str, Any]) -> str:
-    """Trials that run side by side train for longer than the clock runs."""
-    if effort["training_s"] > effort["elapsed_s"]:
-        return f"in which trials trained for {effort['training_s']:.0f} s, several at a time"
-    return f"{effort['training_s']:.0f} s of them training"
-
-
-def _strategy(document: dict[str, Any]) -> list[RenderableType]:
-    """What the strategy predicted, how well, what it expects of more trials, and what it believes; nothing where it
-    predicts nothing."""
-    section = document["search"].get("strategy", {})
-    parts: list[RenderableType] = []
-    if section.get("predictions"):
-        parts.append(Text(words.predictions(section)))
-    if "left_to_gain" in section:
-        parts.append(Text(words.left_to_gain(document["search"])))
-    if section.get("gave_up"):
-        parts.append(
-            Text(one_line(f"{section['name']} gave its model up: {section['gave_up']}; GPSampler went on", 400))
-        )
-    if section.get("beliefs"):
-        parts.append(_listing(words.BELIEFS, section["beliefs"]))
-    return parts
 
 
 def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) -> Text:
@@ -146,9 +57,9 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
                 *([f"{100 * figures['controller_share']['median']:.0f} %"] if crewed else []),
             )
             name = ""
-    legend = "seconds and trials: until within 2 % of the best, median over the seeds; OOM: trials out of memory"
+    legend = "seconds, trials: until within 2 % of the best (median over the seeds); OOM: trials that ran out of memory"
     if crewed:
-        legend += "; ask+tell: the share of one core that they would take, with trials as short as the recorded ones"
+        legend += "; ask+tell: share of one core that the strategy uses, with trials as short as the recorded ones"
     return Group(table, Text(legend, style="dim"))
 
 
@@ -164,14 +75,14 @@ def verification_view(found: Verification) -> RenderableType:
         now = f"now, {found.rounds} rounds"
         table.add_row(now, f"{found.ratio:.2f}×", words.interval(found.ratio_ci95), words.rate(found.samples_per_s))
     title = Text(f"{found.study}: {head}: {found.reason}", style="bold green" if found.holds else "bold yellow")
-    changes = [_listing("changed since", found.environment_changes)] if found.environment_changes else []
+    changes = [listing("changed since", found.environment_changes)] if found.environment_changes else []
     return Group(title, table, *changes)
 
 
 def _kept(found: Verification) -> str:
-    subject = "the promise" if found.promised else "what its search left unconfirmed"
+    subject = "the promise" if found.promised else "the unconfirmed result"
     if not found.known:
-        return f"nobody can tell yet whether {subject} holds"
+        return f"it is not clear yet whether {subject} holds"
     return f"{subject} {'holds' if found.holds else 'does not hold'}"
 
 
@@ -219,10 +130,10 @@ def space_view(
         table.add_row(*map(Text, row))
     parts: list[RenderableType] = [Text(f"{size} configurations"), table]
     listings = {"not searched": dropped, "constraints": constraints}
-    return Group(*parts, *(_listing(heading, lines) for heading, lines in listings.items() if lines))
+    return Group(*parts, *(listing(heading, lines) for heading, lines in listings.items() if lines))
 
 
-def _listing(heading: str, lines: Sequence[str]) -> RenderableType:
+def listing(heading: str, lines: Sequence[str]) -> RenderableType:
     """Lines below a heading, indented also where they wrap."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:

@@ -12,15 +12,16 @@ from autotune.report.cleaning import one_line
 from autotune.spec.durations import format_duration
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+KEEP = "keep your current settings: nothing tested was reliably faster"
 GAINS = (
-    "Gains: the emitted configuration over the same without that setting, as measured in the rounds, or as the model "
-    "expects it where it says so. Not known to 1 %: neither shows whether it gains that much."
+    "Worth: how much faster the emitted configuration is with this setting than without it. It was measured, or, where "
+    "it says “expected”, estimated by the model. The values do not add up to the speed-up."
 )
-"""What the column of gains means; they do not add up to the speed-up."""
-
-
-BELIEFS = "what its model expects of changes to the fastest trial of the search; nothing of it was measured"
-"""Heading of them. The fastest trial need not be what was emitted."""
+"""What the column says."""
+_FEWEST_PREDICTIONS = 5
+"""Fewer say nothing about how good predictions are."""
+_WORTH_MORE_TRIALS = 0.005
+"""Share of the throughput that further trials would gain on average, below which the search found what there is."""
 
 
 def soaked(document: Mapping[str, Any]) -> int:
@@ -34,7 +35,7 @@ def samples(work: WorkloadFacts) -> str:
     """What one sample of the data set is: `3 × 224 × 224`."""
     if work.samples is not None:
         return one_line(work.samples, 300)
-    return "no tensor" if work.input_shape is None else " × ".join(map(str, work.input_shape))
+    return "unknown shape" if work.input_shape is None else " × ".join(map(str, work.input_shape))
 
 
 def memory(count: float) -> str:
@@ -62,32 +63,57 @@ def runs(effort: Mapping[str, Any]) -> str:
     sides = effort.get("sides", 0)
     others = effort["runs"] - effort["trials"] - sides
     alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
-    return f"{effort['trials']} trials{alone} and {others} runs to repeat, confirm and test"
+    return f"{effort['trials']} trials{alone} and {others} runs to confirm and test"
+
+
+def elapsed(effort: Mapping[str, Any]) -> str:
+    """`1m52s of 2m`."""
+    spent, budget = (format_duration(round(effort[key])) for key in ("elapsed_s", "budget_s"))
+    return f"{spent} of {budget}"
 
 
 def left_to_gain(effort: Mapping[str, Any]) -> str:
-    """When a search whose strategy knows it was done, and what more of it would bring."""
-    elapsed, budget = (format_duration(round(effort[key])) for key in ("elapsed_s", "budget_s"))
-    gain = 100 * effort["strategy"]["left_to_gain"]
-    return f"done after {elapsed} of {budget}; further trials would gain {gain:.1f} % on average"
+    """What a longer search would bring, if the strategy can say."""
+    gain = effort.get("strategy", {}).get("left_to_gain")
+    if gain is None:
+        return ""
+    if gain < _WORTH_MORE_TRIALS:
+        return "a longer search would hardly find more"
+    return f"a longer search would gain {100 * gain:.1f} % on average"
+
+
+def what_helps(document: Mapping[str, Any]) -> str:
+    """What to do for more throughput: the side that limits, and more trials."""
+    figures = document["measured"]
+    supply, demand = figures.get("supply_per_s"), figures.get("demand_per_s")
+    step_limits = supply is not None and demand is not None and figures["bottleneck"].startswith("the step")
+    step = "only a faster step helps: a faster device, a smaller model or input" if step_limits else ""
+    return "; ".join(filter(None, (step, left_to_gain(document["search"]))))
 
 
 def predictions(section: Mapping[str, Any]) -> str:
-    """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430), measured 1,412; over 14 trials it was off
-    by …`."""
-    trials = "1 trial" if section["predictions"] == 1 else f"{section['predictions']} trials"
-    told = f"over {trials} {section['name']}'s predictions were"
-    if own := section.get("emitted"):
-        expected = own["predicted"]
-        within = f"{rate(expected['low'])} to {rate(expected['high'])}"
-        told = (
-            f"{section['name']} predicted {rate(expected['samples_per_s'])} ({within}), "
-            f"measured {rate(own['measured_samples_per_s'])}; over {trials} it was"
-        )
-    return (
-        f"{told} off by {100 * section['median_error']:.1f} % (median), "
-        f"{100 * section['within_interval']:.0f} % came out inside the interval"
+    """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430) and measured 1,412; its 14 predictions were
+    …`. Nothing of too few."""
+    if section.get("predictions", 0) < _FEWEST_PREDICTIONS:
+        return ""
+    inside = round(section["within_interval"] * section["predictions"])
+    good = (
+        f"{section['predictions']} predictions were off by {100 * section['median_error']:.1f} % (median); {inside} of "
+        "the measured values were inside the predicted 95 % interval"
     )
+    if not (own := section.get("emitted")):
+        return f"{section['name']}'s {good}"
+    expected = own["predicted"]
+    within = f"{rate(expected['low'])} to {rate(expected['high'])}"
+    measured = rate(own["measured_samples_per_s"])
+    return (
+        f"{section['name']} predicted {rate(expected['samples_per_s'])} ({within}) and measured {measured}; its {good}"
+    )
+
+
+def gave_up(section: Mapping[str, Any]) -> str:
+    """Why the strategy stopped using its model."""
+    return f"{section['name']} stopped using its model: {section['gave_up']}. Optuna's GPSampler took over."
 
 
 def setting(value: KnobValue) -> str:
@@ -105,8 +131,8 @@ def values(searched: Sequence[KnobValue], held_back: Sequence[KnobValue] = ()) -
 
 
 def gains(document: Mapping[str, Any]) -> dict[str, str]:
-    """Knob → what its emitted setting gains over leaving it out: `+62 %`, `+62 % (model)`, `not known to 1 % (-2.0 to
-    +5.1)`. Where two knobs change together, the second says so."""
+    """Knob → what its emitted setting gains over leaving it out: `+62 %`, `+62 % (expected)`, `unclear (-2.0 to
+    +5.1 %)`. Where two knobs change together, the second says so."""
     found: dict[str, str] = {}
     for entry in document.get("settings", []):
         if entry["kept"]:
@@ -115,9 +141,15 @@ def gains(document: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def left_alone(document: Mapping[str, Any]) -> list[str]:
+    """Knobs whose tested settings gain nothing worth having, each once."""
+    entries = [entry for entry in document.get("settings", []) if not entry["kept"]]
+    return list(dict.fromkeys(knob for entry in entries for knob in entry["set"]))
+
+
 def left_out(document: Mapping[str, Any]) -> list[str]:
-    """Settings that were found and that gain nothing worth having: `pin_memory true: +0.2 %, left at false`. What was
-    measured together is said together."""
+    """Tested settings that gain nothing worth having: `pin_memory true: +0.2 %, left at false`. What was measured
+    together is said together."""
     said = []
     for entry in document.get("settings", []):
         if not entry["kept"]:
@@ -129,15 +161,15 @@ def left_out(document: Mapping[str, Any]) -> list[str]:
 
 def _gain(entry: Mapping[str, Any]) -> str:
     if entry["gain"] is None:
-        return "as the spec asks" if entry["source"] == "spec" else "needed for the rest"
+        return "set by the spec" if entry["source"] == "spec" else "needed by the others"
     if not entry.get("known", True):
         if not entry.get("ci95"):
-            return "not known to 1 %"
+            return "unclear"
         low, high = (round(100 * end, 1) + 0.0 for end in entry["ci95"])  # no −0
-        return f"not known to 1 % ({low:+.1f} to {high:+.1f})"
+        return f"unclear ({low:+.1f} to {high:+.1f} %)"
     percent = 100 * entry["gain"]
     shown = f"{percent:+,.0f} %" if abs(percent) >= 10 else f"{percent:+.1f} %"
-    return shown if entry["source"] == "measured" else f"{shown} (model)"
+    return shown if entry["source"] == "measured" else f"{shown} (expected)"
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> str:
@@ -153,8 +185,12 @@ def configurations(count: float, points: int) -> str:
 
 def constraint(text: str, *, before_trials: bool, baseline_meets: bool) -> str:
     """When a constraint is looked at, and what that means for the baseline."""
-    when = "what violates it is never tried" if before_trials else "measured; what violates it is never emitted"
-    return f"{text}: {when}{'' if baseline_meets else '; the baseline violates it, and is measured all the same'}"
+    when = (
+        "violating configurations are not tried"
+        if before_trials
+        else "measured; violating configurations are never the result"
+    )
+    return f"{text}: {when}{'' if baseline_meets else '; the baseline violates it and is still measured'}"
 
 
 def interval(ends: Sequence[float] | None) -> str:
@@ -164,6 +200,18 @@ def interval(ends: Sequence[float] | None) -> str:
 
 def speedup(document: Mapping[str, Any]) -> str:
     """`1.51× (95 % interval 1.38 to 1.65)`."""
-    ratio, interval = document["speedup"]["ratio"], document["speedup"]["ci95"]
-    sure = f" (95 % interval {interval[0]:.2f} to {interval[1]:.2f})" if interval else " (not yet confirmed)"
-    return f"{ratio:.2f}×{sure}"
+    return f"{document['speedup']['ratio']:.2f}×{sure(document)}"
+
+
+def sure(document: Mapping[str, Any]) -> str:
+    """How sure the speed-up is: ` (95 % interval 1.38 to 1.65)`."""
+    ends = document["speedup"]["ci95"]
+    return f" (95 % interval {interval(ends)})" if ends else " (not yet confirmed)"
+
+
+def verdict(document: Mapping[str, Any]) -> str:
+    """`Stable: no instability seen, 100 steps in a row.`; nothing of what is not confirmed: a note says why."""
+    if document["stability"]["verdict"] != "stable":
+        return ""
+    steps = soaked(document)
+    return f"Stable: no instability seen{f', {steps} steps in a row' if steps else ''}."

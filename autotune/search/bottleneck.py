@@ -14,13 +14,13 @@ from autotune.config import TrainConfig
 from autotune.records import Facts, Measurement, Rates, TrialResult
 
 _EVEN = 0.05
-"""Relative difference of the two rates that nobody would act upon."""
+"""Relative difference of the two rates that is too small to act upon."""
 _FED = 0.97
 """Share of the step's rate that feeds it."""
 _FULL = 0.95
 """Share of what the cores can load, from which on more workers gain nothing."""
 _MOST_WORKERS = 128
-"""Of one training process, that anybody would start."""
+"""Most workers that a user would start for one training process."""
 _WORTH_SAYING = 0.1
 """Share of the time, for what is not the limit itself: waiting, loading in turns, the edges of epochs."""
 
@@ -93,7 +93,7 @@ class _Sides(NamedTuple):
         return self.facts.host.usable_cores * self.config.world_size / core_s
 
     def workers_for(self, per_s: float) -> int:
-        """Of each training process: more than there are."""
+        """Workers of each training process that would be needed: more than there are."""
         return max(math.ceil(_FED * per_s * self.wall_s / self.config.world_size), self.config.num_workers + 1)
 
 
@@ -127,7 +127,7 @@ def _remedy(sides: _Sides) -> str:
     times = f"{sides.demand / sides.supply:.1f} times"
     faster = f"samples would have to load {times} faster"
     if most is None and needed > cores:
-        return f"{_workers(needed, config)} would feed the step if loading waits and does not compute, else {faster}"
+        return f"{_workers(needed, config)} would feed the step if loading waits rather than computes; else {faster}"
     if most is None or most >= _FED * sides.demand:
         if needed > _MOST_WORKERS:
             return f"to feed the step would take {_workers(needed, config)}, or samples that load {times} faster"
@@ -144,7 +144,7 @@ def _edges(figures: Measurement) -> str:
     share = figures.epoch_edge_fraction or 0.0
     if share < _WORTH_SAYING:
         return ""
-    return f"; the edges of its epochs cost {_percent(share)} of the time, as the queue is empty when one begins"
+    return f"; the starts of epochs cost {_percent(share)} of the time, because the queue is empty then"
 
 
 def _by_phases(figures: Measurement, config: TrainConfig, facts: Facts) -> str:
@@ -157,7 +157,7 @@ def _by_phases(figures: Measurement, config: TrainConfig, facts: Facts) -> str:
         "loader-bound: {} of the step waits for data": figures.data_wait_fraction,
         "copy-bound: {} of the step copies batches to the device": figures.copy_fraction,
         "compute-bound: {} of the step is forward and backward": figures.forward_backward_fraction,
-        "optimizer-bound: {} of the step is the optimizer's": figures.optimizer_fraction,
+        "optimizer-bound: {} of the step is the optimizer update": figures.optimizer_fraction,
     }
     fed_ahead = config.num_workers > 0 or facts.device.kind != "cpu"
     waits = fed_ahead and figures.data_wait_fraction >= _WORTH_SAYING

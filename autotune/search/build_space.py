@@ -50,7 +50,7 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     )
     if space.is_baseline_alone:
         given = "; ".join(constraint.text for constraint in space.allowed)
-        raise SpecError(f"constraints: nothing but the baseline meets them here; loosen one of: {given}")
+        raise SpecError(f"constraints: only the baseline meets them here; loosen one of: {given}")
     return space
 
 
@@ -118,7 +118,7 @@ def _batch_plan(
 
 
 def _baseline(context: KnobContext) -> TrainConfig:
-    """The spec's baseline; what it is silent on is what an untuned PyTorch user gets."""
+    """The spec's baseline; what it does not name is what an untuned PyTorch user gets."""
     given = context.spec.baseline.model_dump(exclude_none=True, exclude={"custom"})
     untuned = {knob.name: knob.untuned_value(context) for knob in KNOBS}
     custom = context.spec.custom_baseline()
@@ -129,7 +129,7 @@ def _baseline(context: KnobContext) -> TrainConfig:
     for knob in KNOBS:
         refusal = knob.refusal(given[knob.name], insisting) if knob.name in given else None
         if refusal:
-            raise SpecError(f"baseline.{knob.name}: {given[knob.name]} cannot apply here: {refusal}")
+            raise SpecError(f"baseline.{knob.name}: {given[knob.name]} does not apply here: {refusal}")
     idle: dict[str, KnobValue] = {knob.name: None for knob in KNOBS if not knob.matters(config)}
     config = config.replace(**idle)
     samples = context.facts.workload.dataset_samples

@@ -73,10 +73,10 @@ class DistinctSampler(BaseSampler):
         predict = getattr(self._inner, "prediction", None)
         return predict(config) if predict else None
 
-    def beliefs(self, study: Study) -> list[str]:
-        """What the inner sampler has learnt from `study`, in words, where it is one that can say."""
-        say = getattr(self._inner, "beliefs", None)
-        return say(study) if say else []
+    def learned(self, study: Study) -> dict[str, Any]:
+        """What the inner sampler has learned from `study`, as `best.yaml` states it; empty if it cannot say."""
+        say = getattr(self._inner, "learned", None)
+        return say(study) if say else {}
 
     @property
     def gave_up(self) -> str | None:

@@ -28,7 +28,7 @@ Measure = Callable[[int, float, float], float]
 
 
 class DoesNotRun(Exception):
-    """A run came to no figure; the message says which, and why."""
+    """A run has no measurement; the message says which, and why."""
 
 
 class Trials:
@@ -50,7 +50,7 @@ class Trials:
             if is_ok(record):
                 return samples_per_s(record)
             reason = record.result.failure.reason if record.result.failure else "no timed block"
-            raise DoesNotRun(f"{name} does not run here any more ({record.result.status}): {reason}")
+            raise DoesNotRun(f"{name} no longer runs here ({record.result.status}): {reason}")
 
         return measure
 
@@ -111,7 +111,7 @@ class Duel:
         return Rounds(self._rounds).compare(0, 1) if self._rounds else None
 
     def samples_per_s(self) -> Estimate | None:
-        """Of `ours`; None before the first round."""
+        """Throughput of `ours`; None before the first round."""
         return Rounds(self._rounds).throughput(0) if self._rounds else None
 
     def _round(self, shuffle: random.Random, seed: int, limit_s: float) -> list[float] | None:

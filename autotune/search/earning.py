@@ -50,7 +50,7 @@ class Gain:
 
     @classmethod
     def of(cls, logarithm: float, deviation: float, source: Literal["measured", "model"]) -> Gain:
-        """Of a logarithm that is known to such a standard deviation."""
+        """A gain from its logarithm and the standard deviation of that."""
         ratio, low, high = log_interval(logarithm, deviation)
         return cls(ratio, Interval(low, high), source)
 
@@ -105,7 +105,7 @@ class Setting:
     """Why it cannot be: the spec lists no other value, or another setting or a constraint needs it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As `best.yaml` states it. `known`: whether it gains 1 % or more, or less than that, beyond doubt."""
+        """As `best.yaml` states it. `known`: whether it gains 1 % or more, or less than that, for sure."""
         interval = self.gain.interval if self.gain else None
         return {
             "set": {knob: value for knob, (value, _) in self.changes.items()},
@@ -226,15 +226,15 @@ def together(measured: Gain, expected: Gain, *, at_best: float = _MODEL_AT_BEST)
 
 
 def better_known(one: Gain | None, other: Gain) -> Gain:
-    """Of two that rest on the same runs."""
+    """The better known of two gains from the same runs."""
     return one if one is not None and _deviation(one) < _deviation(other) else other
 
 
 def worth_confirming(
     chosen: Sequence[TrainConfig], baseline: TrainConfig, compare: Compare, little: float
 ) -> list[TrainConfig]:
-    """Of the finalists that were `chosen`, likely best first: who is expected to win, before others what is as good and
-    a smaller change; its parts, unless it is known that they are not as good; and who may be better by so much that on
+    """From the finalists that were `chosen`, likely best first: those expected to win, equally good smaller changes
+    first; its parts, unless it is known that they are not as good; and who may be better by so much that on
     average more than `little` is at stake."""
 
     def as_good(rich: TrainConfig, simple: TrainConfig) -> bool:

@@ -17,7 +17,7 @@ _WITH_FIGURES = (TrialStatus.OK, TrialStatus.PRUNED)
 
 
 def is_ok(record: TrialRecord) -> bool:
-    """Whether the trial came to a figure; one that was stopped early has a rougher one."""
+    """Whether the trial was measured; one that was stopped early is measured less precisely."""
     return has_figure(record.result)
 
 
@@ -27,7 +27,7 @@ def has_figure(result: TrialResult) -> bool:
 
 
 def has_failed(record: TrialRecord) -> bool:
-    """Whether it came to nothing: no figure, or where one side was measured no rate."""
+    """Whether it has no measurement: no throughput, or for a run of one side no rate."""
     return record.result.side_rate is None if record.result.side else not is_ok(record)
 
 

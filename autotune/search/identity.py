@@ -24,10 +24,10 @@ def study_identity(spec: dict[str, Any], space: Space, facts: Facts) -> dict[str
 
 def _stated(section: str, value: Any) -> Any:
     """Without what older studies did not know of, where it is as it was for them."""
-    silent = _SINCE.get(section, {})
-    if not silent or not isinstance(value, dict):
+    default = _SINCE.get(section, {})
+    if not default or not isinstance(value, dict):
         return value
-    return {key: each for key, each in value.items() if key not in silent or silent[key] != each}
+    return {key: each for key, each in value.items() if key not in default or default[key] != each}
 
 
 def differences(before: Any, now: Any, path: str = "") -> list[str]:

@@ -151,12 +151,12 @@ class Ledger:
     def strategy(self) -> DistinctSampler:
         return self._sampler
 
-    def beliefs(self) -> list[str]:
-        """What the strategy has learnt so far, a sentence each."""
-        return self._sampler.beliefs(self._study)
+    def learned(self) -> dict[str, Any]:
+        """What the strategy has learned so far, as `best.yaml` states it."""
+        return self._sampler.learned(self._study)
 
     def withdraw(self, optuna_trial: int) -> None:
-        """Close an asked trial that came to no result through no doing of its configuration."""
+        """Close a trial that was lost for reasons outside its configuration."""
         self._persistently(lambda: self._tell_once(optuna_trial))
 
     def _tell_once(self, number: int) -> None:
@@ -181,7 +181,7 @@ class Ledger:
         return speaking_of(self._folder)
 
     def measured(self) -> list[TrialRecord]:
-        """Search trials that came to a figure, the fastest first."""
+        """Measured search trials, the fastest first."""
         if self._sorted_at != len(self.records):  # asked for hundreds of times between two trials
             self._measured = measured(self.records)
             self._sorted_at = len(self.records)
@@ -192,14 +192,14 @@ class Ledger:
         return [record for record in self.measured() if meets(record, self._constraints)]
 
     def best_so_far(self) -> tuple[float, ...]:
-        """Samples per second of the fastest eligible trial after each trial of the search that came to a figure."""
+        """Samples per second of the fastest eligible trial after each measured trial of the search."""
         eligible = {record.number for record in self.eligible()}
         return tuple(
             itertools.accumulate((samples_per_s(record) for record in self.records if record.number in eligible), max)
         )
 
     def baseline(self) -> TrialRecord | None:
-        """The baseline's own trial, once it came to a figure."""
+        """The baseline's own trial, once it is measured."""
         return baseline_trial(self.records)
 
     def close(self) -> None:
@@ -248,7 +248,7 @@ class Ledger:
         if self.records and lost:
             raise StudyMismatch(
                 f"{self._folder.path} holds {len(self.records)} records of trials, and {self._folder.database.name} "
-                "beside them is gone or empty; put it back, start over with --fresh (the records are kept), "
+                "is missing or empty; restore it, start over with --fresh (the records are kept), "
                 "or use --out"
             )
 
@@ -272,7 +272,8 @@ class Ledger:
             raise StudyMismatch(
                 f"{self._folder.path} holds another study; what differs:\n"
                 + "\n".join(f"  {line}" for line in changed)
-                + "\nGo on with what it was begun with, start over with --fresh (the old study is kept), or use --out"
+                + "\nUse the same spec and machine as before, start over with --fresh (the old study is kept), or "
+                "use --out"
             )
 
     def _settle_running(self) -> None:

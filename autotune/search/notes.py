@@ -9,6 +9,7 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.gates import SOAK_THROUGHPUT
+from autotune.stats import written
 
 _EVEN = 1.05
 
@@ -38,32 +39,31 @@ def notes_on(
 
 def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) -> str | None:
     verdict, checks = document["stability"]["verdict"], document["stability"]["checks"]
-    passing = " that passed its gates" if document["stability"]["refused"] else ""
-    none = f"No configuration{passing} was faster than the baseline beyond doubt"
-    stands = f"{none}, so the baseline itself stands in best.yaml."
+    passing = " that passed the stability tests" if document["stability"]["refused"] else ""
+    keeps = f"No configuration{passing} was reliably faster than the baseline, so best.yaml keeps the baseline."
     if verdict == "stable" and document["speedup"]["outcome"] != "faster" and not is_baseline:
         return (
-            f"The baseline does not meet the spec's constraints; this is the fastest that does, at "
+            "The baseline does not meet the constraints of the spec. This is the fastest configuration that does, at "
             f"{document['speedup']['ratio']:.2f} times the baseline's speed."
         )
     if verdict == "stable":
-        return stands if is_baseline else None
+        return keeps if is_baseline else None
     if interrupted:
-        return "Unconfirmed: interrupted. The same command goes on where it stopped."
+        return "Not confirmed: the search was interrupted. Run the same command to continue."
     missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
-    why = "; ".join(missing) or "the time left was too short for confirming rounds, and one run alone may be luck"
+    why = "; ".join(missing) or "there was no time for confirming rounds, and a single run may be luck"
     if is_baseline:
-        compared = stands if missing else "The baseline itself stands in best.yaml so far."
-        return f"{compared} Unconfirmed: {why}. A larger --budget goes on."
+        compared = keeps if missing else "best.yaml keeps the baseline so far."
+        return f"{compared} Not confirmed: {why}. Run the same command with a larger --budget to continue."
     contradicted = next((check for check in checks if check["name"] == SOAK_THROUGHPUT and not check["passed"]), None)
     if contradicted:
-        slower = "training is slower once it goes on than at its beginning, most often because of the loader"
-        because = f": {slower}" if float(contradicted["value"]) < 1 else ""
+        slower = " Training slows down after its beginning, most often because of the loader."
+        because = slower if float(contradicted["value"]) < 1 else ""
         return (
-            f"Unconfirmed: {why}. The soak's figure is the one in best.yaml, and the comparison with "
-            f"the baseline was made again with it{because}."
+            f"Not confirmed: {why}.{because} The throughput in best.yaml and the speed-up are those "
+            "of the long run (soak)."
         )
-    return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
+    return f"Not confirmed: {why}. Run the same command with a larger --budget before you rely on it."
 
 
 def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
@@ -74,8 +74,8 @@ def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[
     seen = next((check["detail"] for check in checks if check["name"] == "loss_per_sample"), "")
     learnt = f" Loss {seen}." if seen else ""
     return (
-        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
-        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{learnt}"
+        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself. The usual rules "
+        f"multiply the learning rate by {factor:g} (SGD) or {factor**0.5:.2g} (Adam).{learnt}"
     )
 
 
@@ -84,8 +84,8 @@ def _on_mean_of_means(config: TrainConfig, records: Sequence[TrialRecord]) -> st
         return None
     return (
         f"The {config.grad_accum_steps} micro-batches of a step differ in shape, and the loss function returns the "
-        "mean over each: what is trained on is a mean of means, in which the tokens of a short one weigh more. Let it "
-        "return (summed_loss, count) instead, the count being what the sum is over."
+        "mean of each. So the tokens of short micro-batches weigh more. Return (summed_loss, count) instead: the sum "
+        "and the number of its terms."
     )
 
 
@@ -93,8 +93,8 @@ def _on_batch_norm(config: TrainConfig, baseline: TrainConfig, facts: Facts) -> 
     if not facts.workload.batch_norm or config.micro_batch_size >= baseline.micro_batch_size:
         return None
     return (
-        f"The model has BatchNorm, which sees the micro-batch: its statistics now come from {config.micro_batch_size} "
-        f"samples instead of {baseline.micro_batch_size}."
+        f"The model has BatchNorm: its statistics now come from micro-batches of {config.micro_batch_size} samples "
+        f"instead of {baseline.micro_batch_size}."
     )
 
 
@@ -113,16 +113,17 @@ def _on_refused(refused: dict[str, Any], baseline: TrainConfig) -> str:
     changes = TrainConfig.from_dict(refused["config"]).differences(baseline)
     settings = ", ".join(f"{knob} {own}" for knob, (own, _) in changes.items())
     faults = "; ".join(f"{check['name']}: {check['detail'] or check['value']}" for check in refused["checks"])
-    return f"Refused: {settings} ({faults})."
+    return f"Not chosen because it failed a stability test: {settings} ({faults})."
 
 
 def _on_check(check: dict[str, Any]) -> str | None:
     """A gate that warned, or could not tell."""
     about = f": {check['detail']}" if check["detail"] else ""
     if not check["passed"] and check["warns_only"]:
-        return f"Warning, {check['name']} is {float(check['value']):.4g}, beyond {float(check['limit']):.4g}{about}."
+        value, limit = (written(float(check[key])) for key in ("value", "limit"))
+        return f"Warning: {check['name']} is {value}, the limit is {limit}{about}."
     if not check["conclusive"]:
-        return f"{check['name']} could not tell{about}."
+        return f"The test {check['name']} gave no answer{about}."
     return None
 
 
@@ -132,8 +133,8 @@ def _on_disturbances(document: dict[str, Any]) -> str | None:
         return None
     blocks = "1 timed block was" if disturbed == 1 else f"{disturbed} timed blocks were"
     return (
-        f"{blocks} disturbed, because the machine was busy otherwise or throttled; undisturbed ones were measured in "
-        "their place where there were any."
+        f"{blocks} disturbed by other work on the machine or by throttling. Where possible, undisturbed blocks were "
+        "used instead."
     )
 
 
@@ -150,11 +151,10 @@ def _on_ranks(config: TrainConfig, records: Sequence[TrialRecord]) -> str | None
     means = {rank: statistics.fmean(seconds) for rank, seconds in own.items()}
     slowest, fastest = max(means, key=means.__getitem__), min(means.values())
     if means[slowest] < _EVEN * fastest:
-        return f"The {len(means)} ranks take equally long for what each does alone, to within {_EVEN - 1:.0%}."
+        return f"All {len(means)} ranks compute equally fast, within {_EVEN - 1:.0%}."
     return (
-        f"Rank {slowest} ({devices[slowest]}) is the slowest: before gradients are exchanged it takes "
-        f"{1000 * means[slowest]:.3g} ms of a step, {means[slowest] / fastest - 1:.0%} more than the fastest rank; all "
-        "others wait for it."
+        f"Rank {slowest} ({devices[slowest]}) is the slowest: it computes for {1000 * means[slowest]:.3g} ms per step, "
+        f"{means[slowest] / fastest - 1:.0%} longer than the fastest rank. All others wait for it."
     )
 
 
@@ -163,7 +163,7 @@ def _on_unreadable(records: Sequence[TrialRecord]) -> str | None:
     if not paths:
         return None
     files = "1 image cannot" if len(paths) == 1 else f"{len(paths)} images cannot"
-    return f"{files} be read and was replaced by the next one; your own training may stop there. First: {paths[0]}"
+    return f"{files} be read; trials used the next one instead. Your own training may stop there. First: {paths[0]}"
 
 
 def _on_failures(records: Sequence[TrialRecord]) -> str | None:
@@ -171,7 +171,7 @@ def _on_failures(records: Sequence[TrialRecord]) -> str | None:
     if not broken:
         return None
     first = broken[0]
-    where = "while confirming" if first.purpose in (Purpose.CONFIRM, Purpose.SOAK) else "in the search"
+    where = "in the confirmation" if first.purpose in (Purpose.CONFIRM, Purpose.SOAK) else "in the search"
     reason = first.result.failure.reason if first.result.failure else first.result.status
     trials = "1 trial" if len(broken) == 1 else f"{len(broken)} trials"
-    return f"{trials} broke {where}; the first, trials/{first.number:04d}.json: {reason}"
+    return f"{trials} failed {where}. The first one (trials/{first.number:04d}.json): {reason}"

@@ -22,7 +22,7 @@ through a quarter more runs with it. Where a start takes longer, the first round
 REPEAT_OF_TRIAL = 0.5
 """Training time of that run, as a share of a trial's."""
 SIDE_SHARES: dict[Side, float] = {"step": 1 / 6, "loader": 1 / 3}
-"""Of a trial's training time: what a run of one side may take. A step settles within it; a loader has to load a few
+"""Share of a trial's training time for a run of one side. A step settles within it; a loader has to load a few
 batches in each process."""
 SHORTEST_SIDE_S = 1.0
 SMALLEST_USEFUL_TRIAL_S = 1.0
@@ -43,8 +43,8 @@ MOST_FOR_CONFIRMING = 0.6
 EMIT_RESERVE_S = 1.0
 """For writing the result and ending the processes after the last run."""
 LONGEST_RESTART_S = 8.0
-"""Of the seconds that a study's first start took, so many at most are expected of another: its files are written then,
-and libraries are in memory. A study that has less left is not resumed but concluded."""
+"""Most seconds that a later start is expected to take, however long the study's first start took: its files are written
+then, and libraries are in memory. A study that has less left is not resumed but concluded."""
 
 # The rounds
 

@@ -1,4 +1,4 @@
-"""How well the strategy's model predicted, and what it came to believe, for the result."""
+"""How well the strategy's model predicted, and what it learned, for the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_words(expected: Predicted) -> str:
 
 def strategy_section(name: str, config: TrainConfig, ledger: Ledger) -> dict[str, Any]:
     """`search.strategy` of `best.yaml`: for the emitted `config` what was predicted and what its search trial measured,
-    over all trials how far predictions were off, what the model believes in the end, and by what share of the
+    over all trials how far predictions were off, what the model learned, and by what share of the
     throughput further trials would raise it on average."""
     told = [record for record in ledger.records if record.predicted and is_ok(record)]
     section: dict[str, Any] = {"name": name, "predictions": len(told)}
@@ -30,11 +30,11 @@ def strategy_section(name: str, config: TrainConfig, ledger: Ledger) -> dict[str
     if own is not None and own.predicted is not None:
         figures = {key: round(value, 2) for key, value in own.predicted.model_dump().items()}
         section["emitted"] = {"predicted": figures, "measured_samples_per_s": round(samples_per_s(own), 2)}
-    beliefs = ledger.beliefs()
+    learned = ledger.learned()
     if ledger.strategy.gave_up:
         section["gave_up"] = ledger.strategy.gave_up
-    if beliefs:
-        section["beliefs"] = beliefs
+    if learned:
+        section["learned"] = learned
     if math.isfinite(ledger.strategy.left_to_gain):
         section["left_to_gain"] = round(math.expm1(ledger.strategy.left_to_gain), 4)
     return section

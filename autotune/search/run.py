@@ -129,7 +129,7 @@ def _try_step(loaded: LoadedSpec, backend: Backend, space: Space, deadline_s: fl
     failure = result.failure
     if result.status is TrialStatus.OK or failure is None:
         return
-    message = f"one step of the baseline fails ({result.status}): {failure.reason}"
+    message = f"one step with the baseline settings fails ({result.status}): {failure.reason}"
     if result.status is TrialStatus.OOM:
         message += "; give a smaller baseline.micro_batch_size"
     raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)
@@ -246,7 +246,7 @@ class _Study:
         except NoStableConfiguration as error:
             raise NoStableConfiguration(self._with_places(str(error))) from error
         if verdict is None:
-            raise NoStableConfiguration("the budget ended before the baseline was measured; raise it")
+            raise NoStableConfiguration("the budget ended before the baseline was measured; give a larger --budget")
         if verdict.word == STABLE:
             self.ledger.mark_finished(self.budget.total_s)
         return self._write(verdict)
@@ -258,7 +258,7 @@ class _Study:
         if last is None or failure is None:
             return reason
         placed = self.loaded.at_its_place(f"{failure.section}: {reason}") if failure.section else reason
-        return f"{placed}; the traceback is {self.folder.traceback(last.number)}" if failure.traceback else placed
+        return f"{placed}. Full traceback: {self.folder.traceback(last.number)}" if failure.traceback else placed
 
     def _write(self, verdict: Verdict) -> dict[str, Any]:
         document = best_document(
@@ -270,6 +270,8 @@ class _Study:
             facts=self.found.facts,
             spec_sha256=self.loaded.sha256,
         )
+        document["search"]["not_searched"] = [str(dropped) for dropped in self.found.space.dropped]
+        document["notes"] = list(notes_on(document, self.ledger.records, self.found.baseline, self.found.facts))
         self.folder.write_best(document)
         return document
 

@@ -102,7 +102,7 @@ class TrialRunner:
                 return record
             left_s = max(min(run.deadline_s, self._budget.remaining_s), 0.0)
             run = dataclasses.replace(run, deadline_s=left_s)
-        raise EnvironmentFailure(f"{MOST_LOSSES} times in a row a trial's machine was lost; giving up")
+        raise EnvironmentFailure(f"{MOST_LOSSES} times in a row the machine of a trial was lost; stopping")
 
     def begin(self, run: Run, *, optuna_trial: int | None = None) -> None:
         """Start a trial; `next_ended` has its record."""
@@ -145,7 +145,7 @@ class TrialRunner:
         if isinstance(ended, TrialLost):
             if flight.optuna_trial is not None:
                 self._ledger.withdraw(flight.optuna_trial)
-            self.publish(message=f"a trial was lost, and is asked for again: {ended}")
+            self.publish(message=f"a trial was lost and runs again: {ended}")
             return None
         record = self._record(flight, ended)
         self._ledger.file(record)
@@ -234,7 +234,7 @@ def _outcome(record: TrialRecord) -> str:
         does = "takes" if result.side == "step" else "delivers"
         return f"trial {record.number}: the {result.side} alone {does} {result.side_rate.per_s:,.0f} samples/s"
     if is_ok(record):
-        stopped = ", stopped: it can no longer win" if result.status is TrialStatus.PRUNED else ""
+        stopped = ", stopped early: it cannot win" if result.status is TrialStatus.PRUNED else ""
         expected = record.predicted
         beside = f", predicted {in_words(expected)}" if expected else ""
         return f"trial {record.number}: {samples_per_s(record):,.0f} samples/s{beside}{stopped}"

@@ -28,9 +28,9 @@ class NothingRuns:
     remarks: Sequence[str] = ()
 
     def facts(self, deadline_s: float) -> Facts:
-        raise EnvironmentFailure("the budget is spent, and nothing was started")
+        raise EnvironmentFailure("the budget is used up, so nothing was started")
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        raise EnvironmentFailure("the budget is spent, and nothing was started")
+        raise EnvironmentFailure("the budget is used up, so nothing was started")
 
     def close(self) -> None: ...

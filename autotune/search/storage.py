@@ -55,9 +55,9 @@ def read_url(text: str) -> URL:
         backend = url.get_backend_name()
         is_right = url.port is None or _FIRST_PORT <= url.port <= _LAST_PORT
     except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # the latter of a port, and of an open bracket
-        raise SpecError(f"--storage: {text!r} is no database address; give one such as {_EXAMPLE}") from error
+        raise SpecError(f"--storage: {text!r} is not a database address; give one such as {_EXAMPLE}") from error
     if backend == "sqlite":
-        raise SpecError(f"--storage: SQLite is what a study has by itself, in study.db; give a server: {_EXAMPLE}")
+        raise SpecError(f"--storage: every study has SQLite already, in study.db; give a server: {_EXAMPLE}")
     if not is_right:
         raise SpecError(f"--storage: there is no port {url.port}; give one from {_FIRST_PORT} to {_LAST_PORT}, or none")
     try:
@@ -84,7 +84,7 @@ def open_study(folder: StudyFolder, sampler: BaseSampler, url: URL | None = None
     """
     remote = folder.read_remote()
     if url is not None and remote is None and folder.database.exists():
-        raise StudyMismatch(f"{folder.path} keeps its study in study.db; go on without --storage, or use --fresh")
+        raise StudyMismatch(f"{folder.path} keeps its study in study.db; leave out --storage, or use --fresh")
     if url is not None and remote is not None and _public(url) != remote.url:
         raise StudyMismatch(f"{folder.path} keeps its study at {remote.url}; give that as --storage, or use --fresh")
     with speaking_of(folder, url):
@@ -167,10 +167,10 @@ def speaking_of(folder: StudyFolder, url: URL | None = None) -> Iterator[None]:
     except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         remote = folder.read_remote()
         where = _public(url) if url is not None else remote.url if remote else str(folder.database)
-        hint = "see that the server runs and lets you in (PGPASSWORD or ~/.pgpass hold passwords)"
+        hint = "check that the server runs and accepts you (passwords: PGPASSWORD or ~/.pgpass)"
         if url is None and remote is None:
             full = "full" in _cause(error)
-            hint = "free some space" if full else "mend it, or start over with --fresh (the old study is kept)"
+            hint = "free some space" if full else "repair it, or start over with --fresh (the old study is kept)"
         raise EnvironmentFailure(
             f"cannot use {where}: {_cause(error)}; {hint}, and run the same command again"
         ) from error
@@ -182,7 +182,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Of a server; a file that cannot be read today cannot be read in a second either."""
+    """Whether a server dropped the connection. A file that cannot be read now cannot be read in a second either."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, sqlalchemy.exc.DBAPIError):
@@ -206,7 +206,9 @@ def _with_its_driver(remote: RemoteStudy | None) -> URL:
     try:
         return read_url(remote.url)
     except SpecError as error:
-        raise EnvironmentFailure(f"storage.yaml is damaged: its url {remote.url!r} is no database address") from error
+        raise EnvironmentFailure(
+            f"storage.yaml is damaged: its url {remote.url!r} is not a database address"
+        ) from error
 
 
 def _server_storage(url: URL) -> RDBStorage:

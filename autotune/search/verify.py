@@ -49,7 +49,7 @@ def verify(
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()
     if document is None:
-        raise SpecError(f"{folder.path} has no result yet; run its search again")
+        raise SpecError(f"{folder.path} has no result yet; run the search again")
     spec_json, seed = read_resolved_spec(folder), read_study_spec(folder).training.seed
     folder.open()
     try:
@@ -97,18 +97,18 @@ def judge(document: dict[str, Any], measured: Comparison | None, rate: Estimate 
         return Answer(False, verdicts[measured.outcome], known=measured.outcome is not Outcome.AMBIGUOUS)
     promised = _estimate(document["speedup"]["ratio"], document["speedup"]["ci95"])
     if _is_less(measured.ratio, promised, by=TIE):
-        return Answer(False, "it is faster than the baseline, but by less than was promised")
-    return Answer(True, "it is as much faster than the baseline as was promised")
+        return Answer(False, "it is faster than the baseline, but by less than the search measured")
+    return Answer(True, "it is as much faster than the baseline as the search measured")
 
 
 def _judge_baseline(figures: dict[str, Any], rate: Estimate) -> Answer:
     """There is no ratio that the machine's speed of the day would cancel out of, so that is allowed for."""
     promised = _estimate(figures["samples_per_s"], figures["samples_per_s_ci95"])
     if _is_less(rate, promised, by=_OF_ANOTHER_DAY):
-        return Answer(False, "the study emitted the baseline itself, and that is slower now than was promised")
+        return Answer(False, "the search kept the baseline, which is slower now than the search measured")
     if _low(rate) * _UNTOLD < promised.value:
         return Answer(False, "the rounds cannot tell how fast the baseline is; give a larger --budget", known=False)
-    return Answer(True, "the study emitted the baseline itself, and that is as fast as was promised")
+    return Answer(True, "the search kept the baseline, which is as fast as the search measured")
 
 
 def _is_less(now: Estimate, promised: Estimate, *, by: float) -> bool:

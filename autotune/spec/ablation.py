@@ -55,7 +55,7 @@ class FactorsSpec(Section):
     activation_checkpointing: Levels[bool] | None = None
     num_threads: Levels[PositiveInt] | None = None
     custom: Annotated[dict[str, Levels[Scalar]], BeforeValidator(empty_is_none_given)] = Field(default_factory=dict)
-    """Of the knobs under `search.custom`."""
+    """Levels of the knobs under `search.custom`."""
 
     @model_validator(mode="after")
     def _are_a_design(self) -> Self:
@@ -69,7 +69,7 @@ class FactorsSpec(Section):
         return self
 
     def named(self) -> dict[str, tuple[KnobValue, KnobValue]]:
-        """Knob → levels, in the order of the knobs; empty where the spec is silent on all."""
+        """Knob → levels, in the order of the knobs; empty if the spec names none."""
         knobs = (name for name in type(self).model_fields if name != "custom")
         built_in = {name: levels for name in knobs if (levels := getattr(self, name)) is not None}
         return {**built_in, **self.custom}
@@ -79,9 +79,9 @@ class AblationSpec(Section):
     """What `autotune ablate` measures; a search does not look at it."""
 
     factors: FactorsSpec = FactorsSpec()
-    """Silent: gradient accumulation, automatic mixed precision and pinned memory, as far as they apply."""
+    """Default: gradient accumulation, automatic mixed precision and pinned memory, as far as they apply."""
     rounds: Annotated[int, Field(ge=FEWEST_ROUNDS)] | None = None
-    """At most so many, each with every cell once; silent: until the budget is spent."""
+    """Most rounds; each measures every cell once. Default: until the budget is spent."""
 
 
 def ablation_flaws(ablation: AblationSpec | None, custom: Collection[str]) -> Iterator[tuple[tuple[str, ...], str]]:

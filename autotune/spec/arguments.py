@@ -32,7 +32,7 @@ def argument_flaws(
 
 
 def value_at(spec: Spec, path: ArgPath, default: KnobValue) -> KnobValue:
-    """What the spec itself has at `path`; `default` where it is silent, or has more there than one value."""
+    """What the spec itself has at `path`; `default` if there is nothing, or more than one value."""
     found: Any = _arguments(spec, path)
     for key in path[_KEYS_BEFORE_ARGUMENTS:]:
         if not isinstance(found, Mapping) or key not in found:

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 _LARGEST_VIOLATION = 1e9
 """Samplers take no infinity."""
 _LEAST_VIOLATION = 1e-9
-"""Of a strict comparison between equals: violated, by nothing."""
+"""Violation of a strict comparison between equal values: violated, by nothing."""
 
 Operand = Callable[[Mapping[str, Any]], Any]
-"""The value of one side; None where a figure that it names is absent. Raises ArithmeticError and TypeError."""
+"""The value of one side; None if a measure that it names is absent. Raises ArithmeticError and TypeError."""
 
 
 class Condition(Protocol):

@@ -22,7 +22,7 @@ MAX_LENGTH = 500
 
 @dataclass(frozen=True)
 class Constraint:
-    """One line of `constraints`. A comparison with a figure that is absent holds; a division by zero does not."""
+    """One line of `constraints`. A comparison with a measure that is absent holds; a division by zero does not."""
 
     text: str
     """As the user wrote it."""

@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema
 from autotune.spec.fields import Section
 
 MAX_VALUES = 1000
-"""Of one knob; no budget measures more, and a typing error in a range must not fill the memory."""
+"""Most values of one knob: no budget measures more, and a typing error in a range must not fill the memory."""
 FORM = ":"
 """First character of the tags that tell forms of one field apart: no key, so no part of a document's path."""
 

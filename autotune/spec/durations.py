@@ -10,7 +10,7 @@ _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _CLOCK = re.compile(r"(\d+):(\d\d)(?::(\d\d))?", re.ASCII)
 _LONGEST_S = 1e9
-"""About 30 years: above it, fractions of a second no longer survive a round trip, and nobody means it."""
+"""About 30 years: beyond it, fractions of a second are lost in a round trip, and no user means it."""
 
 
 def parse_duration(text: object) -> float:

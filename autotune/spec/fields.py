@@ -39,7 +39,7 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_is_silent(cls, value: Any) -> Any:
+    def _empty_is_not_given(cls, value: Any) -> Any:
         return {} if value is None else value
 
 

@@ -44,7 +44,7 @@ class LoadedSpec:
     spec: Spec
     folder: Path
     sha256: str
-    """Of the resolved spec, overrides and defaults included."""
+    """Hash of the resolved spec, with overrides and defaults."""
     places: Places | None = field(default=None, compare=False, repr=False)
     """Where its values were written; None for one that was no file."""
 
@@ -103,7 +103,7 @@ def parse_spec(values: Mapping[str, Any], folder: str | Path, file: str | Path =
 
 
 def spec_sha256(spec: Spec) -> str:
-    """Of everything that the spec says, the same for two files that say the same."""
+    """Hash of everything that the spec says: the same for two files that say the same."""
     canonical = json.dumps(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

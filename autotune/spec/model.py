@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Literal, Self
@@ -80,7 +81,7 @@ __all__ = [
 
 
 class BaselineSpec(Section):
-    """What the speed-up is measured against; a silent knob is what an untuned PyTorch user gets."""
+    """What the speed-up is measured against; a knob that is not given is what an untuned PyTorch user gets."""
 
     micro_batch_size: PositiveInt | None = None
     grad_accum_steps: PositiveInt | None = None
@@ -99,8 +100,8 @@ class BaselineSpec(Section):
     gradient_as_bucket_view: bool | None = None
     static_graph: bool | None = None
     custom: CustomValues = Field(default_factory=dict)
-    """Values of the knobs under `search.custom`; of a silent one what the spec itself has at its `arg`, else the first
-    of its values."""
+    """Values of the knobs under `search.custom`. Default of each: what the spec has at its `arg`, else its first
+    value."""
 
     @model_serializer(mode="wrap")
     def _keep_custom_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -110,7 +111,7 @@ class BaselineSpec(Section):
 
 
 class SearchSpec(Section):
-    """The values to search, knob by knob; a silent knob takes every value that applies, one value holds it fixed."""
+    """The values to search, knob by knob. Default of a knob: every value that applies. One value holds it fixed."""
 
     micro_batch_size: PositiveDomain | None = None
     """Samples per forward and backward pass on one device."""
@@ -129,7 +130,7 @@ class SearchSpec(Section):
     compile: Choices[CompileMode] | None = None
     """Mode of `torch.compile`, or `none`. Compiling takes from the budget."""
     fp32_precision: Choices[Fp32Precision] | None = None
-    """Of float32 matrix products and convolutions. CUDA only."""
+    """Precision of float32 matrix products and convolutions. CUDA only."""
     fused_optimizer: Choices[bool] | None = None
     """One kernel for the whole optimizer step."""
     activation_checkpointing: Choices[bool] | None = None
@@ -148,12 +149,12 @@ class SearchSpec(Section):
     """Knobs of your own: `NAME: {values: [a, b], arg: model.args.KEY}`."""
 
     @model_serializer(mode="wrap")
-    def _silent_on_custom(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_custom(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         written = handler(self)
         return _with_custom(written, written.get("custom", {}))
 
     def values(self, knob: str) -> tuple[Any, ...] | None:
-        """The values given for `knob`, in the order given; None when the spec is silent on it."""
+        """The values given for `knob`, in the order given; None if the spec does not name it."""
         if knob in self.custom:
             return tuple(self.custom[knob].values)
         domain = getattr(self, knob)
@@ -176,7 +177,7 @@ class StabilitySpec(Section):
     max_skipped_steps: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Largest share of optimizer steps that the GradScaler may skip (fp16 only)."""
     soak_steps: NonNegativeInt = 100
-    """Optimizer steps that the winner must train without a fault, in one go."""
+    """Optimizer steps that the winner must train in a row without a fault."""
 
 
 class StrategySpec(Section):
@@ -216,15 +217,15 @@ class ExecutionSpec(Section):
     with several ranks, so many of them for each trial. Confirming runs are alone, on the first."""
 
     address: str | None = None
-    """Of the Ray cluster; silent: `auto`, the one that this machine belongs to."""
+    """Address of the Ray cluster. Default: `auto`, the cluster of this machine."""
     trials_in_flight: PositiveInt | None = None
-    """At most, on the whole cluster; silent: as many as it has room for."""
+    """Most trials at a time on the whole cluster. Default: as many as fit."""
     cpus_per_trial: PositiveInt | None = None
-    """On the cluster; silent: a node's CPUs shared among its GPUs, or all of them where it has none."""
+    """CPUs of each trial on the cluster. Default: a node's CPUs divided by its GPUs; all of them if it has no GPU."""
     uneven_nodes: Literal["leave_out", "normalise"] | None = None
     """Nodes whose baseline is off by more than `node_tolerance`: `leave_out` (default), or `normalise` all figures."""
     node_tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Relative; silent: 0.05."""
+    """Largest relative difference between nodes. Default: 0.05."""
 
     @field_validator("devices", mode="before")
     @classmethod
@@ -240,11 +241,11 @@ class ExecutionSpec(Section):
         if devices is None:
             return self
         if self.backend == "ray":
-            raise located(("devices",), "Ray gives out the devices; leave it out, or say backend: local")
+            raise located(("devices",), "Ray assigns the devices; leave this out, or use backend: local")
         if not devices or len(set(devices)) < len(devices):
             raise located(("devices",), "name each device once, and at least one: [0, 1]")
         if len(devices) % self.ranks_per_trial:
-            message = f"{len(devices)} devices are no whole number of trials of {self.ranks_per_trial} ranks"
+            message = f"{len(devices)} devices cannot be divided into trials of {self.ranks_per_trial} ranks each"
             raise located(("devices",), message)
         return self
 
@@ -258,7 +259,7 @@ class Spec(Section):
     """What to tune: a model, its data and a wall-clock budget; everything else has a default."""
 
     name: StudyName = "study"
-    """Names the study folder; silent: the spec file's stem."""
+    """Name of the study folder. Default: the name of the spec file without its ending."""
     model: ModelSpec
     """The network: `timm: resnet18`, or `factory: package.module:callable`."""
     data: DataSpec
@@ -282,7 +283,7 @@ class Spec(Section):
     strategy: StrategySpec = StrategySpec()
     execution: ExecutionSpec = ExecutionSpec()
     ablation: AblationSpec | None = None
-    """The techniques that `autotune ablate` takes apart; silent: accumulation, AMP and pinned memory."""
+    """The techniques that `autotune ablate` measures. Default: accumulation, AMP and pinned memory."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -341,6 +342,20 @@ def rank_flaws(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
             yield ("baseline", knob), needs
 
 
+def _not_divisible(
+    wanted: int | EffectiveBatchRange | str, target: str, knob: str, baseline: BaselineSpec, ranks: int
+) -> str:
+    """`training.effective_batch_size 100 is not divisible by micro_batch_size 32; use 20, 25 or 50`."""
+    value = int(getattr(baseline, knob))
+    times = f" × {ranks} ranks" if ranks > 1 else ""
+    if not isinstance(wanted, int):
+        return f"no multiple of {knob} {value}{times} is in training.effective_batch_size {target}"
+    clash = f"training.effective_batch_size {wanted} is not divisible by {knob} {value}{times}"
+    shares = [each for each in range(1, wanted // ranks + 1) if wanted % (each * ranks) == 0]
+    *others, last = sorted(sorted(shares, key=lambda each: abs(math.log(each / value)))[:3]) or [0]
+    return f"{clash}; use {', '.join(map(str, others))} or {last}" if others else clash
+
+
 def disagreements(
     training: TrainingSpec, baseline: BaselineSpec, search: SearchSpec, ranks: int = 1
 ) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -359,7 +374,7 @@ def disagreements(
                 f"{micro} × grad_accum_steps {accum}{times} is {product}, but training.effective_batch_size is {target}"
             )
         else:
-            clash = f"no multiple of {micro or accum}{times} is {target}, the training.effective_batch_size"
+            clash = _not_divisible(wanted, target, "micro_batch_size" if micro else "grad_accum_steps", baseline, ranks)
         yield ("baseline", "micro_batch_size" if micro else "grad_accum_steps"), clash
     micros, accums = search.values("micro_batch_size"), search.values("grad_accum_steps")
     if micros is not None:
@@ -367,7 +382,7 @@ def disagreements(
     elif accums is not None:
         accums = tuple(count * ranks for count in accums)
     if not any_batch_fits(wanted, micros, accums) or (isinstance(wanted, int) and wanted % ranks):
-        clash = f"no micro_batch_size × grad_accum_steps{times} that `search` allows is {target}"
+        clash = f"no micro_batch_size × grad_accum_steps{times} in `search` gives {target}"
         yield ("training", "effective_batch_size"), clash
     if baseline.prefetch_factor is not None and not baseline.num_workers:
         yield ("baseline", "prefetch_factor"), "needs workers; give baseline.num_workers too, at least 1"

@@ -46,7 +46,7 @@ class Places:
         return 0
 
     def _in_file(self, path: DocPath, at_key: bool) -> Position | None:
-        """Of the value; of the key where that is wrong, or the value spreads over what follows."""
+        """Place of the value; of the key if that is wrong, or if the value has keys of its own."""
         spread = any(key[: len(path)] == path for key in self._document.keys if len(key) > len(path))
         if at_key or spread:
             return self._document.keys.get(path, self._document.positions.get(path))

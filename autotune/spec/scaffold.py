@@ -5,7 +5,7 @@ from __future__ import annotations
 from autotune.spec.scalars import dump_yaml
 
 _TEXT = """\
-# What autotune is to speed up. Check it with `autotune validate`, run it with `autotune search`.
+# What autotune speeds up. Check it with `autotune validate`, run it with `autotune search`.
 # Only model, data and budget are required; whatever else stands here is the default, unless a comment says otherwise.
 {name}
 
@@ -66,11 +66,11 @@ search:                               # a knob that is not named takes every val
 #   - micro_batch_size * grad_accum_steps <= 1024   # knobs: what does not meet it is never tried
 #   - peak_memory_bytes <= 20GiB                    # measures: what does not meet it is never emitted
 
-stability:                            # what the winner must hold
+stability:                            # what the winner must meet
   loss_tolerance: 0.05                # largest relative excess of its loss over the baseline's, at equal samples
   memory_headroom: 0.10               # share of the device's memory that stays free
   max_skipped_steps: 0.05             # share of optimizer steps that fp16's GradScaler may skip
-  soak_steps: 100                     # optimizer steps without a fault, in one go
+  soak_steps: 100                     # optimizer steps in a row without a fault
 
 strategy: {{name: auto, seed: 0}}       # tpe, gp, qmc, random, grid; args: {{…}}; or a factory of your own
 execution: {{backend: local}}           # ranks_per_trial: 8 trains each model on eight devices at once

@@ -1,4 +1,4 @@
-"""What broken YAML most likely means, in words that say how to mend it."""
+"""What broken YAML most likely means, in words that say how to fix it."""
 
 from __future__ import annotations
 

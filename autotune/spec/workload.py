@@ -27,7 +27,7 @@ class ModelSpec(Section):
     factory: FactoryPath | None = None
     """`package.module:callable` that returns an `nn.Module`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the model's constructor. timm models take `num_classes` from the data set when silent."""
+    """Keyword arguments of the model's constructor. Default of `num_classes` for timm models: as in the data set."""
     sync_batch_norm: bool = False
     """With several ranks: BatchNorm over the micro-batches of all of them. Accelerators only."""
 
@@ -75,10 +75,10 @@ class SyntheticSpec(Section):
     image_size: PositiveInt = 224
     """Pixels along the edge of the square that the model sees."""
     storage: Literal["memory", "jpeg"] = "memory"
-    """`memory`: tensors, no decoding · `jpeg`: real JPEG files, written once into a cache folder, decoded as any."""
+    """`memory`: tensors, no decoding · `jpeg`: real JPEG files, written once into a cache folder."""
     file_size: PositiveInt | None = None
-    """For `storage: jpeg`: pixels along the edge of the files, that photos have many more of than the model sees;
-    silent: 8/7 of `image_size`."""
+    """For `storage: jpeg`: pixels along the edge of the files; photos are usually larger than what the model sees.
+    Default: 8/7 of `image_size`."""
     augment: Augment = "timm"
     """For `storage: jpeg`; tensors in memory are not augmented."""
     seed: Seed = 0
@@ -96,8 +96,8 @@ class DataSpec(Section):
     args: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
     collate: FactoryPath | None = None
-    """`package.module:function` that makes a batch of a list of samples, as a DataLoader's `collate_fn`; silent: the
-    data set's own method `collate_fn`, else PyTorch's `default_collate`."""
+    """`package.module:function` that makes a batch of a list of samples, as a DataLoader's `collate_fn`.
+    Default: the data set's own method `collate_fn`, else PyTorch's `default_collate`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -203,7 +203,7 @@ class TrainingSpec(Section):
     optimizer: Optimizer = OptimizerSpec()
     """A class of `torch.optim`, or a factory that is called with the model; `package.module:callable` for short."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
-    """Largest total gradient norm, as `torch.nn.utils.clip_grad_norm_` takes it; silent: no clipping."""
+    """Largest total gradient norm, as `torch.nn.utils.clip_grad_norm_` takes it. Default: no clipping."""
     seed: Seed = 0
     effective_batch_size: EffectiveBatch = "free"
     """Samples per optimizer step. A number: held fixed · `{min, max}`: a range · `free`: searched."""

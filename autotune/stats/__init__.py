@@ -16,7 +16,7 @@ from autotune.stats.factorial import Cell, cells, contrast, effects, mean_interv
 from autotune.stats.lengths import best_run_s
 from autotune.stats.posterior import Posterior
 from autotune.stats.rounds import FEWEST_ROUNDS, Rounds
-from autotune.stats.words import TIE, WORTHWHILE, Comparison, Outcome, judge, of_best, stated
+from autotune.stats.words import TIE, WORTHWHILE, Comparison, Outcome, judge, of_best, stated, written
 
 __all__ = [
     "CONFIDENCE",
@@ -46,4 +46,5 @@ __all__ = [
     "throughput",
     "throughput_interval",
     "undisturbed",
+    "written",
 ]

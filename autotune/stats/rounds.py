@@ -197,7 +197,7 @@ class Rounds:
 
     def _rivals(self, one: int) -> list[int]:
         """`one`, then the candidates in place of which it may have been chosen by luck: all but those that are slower
-        beyond doubt. What looks for the best of one column looks at no other."""
+        for sure. What looks for the best of one column looks at no other."""
         if one not in self._candidates:
             return [one]
         return [one, *(other for other in self._candidates if other != one and self._may_rival(other, one))]
@@ -234,7 +234,7 @@ class Rounds:
 
 
 def _variance(posterior: Posterior) -> float:
-    """Of its middle two thirds, as of a normal one."""
+    """Variance from its middle two thirds, as of a normal distribution."""
     low, high = posterior.quantiles(0.16, 0.84)
     return (high - low) ** 2 / 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 
 from autotune.stats.estimate import Estimate, Interval
@@ -17,6 +18,8 @@ WORTHWHILE = 1.05
 SLOWER_AT_MOST = 0.025
 """Probability of being slower than the baseline with which a configuration is still called faster."""
 
+_SHORTEST, _LONGEST = 1e-6, 1e15
+"""Numbers between them are written without an exponent."""
 _EQUIVALENT = math.log(WORTHWHILE) / 2
 """Half way to a worthwhile difference: a ratio that lies within it for sure is no worthwhile one."""
 _SURELY_EQUIVALENT = 0.95
@@ -26,8 +29,16 @@ _FEWEST_CHOSEN_FROM = 2
 noise, where the prior on the noise ends, two or three rounds of two would hold the truth in 90 % of cases, not 95 %."""
 
 
+def written(value: float, digits: int = 4) -> str:
+    """`value` with so many significant digits, without an exponent where a person can read it: 17083.4 → `17,083`."""
+    if abs(value) >= 10 ** (digits - 1) and abs(value) < _LONGEST:
+        return f"{value:,.0f}"
+    text = f"{value:.{digits}g}"
+    return format(Decimal(text), "f") if _SHORTEST <= abs(value) < _LONGEST else text
+
+
 class Outcome(StrEnum):
-    """What a comparison came to."""
+    """Result of a comparison."""
 
     FASTER = "faster"
     TIE = "tie"

@@ -94,7 +94,7 @@ def input_shape(batch: Any) -> tuple[int, ...] | None:
 
 
 def sample_shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
-    """Of each tensor in `batch`, without the dimension of the samples."""
+    """Shape of each tensor in `batch`, without the dimension of the samples."""
     return tuple(tuple(tensor.shape[1:]) for tensor in _tensors(batch) if tensor.dim() > 0)
 
 

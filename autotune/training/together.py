@@ -94,9 +94,9 @@ class Together:
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self._no_sync: Any = getattr(model, "no_sync", None)
-        """Of DistributedDataParallel, and of what has taken over its name, such as FSDP1."""
+        """From DistributedDataParallel, or another class with this method, such as FSDP1."""
         self._switch: Any = getattr(model, "set_requires_gradient_sync", None)
-        """Of FSDP2."""
+        """From FSDP2."""
         self._device = device
         self._local = False
 
@@ -126,7 +126,7 @@ class Together:
             self._switch(True)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Of a window that ended early: no backward pass knew that it was the last. Not of FSDP2, whose gradients are
+        """For a window that ended early: no backward pass knew that it was the last. Not of FSDP2, whose gradients are
         then still whole, and out of reach: raises RuntimeError."""
         if not self._local:
             return

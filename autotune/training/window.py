@@ -22,7 +22,7 @@ from torch import Tensor
 Weight = float | Tensor
 """Samples, or what else the loss is a mean over. A tensor stays on its device: looking at its value would wait."""
 Average = Callable[[Weight], Weight]
-"""Of a weight over all processes that train together."""
+"""Averages a weight over all processes that train together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

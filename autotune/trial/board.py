@@ -20,7 +20,7 @@ _TIMES_LONGEST = 3.0
 
 
 class Entry(NamedTuple):
-    """Of one rank."""
+    """The entry of one rank."""
 
     pid: int = 0
     """0: it has not begun."""

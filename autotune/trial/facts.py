@@ -115,7 +115,7 @@ def _compile_refusal(device: torch.device, capability: tuple[int, int] | None) -
 
 
 def _driver_version() -> str:
-    """Of NVIDIA's kernel module, as it states it itself: `NVRM version: … Kernel Module  570.86.15  …`."""
+    """Version of NVIDIA's kernel module, from its own text: `NVRM version: … Kernel Module  570.86.15  …`."""
     path = Path("/proc/driver/nvidia/version")
     found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", path.read_text()) if path.exists() else None
     return found.group() if found else "unknown"

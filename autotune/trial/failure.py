@@ -92,7 +92,7 @@ def printable(text: str) -> str:
 
 
 def _section(error: BaseException) -> str | None:
-    """Of the spec, by what of autotune called the code that failed, in the last of its own frames."""
+    """Section of the spec: found from the last frame of autotune itself, which called the code that failed."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_OWN)]
     if not frames:
         return None

@@ -16,7 +16,7 @@ _MOST_SKIPS = 32
 
 
 RandomState = tuple[torch.Tensor, torch.Tensor | None]
-"""Of the host's generator and the device's."""
+"""States of the host's generator and of the device's."""
 
 
 class FirstWindow:

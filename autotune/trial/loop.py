@@ -50,7 +50,7 @@ class Watch:
             self.gradients.look(parameters)
 
     def findings(self) -> dict[str, Any]:
-        """For the trial's result: the first gradient and the largest activation, None where nobody looked."""
+        """For the trial's result: the first gradient and the largest activation, None if nothing watched."""
         gradient = self.gradients.first if self.gradients else None
         activation = self.activations.largest() if self.activations else None
         return {

@@ -28,7 +28,7 @@ class MachineWatch:
         self, device: torch.device, sensors: GpuSensors | None = None, root: psutil.Process | None = None
     ) -> None:
         """`sensors`: those of the device, unless they are to be found from it. `root`: the process that began the
-        trial, and all of whose descendants belong to it; silent: this one."""
+        trial, and all of whose descendants belong to it. Default: this one."""
         self._device = device
         self._gpu = sensors if sensors is not None or device.type != "cuda" else GpuSensors(_uuid(device))
         self._cpus = _Cpus()
@@ -84,7 +84,7 @@ class MachineWatch:
         )
 
     def _cpu_seconds(self) -> _CpuSeconds:
-        """Of this process, its workers, and the children of either that have ended and been waited for.
+        """CPU seconds of this process, its workers, and the children of either that have ended and been waited for.
 
         The last keep the sum from falling when a worker ends. Of this process to the microsecond, of others in ticks.
         """

@@ -34,7 +34,7 @@ class GpuReading:
     throttle_reasons: tuple[str, ...] = ()
     other_processes: int | None = None
     energy_j: float | None = None
-    """Of the whole device since its driver was loaded."""
+    """Energy of the whole device since its driver was loaded."""
 
 
 class GpuSensors:

@@ -23,7 +23,7 @@ from autotune.measure import LoaderLog
 _UNTOUCHED = 4096
 """Batches of one process that are kept until they are read."""
 _DIES_WITHIN_S = 2.0
-"""Of a loader process, after its sockets have closed."""
+"""Time that a loader process takes to end after its sockets have closed."""
 _READ_EVERY = 256
 """Batches that are taken; long before any process could have finished more than are kept."""
 

@@ -129,7 +129,7 @@ def _keep(batches: list[Any], kept: Path) -> None:
 
 
 def _bytes_of(batch: Any) -> int:
-    """Of the tensors in it, as far as they show."""
+    """Bytes of the tensors in `batch`, as far as they are visible."""
     if isinstance(batch, torch.Tensor):
         return batch.numel() * batch.element_size()
     if isinstance(batch, Mapping):

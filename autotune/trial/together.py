@@ -253,7 +253,7 @@ def _verdict(
 
 
 def _of_a_death(rank: int, code: int) -> tuple[TrialStatus, Failure]:
-    """Of a rank that ended without a result; `code` is negative for a signal."""
+    """Status and failure of a rank that ended without a result; `code` is negative for a signal."""
     if code >= 0:
         reason = f"rank {rank} exited with code {code} before it had a result"
         return TrialStatus.CRASHED, Failure(reason=reason, exit_code=code)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autotune.records import FirstGradient, LargestActivation
 
 _BUCKETS = 4096
-"""Of the sketch. For a true cosine c the sketched one scatters by about (1 − c²)/√4096: by 0.0003 at c = 0.99."""
+"""Size of the sketch. For a true cosine c the sketched one scatters by about (1 − c²)/√4096: by 0.0003 at c = 0.99."""
 _CHUNK = 1 << 22
 _OF_A_MASK = 1e30
 

@@ -32,7 +32,7 @@ class Prepared:
     """A workload whose modules are imported and whose data set is indexed. Its methods belong into the trial's process.
 
     What they build depends on the global random generators of torch, `random` and NumPy, which the caller seeds.
-    All raise WorkloadError for what the user has to mend; running out of memory passes as it is.
+    All raise WorkloadError for what the user has to fix; running out of memory passes as it is.
     """
 
     spec: Spec

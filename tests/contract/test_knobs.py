@@ -222,8 +222,8 @@ def test_spaces_know_which_knobs_decide_on_the_value_of_another(knob: Knob) -> N
         ("num_threads", 4, cuda_facts(), "CPU only"),
         ("activation_checkpointing", True, cuda_facts(activation_checkpointing_refusal="it cannot"), "it cannot"),
         ("fused_optimizer", True, cpu_facts(fused_optimizer_refusal="LBFGS has none"), "LBFGS has none"),
-        ("data_parallel", "fsdp", cuda_facts(), "one process trains alone; set execution.ranks_per_trial"),
-        ("bucket_cap_mb", 5, cuda_facts(), "one process trains alone; set execution.ranks_per_trial"),
+        ("data_parallel", "fsdp", cuda_facts(), "it needs several processes; set execution.ranks_per_trial"),
+        ("bucket_cap_mb", 5, cuda_facts(), "it needs several processes; set execution.ranks_per_trial"),
     ],
 )
 def test_what_is_impossible_is_refused_even_when_listed(name: str, value: KnobValue, facts: Facts, reason: str) -> None:
@@ -241,7 +241,7 @@ def test_what_is_impossible_is_refused_even_when_listed(name: str, value: KnobVa
         ("compile", "default", cpu_facts(), "4m59s", "a budget of 4m59s leaves no room to compile"),
         ("compile", "max-autotune", cuda_facts(), "2m", "a budget of 2m leaves no room to compile"),
         ("num_workers", 2, host(cpu_facts(), shm_bytes=64 << 20), "10m", "/dev/shm holds only 64 MiB"),
-        ("activation_checkpointing", True, cpu_facts(), "10m", "it buys memory with time"),
+        ("activation_checkpointing", True, cpu_facts(), "10m", "it saves memory and costs time"),
     ],
 )
 def test_advice_gives_way_to_a_listed_value(

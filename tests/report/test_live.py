@@ -50,7 +50,7 @@ def test_progress_shows_the_trial_that_runs() -> None:
     baseline = standing(BASELINE, 100)
     text = " ".join(drawn(progress_view(progress(running=(running,), baseline=baseline))).split())
     changes = "micro_batch_size 64, amp_dtype bf16, num_workers 2, prefetch_factor 2"
-    assert f"trying what an expert would try first: {changes}" in text
+    assert f"trying a first guess: {changes}" in text
     assert "warming up, 29 s" in text
     running = running.model_copy(update={"samples_per_s": 151.6, "samples_per_s_ci95": (140.0, 160.0)})
     assert "152 samples/s (140 to 160)" in drawn(progress_view(progress(running=(running,), baseline=baseline)))
@@ -59,7 +59,7 @@ def test_progress_shows_the_trial_that_runs() -> None:
 def test_progress_before_there_is_a_baseline() -> None:
     running = Running(config=BASELINE, purpose=Purpose.BASELINE, since_s=1.0)
     text = drawn(progress_view(progress(running=(running,))))
-    assert "measuring the baseline, which all else is compared with" in text
+    assert "measuring the baseline, to compare everything else with" in text
     assert "choosing the next configuration" in drawn(progress_view(progress()))
 
 

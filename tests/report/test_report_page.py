@@ -139,7 +139,7 @@ def test_a_gate_that_could_not_tell_has_not_passed(gpu: Reading) -> None:
     checks = [first | {"conclusive": False}, *others]
     reading = dataclasses.replace(gpu, document=gpu.document | {"stability": stability | {"checks": checks}})
     page = Page(report_page(reading))
-    assert f"{len(others)} of {len(checks)} gates passed; 1 could not tell." in page.text
+    assert f"{len(others)} of {len(checks)} gates passed; 1 gave no answer." in page.text
 
 
 def test_of_equals_in_memory_the_best_is_the_smallest(gpu: Reading) -> None:
@@ -210,10 +210,10 @@ def test_a_study_that_was_stopped_or_still_runs(tmp_path: Path, at: int) -> None
 
 def test_where_the_baseline_stands_it_says_so(tmp_path: Path) -> None:
     page = Page(report_page(finished("baseline", tmp_path)))
-    assert "Keep the baseline" in page.text
+    assert "Keep your current settings" in page.text
     assert page.sections == SECTIONS
     assert "steps" not in page.figures
-    assert "The baseline stands" in page.text
+    assert "The result keeps the baseline" in page.text
 
 
 @pytest.mark.parametrize(

@@ -226,7 +226,7 @@ def test_a_model_that_explains_nothing_is_given_up(caplog: pytest.LogCaptureFixt
             step(study, world=world)
     assert sampler.gave_up is not None
     assert "%" in sampler.gave_up
-    assert "GPSampler goes on" in caplog.text
+    assert "GPSampler took over" in caplog.text
     assert all(trial.params.keys() == SPACE.distributions.keys() for trial in study.trials)
 
 
@@ -284,7 +284,7 @@ def test_a_model_that_holds_is_not_given_up() -> None:
     for _ in range(30):
         step(study)
     assert sampler.gave_up is None
-    assert len(sampler.beliefs(study)) > 3
+    assert len(sampler.learned(study)["effects"]) > 3
 
 
 def test_before_any_figure_it_is_its_fallback() -> None:
@@ -294,7 +294,7 @@ def test_before_any_figure_it_is_its_fallback() -> None:
     assert trial.params.keys() == SPACE.distributions.keys()
     assert sampler.model is None
     assert sampler.prediction(SPACE.baseline) is None
-    assert sampler.beliefs(study) == []
+    assert sampler.learned(study) == {}
 
 
 def test_a_trial_of_another_thread_does_not_change_the_space_of_this_one() -> None:

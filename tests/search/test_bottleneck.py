@@ -126,7 +126,7 @@ EVEN = "loader and step are about even: the loader delivers"
             loader(
                 "200",
                 "900",
-                f"35 workers would feed the step if loading waits and does not compute, else {would_have_to('4.5')}",
+                f"35 workers would feed the step if loading waits rather than computes; else {would_have_to('4.5')}",
             ),
         ),
         # Without workers, beside an accelerator.
@@ -184,9 +184,9 @@ def test_of_several_processes_workers_are_counted_in_each() -> None:
 
 def test_what_the_edges_of_epochs_cost_is_said_where_it_matters() -> None:
     assert said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.22).endswith(
-        "; the edges of its epochs cost 22 % of the time, as the queue is empty when one begins"
+        "; the starts of epochs cost 22 % of the time, because the queue is empty then"
     )
-    assert "edges" not in said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.05)
+    assert "starts of epochs" not in said(3900, 2700, 2, cpu_ms=0.1, facts=GPU, edges=0.05)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_what_the_edges_of_epochs_cost_is_said_where_it_matters() -> None:
         ((0.61, 0.02, 0.33, 0.04), 0, machine(2, cpu=True), "loader-bound: 61 % of the step waits for data"),
         ((0.03, 0.02, 0.91, 0.04), 8, GPU, "compute-bound: 91 % of the step is forward and backward"),
         ((0.03, 0.52, 0.41, 0.04), 8, GPU, "copy-bound: 52 % of the step copies batches to the device"),
-        ((0.03, 0.02, 0.41, 0.54), 8, GPU, "optimizer-bound: 54 % of the step is the optimizer's"),
+        ((0.03, 0.02, 0.41, 0.54), 8, GPU, "optimizer-bound: 54 % of the step is the optimizer update"),
     ],
 )
 def test_records_without_rates_are_judged_by_their_phases(

@@ -82,7 +82,9 @@ def test_where_everything_fails_its_soak_the_baseline_stands_and_it_is_said_why(
     result = bench.search(backend, search=SPACE)
     assert result.best["config"] == result.best["baseline"]["config"]
     assert result.notes[0].startswith("No configuration that passed its gates was faster than the baseline")
-    assert any(note.startswith("Refused: ") and NAN in note for note in result.notes)
+    assert any(
+        note.startswith("Not chosen because it failed a stability test: ") and NAN in note for note in result.notes
+    )
 
 
 def test_a_soak_that_failed_in_an_earlier_session_has_failed(bench: Bench) -> None:
@@ -189,7 +191,7 @@ def test_what_the_soak_contradicts_is_not_emitted_as_a_figure(bench: Bench) -> N
     check = check_of(best, "soak_throughput")
     assert not check["passed"]
     assert check["detail"] == "1,071 samples/s in the soak, 1,500 in the confirming runs"
-    assert "The soak's figure is the one in best.yaml" in result.notes[0]
+    assert "The throughput in best.yaml and the speed-up are those of the long run (soak)" in result.notes[0]
 
 
 def test_what_is_slower_than_the_baseline_in_its_soak_is_refused(bench: Bench) -> None:

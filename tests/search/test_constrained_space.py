@@ -118,7 +118,7 @@ def test_the_size_of_a_large_space_is_counted_where_constraints_leave_little() -
 
 
 def test_nothing_but_the_baseline_is_no_search() -> None:
-    with pytest.raises(SpecError, match=r"constraints: nothing but the baseline.*num_workers > 99"):
+    with pytest.raises(SpecError, match=r"constraints: only the baseline.*num_workers > 99"):
         space_of(["num_workers > 99"])
 
 

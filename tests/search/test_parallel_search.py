@@ -119,7 +119,7 @@ def test_a_confirming_run_that_is_lost_is_run_again(bench: Bench) -> None:
 
 
 def test_a_machine_that_is_lost_again_and_again_ends_the_study_and_keeps_it(bench: Bench) -> None:
-    with pytest.raises(EnvironmentFailure, match="baseline's machine was lost"):
+    with pytest.raises(EnvironmentFailure, match="the machine was lost during the baseline's trial"):
         run(bench, Crew(bench.backend(), 2, lost=range(1000)))
     assert all(trial.state.is_finished() for trial in bench.optuna_trials())
 

@@ -137,7 +137,7 @@ def test_a_wall_is_never_told_as_fail(bench: Bench, strategy: str, status: Trial
 
 
 def test_baseline_that_fails_ends_the_study_with_its_reason(bench: Bench) -> None:
-    with pytest.raises(NoStableConfiguration, match=r"baseline itself fails \(oom\).*simulated oom.*micro_batch_size"):
+    with pytest.raises(NoStableConfiguration, match=r"baseline settings \(oom\).*simulated oom.*micro_batch_size"):
         bench.search(bench.backend(lambda _config: TrialStatus.OOM))
     assert records(bench)[0].result.status is TrialStatus.OOM
 
@@ -169,7 +169,7 @@ def test_a_baseline_that_stands_in_doubt_is_unconfirmed_and_the_study_goes_on(be
     assert result.best["config"] == result.best["baseline"]["config"]
     assert not checks["nothing_faster"]["passed"]
     assert result.best["stability"]["verdict"] == "unconfirmed"
-    assert any("Unconfirmed: the best other, " in note for note in result.notes)
+    assert any("Not confirmed: the best other, " in note for note in result.notes)
     assert not bench.search(bench.backend()).already_finished
 
 
@@ -241,7 +241,7 @@ def test_a_budget_that_is_spent_before_the_baseline_says_so(bench: Bench, monkey
         return cpu_facts()
 
     monkeypatch.setattr(backend, "facts", slow)
-    with pytest.raises(NoStableConfiguration, match="the budget of 5m is spent before the baseline could be measured"):
+    with pytest.raises(NoStableConfiguration, match="the budget of 5m ended before the baseline was measured"):
         bench.search(backend)
     assert backend.requests == []
 
@@ -482,7 +482,7 @@ def test_a_prediction_stands_beside_each_trial_and_in_the_result(bench: Bench) -
     assert section["name"] == "auto"
     assert section["predictions"] == len(told)
     assert 0 <= section["within_interval"] <= 1
-    assert any("amp_dtype" in belief for belief in section["beliefs"])
+    assert any("amp_dtype" in effect["set"] for effect in section["learned"]["effects"])
     emitted = section["emitted"]
     assert emitted["predicted"]["low"] < emitted["predicted"]["samples_per_s"] < emitted["predicted"]["high"]
 

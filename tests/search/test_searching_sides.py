@@ -155,11 +155,11 @@ def test_the_report_shows_sides_as_what_they_are(searched: tuple[Searched, Searc
     side = next(record for record in of_sides(made.records) if record.result.side_rate)
     assert side.result.side_rate is not None
     assert f"{side.result.side} alone: {words.rate(side.result.side_rate.per_s)}/s" in page
-    assert "Nothing: every trial came to a figure." in page
+    assert "Nothing: every trial has a measurement." in page
     effort = result.best["search"]
     trials, sides = effort["trials"], effort["sides"]
     rest = effort["runs"] - trials - sides
-    said = f"{trials} trials, {sides} measurements of one side and {rest} runs to repeat, confirm and test"
+    said = f"{trials} trials, {sides} measurements of one side and {rest} runs to confirm and test"
     assert words.runs(effort) == said
     assert said in page
     assert spent_s(reading)["lost to failures"] == 0.0

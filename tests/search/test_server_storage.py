@@ -164,7 +164,11 @@ def test_nobody_listens(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("study.db", "no database address"), ("sqlite:///study.db", "SQLite is what a study has"), ("", "no database")],
+    [
+        ("study.db", "is not a database address"),
+        ("sqlite:///study.db", "every study has SQLite already"),
+        ("", "not a database"),
+    ],
 )
 def test_what_is_no_server_is_refused(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):

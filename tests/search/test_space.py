@@ -103,11 +103,11 @@ def test_each_knob_is_searched_held_or_dropped_in_the_order_of_a_configuration()
 
 def test_what_drops_out_says_why() -> None:
     assert set(dropped(space_of(budget="2m"))) == {
-        "amp_dtype fp16: Test CPU has no fast fp16; list it under search.amp_dtype to try it all the same",
+        "amp_dtype fp16: Test CPU has no fast fp16; list it under search.amp_dtype to try it anyway",
         "pin_memory: no accelerator",
         "fp32_precision: CUDA only",
         "compile: a budget of 2m leaves no room to compile (10 s to 200 s each); list it under search.compile to try",
-        "activation_checkpointing: it buys memory with time, and a CPU's memory is rarely the limit; "
+        "activation_checkpointing: it saves memory and costs time, and a CPU's memory is rarely the limit; "
         "list it under search to try it",
     }
 
@@ -350,7 +350,7 @@ def test_a_dropped_value_is_named_and_a_dropped_knob_is_not() -> None:
         (
             cpu_facts(dataset_samples=20),
             {"baseline": {"micro_batch_size": 32}},
-            r"baseline\.micro_batch_size: 32 cannot apply here: the data set has 20 samples",
+            r"baseline\.micro_batch_size: 32 does not apply here: the data set has 20 samples",
         ),
         (cpu_facts(), {"baseline": {"pin_memory": True}}, r"baseline\.pin_memory: True cannot .*no accelerator"),
         (cuda_facts((7, 5)), {"baseline": {"fp32_precision": "tf32"}}, r"baseline\.fp32_precision: tf32 .*8\.0"),

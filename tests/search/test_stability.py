@@ -298,7 +298,7 @@ def test_what_fits_nowhere_in_fp32_is_tested_without_it_and_the_result_says_so(
     assert {"probe", "gradient_underflow", "reference_runs"} <= names(checks)
     assert "loss_against_reference" not in checks
     assert (checks["reference_runs"].holds, checks["reference_runs"].conclusive) == (True, False)
-    assert checks["reference_runs"].detail == "not tested against fp32, which does not fit into memory"
+    assert checks["reference_runs"].detail == "not compared with fp32, which does not fit into memory"
     desk.test(config)
     assert len(desk.made()) == attempts + 1, "what did not fit is not tried again"
 
@@ -670,7 +670,7 @@ def test_where_all_that_is_faster_departs_the_baseline_stands_and_says_so(bench:
 
     result = search(bench, departing(lambda config: not is_baseline_arithmetic(config)), only_arithmetic)
     assert result.best["config"] == result.best["baseline"]["config"]
-    assert any("the baseline itself stands" in note for note in result.notes)
+    assert any("best.yaml keeps the baseline" in note for note in result.notes)
     assert "loss_against_reference" in yaml.safe_dump(result.best["stability"]), "what refused the others"
 
 

@@ -115,9 +115,9 @@ def test_records_are_never_taken_for_those_of_another_database(
     lose(bench.folder.database)
     if not keeps_identity:  # as in studies from before
         bench.folder.identity.unlink()
-    with pytest.raises(StudyMismatch, match="gone or empty" if not keeps_identity else "holds another study"):
+    with pytest.raises(StudyMismatch, match="is missing or empty" if not keeps_identity else "holds another study"):
         bench.search(bench.backend(), training={"effective_batch_size": 64})
-    with pytest.raises(StudyMismatch, match=r"study\.db beside them is gone or empty; put it back"):
+    with pytest.raises(StudyMismatch, match=r"study\.db is missing or empty; restore it"):
         bench.search(bench.backend())
     assert bench.folder.read_trials() == records
     assert not bench.folder.database.exists() or bench.folder.database.read_bytes() == b""

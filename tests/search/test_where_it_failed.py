@@ -53,7 +53,7 @@ def test_a_step_of_the_baseline_that_fails(loaded: LoadedSpec, tmp_path: Path) -
     with pytest.raises(WorkloadError) as caught:
         look_around(loaded, 60.0, runs=True, start_backend=backend)
     assert str(caught.value) == (
-        f"{tmp_path}/mine.yaml:4:9: training.loss: one step of the baseline fails (failed): {FAILURE.reason}"
+        f"{tmp_path}/mine.yaml:4:9: training.loss: one step with the baseline settings fails (failed): {FAILURE.reason}"
     )
     assert backend.closed
     assert [(request.max_steps, request.config.micro_batch_size) for request in backend.requests] == [(1, 32)]
@@ -94,9 +94,11 @@ def test_a_baseline_that_fails_in_a_search(loaded: LoadedSpec, tmp_path: Path) -
     with pytest.raises(NoStableConfiguration) as caught:
         search(loaded, folder, start_backend=backend, open_study=MemoryStudies(), clock=backend._clock)
     said = str(caught.value)
-    assert said.startswith(f"{tmp_path}/mine.yaml:4:9: training.loss: the baseline itself fails (failed): ")
+    assert said.startswith(
+        f"{tmp_path}/mine.yaml:4:9: training.loss: your training code fails with the baseline settings (failed): "
+    )
     assert FAILURE.reason in said
-    assert said.endswith(f"; the traceback is {folder.trials / '0000.txt'}")
+    assert said.endswith(f". Full traceback: {folder.trials / '0000.txt'}")
     assert folder.traceback(0).read_text() == f"{FAILURE.traceback}\n"
 
 

@@ -81,7 +81,17 @@ def result() -> dict[str, Any]:
                     "predicted": {"samples_per_s": 140.0, "low": 120.0, "high": 160.0},
                     "measured_samples_per_s": 150.0,
                 },
-                "beliefs": ["amp_dtype bf16: with none 0.67× (0.6 to 0.7)"],
+                "learned": {
+                    "effects": [
+                        {
+                            "set": {"amp_dtype": "none"},
+                            "instead_of": {"amp_dtype": "bf16"},
+                            "ratio": 0.67,
+                            "ci95": [0.6, 0.7],
+                        }
+                    ],
+                    "facts": ["one process loads 900 samples/s"],
+                },
                 "left_to_gain": 0.01,
             },
         },

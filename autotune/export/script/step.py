@@ -32,7 +32,7 @@ def own_loss(spec: Spec) -> Own | None:
 
 
 def step_arguments(source: Source) -> str:
-    """Of `train_step`, by their names."""
+    """Arguments of `train_step`, by their names."""
     return "model, optimizer, scaler, batches" if source.config.amp_dtype == "fp16" else "model, optimizer, batches"
 
 

@@ -77,7 +77,7 @@ def find_edit(environ: Environ) -> dict[str, str | None]:
     """The ids in the path of a request that may be made. Raises RefusedEdit for all others."""
     found = _ROUTES.fullmatch(f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '').rstrip('/')}")
     if found is None:
-        message = "studies and trials are autotune's: begun by its search, ended by deleting the folder"
+        message = "autotune creates studies and trials; delete the folder to remove them"
         raise RefusedEdit("403 Forbidden", message)
     return found.groupdict()
 
@@ -86,7 +86,7 @@ def _require_known(ids: dict[str, int], study: optuna.Study, *, is_note: bool) -
     trials = {trial._trial_id: trial for trial in study.get_trials(deepcopy=False)}
     for name, number in ids.items():
         if name.endswith("study") and number != study._study_id:
-            raise RefusedEdit("404 Not Found", "there is no such study here")
+            raise RefusedEdit("404 Not Found", "there is no such study")
         if name.endswith("trial") and number not in trials:
             raise RefusedEdit("404 Not Found", "the study has no such trial")
         if name.endswith("trial") and trials[number].state.is_finished() and not is_note:
@@ -100,7 +100,7 @@ def read_edit(environ: Environ) -> bytes:
         return b""
     stated = environ.get("CONTENT_LENGTH") or ""
     if not re.fullmatch(r"\d{1,18}", stated, re.ASCII):
-        raise RefusedEdit("411 Length Required", "an edit says its length, as browsers do")
+        raise RefusedEdit("411 Length Required", "an edit needs a Content-Length, as browsers send it")
     length, stream = int(stated), environ["wsgi.input"]
     if length > MOST_BYTES:
         _read_past(stream, length)
@@ -110,7 +110,7 @@ def read_edit(environ: Environ) -> bytes:
     except OSError:  # the browser is gone, or says nothing any more
         raise RefusedEdit("408 Request Timeout", "the edit did not arrive") from None
     if len(body) < length:
-        raise RefusedEdit("400 Bad Request", "the edit is shorter than it says")
+        raise RefusedEdit("400 Bad Request", "the edit is shorter than its Content-Length")
     return body
 
 

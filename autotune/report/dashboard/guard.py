@@ -54,7 +54,7 @@ class Guard:
     def _refusal(self, environ: Environ) -> str | None:
         method = environ["REQUEST_METHOD"]
         if method not in READING and not self._allow_edits:
-            return f"{method}: this dashboard is for looking only; --allow-edits takes changes"
+            return f"{method}: this dashboard is read-only; start it with --allow-edits to change it"
         if environ.get("HTTP_HOST", "").lower() not in self._hosts:
             return "this dashboard answers to 127.0.0.1 and localhost only"
         origin = environ.get("HTTP_ORIGIN")

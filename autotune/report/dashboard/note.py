@@ -10,7 +10,7 @@ from autotune.report import words
 from autotune.report.cleaning import one_line
 from autotune.report.reading import Reading
 
-SIGNATURE = "Written by autotune, which writes it anew unless this line is gone."
+SIGNATURE = "Written by autotune. It is rewritten unless you remove this line."
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
 
@@ -25,7 +25,7 @@ def _result(reading: Reading) -> Iterator[str]:
     yield f"# {_plain(reading.name)}: {document['stability']['verdict']}"
     yield ""
     if reading.emitted == reading.baseline:
-        yield f"**Keep the baseline**: nothing else was faster beyond doubt. It trains {theirs} samples per second."
+        yield f"**Keep your current settings**: nothing tested was reliably faster than {theirs} samples per second."
     else:
         yield f"**{words.speedup(document)}**: {ours} samples per second instead of {theirs}."
     if found := document["measured"].get("bottleneck"):
@@ -53,7 +53,7 @@ def _stability(reading: Reading) -> Iterator[str]:
 
 
 def _further(reading: Reading) -> Iterator[str]:
-    yield f"`autotune report {_in_code(str(reading.folder.path))}` explains it; pictures lie among the artifacts."
+    yield f"`autotune report {_in_code(str(reading.folder.path))}` explains it; pictures are among the artifacts."
     yield ""
     yield f"*{SIGNATURE}*"
 

@@ -50,7 +50,7 @@ def _search(reading: Reading) -> bytes:
     times, rates = [record.elapsed_s for record in done], list(map(samples_per_s, done))
     axes.plot(times, rates, "o", color="#0072b2", label="trial")
     best = [max(rates[: place + 1]) for place in range(len(rates))]
-    axes.step(times, best, where="post", color="black", linewidth=1, label="fastest so far, by single runs")
+    axes.step(times, best, where="post", color="black", linewidth=1, label="fastest so far (single runs)")
     failed = [record.elapsed_s for record in reading.searched if not is_ok(record)]
     if failed:
         axes.plot(failed, [0.0] * len(failed), "x", color=_FAILED, label="failed", clip_on=False)

@@ -108,7 +108,7 @@ def _why_not(found: Tried, reading: Reading) -> str | None:
             f"one run alone, and the luckiest of many looks faster than it is; the emitted configuration "
             f"came to {words.rate(best)} samples/s in {_rounds(reading)} of the confirmation"
         )
-    return "not faster beyond doubt in the confirmation, and a larger change than what was emitted"
+    return "not reliably faster in the confirmation, and a larger change than the emitted configuration"
 
 
 def _rounds(reading: Reading) -> str:

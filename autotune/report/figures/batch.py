@@ -120,7 +120,7 @@ def _points(reading: Reading, cell: _Cell) -> Any:
         legendgroup=cell.name,
         marker={"color": cell.colour, "symbol": cell.symbol, "size": 8, "line": {"width": 1.5, "color": cell.colour}},
         customdata=[for_plotly(words.changes(one.config, reading.baseline)) for one in cell.tried],
-        hovertemplate="%{y:,.4~g} samples/s at %{x}<br>%{customdata}<extra></extra>",
+        hovertemplate="%{y:,.4~r} samples/s at %{x}<br>%{customdata}<extra></extra>",
     )
 
 
@@ -145,7 +145,7 @@ def _model_curve(reading: Reading, cell: _Cell, sizes: Sequence[int]) -> list[An
             legendgroup=cell.name,
             showlegend=False,
             name=f"{cell.name}: model",
-            hovertemplate="model: %{y:,.4~g} samples/s at %{x}<extra></extra>",
+            hovertemplate="model: %{y:,.4~r} samples/s at %{x}<extra></extra>",
         )
     ]
 
@@ -168,7 +168,7 @@ def _memory(reading: Reading, cell: _Cell, unit: float) -> Any:
         legendgroup=cell.name,
         showlegend=False,
         name=cell.name,
-        hovertemplate=f"{cell.name}: %{{y:,.4~g}} at %{{x}}<extra></extra>",
+        hovertemplate=f"{cell.name}: %{{y:,.4~r}} at %{{x}}<extra></extra>",
     )
 
 
@@ -216,7 +216,7 @@ def _end_of_memory(figure: Plot, reading: Reading, peak: float, unit: float) -> 
     figure.add_hline(
         y=limit / unit,
         line={"color": style.FAILED, "width": 1, "dash": "dash"},
-        annotation={"text": f"all there is: {words.memory(limit)}", "font": {"size": 11}},
+        annotation={"text": f"device memory: {words.memory(limit)}", "font": {"size": 11}},
         annotation_position="bottom left",
         row=2,
         col=1,

@@ -86,7 +86,7 @@ def _caption(reading: Reading) -> str:
         f"{format_duration(round(effort['elapsed_s']))} of {format_duration(round(effort['budget_s']))} used; "
         f"{effort['training_s']:.0f} s of it inside training steps. Between trials lie the start of PyTorch, the "
         "choice of the next configuration, and the writing of records; "
-        f"{parts['lost to failures']:.0f} s went into trials that came to no figure."
+        f"{parts['lost to failures']:.0f} s went into trials without a measurement."
     )
 
 

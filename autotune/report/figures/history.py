@@ -43,7 +43,7 @@ def _build(reading: Reading) -> Plot | None:
         mode="lines",
         name="best so far",
         line={"shape": "hv", "color": style.GREEN, "width": 2},
-        hovertemplate="best so far: %{y:,.4~g} samples/s<extra></extra>",
+        hovertemplate="best so far: %{y:,.4~r} samples/s<extra></extra>",
     )
     budget_s = float(reading.document["search"]["budget_s"])
     figure = style.plot([line, *traces], height=400, x="seconds of the budget", y="samples per second")
@@ -88,7 +88,7 @@ def _incumbent(reading: Reading) -> tuple[list[float], list[float]]:
 def _caption(reading: Reading) -> str:
     effort = reading.document["search"]
     failed = sum(map(has_failed, reading.records))
-    lost = f" {failed} came to no figure and {'lies' if failed == 1 else 'lie'} on the zero line." if failed else ""
+    lost = f" {failed} without a measurement {'is' if failed == 1 else 'are'} drawn at zero." if failed else ""
     return (
         f"{words.runs(effort)}. Each trial is a training from the start.{lost} The best so far is the fastest single "
         "run that meets the constraints; the "

@@ -40,7 +40,7 @@ def _build(reading: Reading) -> Plot | None:
 def _caption(reading: Reading) -> str:
     count = len(reading.measured)
     if not importances(reading):
-        return f"{count} trials with a figure are too few to tell; it takes {FEWEST_TRIALS}, and knobs that vary."
+        return f"{count} measured trials are too few to judge; it takes {FEWEST_TRIALS}, and knobs that vary."
     return (
         f"PED-ANOVA over {count} trials of the search: how far the values of a knob among the fastest "
         f"{style.percent(FAST_SHARE)} differ from those among all. It sees what the search chose to try, so it says "

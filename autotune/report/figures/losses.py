@@ -104,7 +104,7 @@ def _line(run: TrialResult, name: str, colour: str, **line: Any) -> Any:
         mode="lines",
         name=name,
         line={"color": colour, "width": 2, **line},
-        hovertemplate=f"{name}: %{{y:.4~g}} after %{{x:,}} samples<extra></extra>",
+        hovertemplate=f"{name}: %{{y:.4~r}} after %{{x:,}} samples<extra></extra>",
     )
 
 

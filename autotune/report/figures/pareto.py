@@ -94,7 +94,7 @@ def _told(reading: Reading, one: Tried) -> str:
 def _caption(reading: Reading) -> str:
     smallest = smallest_close(reading)
     if smallest is None or not smallest.peak_memory_bytes:
-        return "No trial told its memory."
+        return "No trial reported its memory."
     what = one_line(words.changes(smallest.config, reading.baseline))
     figures = f"{words.memory(smallest.peak_memory_bytes)} at {words.rate(smallest.samples_per_s)} samples/s"
     near = f"within {style.percent(CLOSE)} of the best"

@@ -48,7 +48,7 @@ def draw(drawn: Sequence[Bar]) -> Plot:
             insidetextanchor="middle",
             textangle=0,
             textfont={"color": "white"},
-            hovertemplate=name + ": %{x:.3~g} ms per sample<extra></extra>",
+            hovertemplate=name + ": %{x:.3~r} ms per sample<extra></extra>",
         )
         for phase, (name, colour) in PHASES.items()
     ]
@@ -67,7 +67,7 @@ def _build(reading: Reading) -> Plot | None:
 def _caption(reading: Reading) -> str:
     before, after = milliseconds(reading.document["baseline"]), milliseconds(reading.document["measured"])
     if not sum(before.values()):
-        return "The trials' backend times no phases."
+        return "No phases were timed."
     if reading.emitted == reading.baseline:
         return f"Of the baseline, {reading.document['baseline'].get('bottleneck', 'whose bottleneck is unknown')}."
     saved = {phase: before[phase] - after[phase] for phase in PHASES}

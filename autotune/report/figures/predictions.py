@@ -40,7 +40,7 @@ def _build(reading: Reading) -> Plot | None:
             "width": 0,
         },
         customdata=[for_plotly(words.changes(record.result.config, reading.baseline)) for record, _ in pairs],
-        hovertemplate="measured %{x:,.4~g}, predicted %{y:,.4~g}<br>%{customdata}<extra></extra>",
+        hovertemplate="measured %{x:,.4~r}, predicted %{y:,.4~r}<br>%{customdata}<extra></extra>",
     )
     diagonal = go.Scatter(
         x=[0, end],
@@ -61,8 +61,9 @@ def _build(reading: Reading) -> Plot | None:
 def _caption(reading: Reading) -> str:
     section = reading.document["search"].get("strategy", {})
     if not section.get("predictions"):
-        return "The strategy predicts nothing."
-    return f"Each prediction was made before its trial. {words.predictions(section)}."
+        return "This strategy makes no predictions."
+    how_good = words.predictions(section)
+    return f"Each prediction was made before its trial.{f' {how_good}.' if how_good else ''}"
 
 
 FIGURE = Figure(name="predictions", title="Predicted and measured", build=_build, caption=_caption)

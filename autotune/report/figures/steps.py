@@ -82,7 +82,7 @@ def _told(rung: Rung) -> str:
 def _caption(reading: Reading) -> str:
     rungs = ladder(reading)
     if len(rungs) < 2:
-        return "The baseline stands: there is no step to take."
+        return "The result keeps the baseline, so there are no steps to show."
     text = (
         "One change at a time, always the one that gains most next. What a change is worth here depends on those "
         "before it, and on the luck of single runs; what leaving it out of the best would cost stands in the answer."

@@ -70,7 +70,7 @@ def draw(drawn: Sequence[Bar]) -> Plot:
                 width=0.5,
                 error_x=whiskers,
                 marker={"color": [style.translucent(bar.colour, 0.55) for bar in drawn]},
-                hovertemplate="%{x:,.4~g} samples/s<extra></extra>",
+                hovertemplate="%{x:,.4~r} samples/s<extra></extra>",
                 showlegend=False,
             ),
             go.Scatter(
@@ -82,7 +82,7 @@ def draw(drawn: Sequence[Bar]) -> Plot:
                     "color": [style.translucent(bar.colour, 0.7) for bar in drawn for _ in bar.runs],
                 },
                 name="one run",
-                hovertemplate="one run: %{x:,.4~g} samples/s<extra></extra>",
+                hovertemplate="one run: %{x:,.4~r} samples/s<extra></extra>",
             ),
             go.Scatter(
                 y=list(range(len(drawn))),

@@ -23,7 +23,7 @@ def answer(reading: Reading) -> Markup:
         tag("p", *_verdict(reading)),
         _settings(reading),
         _notes(reading),
-        tag("h3", "Take it along"),
+        tag("h3", "Use it"),
         tag("div", *_exports(reading), class_="exports"),
     )
 
@@ -35,8 +35,8 @@ def sentence(reading: Reading) -> Markup:
     if reading.emitted == reading.baseline:
         return joined(
             [
-                tag("strong", "Keep the baseline"),
-                f": nothing else was faster beyond doubt. It trains {ours} samples per second.",
+                tag("strong", "Keep your current settings"),
+                f": nothing tested was reliably faster. It trains {ours} samples per second.",
             ]
         )
     count = len(reading.emitted.differences(reading.baseline))
@@ -61,13 +61,13 @@ def _verdict(reading: Reading) -> Iterator[object]:
     soaked = words.soaked(document)
     if verdict == "stable":
         yield " No instability was seen in the steps that were run"
-        yield f", {soaked} of them in one go. " if soaked else ". "
+        yield f", {soaked} of them in a row. " if soaked else ". "
     else:
         failed = {check["name"] for check in document["stability"]["checks"] if not check["passed"]}
         if SOAK_THROUGHPUT in failed:
-            yield " The soak contradicts the confirming runs; the figure is the soak's. "
+            yield " The long run (soak) contradicts the confirming runs; the throughput shown is that of the long run. "
         else:
-            yield " The budget ended before the checks did, or the study still runs. "
+            yield " The budget ended before all tests, or the study is still running. "
     memory, before = document["measured"]["peak_memory_bytes"], document["baseline"]["peak_memory_bytes"]
     times = f", {memory / before:.2f} times the baseline's" if before else ""
     yield f"Peak memory is {words.memory(memory)}{times}. " if memory else ""
@@ -97,13 +97,13 @@ def _settings(reading: Reading) -> Markup:
     parts: list[Markup] = [table(headings, shown, class_="settings")]
     if gains:
         parts.append(tag("p", words.GAINS, class_="about"))
-    return joined([*parts, tag("p", "Not worth a change: ", "; ".join(left), ".")] if left else parts)
+    return joined([*parts, tag("p", "Left as before, no clear gain: ", "; ".join(left), ".")] if left else parts)
 
 
 def _notes(reading: Reading) -> Markup | None:
     notes = notes_on(reading.document, reading.records, reading.baseline, reading.facts)
     said = [one_line(note, 600) for note in notes]
-    return joined([tag("h3", "Know before you rely on it"), listing(said)]) if said else None
+    return joined([tag("h3", "Before you rely on it"), listing(said)]) if said else None
 
 
 def _exports(reading: Reading) -> Iterator[Markup]:

@@ -18,7 +18,7 @@ def why(reading: Reading) -> Markup:
     document = reading.document
     now, before = (document[part].get("bottleneck", "unknown") for part in ("measured", "baseline"))
     title = "Why it is faster" if reading.emitted != reading.baseline else "Where the time goes"
-    told = f"Of the best, {now}. Of the baseline, {before}." if reading.emitted != reading.baseline else f"{before}."
+    told = f"Best: {now}. Baseline: {before}." if reading.emitted != reading.baseline else f"{before}."
     told = told[0].upper() + told[1:]
     return section("why", title, tag("p", told), chart(reading, "throughput"), chart(reading, "phases"))
 

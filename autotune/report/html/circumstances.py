@@ -23,17 +23,17 @@ _MOST_OF_A_TEXT = 2000
 def circumstances(reading: Reading) -> Markup:
     return section(
         "circumstances",
-        "Failures, machine, how to do it again",
+        "Failures, machine, how to repeat it",
         tag("h3", "What failed"),
         *_failures(reading.records),
         tag("h3", "What was not searched"),
         listing(one_line(dropped, 400) for dropped in reading.space.dropped)
-        or tag("p", "Every knob applies here, over its whole domain."),
+        or tag("p", "Every knob was searched, over its whole domain."),
         tag("h3", "The machine"),
         table(["", ""], _machine(reading.facts), class_="facts"),
         tag("h3", "Its state while blocks were timed"),
         table(["", ""], _state(reading.records), class_="facts"),
-        tag("h3", "How to do it again"),
+        tag("h3", "How to repeat it"),
         *_again(reading),
     )
 
@@ -47,7 +47,7 @@ def _failures(records: Sequence[TrialRecord]) -> Iterator[Markup]:
             reason = one_line(failure.reason, 300) if failure else "no reason given"
             alike.setdefault((str(record.result.status), reason), []).append(record)
     if not alike:
-        yield tag("p", "Nothing: every trial came to a figure.")
+        yield tag("p", "Nothing: every trial has a measurement.")
     for (status, reason), found in sorted(alike.items(), key=lambda entry: -len(entry[1]))[:_MOST_KINDS]:
         trials = "1 trial" if len(found) == 1 else f"{len(found)} trials"
         numbers = ", ".join(str(record.number) for record in found[:12]) + (", …" if len(found) > 12 else "")
@@ -125,9 +125,9 @@ def _again(reading: Reading) -> Iterator[Markup]:
         "--out",
         f"studies/{reading.folder.path.name}-again",
     ]
-    yield tag("p", "Save the spec below as ", code("spec.yaml"), " beside the code that it names, and run")
+    yield tag("p", "Save the spec below as ", code("spec.yaml"), " beside the code that it names, and run:")
     yield to_copy(shlex.join(command))
-    yield tag("p", "Whether the promise still holds on this machine, in a minute:")
+    yield tag("p", "Check in one minute whether the result still holds on this machine:")
     yield to_copy(shlex.join(["autotune", "verify", str(reading.folder.path)]))
     yield details("The resolved spec", to_copy(dump_yaml(read_resolved_spec(reading.folder))))
     yield tag("p", f"Spec SHA-256 {document['spec_sha256']}; result written {document['created']}.", class_="fine")

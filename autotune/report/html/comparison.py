@@ -67,7 +67,7 @@ def _sentence(pair: Pair, names: tuple[str, str]) -> Markup:
     if ratio < TIE:
         return joined([tag("strong", "Both train equally fast"), ", within 1 %.", over])
     faster = tag("strong", f"{ratio:.2f}× as fast")
-    turns = ", though the two were not measured in turns."
+    turns = ", but the two were not measured in alternating runs."
     return joined([f"The best of {names[fast]} trains ", faster, f" as that of {names[slow]}{turns}", over])
 
 
@@ -106,7 +106,7 @@ def _settings(pair: Pair, names: tuple[str, str]) -> Markup:
     known = [knob for knob in one.differences(TrainConfig(micro_batch_size=-1)) if knob in changed]
     ordered = [*known, *sorted(changed - set(known))]
     rows = [(code(one_line(knob)), *(_setting(reading, knob) for reading in pair)) for knob in ordered]
-    content = table(["knob", *names], rows) if rows else tag("p", "Both keep their baselines, which are alike.")
+    content = table(["knob", *names], rows) if rows else tag("p", "Both keep their baselines, which are the same.")
     return section("settings", "What was emitted", content)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from autotune.records import TrialRecord
 from autotune.report import words
 from autotune.report.cleaning import one_line
 from autotune.report.html.charts import chart
-from autotune.report.html.parts import Markup, details, joined, listing, section, table, tag
+from autotune.report.html.parts import Markup, code, details, joined, listing, section, table, tag
 from autotune.report.reading import Reading
 from autotune.search.figures import is_ok, samples_per_s
 
@@ -26,7 +27,7 @@ def course(reading: Reading) -> Markup:
         chart(reading, "history"),
         chart(reading, "budget"),
         chart(reading, "predictions"),
-        _beliefs(reading),
+        _learned(reading),
         details(
             f"All {len(reading.records):,} runs as a table",
             table(headings, rows, numeric=(0, 1, 4, 5, 6), class_="runs"),
@@ -35,18 +36,32 @@ def course(reading: Reading) -> Markup:
     )
 
 
-def _beliefs(reading: Reading) -> Markup | None:
-    section_of = reading.document["search"].get("strategy", {})
+def _learned(reading: Reading) -> Markup | None:
+    """What the strategy's model learned, as a table, and what further trials would bring."""
+    effort = reading.document["search"]
+    strategy = effort.get("strategy", {})
     parts: list[object] = []
-    if section_of.get("gave_up"):
-        said = f"{section_of['name']} gave its model up: {section_of['gave_up']}; Optuna's GPSampler went on."
-        parts.append(tag("p", one_line(said, 400)))
-    if "left_to_gain" in section_of:
-        parts.append(tag("p", f"The search was {words.left_to_gain(reading.document['search'])}."))
-    if section_of.get("beliefs"):
-        parts.append(tag("p", f"{words.BELIEFS.capitalize()}:"))
-        parts.append(listing(one_line(belief, 300) for belief in section_of["beliefs"]))
-    return joined(parts) if parts else None
+    if strategy.get("gave_up"):
+        parts.append(tag("p", one_line(words.gave_up(strategy), 400)))
+    if more := words.left_to_gain(effort):
+        parts.append(tag("p", f"The search took {words.elapsed(effort)}; {more}."))
+    learned = strategy.get("learned", {})
+    if effects := learned.get("effects"):
+        about = (
+            "What the model expects if one setting of the fastest trial changes: 1.00× is as fast, more is faster. "
+            "If the interval contains 1.00, the trials cannot tell. These are estimates from all trials together, not "
+            "measurements. The fastest trial need not be the emitted configuration."
+        )
+        headings = ("setting", "changed to", "instead of", "throughput", "95 % interval")
+        parts += [tag("h3", "What the model learned"), tag("p", about)]
+        parts.append(table(headings, map(_effect, effects), numeric=(3, 4)))
+    return joined([*parts, listing(one_line(fact, 300) for fact in learned.get("facts", []))]) if parts else None
+
+
+def _effect(effect: dict[str, Any]) -> tuple[object, ...]:
+    ((knob, value),) = effect["set"].items()
+    shown = (code(one_line(knob)), *(one_line(words.setting(each)) for each in (value, effect["instead_of"][knob])))
+    return (*shown, f"{effect['ratio']:.2f}×", words.interval(effect["ci95"]))
 
 
 def _row(reading: Reading, record: TrialRecord) -> Iterator[object]:

@@ -34,7 +34,7 @@ def page(title: str, about: str, sections: Sequence[Markup], contents: Iterable[
         tag(
             "body",
             tag("header", tag("h1", title), tag("p", about, class_="about"), tag("nav", joined(links))),
-            tag("noscript", tag("p", "The figures need JavaScript; their captions and all tables do without.")),
+            tag("noscript", tag("p", "The figures need JavaScript; captions and tables do not.")),
             tag("main", *sections),
             tag("footer", tag("p", "Written by autotune. This file needs no network.")),
             script(None, get_plotlyjs()),

@@ -11,10 +11,11 @@ from autotune.report.cleaning import one_line
 from autotune.report.html.charts import chart
 from autotune.report.html.parts import Markup, joined, section, table, tag
 from autotune.report.reading import Reading
+from autotune.stats import written
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    return f"{written(100 * value, 3)} %"
 
 
 def _count(value: float) -> str:
@@ -22,11 +23,11 @@ def _count(value: float) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4g}"
+    return written(value)
 
 
 def _times(value: float) -> str:
-    return f"{value:.3g}×"
+    return f"{written(value, 3)}×"
 
 
 _Gate = tuple[str, str, Callable[[float], str]]
@@ -35,13 +36,13 @@ GATES: Mapping[str, _Gate] = {
     "finite_gradients": ("steps with gradients that are not finite", "≤", _count),
     "skipped_steps": ("optimizer steps that the GradScaler skipped", "≤", _share),
     "loss_scale": ("lowest scale of the GradScaler", "≥", _number),
-    "fp16_range": ("largest activation, of which fp16 holds up to the limit", "≤", _number),
+    "fp16_range": ("largest activation; the limit is the largest fp16 number", "≤", _number),
     "memory_headroom": ("memory that stayed free at the peak", "≥", _share),
     "host_memory_headroom": ("host memory that stayed free", "≥", _share),
     "shm_headroom": ("/dev/shm that stayed free", "≥", _share),
-    "allocator_retries": ("times the allocator had to give memory back and try again", "≤", _count),
-    "memory_growth": ("growth of memory with each step", "≤", words.memory),
-    "probe": ("the watched run came to its end", "≥", _count),
+    "allocator_retries": ("times the allocator had to free cached memory and retry", "≤", _count),
+    "memory_growth": ("memory growth per step", "≤", words.memory),
+    "probe": ("the watched run finished", "≥", _count),
     "gradient_underflow": ("gradient elements that underflowed to zero", "≤", _share),
     "first_gradient_cosine": ("cosine of the first gradient with fp32's", "≥", _number),
     "loss_rise": ("last loss over the first", "≤", _times),
@@ -49,16 +50,16 @@ GATES: Mapping[str, _Gate] = {
     "loss_against_reference": ("loss above fp32's, in the worst window", "≤", _share),
     "loss_per_sample": ("loss above the baseline's at equal samples", "≤", _share),
     "reference_runs": ("runs of the fp32 reference", "≥", _count),
-    "steady_state": ("confirming runs that were timed before they had settled", "≤", _share),
-    "soak": ("steps trained in one go", "≥", _count),
+    "steady_state": ("confirming runs whose step times had not settled when timing began", "≤", _share),
+    "soak": ("steps trained in a row", "≥", _count),
     "throughput": (
-        "throughput over that of the confirming runs; the nearer end of what one more run may show",
+        "throughput of the long run over that of the confirming runs (nearer end of the range of one more run)",
         "",
         _times,
     ),
     "known_speedup": ("upper end of the speed-up's 95 % interval over the lower", "≤", _times),
     "undisturbed": ("confirming runs that other work on the machine disturbed throughout", "≤", _share),
-    "nothing_faster": ("what the best of the others may gain at the most", "≤", _times),
+    "nothing_faster": ("largest possible gain of the best other configuration", "≤", _times),
 }
 """Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec
 is named as it was written, and says itself."""
@@ -82,28 +83,28 @@ def stability(reading: Reading) -> Markup:
 def _summary(reading: Reading) -> str:
     checks = reading.document["stability"]["checks"]
     if not checks:
-        return "None was run yet: the study has not come to its tests."
+        return "No test has run yet."
     told = [check for check in checks if check["conclusive"]]
-    unsure = f"; {len(checks) - len(told)} could not tell" if len(told) < len(checks) else ""
+    unsure = f"; {len(checks) - len(told)} gave no answer" if len(told) < len(checks) else ""
     return (
         f"{sum(check['passed'] for check in told)} of {len(checks)} gates passed{unsure}. "
-        "To pass means that nothing was seen in the steps that were run; no gate can promise more."
+        "“Passed” means that no problem was seen in the steps that were run. It cannot mean more."
     )
 
 
 def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
     name = str(check["name"])
     known = GATES.get(name) or GATES.get(name.removeprefix(_SOAK))
-    meaning, sense, written = known or ("constraint of the spec", "≤", _number)
+    meaning, sense, shown = known or ("constraint of the spec", "≤", _number)
     if known and name.startswith(_SOAK):
-        meaning = f"in the soak: {meaning}"
+        meaning = f"in the long run (soak): {meaning}"
     about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
     if not sense:  # a range, of which the nearer end is stated
         sense = "≥" if float(check["limit"]) < 1 else "≤"
-    limit = f"{sense} {written(float(check['limit']))}" if known else written(float(check["limit"]))
+    limit = f"{sense} {shown(float(check['limit']))}" if known else shown(float(check["limit"]))
     return (
         joined([tag("code", one_line(name)), tag("small", about)]),
-        written(float(check["value"])),  # JSON has no NaN but as text
+        shown(float(check["value"])),  # JSON has no NaN but as text
         limit,
         _result(check),
     )
@@ -111,7 +112,7 @@ def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
 
 def _result(check: Mapping[str, Any]) -> Markup:
     if not check["conclusive"]:
-        return tag("span", "could not tell", class_="unsure")
+        return tag("span", "no answer", class_="unsure")
     if check["passed"]:
         return tag("span", "passed", class_="good")
     return tag("span", "warning" if check["warns_only"] else "failed", class_="bad")

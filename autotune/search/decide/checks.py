@@ -95,7 +95,7 @@ def _comparison(watched: Watched, probe: TrialResult, tolerance: float) -> list[
     gradients = probe.first_gradient, same_seed.first_gradient if same_seed else None
     checks = [_ended_well(probe), gates.finite_gradients([probe])]
     if watched.fits_nowhere(probe.config):
-        detail = "not tested against fp32, which does not fit into memory"
+        detail = "not compared with fp32, which does not fit into memory"
         checks.append(Check(name="reference_runs", passed=True, value=0, limit=1, detail=detail, conclusive=False))
     if probe.config.amp_dtype == "fp16":
         activation = same_seed.largest_activation if same_seed else None

@@ -169,8 +169,8 @@ def require_learning(baseline: TrialRecord) -> None:
     rise = loss_rise(baseline.result)
     if not rise.passed:
         raise NoStableConfiguration(
-            f"the baseline itself does not learn: its loss goes {rise.detail}; lower training.optimizer.lr, or "
-            f"fix the loss. Its record is trials/{baseline.number:04d}.json"
+            f"the loss rises with the baseline settings, {rise.detail}; lower training.optimizer.lr, or fix the "
+            f"loss. Record: trials/{baseline.number:04d}.json"
         )
 
 
@@ -179,12 +179,12 @@ def _measure_baseline(study: StudySoFar, session: Session, stage: Exploring) -> 
         return Step(session=session, action=Wait())
     if stage.baseline_after is None:
         if study.budget.baseline_deadline_s() < SMALLEST_USEFUL_TRIAL_S:
-            spent = f"the budget of {format_duration(study.budget.total_s)} is spent"
-            raise NoStableConfiguration(f"{spent} before the baseline could be measured; raise it")
+            spent = f"the budget of {format_duration(study.budget.total_s)} ended"
+            raise NoStableConfiguration(f"{spent} before the baseline was measured; give a larger --budget")
         begun = dataclasses.replace(stage, baseline_after=len(study.records))
         return Step(session=session.at(begun), action=Measure())
     if len(study.records) == stage.baseline_after:
-        raise EnvironmentFailure("the baseline's machine was lost while it ran; run the same command again")
+        raise EnvironmentFailure("the machine was lost during the baseline's trial; run the same command again")
     raise NoStableConfiguration(_why_no_baseline(study.records[-1], study.budget.total_s))
 
 
@@ -241,10 +241,10 @@ def _start_up_s(study: StudySoFar) -> float:
 def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
     result = record.result
     reason = result.failure.reason if result.failure else "no timed block"
-    where = f"its record is trials/{record.number:04d}.json"
+    where = f"Record: trials/{record.number:04d}.json"
     advice = {
         "oom": "give a smaller baseline.micro_batch_size",
-        "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; raise it",
+        "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; give a larger --budget",
         "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
-    }.get(result.status, "fix the workload")
-    return f"the baseline itself fails ({result.status}): {reason}; {advice}. {where}"
+    }.get(result.status, "fix the model, data or loss")
+    return f"your training code fails with the baseline settings ({result.status}): {reason}; {advice}. {where}"

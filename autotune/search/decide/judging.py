@@ -125,7 +125,7 @@ def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
     """
     if closest is None:
         settled = study.exhausted
-        detail = "" if settled else "no other configuration came to a figure and passed its gates"
+        detail = "" if settled else "no other configuration was measured and passed the stability tests"
         return Check(name="nothing_faster", passed=settled, value=1.0, limit=WORTHWHILE, detail=detail)
     config, comparison = closest
     interval = comparison.ratio.interval

@@ -194,7 +194,7 @@ class Watched:
         if not failed or self._references_of(config):
             return ""
         reason = failed[-1].failure.reason if failed[-1].failure else str(failed[-1].status)
-        return f"plain fp32, which the stability tests compare with, fails itself: {reason}"
+        return f"the fp32 reference run of the stability tests fails: {reason}"
 
     def _on_record(self, reference: TrainConfig, seed: int) -> TrialResult | None:
         runs = (record.result for record in self._study.of_purpose(Purpose.REFERENCE))

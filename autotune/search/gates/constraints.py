@@ -32,7 +32,7 @@ def constraint_check(constraint: Constraint, figures: Mapping[str, Any]) -> Chec
 def violations(record: TrialRecord, constraints: Sequence[Constraint]) -> list[float]:
     """How far the trial is from meeting each constraint, by the figures of its one run; at most 0 where it does.
 
-    A trial that came to no figure is judged by its knobs: what it would have measured is absent.
+    A trial without a measurement is judged by its knobs: what it would have measured is absent.
     """
     if not constraints:
         return []

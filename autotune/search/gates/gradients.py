@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 from autotune.records import Check, FirstGradient
+from autotune.stats import written
 
 _LOWEST_COSINE = 0.99
 _MOST_UNDERFLOW = 0.05
@@ -29,7 +30,7 @@ def first_gradient_cosine(probe: FirstGradient | None, reference: FirstGradient 
         passed=cosine >= _LOWEST_COSINE,
         value=round(cosine, 6),
         limit=_LOWEST_COSINE,
-        detail=f"norm {probe.norm:.4g}, the reference's {reference.norm:.4g}",
+        detail=f"norm {written(probe.norm)}, the reference's {written(reference.norm)}",
         warns_only=True,
     )
 
@@ -51,7 +52,7 @@ def _norm(sketch: list[float]) -> float:
 
 
 def _not_seen(name: str, limit: float, *, warns_only: bool) -> Check:
-    """Neither run came to a first step with a finite gradient: other gates say why."""
+    """No run reached a first step with a finite gradient: other gates say why."""
     return Check(
         name=name,
         passed=True,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from autotune.records import Check, TrialResult
 from autotune.search.gates.trajectory import Trajectory
-from autotune.stats import student_t
+from autotune.stats import student_t, written
 
 _WINDOWS = 4
 _STEPS_PER_WINDOW = 3
@@ -22,7 +22,7 @@ _BAND_CONFIDENCE = 0.98
 `tests/search/gates/test_losses.py`, on real ones by `benchmarks/false_alarms.py`."""
 _ENDLESS = 100.0
 _NEGLIGIBLE = 0.1
-"""Of the first window's loss: how far losses below this differ from each other, relatively, says nothing."""
+"""Share of the first window's loss: below it, relative differences between losses mean nothing."""
 _TOO_WIDE = 1.0
 """A band that lets a loss be twice as high says little."""
 _MOST_RISE = 3.0
@@ -40,29 +40,29 @@ def loss_against_reference(probe: TrialResult, references: Sequence[TrialResult]
     the same samples with the same random numbers, the others with other seeds. The limit is where Student's
     98 % prediction interval for a new run ends, on the scale of logarithms, and `tolerance` at least: a band from
     repeated runs, as MLPerf's reference convergence points have it.
-    A probe that keeps within `tolerance` of the first reference passes beyond doubt, however wide the band.
+    A probe that keeps within `tolerance` of the first reference passes for sure, however wide the band.
     """
     steps = min(len(Trajectory.of(run).losses) for run in (probe, *references))
     windows = _windows_of(probe, references)
     follows = all(window.distance <= tolerance for window in windows)
     if not windows or (len(references) < 2 and not follows):
-        detail = f"{steps} steps and {len(references)} reference runs are too few to tell"
+        detail = f"{steps} steps and {len(references)} reference runs are too few to judge"
         return _loss_check("loss_against_reference", 0.0, tolerance, detail, conclusive=False)
     worst = max(windows, key=lambda window: window.excess / max(tolerance, window.band))
     limit = max(tolerance, worst.band)
     detail = (
-        f"loss {worst.loss:.4g} against {worst.expected:.4g} in window {windows.index(worst) + 1} of {len(windows)}, "
-        f"{steps} steps"
+        f"loss {written(worst.loss)} against {written(worst.expected)} in window {windows.index(worst) + 1} of "
+        f"{len(windows)}, {steps} steps"
     )
     blind = worst.excess <= limit and limit > _TOO_WIDE and not follows
     if blind:
-        detail += f"; reference runs themselves differ so much that only an excess of {limit:.0%} would tell"
+        detail += f"; the reference runs differ so much that only an excess of {limit:.0%} would tell"
     return _loss_check("loss_against_reference", worst.excess, limit, detail, conclusive=not blind)
 
 
 def needs_other_seeds(probe: TrialResult, reference: TrialResult, tolerance: float) -> bool:
     """Whether the loss of `probe` leaves that of the `reference` of its own seed, so that reference runs with other
-    seeds have to say how far apart sound runs end up. Where it does not, or the steps are too few to tell, they would
+    seeds have to say how far apart sound runs end up. Where it does not, or the steps are too few to judge, they would
     change nothing."""
     return any(window.distance > tolerance for window in _windows_of(probe, [reference]))
 
@@ -140,7 +140,7 @@ def loss_per_sample(
         return Check(name="loss_per_sample", passed=False, value=math.nan, limit=tolerance, detail="no common round")
     centre = statistics.fmean(theirs)
     band = 2 * statistics.stdev(theirs) / _size(centre) if len(theirs) > 1 else 0.0
-    detail = f"{statistics.fmean(ours):.4g} against {centre:.4g} at equal samples seen, {len(ours)} rounds"
+    detail = f"{written(statistics.fmean(ours))} against {written(centre)} at equal samples seen, {len(ours)} rounds"
     excess = (statistics.fmean(ours) - centre) / _size(centre)
     return _loss_check("loss_per_sample", excess, max(tolerance, band), detail)
 
@@ -155,17 +155,17 @@ def loss_rise(run: TrialResult) -> Check:
     """
     trajectory = Trajectory.of(run)
     if len(trajectory.losses) < _FEWEST_TO_RISE:
-        detail = f"{len(trajectory.losses)} steps are too few to tell"
+        detail = f"{len(trajectory.losses)} steps are too few to judge"
         return _loss_check("loss_rise", 0.0, _MOST_RISE, detail, conclusive=False)
     first, highest = trajectory.losses[0], max(trajectory.losses)
     last = trajectory.mean_loss(trajectory.seen * 3 / 4, trajectory.seen)
-    detail = f"from {first:.4g} to {last:.4g} in {len(trajectory.losses)} steps"
+    detail = f"from {written(first)} to {written(last)} in {len(trajectory.losses)} steps"
     if first <= 0:
         return _loss_check("loss_rise", 0.0, _MOST_RISE, detail, conclusive=False)
     scatter = _scatter(trajectory.losses)
     highest_limit = _MOST_RISE * math.exp(2 * _LUCK * scatter)
     if last >= first and highest / first > highest_limit:
-        return _loss_check("loss_rise", highest / first, highest_limit, f"{detail}, over {highest:.4g}")
+        return _loss_check("loss_rise", highest / first, highest_limit, f"{detail}, over {written(highest)}")
     return _loss_check("loss_rise", last / first, _MOST_RISE * math.exp(_LUCK * scatter), detail)
 
 

@@ -16,7 +16,7 @@ _STEADY = 0.98
 """Two-sided: of a hundred random walks one passes for a leak."""
 _FEWEST_BLOCKS = 8
 _SETTLING_SHARE = 1 / 3
-"""Of a run: caches and pools still fill there."""
+"""First part of a run, in which caches and pools still fill."""
 _RISING_PAIRS = 0.9
 """Share of all pairs of blocks of which the later holds more: noise gives a half, a leak nearly all."""
 
@@ -55,7 +55,7 @@ def allocator_retries(runs: Sequence[TrialResult]) -> Check:
     counts = [[count for count in map(_retries, run.blocks) if count is not None] for run in runs]
     retries = sum(count[-1] - count[0] for count in counts if count)
     seen = any(len(count) > 1 for count in counts)
-    detail = "" if seen else "nobody looked"
+    detail = "" if seen else "not measured"
     return Check(name="allocator_retries", passed=retries == 0, value=retries, limit=0, detail=detail, conclusive=seen)
 
 
@@ -73,7 +73,7 @@ def memory_growth(run: TrialResult, facts: Facts, headroom: float) -> Check:
         return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail=detail, conclusive=False)
     state = blocks[-1].machine
     if state is None:
-        return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail="nobody looked", conclusive=False)
+        return Check(name="memory_growth", passed=True, value=0.0, limit=0.0, detail="not measured", conclusive=False)
     grown = {"host memory": _growth(blocks, lambda state: state.resident_bytes + (state.loader_bytes or 0))}
     limits = {"host memory": _free_on_host(state, facts, headroom) / LONG_TRAINING_STEPS}
     if state.device_allocated_bytes is not None:
@@ -95,7 +95,7 @@ def _retries(block: Block) -> int | None:
 
 def _headroom(name: str, free_bytes: Sequence[int], total_bytes: int, limit: float) -> Check:
     if not free_bytes:
-        return Check(name=name, passed=True, value=1.0, limit=limit, detail="nobody looked", conclusive=False)
+        return Check(name=name, passed=True, value=1.0, limit=limit, detail="not measured", conclusive=False)
     free = min(free_bytes) / total_bytes
     return Check(name=name, passed=free >= limit, value=free, limit=limit)
 

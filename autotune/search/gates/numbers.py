@@ -77,7 +77,7 @@ def fp16_range(probe: LargestActivation | None, reference: LargestActivation | N
             passed=True,
             value=0.0,
             limit=FP16_MAX,
-            detail="no module could be looked at",
+            detail="no module could be watched",
             conclusive=False,
         )
     return Check(

@@ -1,4 +1,4 @@
-"""The soak: the winner trains on for as long as the spec asks, in one go."""
+"""The soak: the winner trains for as many steps in a row as the spec asks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEWEST_BLOCKS = 3
 
 
 def soak(run: TrialResult | None, steps: int) -> Check:
-    """The winner trained `steps` optimizer steps in one go without a fault. Value: the steps it trained."""
+    """The winner trained `steps` optimizer steps in a row without a fault. Value: the steps it trained."""
     done = len(run.steps.losses) if run and run.steps else 0
     missing = "the budget ended before the soak" if steps else ""
     detail = run.failure.reason if run and run.failure else "" if run else missing
@@ -36,7 +36,7 @@ def soak_throughput(run: TrialResult, rate: float, confirmed: Posterior, error: 
     value = rate / math.exp(middle)
     clean = [block for block in run.blocks if not block.disturbances]
     if len(clean) < _FEWEST_BLOCKS or not math.isfinite(error):
-        detail = f"{len(clean)} undisturbed blocks are too few to tell"
+        detail = f"{len(clean)} undisturbed blocks are too few to judge"
         return Check(name=SOAK_THROUGHPUT, passed=True, value=value, limit=0.0, detail=detail, conclusive=False)
     low, high = (math.exp(end - middle) for end in confirmed.of_one_more(error).quantiles(_CHANCE / 2, 1 - _CHANCE / 2))
     detail = f"{rate:,.0f} samples/s in the soak, {math.exp(middle):,.0f} in the confirming runs"

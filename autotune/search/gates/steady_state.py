@@ -17,7 +17,7 @@ def steady_state(runs: Sequence[TrialResult]) -> Check:
     """The share of the confirming runs that were still becoming faster, or slower, while they were timed: step times
     had not settled when timing began, and went on changing.
 
-    A figure of which most runs are such is not confirmed; the configuration is not refused for it.
+    If most runs are such, the result is not confirmed; the configuration is not refused for it.
     """
     warmed = [run for run in runs if run.warm_up]
     unsettled = sum(not _is_steady(run) for run in warmed)

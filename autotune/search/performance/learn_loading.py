@@ -44,7 +44,7 @@ class _Told(NamedTuple):
 def learn_loading(
     trials: Sequence[tuple[TrainConfig, Observation]], cores: int, *, overlaps: bool, threads: int = 1
 ) -> Loading:
-    """From trials with a figure. `threads`: of a step whose configuration names none.
+    """From measured trials. `threads`: of a step whose configuration names none.
 
     A trial with rates tells what its loader delivers, whatever the step takes. One without, of earlier records, tells
     it where loading takes turns with computing; where it is hidden behind computing, if steps wait for data. If they do

@@ -75,9 +75,9 @@ class PerformanceModel:
         noise_of: Sequence[Run] = (),
         sides: Sequence[Run] = (),
     ) -> None:
-        """Needs at least one trial with a figure.
+        """Needs at least one measured trial.
 
-        `violations`: of the constraints on measures, for each of `trials`, as far as it has a figure. `again`: further
+        `violations`: of the constraints on measures, for each of `trials`, if it is measured. `again`: further
         runs of configurations among them. `noise_of`: runs that only tell how much runs of one configuration differ;
         None given: those of `trials` and `again`. `sides`: runs that measured one side alone, of any configuration.
         """
@@ -168,7 +168,7 @@ class PerformanceModel:
         return 1.0 if spread < (_NO_SPREAD * self.noise) ** 2 else 1 - float((errors**2).mean()) / spread
 
     def probability_to_work(self, encoded: Encoded) -> Array:
-        """That a trial comes to a figure that meets the constraints; whether its memory suffices is asked apart."""
+        """Probability that a trial is measured and meets the constraints; memory is judged separately."""
         return self.breakdowns.probability_to_meet(encoded) * self.limits.probability_to_meet(encoded)
 
     def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:

@@ -15,12 +15,12 @@ OBSERVATION = "observation"
 PREDICTED = "predicted"
 """Name of the attribute with what was expected of a trial: samples per second, and the ends of their 95 % interval."""
 _LARGEST_ERROR = 0.5
-"""Relative error of a figure that one block alone carries, and whose spread nobody knows."""
+"""Relative error of a measurement from one block, whose spread is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """All times in seconds of one optimizer step, unless said otherwise; None where the trial came to no figure."""
+    """All times in seconds of one optimizer step, unless said otherwise; None if the trial has no measurement."""
 
     status: str
     wall_s: float
@@ -44,7 +44,7 @@ class Observation:
     supply_error: float = 0.0
     """Standard error of it over its value, inside this run."""
     fetch_cpu_s: float | None = None
-    """CPU seconds of loading one sample; None where nobody counted them."""
+    """CPU seconds of loading one sample; None if they were not counted."""
     loaded_batches: int = 0
     """What the loader has loaded, to count the slow ones among them."""
     slow_batches: int = 0

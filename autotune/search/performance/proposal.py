@@ -29,7 +29,7 @@ _LITTLE = math.log(TIE)
 """Once no more is left to gain, as far as is known, the next trial changes all that no trial has changed: of what was
 never tried, the model knows only what was expected of it."""
 _LEAST_TO_WORK = 0.35
-"""Probability to come to a figure that meets the constraints: below it, a great promise would be tried all the same,
+"""Probability to be measured and to meet the constraints: below it, a great promise would be tried all the same,
 and its neighbour too."""
 _FAILURES_TO_LEARN_FROM = 2
 """Trials that ran out of memory: they show where the wall is. From then on risks have to pay."""
@@ -71,7 +71,7 @@ class Proposer:
     ) -> list[TrainConfig]:
         """At most `count`, to be tried at the same time, the most promising first; none when nothing is left.
 
-        `tried`: those with a figure that meet the constraints; `taken`: those that must not come again; `pending`:
+        `tried`: the measured ones that meet the constraints; `taken`: those that must not come again; `pending`:
         those of them in flight. Where nothing is likely to fit into the memory, the likeliest; where nothing fits into
         the time, the shortest.
         """

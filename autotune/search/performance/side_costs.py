@@ -21,7 +21,7 @@ _STEPS, _STEPS_S = 8, 0.6
 _BATCHES, _DRAIN_S, _ROUNDS = 64, 2.0, 2
 """Batches that are drained, unless that takes longer than the seconds; but so many in each process."""
 _FORK_S, _WORKER_S = 0.1, 0.03
-"""Of a process that drains, and of each loader process."""
+"""Seconds to start a process that drains, and each loader process."""
 
 
 class SideCosts:
@@ -34,7 +34,7 @@ class SideCosts:
         sides: Sequence[Run],
         configs: Sequence[TrainConfig],
     ) -> None:
-        """`trials`: at least one with a figure."""
+        """`trials`: at least one measured."""
         encoded = model.encoding.encode(configs)
         step_s = model.predict(encoded).step_s
         loading, _ = model.loading.predict(encoded.workers)

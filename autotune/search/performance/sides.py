@@ -31,7 +31,7 @@ _ENOUGH = math.log(1.02)
 """What is left to gain, on average, over the best combination: with less, it is tried as a whole."""
 _MOST_TO_WEIGH = 128
 _RIVALS = 16
-"""Of the best combinations: those that a measurement of the best of all is set against."""
+"""Number of the best combinations that the best of all is compared with."""
 _OWN = 0.01
 """Standard deviation of what neither side explains of a configuration."""
 _LEAST_DOUBT = 1e-6

@@ -24,7 +24,7 @@ from threadpoolctl import ThreadpoolController
 from autotune.config import TrainConfig
 from autotune.records import Facts
 from autotune.search.performance import OBSERVATION, PREDICTED, Observation, PerformanceModel
-from autotune.search.performance.beliefs import beliefs
+from autotune.search.performance.learned import learned
 from autotune.search.performance.model import log_interval
 from autotune.search.performance.proposal import Proposer
 from autotune.search.performance.repeats import Run
@@ -42,7 +42,7 @@ less does what one of them tells change about the next."""
 _MOST_TO_FIT = 256
 """Trials: what a fit takes grows with the third power of their number, what it finds out hardly at all."""
 _FEWEST_TO_END = 6
-"""Trials with a figure before the model is believed that nothing is left to gain."""
+"""Measured trials before the model is trusted when it says that nothing is left to gain."""
 _LARGEST_SURPRISE = 3.0
 """Root mean square of the standardised errors of the predictions so far, beyond which the model is given up."""
 
@@ -50,7 +50,7 @@ _LARGEST_SURPRISE = 3.0
 class _Learnt(NamedTuple):
     best: TrainConfig
     tried: list[TrainConfig]
-    """With a figure, and within the constraints as far as any are."""
+    """Measured trials that meet the constraints, if any do."""
     pending: list[TrainConfig]
     taken: set[TrainConfig]
     trials: list[Run]
@@ -117,7 +117,7 @@ class AutoSampler(BaseSampler):
 
     @property
     def model(self) -> PerformanceModel | None:
-        """As last fitted; None before the first trial with a figure."""
+        """As last fitted; None before the first measured trial."""
         return self._model if self._fitted else None
 
     def prediction(self, config: TrainConfig) -> dict[str, float] | None:
@@ -130,10 +130,10 @@ class AutoSampler(BaseSampler):
         value, low, high = log_interval(float(expected.mean[0]), doubt)
         return {"samples_per_s": value, "low": low, "high": high}
 
-    def beliefs(self, study: Study) -> list[str]:
-        """What the model has learnt from all trials of `study`, a sentence each."""
+    def learned(self, study: Study) -> dict[str, Any]:
+        """What the model has learned from all trials of `study`, as `best.yaml` states it; empty before the first."""
         learnt = self._learn(study.get_trials(deepcopy=False))
-        return beliefs(self._model, self._space, learnt.best) if learnt else []
+        return learned(self._model, self._space, learnt.best) if learnt else {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         if self._is_about(study):
@@ -272,7 +272,7 @@ class AutoSampler(BaseSampler):
         if self.gave_up is None:
             self.gave_up = self._fault(model, list(zip(observed, ended, strict=True)))
             if self.gave_up:
-                log.info("the performance model is given up: %s; Optuna's GPSampler goes on", self.gave_up)
+                log.info("auto stopped using its performance model: %s; Optuna's GPSampler took over", self.gave_up)
         eligible = [place for place in figures if max(violations[place], default=0.0) <= 0]
         tried = [configs[place] for place in eligible or figures]
         telling = [one for one in (*observed, *(one for _, one in self._sides)) if one.has_step or one.has_loading]
@@ -289,7 +289,7 @@ class AutoSampler(BaseSampler):
         recent = _surprises(seen)[-self._distrust_after :]
         size = math.sqrt(statistics.fmean(recent)) if len(recent) >= self._distrust_after else 0.0
         if size > _LARGEST_SURPRISE:
-            return f"its last {len(recent)} predictions were off by {size:.1f} times their own uncertainty"
+            return f"its last {len(recent)} predictions were wrong by {size:.1f} times their own uncertainty"
         skill = model.skill()
         if skill < self._least_skill:
             return f"it explains {100 * max(skill, 0):.0f} % of what sets the trials apart"
@@ -298,7 +298,7 @@ class AutoSampler(BaseSampler):
 
 def _most_telling(seen: Sequence[Observation]) -> list[int]:
     """Places of those to fit to, in their order: all, or where they are too many the fastest, and of the others, from
-    the slowest on, one in so many. What came to no figure is slowest."""
+    the slowest on, one in so many. Trials without a measurement are slowest."""
     speeds = [one.samples_per_s or 0.0 for one in seen]
     order = sorted(range(len(seen)), key=lambda place: -speeds[place])
     fastest, others = order[: _MOST_TO_FIT // 2], order[_MOST_TO_FIT // 2 :]
@@ -307,7 +307,7 @@ def _most_telling(seen: Sequence[Observation]) -> list[int]:
 
 
 def _violations(trial: FrozenTrial) -> list[float]:
-    """Of the constraints on measures, always in the same order, whatever order the storage gives them in."""
+    """Violations of the constraints on measures, always in the same order, whatever order the storage has."""
     return [violation for name, violation in sorted(trial.constraints.items()) if name != "stable"]
 
 
@@ -336,7 +336,7 @@ def build(context: StrategyContext) -> BaseSampler:
     def auto(*, distrust_after: int = 25, least_skill: float = 0.1) -> BaseSampler:
         for name, value in (("distrust_after", distrust_after), ("least_skill", least_skill)):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} is a number, not {value!r}")
+                raise TypeError(f"{name} has to be a number, not {value!r}")
         return AutoSampler(
             context.space,
             context.facts,

@@ -37,7 +37,7 @@ class StrategyContext:
     facts: Facts
     seed: int
     seconds_left: Callable[[], float] = _endless
-    """Of the search's share of the budget."""
+    """Seconds left of the search's share of the budget."""
     factory: str | None = None
     """`package.module:callable`, for the user's own sampler."""
     args: Mapping[str, Any] = field(default_factory=dict)

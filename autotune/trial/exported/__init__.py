@@ -32,7 +32,7 @@ from autotune.trial.device import make_current, resolve_device, synchronise
 from autotune.workload import Prepared, prepare
 
 _WARM_UP_SHARE = 0.4
-"""Of the seconds; what is timed comes after it."""
+"""Share of the seconds; timing begins after it."""
 _NEUTRAL: dict[str, Any] = {"compile": "none", "activation_checkpointing": False, "memory_format": "contiguous"}
 """Settings of the model, as they are where the library itself takes care of them."""
 

@@ -2,7 +2,7 @@
 
 Each has `prepare(data, folder) -> DataSource`, which runs in a process that will be forked: it may import, list folders
 and compute with NumPy, but run no torch operator, touch no accelerator and leave no thread behind. It raises
-WorkloadError for what the user has to mend.
+WorkloadError for what the user has to fix.
 """
 
 from __future__ import annotations

@@ -140,9 +140,9 @@ def test_a_loss_that_is_not_finite_fails_in_any_window(step: int, loss: float) -
 @pytest.mark.parametrize(
     ("probe", "others", "detail"),
     [
-        (run([9.0] * 5), references(), "5 steps and 3 reference runs are too few to tell"),
-        (run([9.0] * 60), references(0), "60 steps and 1 reference runs are too few to tell"),
-        (without_steps(), references(), "0 steps and 3 reference runs are too few to tell"),
+        (run([9.0] * 5), references(), "5 steps and 3 reference runs are too few to judge"),
+        (run([9.0] * 60), references(0), "60 steps and 1 reference runs are too few to judge"),
+        (without_steps(), references(), "0 steps and 3 reference runs are too few to judge"),
     ],
 )
 def test_too_few_steps_or_references_tell_nothing(probe: TrialResult, others: list[TrialResult], detail: str) -> None:
@@ -185,7 +185,7 @@ def test_references_that_differ_widely_refuse_nothing_and_say_so(factor: float) 
     check = against(learning() * factor, wild)
     assert check.limit > 2
     assert (check.passed, check.conclusive) == (True, False)
-    assert "reference runs themselves differ so much that only an excess of" in check.detail
+    assert "the reference runs differ so much that only an excess of" in check.detail
 
 
 def test_a_probe_that_follows_the_reference_of_its_own_seed_passes_for_sure_however_wide_the_band() -> None:
@@ -397,7 +397,7 @@ def test_a_step_that_the_scaler_skipped_is_not_the_first() -> None:
 def test_fewer_than_four_steps_show_no_rise(steps: int) -> None:
     check = loss_rise(run([1.0, 99.0, 99.0][:steps]))
     assert (check.passed, check.conclusive) == (True, False)
-    assert check.detail == f"{steps} steps are too few to tell"
+    assert check.detail == f"{steps} steps are too few to judge"
 
 
 @pytest.mark.parametrize("first", [0.0, -2.0])

@@ -151,4 +151,4 @@ def test_one_run_that_could_be_looked_at_is_enough(
 
 def test_modules_that_nobody_could_look_at_tell_nothing() -> None:
     check = fp16_range(None, None)
-    assert (check.passed, check.conclusive, check.detail) == (True, False, "no module could be looked at")
+    assert (check.passed, check.conclusive, check.detail) == (True, False, "no module could be watched")

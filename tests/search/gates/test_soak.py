@@ -102,7 +102,7 @@ def test_blocks_beside_other_work_contradict_nothing() -> None:
     soaked = run(blocks=[block(), block(), busy, busy])
     check = soak_throughput(soaked, 320.0, confirmed_by(3200.0, 3200.0), error=0.01)
     assert (check.passed, check.conclusive) == (True, False)
-    assert check.detail == "2 undisturbed blocks are too few to tell"
+    assert check.detail == "2 undisturbed blocks are too few to judge"
 
 
 def test_the_first_figure_from_a_gpu_is_contradicted_by_its_own_soak() -> None:

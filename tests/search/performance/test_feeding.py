@@ -16,8 +16,8 @@ from autotune.measure import prefetch_queue
 from autotune.records import Facts
 from autotune.search import Space, build_space
 from autotune.search.performance import Observation, PerformanceModel
-from autotune.search.performance.beliefs import beliefs
 from autotune.search.performance.feeding import feed, interplay, learn_sharpness, stalls_s
+from autotune.search.performance.learned import learned
 from autotune.spec import parse_spec
 
 YES, NO = np.array([True]), np.array([False])
@@ -210,12 +210,13 @@ def test_small_data_sets_are_predicted_with_the_edges_of_their_epochs() -> None:
     assert short.samples_per_s(asked) > 1.3 * short.samples_per_s(tried), "small batches are the way out"
 
 
-def test_beliefs_say_what_of_loading_is_waiting() -> None:
+def test_what_it_learned_says_what_of_loading_is_waiting() -> None:
     def said(world: Feeding) -> str:
         plain = GPU_SPACE.baseline
-        lines = beliefs(model_of(world, plain, plain.replace(num_workers=2, prefetch_factor=2)), GPU_SPACE, plain)
+        model = model_of(world, plain, plain.replace(num_workers=2, prefetch_factor=2))
+        lines = learned(model, GPU_SPACE, plain)["facts"]
         return next(line for line in lines if line.startswith("one process loads"))
 
     waiting, computing = said(Feeding(16, 0.0005, 0.02, 1 / 900)), said(Feeding(16, 0.0042, 0.0, 1 / 900))
-    assert "and waits otherwise, so that more processes than cores help" in waiting
+    assert "and waits for the rest, so more processes than cores help" in waiting
     assert "more processes" not in computing

@@ -13,7 +13,7 @@ from support.facts import cpu_facts, cuda_facts
 from autotune.config import TrainConfig
 from autotune.search import Space, build_space
 from autotune.search.performance import Observation, PerformanceModel
-from autotune.search.performance.beliefs import beliefs
+from autotune.search.performance.learned import learned
 from autotune.spec import parse_spec
 
 GIB = worlds.GIB
@@ -202,14 +202,15 @@ def test_skill_is_high_where_the_physics_holds_and_low_where_all_is_chance() -> 
     assert model_of(*tried, world=lucky).skill() < 0.6
 
 
-def test_beliefs_say_what_each_knob_would_do() -> None:
+def test_what_it_learned_says_what_each_knob_would_do() -> None:
     best = HERE.replace(amp_dtype="bf16", micro_batch_size=128)
     model = model_of(HERE, best, HERE.replace(num_threads=1), HERE.replace(micro_batch_size=4))
-    said = beliefs(model, SPACE, best)
-    amp = next(line for line in said if line.startswith("amp_dtype bf16"))
-    assert 0.5 < float(amp.split("none ")[1].split("×")[0]) < 0.9
-    assert any(line.startswith("one process loads") for line in said)
-    assert all(len(line) < 200 for line in said)
+    said = learned(model, SPACE, best)
+    amp = next(effect for effect in said["effects"] if effect["set"] == {"amp_dtype": "none"})
+    assert amp["instead_of"] == {"amp_dtype": "bf16"}
+    assert 0.5 < amp["ratio"] < 0.9
+    assert amp["ci95"][0] < amp["ratio"] < amp["ci95"][1]
+    assert any(line.startswith("one process loads") for line in said["facts"])
 
 
 def test_on_an_accelerator_loading_hides_behind_computing() -> None:

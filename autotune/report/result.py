@@ -1,0 +1,152 @@
+"""The end of a search on one screen: how much faster, what to change, what limits now, what it costs, how to use it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from autotune.config import TrainConfig
+from autotune.report import words
+from autotune.report.cleaning import clean, one_line
+from autotune.report.terminal import listing
+
+_MOST_NOTES = 3
+"""More are shown by `-v`."""
+
+
+def result_view(
+    document: dict[str, Any],
+    *,
+    folder: Path,
+    notes: Sequence[str] | None = None,
+    next_steps: Sequence[str] = (),
+    verbose: bool = False,
+) -> RenderableType:
+    """`document`: of `best.yaml`. `folder`: of the study. `notes`: in place of those in the document. `verbose`: also
+    what was not searched and why, and what the strategy predicted."""
+    study = shlex.quote(folder.name if folder.parent == Path("studies") else str(folder))
+    said = list(document.get("notes", ()) if notes is None else notes)
+    why = [Text(clean(said.pop(0)))] if said and _explains_itself(document) else []
+    shown = said if verbose else said[:_MOST_NOTES]
+    more = [f"{len(said) - len(shown)} more: autotune show -v {study}"] if len(shown) < len(said) else []
+    parts: list[RenderableType] = [
+        _headline(document),
+        *why,
+        *_settings(document, verbose),
+        _figures(document, verbose),
+    ]
+    if shown:
+        parts += [Text(""), listing("before you rely on it", [*shown, *more])]
+    parts.append(_usage(document, folder, study))
+    if verbose:
+        parts += _details(document)
+    if next_steps:
+        parts += [Text(""), listing("next", next_steps)]
+    return Group(*parts)
+
+
+def _keeps(document: dict[str, Any]) -> bool:
+    return bool(document["config"] == document["baseline"]["config"])
+
+
+def _explains_itself(document: dict[str, Any]) -> bool:
+    """Whether the first note is about the headline."""
+    is_faster = document["speedup"].get("outcome", "faster") == "faster"
+    return document["stability"]["verdict"] != "stable" or _keeps(document) or not is_faster
+
+
+def _headline(document: dict[str, Any]) -> Text:
+    stable = document["stability"]["verdict"] == "stable"
+    ours, theirs = (words.rate(document[part]["samples_per_s"]) for part in ("measured", "baseline"))
+    if _keeps(document):
+        head = words.KEEP if stable else "keep your current settings for now"
+        rate = f"{ours} samples/s."
+    else:
+        head = f"{document['speedup']['ratio']:.2f}× as fast as your baseline{words.sure(document)}"
+        rate = f"{ours} samples/s instead of {theirs}."
+    return Text.assemble(
+        (f"{document['study']}: {head}\n", "bold green" if stable else "bold yellow"),
+        f"{rate} {words.verdict(document)}".rstrip(),
+    )
+
+
+def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableType]:
+    """What to change and what each change is worth; in a line, what was tried for nothing."""
+    config, baseline = (TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"]))
+    if config != baseline:
+        gains = words.gains(document)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for heading in ("change", "from", "to", *(["worth"] if gains else [])):
+            table.add_column(heading, style={"from": "dim", "to": "bold"}.get(heading, ""))
+        for knob, (own, before) in config.differences(baseline).items():
+            row = (knob, words.setting(before), words.setting(own), gains.get(knob, ""))
+            table.add_row(*(Text(one_line(cell)) for cell in row[: len(table.columns)]))
+        yield from (Text(""), table)
+    if verbose and (left := words.left_out(document)):
+        yield listing("left as before, no clear gain", left)
+    elif knobs := words.left_alone(document):
+        yield Text(f"Left as before, no clear gain: {', '.join(map(one_line, knobs))}.", style="dim")
+
+
+def _figures(document: dict[str, Any], verbose: bool) -> RenderableType:
+    """What limits now, what would help next, and what it costs."""
+    grid = Table.grid(padding=(0, 2))
+    for label, line in _labelled(document, verbose):
+        grid.add_row(Text(label, style="dim"), Text(one_line(line, 400)))
+    return Group(Text(""), grid)
+
+
+def _labelled(document: dict[str, Any], verbose: bool) -> Iterator[tuple[str, str]]:
+    figures, baseline, effort = document["measured"], document["baseline"], document["search"]
+    yield "limit now", figures.get("bottleneck", "unknown")
+    if verbose and not _keeps(document):
+        yield "limit before", baseline.get("bottleneck", "unknown")
+    if helps := words.what_helps(document):
+        yield "next", helps
+    yield "memory", f"{words.memory(figures['peak_memory_bytes'])} at the peak{_times(document, 'peak_memory_bytes')}"
+    if energy := figures.get("energy_j_per_sample"):
+        yield "energy", f"{energy:.3g} J per sample{_times(document, 'energy_j_per_sample')}"
+    yield "search", f"{words.runs(effort)} in {words.elapsed(effort)}"
+    if verbose and effort["training_s"] > effort["elapsed_s"]:
+        yield "", f"{effort['training_s']:.0f} s of training, several trials at a time"
+
+
+def _times(document: dict[str, Any], key: str) -> str:
+    """`, 1.15× the baseline's`; nothing where that is unknown, or itself."""
+    before = document["baseline"].get(key)
+    return f", {document['measured'][key] / before:.2f}× the baseline's" if before and not _keeps(document) else ""
+
+
+def _usage(document: dict[str, Any], folder: Path, study: str) -> RenderableType:
+    """A line for each way to take the settings along, and where to read on."""
+    rows = {}
+    if not _keeps(document):
+        from autotune.export import TARGETS
+
+        rows = {f'autotune.load("{folder}")': "in your own Python code"}
+        rows |= {f"autotune export {study} --to {target.name}": target.gives for target in TARGETS.values()}
+    more = {
+        f"autotune show -v {study}": "also what was not tried, and why",
+        f"autotune report {study}": "why it is faster: one HTML page",
+    }
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    for command, gives in (rows | more).items():
+        grid.add_row(Text(f"  {command}"), Text(gives))
+    return Group(Text("\nuse it:" if rows else "\nread on:", style="dim"), grid)
+
+
+def _details(document: dict[str, Any]) -> Iterator[RenderableType]:
+    section = document["search"].get("strategy", {})
+    if predictions := words.predictions(section):
+        yield Text(f"{predictions}.")
+    if section.get("gave_up"):
+        yield Text(one_line(words.gave_up(section), 400))
+    if dropped := document["search"].get("not_searched"):
+        yield listing("not searched", dropped)
