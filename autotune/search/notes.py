@@ -53,8 +53,7 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
     missing = [check["detail"] or check["name"] for check in checks if not (check["passed"] or check["warns_only"])]
     why = "; ".join(missing) or "there was no time for confirming rounds, and a single run may be luck"
     if is_baseline:
-        compared = keeps if missing else "best.yaml keeps the baseline so far."
-        return f"{compared} Not confirmed: {why}. Run the same command with a larger --budget to continue."
+        return _on_unconfirmed_baseline(checks, keeps if missing else "best.yaml keeps the baseline so far.", why)
     contradicted = next((check for check in checks if check["name"] == SOAK_THROUGHPUT and not check["passed"]), None)
     if contradicted:
         slower = " Training slows down after its beginning, most often because of the loader."
@@ -64,6 +63,16 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
             "of the long run (soak)."
         )
     return f"Not confirmed: {why}. Run the same command with a larger --budget before you rely on it."
+
+
+def _on_unconfirmed_baseline(checks: Sequence[dict[str, Any]], keeps: str, why: str) -> str:
+    soak = next((check for check in checks if check["name"] == "soak"), None)
+    if soak and soak["value"] and not soak["passed"]:
+        return (
+            f"{keeps} Not confirmed: your training fails with the baseline settings, after {soak['value']:,.0f} steps: "
+            f"{soak['detail']}. Fix that before you train for long."
+        )
+    return f"{keeps} Not confirmed: {why}. Run the same command with a larger --budget to continue."
 
 
 def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:

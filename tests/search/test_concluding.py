@@ -81,7 +81,8 @@ def test_where_everything_fails_its_soak_the_baseline_stands_and_it_is_said_why(
     backend = bench.backend(speed, noise=0.0, training=diverging_soak(lambda _config: True))
     result = bench.search(backend, search=SPACE)
     assert result.best["config"] == result.best["baseline"]["config"]
-    assert result.notes[0].startswith("No configuration that passed its gates was faster than the baseline")
+    assert result.notes[0].startswith("No configuration that passed the stability tests was reliably faster")
+    assert "your training fails with the baseline settings, after " in result.notes[0]
     assert any(
         note.startswith("Not chosen because it failed a stability test: ") and NAN in note for note in result.notes
     )

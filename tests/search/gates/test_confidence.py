@@ -1,4 +1,4 @@
-"""A figure that nobody can rely on is not confirmed."""
+"""A figure that no user can rely on is not confirmed."""
 
 from __future__ import annotations
 
