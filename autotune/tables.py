@@ -42,6 +42,6 @@ def read_table(path: Path) -> Table:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise SpecError(f"{path} is no table that this version reads: {where}: {first['msg']}") from error
+        raise SpecError(f"{path} is not a table that this version reads: {where}: {first['msg']}") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SpecError(f"cannot read {path}: {error}; give a table that `autotune sweep` has written") from error

@@ -55,7 +55,7 @@ def _wrong(details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return "is missing"
     if details["type"] == "extra_forbidden":
-        return "is no key that this version knows"
+        return "is not a key that this version knows"
     if details["type"] in _WORDS:
         wanted = _WORDS[details["type"]].format(**details.get("ctx", {}))
     else:

@@ -45,7 +45,7 @@ def test_plain_values_and_back() -> None:
 
 
 def test_an_unknown_knob_is_no_configuration() -> None:
-    with pytest.raises(ValueError, match="widht is no key that this version knows"):
+    with pytest.raises(ValueError, match="widht is not a key that this version knows"):
         TrainConfig.from_dict({"widht": 1})
 
 
@@ -62,7 +62,7 @@ def test_an_unknown_knob_is_no_configuration() -> None:
         ({"custom": {"a b": 1}}, "custom.a b.[key] must look like"),
         ({"custom": {"a": [1]}}, "custom.a must be a number, text, true, false or null, not a list"),
         ({"custom": {"a": float("nan")}}, "custom.a must be a finite number"),
-        ({"a\nb": 1}, "'a\\nb' is no key that this version knows"),
+        ({"a\nb": 1}, "'a\\nb' is not a key that this version knows"),
         ([1], "must be a mapping, not a list"),
     ],
 )

@@ -59,7 +59,7 @@ def test_none_there_names_those_that_are(study: Path) -> None:
         ),
         (
             yaml.safe_dump(DOCUMENT | {"config": {"batch": 3}}),
-            "is damaged: config.batch is no key that this version knows",
+            "is damaged: config.batch is not a key that this version knows",
         ),
     ],
 )

@@ -39,13 +39,13 @@ def test_its_place_says_on_what_it_was_recorded() -> None:
     [
         (None, "no table at .*autotune sweep"),
         (b"not gzip", "cannot read"),
-        (gzip.compress(b"{}"), "is no table that this version reads"),
+        (gzip.compress(b"{}"), "is not a table that this version reads"),
         (gzip.compress(json.dumps({"format": 2}).encode()), "format"),
-        (gzip.compress(b"{" * 5), "is no table"),
+        (gzip.compress(b"{" * 5), "is not a table"),
         (gzip.compress(json.dumps(list(range(1000))).encode())[:200], "cannot read"),
         (gzip.compress(b"{}" * 50)[:12] + b"\xff\xff" + gzip.compress(b"{}" * 50)[14:], "cannot read"),
     ],
-    ids=["missing", "not gzip", "empty", "another format", "no JSON", "cut short", "damaged"],  # gzip writes the time
+    ids=["missing", "not gzip", "empty", "another format", "not JSON", "cut short", "damaged"],  # gzip writes the time
 )
 def test_what_is_no_table_is_refused_in_words(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "table.json.gz"

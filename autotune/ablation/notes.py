@@ -19,15 +19,15 @@ def notes_on(design: Design, analysis: Analysis, facts: Facts) -> Iterator[str]:
     """One sentence each."""
     cells = analysis.cells()
     if analysis.rounds < FEWEST_ROUNDS:
-        yield f"only {analysis.rounds} complete rounds, which say little about the spread; the same command goes on"
+        yield f"only {analysis.rounds} complete rounds, too few to judge the spread; run the same command to continue"
     waiting = cells[0].data_wait_fraction or 0.0
     if waiting > _STARVED:
         yield (
-            f"the plain cell waits for data {100 * waiting:.0f} % of its time, so that faster computing can hardly "
-            "show; loader processes help: --set baseline.num_workers=4"
+            f"the plain cell waits for data {100 * waiting:.0f} % of its time, so faster computing hardly shows; "
+            "add loader processes: --set baseline.num_workers=4"
         )
     if (share := analysis.disturbed_share()) > _NOISY:
-        yield f"other work kept the machine busy, or it throttled, during {100 * share:.0f} % of the timed blocks"
+        yield f"other work or throttling disturbed {100 * share:.0f} % of the timed blocks"
     yield from _on_knobs(design, facts)
     for cell in cells:
         yield from (f"{' + '.join(cell.on) or 'plain'}: {failure}" for failure in cell.failures)
@@ -39,10 +39,10 @@ def _on_knobs(design: Design, facts: Facts) -> Iterator[str]:
         if factor.knob == "grad_accum_steps" and facts.workload.batch_norm:
             yield (
                 f"BatchNorm takes its statistics from the micro-batch, with {factor.label} {full.micro_batch_size} "
-                f"samples instead of {design.effective_batch_size}, which changes what is learnt"
+                f"samples instead of {design.effective_batch_size}, which changes what is learned"
             )
         if factor.knob == "pin_memory" and not full.num_workers:
             yield (
-                "without loader processes the training loop itself waits for each batch to be pinned; to see what "
-                "pinning can do, give it some: --set baseline.num_workers=4"
+                "without loader processes, the training loop itself pins each batch; to see what pinning can gain, "
+                "add some: --set baseline.num_workers=4"
             )

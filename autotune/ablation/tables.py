@@ -110,9 +110,9 @@ def reading(ablation: Ablation) -> str:
     """How the effects are meant."""
     count = len(ablation.effects)
     return (
-        "The effect of one technique is the throughput with it over that without it, a mean over all settings of the "
-        "others; an interaction (×) is what techniques do together over the product of what they do apart. "
-        f"A model's {count} intervals hold together with 95 % (Bonferroni); so do those of its cells against plain."
+        "The effect of a technique is the throughput with it over that without it, averaged over all settings of the "
+        "others. An interaction (×) is the joint effect of techniques over the product of their single effects. "
+        f"The {count} intervals of a model hold together with 95 % (Bonferroni), and so do those of its cells."
     )
 
 

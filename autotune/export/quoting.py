@@ -32,7 +32,7 @@ def literal(value: Any) -> str:
 def identifier(dotted: str) -> str:
     """A name, or names with dots between them. Raises SpecError for anything else."""
     if not all(name.isidentifier() and not keyword.iskeyword(name) for name in dotted.split(".")):
-        raise SpecError(f"{dotted[:60]!r} is no name in Python")
+        raise SpecError(f"{dotted[:60]!r} is not a name in Python")
     return dotted
 
 

@@ -59,7 +59,7 @@ _LEFT_TO_THE_USER: Mapping[str, tuple[str, ...]] = {
         "warmup_steps",
         "warmup_epochs",
     ),
-    "trials do not validate; do so in your own loop, between steps": (
+    "trials do not validate; validate in your own loop, between steps": (
         "validation",
         "val",
         "eval",
@@ -67,8 +67,8 @@ _LEFT_TO_THE_USER: Mapping[str, tuple[str, ...]] = {
         "early_stopping",
     ),
     "trials keep no average of the weights; update it in your own loop, after each step": ("ema", "swa"),
-    "trials run for seconds, not epochs; how long you train is up to your own loop": ("epochs", "max_epochs", "steps"),
-    "trials log and save nothing but their figures; do so in your own loop": (
+    "trials run for seconds, not epochs; your own loop decides how long you train": ("epochs", "max_epochs", "steps"),
+    "trials log and save only their measurements; log and save in your own loop": (
         "logging",
         "logger",
         "callbacks",

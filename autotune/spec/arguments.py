@@ -28,7 +28,7 @@ def argument_flaws(
             yield here, "goes with data.factory only; the other sources have no args of their own"
         elif (broken := _no_mapping(given[section], keys)) is not None:
             where = ".".join((*knob.path[:_KEYS_BEFORE_ARGUMENTS], *keys[: broken + 1]))
-            yield here, f"leads through {where}, which the spec gives a value that holds no others"
+            yield here, f"goes through {where}, whose value in the spec has no keys"
 
 
 def value_at(spec: Spec, path: ArgPath, default: KnobValue) -> KnobValue:

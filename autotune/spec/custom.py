@@ -21,7 +21,7 @@ _SCALAR_SCHEMA = {"type": ["number", "string", "boolean", "null"]}
 _NO_OPTIMIZER_ARGS = {
     "name": "the optimizer itself is held fixed",
     "factory": "the optimizer itself is held fixed",
-    "lr": "it decides what is learnt, which the search holds fixed",
+    "lr": "it changes what is learned, which the search holds fixed",
     "fused": "that is the knob search.fused_optimizer",
 }
 

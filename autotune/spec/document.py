@@ -88,7 +88,9 @@ def parse_document(text: str) -> Document:
     except ReaderError as error:
         before = text[: error.position]
         position = Position(before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise DocumentError(position, f"the character U+{ord(text[error.position]):04X} cannot stand in YAML") from None
+        raise DocumentError(
+            position, f"the character U+{ord(text[error.position]):04X} is not allowed in YAML"
+        ) from None
     except RecursionError:
         raise DocumentError(Position(1, 1), "nested too deeply") from None
     return Document(values, builder.keys, builder.positions, builder.flaws)
@@ -132,7 +134,7 @@ class _Builder:
         if any(node is outer for outer in self._open):
             raise DocumentError(_start(node), "an alias in here refers to the very value that it is part of")
         if self._nodes > MAX_NODES:
-            raise DocumentError(_start(node), f"more than {MAX_NODES:,} values, aliases expanded; that is no spec")
+            raise DocumentError(_start(node), f"more than {MAX_NODES:,} values, aliases expanded; this is not a spec")
         if len(self._open) > MAX_DEPTH:
             raise DocumentError(_start(node), f"nested too deeply: more than {MAX_DEPTH} levels")
         self._open.append(node)
@@ -156,7 +158,7 @@ class _Builder:
                 continue
             if isinstance(key_node, ScalarNode) and key_node.value in seen:
                 first = seen[key_node.value]
-                message = f"duplicate key; it stands at line {first.line}, column {first.column} already"
+                message = f"duplicate key; it is already at line {first.line}, column {first.column}"
                 self._flaw((*path, key_node.value), message, key_node)
                 continue
             seen[str(key_node.value)] = _start(key_node)

@@ -34,9 +34,9 @@ def _advice(written: str) -> str:
     if clock := _CLOCK.fullmatch(written):
         first, second, third = clock.groups()
         if third:
-            return f"{written} is no duration; write {first}h{second}m{third}s"
-        return f"{written} is no duration; write {first}m{second}s, or {first}h{second}m"
-    return f"{_short(written)!r} is no duration; write 90s, 10m or 1h30m"
+            return f"{written} is not a duration; write {first}h{second}m{third}s"
+        return f"{written} is not a duration; write {first}m{second}s, or {first}h{second}m"
+    return f"{_short(written)!r} is not a duration; write 90s, 10m or 1h30m"
 
 
 def _short(text: str) -> str:

@@ -83,7 +83,7 @@ def _importable(path: str) -> str:
     """Python's words are no names: `a:import` is a path that no module can have."""
     for name in re.split("[.:]", path):
         if not name.isidentifier() or keyword.iskeyword(name):
-            raise ValueError(f"must be a callable, as package.module:name; '{name}' is no name in Python")
+            raise ValueError(f"must be a callable, as package.module:name; '{name}' is not a name in Python")
     return path
 
 

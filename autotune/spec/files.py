@@ -27,7 +27,7 @@ def read_spec(path: Path) -> Document:
     except (OSError, ValueError, RuntimeError) as error:
         raise SpecError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(raw) > _MAX_BYTES:
-        raise SpecError(f"{path}: over {_MAX_BYTES // 1_000_000} MB long; that is no spec")
+        raise SpecError(f"{path}: over {_MAX_BYTES // 1_000_000} MB long; this is not a spec")
     try:
         document = parse_document(_decode(raw))
     except DocumentError as error:
@@ -64,7 +64,7 @@ def _inside(values: Any, path: DocPath) -> Any:
 
 
 def _missing_folder(written: object, folder: Path) -> str | None:
-    """Why this is no folder to read from; None when it is, or when nothing was given that could be a path."""
+    """Why this is not a folder to read from; None when it is, or when nothing was given that could be a path."""
     if not isinstance(written, str) or not written:
         return None
     try:
@@ -72,7 +72,7 @@ def _missing_folder(written: object, folder: Path) -> str | None:
         if not path.exists():
             return f"no such folder: {path}"
         if not path.is_dir():
-            return f"this is no folder: {path}"
+            return f"this is not a folder: {path}"
         return None if os.access(path, os.R_OK | os.X_OK) else f"not allowed to read this folder: {path}"
     except (OSError, ValueError) as error:
         return f"cannot look into this folder: {getattr(error, 'strerror', None) or error}"

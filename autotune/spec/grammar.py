@@ -95,7 +95,7 @@ class Reader:
 
     def _members(self, node: ast.expr) -> tuple[object, ...]:
         if not isinstance(node, ast.List) or not node.elts:
-            raise self._error(node, "a list of values has to stand here, such as [1, 2, 4]")
+            raise self._error(node, "a list of values is needed here, such as [1, 2, 4]")
         return tuple(self._constant(item) for item in node.elts)
 
     def _constant(self, node: ast.expr) -> object:
@@ -121,7 +121,7 @@ class Reader:
             return lambda values: None if (value := negated(values)) is None else -value
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return self._arithmetic(node)
-        raise self._error(node, f"{_kind(node)} cannot stand here")
+        raise self._error(node, f"{_kind(node)} is not allowed here")
 
     def _arithmetic(self, node: ast.BinOp) -> Operand:
         self._require_number(node.left)
@@ -142,7 +142,7 @@ class Reader:
     def _require_number(self, node: ast.expr) -> None:
         is_text = isinstance(node, ast.Constant) and not isinstance(node.value, int | float)
         if is_text or (isinstance(node, ast.Name) and node.id in OF_TEXT):
-            raise self._error(node, "a number has to stand here; text has neither size nor order, use ==, != or in")
+            raise self._error(node, "a number is needed here; text has neither size nor order, use ==, != or in")
 
     def _require_choice(self, node: ast.expr, other: ast.expr) -> None:
         if not (isinstance(node, ast.Name) and node.id in OF_TEXT and isinstance(other, ast.Constant)):

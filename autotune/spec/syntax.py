@@ -7,8 +7,8 @@ import re
 from yaml.error import MarkedYAMLError
 
 _MEANINGS: tuple[tuple[str, str], ...] = (
-    (r"found character '\\t'", "a tab cannot stand here; indent with spaces"),
-    (r"found a tab character|violate indentation", "a tab cannot stand here; indent with spaces"),
+    (r"found character '\\t'", "a tab is not allowed here; indent with spaces"),
+    (r"found a tab character|violate indentation", "a tab is not allowed here; indent with spaces"),
     (r"expected ',' or '\]'", "the list opened with [{opened} is not closed, or lacks a comma"),
     (r"expected ',' or '\}'", "the mapping opened with {{{opened} is not closed, or lacks a comma"),
     (
@@ -19,7 +19,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         r"expected <block end>, but found '-'",
         "a list item where a key was expected: the indent does not match the lines above",
     ),
-    (r"expected <block end>", "this does not go on from the lines above: check the indent"),
+    (r"expected <block end>", "this does not continue the lines above: check the indent"),
     (r"could not find expected ':'", "a key without its ': '"),
     (r"found unexpected end of stream", "the quoted text{opened} is not closed"),
     (r"found undefined alias", "the alias has no anchor above it; quote text that starts with *"),

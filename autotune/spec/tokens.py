@@ -88,7 +88,9 @@ def _token(text: str, match: re.Match[str]) -> tuple[Token, int]:
     """The piece that was matched, and where the next begins."""
     found = match.groupdict()
     if found.get("sign") in _REFUSED:
-        raise ValueError(f"'{match['sign']}' {place(match.start('sign'))} cannot stand here; {_REFUSED[match['sign']]}")
+        raise ValueError(
+            f"'{match['sign']}' {place(match.start('sign'))} is not allowed here; {_REFUSED[match['sign']]}"
+        )
     if found.get("number"):
         return _number(text, match)
     kind: Literal["text", "word", "sign"] = "text" if found.get("text") else "word" if found["word"] else "sign"

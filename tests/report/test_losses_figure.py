@@ -16,8 +16,8 @@ from autotune.report.figures.losses import FIGURE, curve
 @pytest.mark.parametrize(
     ("left_out", "said", "not_said"),
     [
-        (Purpose.REFERENCE, "the study ended before the fp32 reference beside them was run", "band"),
-        (Purpose.PROBE, "the study ended before a finalist was run beside it", "Finalists and"),
+        (Purpose.REFERENCE, "The study ended before the fp32 reference ran", "band"),
+        (Purpose.PROBE, "The study ended before a finalist ran", "Finalists and"),
     ],
 )
 def test_runs_for_which_there_was_no_time(tmp_path: Path, left_out: Purpose, said: str, not_said: str) -> None:
@@ -40,7 +40,7 @@ def test_without_either_it_is_said_whether_one_was_needed(tmp_path: Path) -> Non
     kept = tuple(r for r in reading.records if r.purpose not in (Purpose.REFERENCE, Purpose.PROBE))
     assert reading.emitted.amp_dtype != "none"
     caption = FIGURE.caption(dataclasses.replace(reading, records=kept))
-    assert "changes the arithmetic, and the study ended before it was compared" in caption
+    assert "changes the numerics, and the study ended before it was compared" in caption
 
 
 def test_steps_without_samples_are_no_point() -> None:

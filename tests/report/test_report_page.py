@@ -219,8 +219,8 @@ def test_where_the_baseline_stands_it_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("amp_dtype", "said"),
     [
-        ("bf16", "What was emitted changes the arithmetic, and the study ended before it was compared"),
-        ("none", "What was emitted computes as the fp32 reference does, so none was run"),
+        ("bf16", "The result changes the numerics, and the study ended before it was compared"),
+        ("none", "The result computes like the fp32 reference, so no reference ran"),
     ],
 )
 def test_where_nothing_was_compared_with_the_reference_it_says_why(gpu: Reading, amp_dtype: str, said: str) -> None:

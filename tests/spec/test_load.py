@@ -256,10 +256,10 @@ def test_a_factory_of_optimizers_comes_back_as_it_was_given(tmp_path: Path, opti
     [
         ("training.scheduler=cosine", "trials train at one learning rate; step a scheduler in your own loop"),
         ("training.ema=0.99", "trials keep no average of the weights"),
-        ("training.epochs=90", "how long you train is up to your own loop"),
+        ("training.epochs=90", "your own loop decides how long you train"),
         ('training.optimizer={factory: "a:b", name: sgd}', "leave it out beside a factory"),
         ("training.optimizer={name: factory}", "needs training.optimizer.factory"),
-        ("training.optimizer=a:import", "'import' is no name in Python"),
+        ("training.optimizer=a:import", "'import' is not a name in Python"),
         ("data.collate=pad", "must be a callable, as package.module:name"),
     ],
 )

@@ -98,7 +98,7 @@ WRONG_VALUES = [
     ("data: {image_folder: {path: ''}}", "3:29: data.image_folder.path: ", "must be the path of a folder"),
     ("data: {image_folder: {path: ~nobody-here/x}}", "3:29: data.image_folder.path: ", "home directory"),
     ("data: {image_folder: {path: gone}}", "3:29: data.image_folder.path: ", "no such folder"),
-    ("data: {image_folder: {path: spec.yaml}}", "3:29: data.image_folder.path: ", "this is no folder"),
+    ("data: {image_folder: {path: spec.yaml}}", "3:29: data.image_folder.path: ", "this is not a folder"),
     ("data: {timm: {name: a, root: /gone}}", "3:30: data.timm.root: ", "add args: {download: true}"),
 ]
 

@@ -127,4 +127,4 @@ def _read_past(stream: Any, length: int) -> None:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

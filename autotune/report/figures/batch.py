@@ -236,8 +236,8 @@ def _caption(reading: Reading) -> str:
     has = "" if walled else f" (the device has {words.memory(_limit_bytes(reading))})."
     best = one_line(words.changes(reading.emitted, reading.baseline))
     return (
-        f"Points are configurations that were tried, with whatever their other knobs were; lines what the performance "
-        f"model expects of the best's other settings ({best}). {ended}{has}"
+        f"Points are tried configurations, with any values of the other knobs. Lines are what the performance model "
+        f"expects with the other settings of the best ({best}). {ended}{has}"
     )
 
 

@@ -90,7 +90,7 @@ def _caption(reading: Reading) -> str:
     failed = sum(map(has_failed, reading.records))
     lost = f" {failed} without a measurement {'is' if failed == 1 else 'are'} drawn at zero." if failed else ""
     return (
-        f"{words.runs(effort)}. Each trial is a training from the start.{lost} The best so far is the fastest single "
+        f"{words.runs(effort)}. Each trial trains from the start.{lost} The best so far is the fastest single "
         "run that meets the constraints; the "
         "rounds after it decide what is emitted."
     )

@@ -143,19 +143,19 @@ def _caption(reading: Reading) -> str:
     if not probes and not references:
         config = reading.emitted
         if arithmetic(config) == arithmetic(reference_of(config, reading.facts)):
-            return "What was emitted computes as the fp32 reference does, so none was run; the first round's losses."
+            return "The result computes like the fp32 reference, so no reference ran. Losses of the first round."
         return (
-            "What was emitted changes the arithmetic, and the study ended before it was compared with the fp32 "
-            "reference; the first round's losses."
+            "The result changes the numerics, and the study ended before it was compared with the fp32 reference. "
+            "Losses of the first round."
         )
     if not references:
-        return "Finalists, from the same weights; the study ended before the fp32 reference beside them was run."
+        return "Finalists, from the same weights. The study ended before the fp32 reference ran."
     if not probes:
-        return "The fp32 reference; the study ended before a finalist was run beside it."
+        return "The fp32 reference. The study ended before a finalist ran."
     seeds = len({run.result.seed for run in references})
     band = (
-        f" The band is the mean of {seeds} seeds of the reference ± 2 standard deviations: how far apart harmless "
-        "differences take a run."
+        f" The band is the mean of {seeds} seeds of the reference ± 2 standard deviations: how far harmless "
+        "differences change a run."
     )
     left_out = (
         f" {len(probes) - _MOST_FINALISTS} more finalists are not drawn." if len(probes) > _MOST_FINALISTS else ""

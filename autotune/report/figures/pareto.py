@@ -99,11 +99,11 @@ def _caption(reading: Reading) -> str:
     figures = f"{words.memory(smallest.peak_memory_bytes)} at {words.rate(smallest.samples_per_s)} samples/s"
     near = f"within {style.percent(CLOSE)} of the best"
     if smallest.config == reading.emitted:
-        return f"Nothing with less memory comes {near}: it is itself the smallest, {figures}."
+        return f"The best is also the smallest configuration {near}: {figures}."
     doubt = "" if smallest.confirmed else " (by one run of the search)"
     return (
         f"The smallest configuration {near} needs {figures}{doubt}, against "
-        f"{words.memory(reading.document['measured']['peak_memory_bytes'])} of the best: {what}."
+        f"{words.memory(reading.document['measured']['peak_memory_bytes'])} for the best: {what}."
     )
 
 

@@ -84,15 +84,15 @@ def _caption(reading: Reading) -> str:
     if len(rungs) < 2:
         return "The result keeps the baseline, so there are no steps to show."
     text = (
-        "One change at a time, always the one that gains most next. What a change is worth here depends on those "
-        "before it, and on the luck of single runs; what leaving it out of the best would cost stands in the answer."
+        "One change at a time; the next is always the one that gains most. What a change gains here depends on those "
+        "before it, and on the luck of single runs. The answer says what leaving it out of the best would cost."
     )
     predicted = sum(rung.predicted for rung in rungs)
     if predicted:
         text += (
             f" {predicted} of the {len(rungs) - 1} configurations on the way {'was' if predicted == 1 else 'were'} "
-            "never tried, so the study's performance model, fitted to its trials, says what to expect of them: hatched "
-            "steps begin or end there. The first step back to a measurement takes up what the model was off by."
+            "never tried. The performance model estimates them from the trials; hatched steps begin or end there. The "
+            "next step to a measurement includes the error of the model."
         )
     return text
 

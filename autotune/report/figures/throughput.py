@@ -107,11 +107,11 @@ def _caption(reading: Reading) -> str:
     document = reading.document
     runs = len(reading.confirming(reading.emitted))
     if not document["measured"]["samples_per_s_ci95"] and not runs:
-        return "Each by its one run of the search: no interval, and the fastest of many runs is a lucky one too."
+        return "Each from a single run of the search. There is no interval, and the fastest of many is often lucky."
     return (
-        f"Whiskers are 95 % intervals, dots single runs: a new process for each round, the configurations in turns. "
-        f"The speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} such pairs, so that what "
-        "slows down both cancels out."
+        "Whiskers are 95 % intervals, dots are single runs, each in a new process, in alternating rounds. "
+        f"The speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} pairs of runs, so what slows down both "
+        "cancels out."
     )
 
 

@@ -114,7 +114,7 @@ def _setting(reading: Reading, knob: str) -> Markup:
     try:
         own, before = reading.emitted.value(knob), reading.baseline.value(knob)
     except KeyError:
-        return tag("small", "has no such knob")
+        return tag("small", "does not have this knob")
     if own == before:
         return joined([words.setting(own)])
     return joined([tag("b", one_line(words.setting(own))), tag("small", f" from {one_line(words.setting(before))}")])
