@@ -329,7 +329,7 @@ def find_study(name: str, studies: Path) -> StudyFolder:
             return StudyFolder(path)
     found = sorted({path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")})
     known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
-    raise StudyMismatch(f"there is no study at {name}; {known}")
+    raise StudyMismatch(f"no study at {name}; {known}")
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

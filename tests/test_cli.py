@@ -677,7 +677,7 @@ def test_an_interrupted_sweep_ends_with_130_and_goes_on(run: Run, spec: str, swe
     swept.interrupt_at = 3
     ended = run("sweep", spec)
     assert (ended.code, ended.out) == (130, "")
-    assert "the same command goes on" in ended.err
+    assert "Run the same command to continue" in ended.err
     swept.interrupt_at = None
     assert run("sweep", spec).code == 0
     assert len(swept.requests) == 3 + 2

@@ -109,9 +109,9 @@ def _caption(reading: Reading) -> str:
     if not document["measured"]["samples_per_s_ci95"] and not runs:
         return "Each from a single run of the search. There is no interval, and the fastest of many is often lucky."
     return (
-        "Whiskers are 95 % intervals, dots are single runs, each in a new process, in alternating rounds. "
-        f"The speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} pairs of runs, so what slows down both "
-        "cancels out."
+        "Whiskers are 95 % intervals, dots are single runs, each in a new process, in alternating rounds. The "
+        f"speed-up, {words.speedup(document)}, comes from {document['speedup']['pairs']} pairs of runs, so what slows "
+        "down both cancels out."
     )
 
 
