@@ -15,6 +15,7 @@ def document(source: Source) -> dict[str, Any]:
     return {
         "config": emitted.config.to_dict(),
         "effective_batch_size": emitted.config.effective_batch_size,
+        **({"effective_batch_change": emitted.batch_change} if emitted.batch_change else {}),
         "measured": _figures(emitted.best),
         "baseline": {"config": emitted.baseline.config.to_dict(), **_figures(emitted.baseline)},
         "speedup": {"ratio": emitted.speedup, "ci95": _ends(emitted.speedup_ci95)},

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.config import TrainConfig
+from autotune.emitted import batch_change
 from autotune.records import (
     DeviceFacts,
     ExportVerification,
@@ -26,7 +27,9 @@ from autotune.spec.durations import format_duration
 
 def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> RenderableType:
     """The result in words that a person acts on."""
-    parts: list[RenderableType] = [best_view(result.best)]
+    change = _batch_change(result.best)
+    noted = change is not None and any(note.startswith(change) for note in result.notes)
+    parts: list[RenderableType] = [best_view(result.best, says_batch=not noted)]
     if result.dropped:
         parts.append(_listing("not searched", result.dropped))
     if result.notes:
@@ -36,11 +39,19 @@ def result_view(result: SearchResult, *, next_steps: Sequence[str] = ()) -> Rend
     return Group(*parts)
 
 
-def best_view(document: dict[str, Any]) -> RenderableType:
-    """The heart of a study from its `best.yaml` alone."""
-    left = words.left_out(document)
+def best_view(document: dict[str, Any], *, says_batch: bool = True) -> RenderableType:
+    """The heart of a study from its `best.yaml` alone; `says_batch`: with what a changed effective batch size means."""
+    left, change = words.left_out(document), _batch_change(document)
     listed = [_listing("not worth a change", left)] if left else []
-    return Group(_headline(document), _settings_table(document), *listed, _costs(document), *_strategy(document))
+    changed = [Text(change)] if change and says_batch else []
+    settings = _settings_table(document)
+    return Group(_headline(document), *changed, settings, *listed, _costs(document), *_strategy(document))
+
+
+def _batch_change(document: dict[str, Any]) -> str | None:
+    return batch_change(
+        *(TrainConfig.from_dict(config) for config in (document["config"], document["baseline"]["config"]))
+    )
 
 
 def _headline(document: dict[str, Any]) -> Text:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autotune.config import TrainConfig
+from autotune.emitted import batch_change
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.gates import SOAK_THROUGHPUT
 
@@ -66,16 +67,10 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
 
 
 def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
-    ours, theirs = config.effective_batch_size, baseline.effective_batch_size
-    if ours == theirs:
-        return None
-    factor = ours / theirs
+    change = batch_change(config, baseline)
     seen = next((check["detail"] for check in checks if check["name"] == "loss_per_sample"), "")
     learnt = f" Loss {seen}." if seen else ""
-    return (
-        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself: the usual rules "
-        f"scale the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root).{learnt}"
-    )
+    return change and f"{change}{learnt}"
 
 
 def _on_mean_of_means(config: TrainConfig, records: Sequence[TrialRecord]) -> str | None:

@@ -13,6 +13,7 @@ from support.facts import cpu_facts, cuda_facts
 from support.results import result as result_document
 from support.screen import BASELINE, FAST, MIB, drawn, lines_of, progress, standing, text_of
 
+from autotune.emitted import batch_change
 from autotune.records import SearchResult
 from autotune.report import words
 from autotune.report.live import progress_view
@@ -137,6 +138,17 @@ def test_the_result_says_what_to_set_how_much_faster_and_what_it_costs() -> None
     assert "of the baseline: loader-bound: 31 %" in text
     assert "38 trials and 12 runs to repeat, confirm and test in 588 s of 600 s, 400 s of them training" in text
     assert text.rstrip().endswith("next:\n - set these in your training code")
+
+
+def test_a_changed_effective_batch_stands_beside_the_speed_up_once() -> None:
+    larger = {"config": BASELINE.replace(micro_batch_size=1024).to_dict()}
+    change = batch_change(BASELINE.replace(micro_batch_size=1024), BASELINE) or ""
+    noted = result(notes=[f"{change} Loss 1.2 against 1.3 at equal samples seen."], **larger)
+    for view in (best_view(document(**larger)), result_view(result(**larger)), result_view(noted)):
+        said = " ".join(drawn(view).split())
+        assert said.count("The effective batch size changes from 32 to 1024") == 1
+        assert "learning rate by 32 (SGD, linear)" in said
+    assert "effective batch" not in drawn(best_view(document(config=BASELINE.replace(amp_dtype="bf16").to_dict())))
 
 
 def test_the_result_lists_what_was_not_searched_and_what_to_know() -> None:
