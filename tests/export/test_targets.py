@@ -153,6 +153,11 @@ def test_another_effective_batch_has_its_learning_rate(target: Target) -> None:
     assert "square root" not in " ".join(export(same, target.name).notes)
 
 
+def test_data_says_what_another_effective_batch_does_to_the_learning_rate() -> None:
+    (written,) = export(source(), "json").files.values()
+    assert json.loads(written)["learning_rate_factor"] == {"linear": 4.0, "square_root": 2.0}
+
+
 @every_target
 def test_a_lone_result_is_enough_for_all_but_a_script(target: Target) -> None:
     if target.name == "torch":
