@@ -10,6 +10,7 @@ from autotune.config import TrainConfig
 from autotune.emitted import batch_change
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.gates import SOAK_THROUGHPUT
+from autotune.search.smaller_baseline import said_by
 
 _EVEN = 1.05
 
@@ -26,6 +27,7 @@ def notes_on(
     config = TrainConfig.from_dict(document["config"])
     notes = [
         _on_verdict(document, config == baseline, interrupted),
+        said_by(records, baseline),
         _on_batch(config, baseline, document["stability"]["checks"]),
         _on_mean_of_means(config, records),
         _on_batch_norm(config, baseline, facts),
