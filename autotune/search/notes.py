@@ -9,6 +9,7 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.emitted import batch_change
 from autotune.records import Facts, Purpose, TrialRecord
+from autotune.search.figures import is_ok
 from autotune.search.gates import SOAK_THROUGHPUT
 from autotune.search.smaller_baseline import said_by
 
@@ -28,6 +29,7 @@ def notes_on(
     notes = [
         _on_verdict(document, config == baseline, interrupted),
         said_by(records, baseline),
+        _on_cold_baseline(document, records),
         _on_batch(config, baseline, document["stability"]["checks"]),
         _on_mean_of_means(config, records),
         _on_batch_norm(config, baseline, facts),
@@ -66,6 +68,19 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
             f"the baseline was made again with it{because}."
         )
     return f"Unconfirmed: {why}. Run the same command with a larger --budget to go on before you rely on it."
+
+
+def _on_cold_baseline(document: dict[str, Any], records: Sequence[TrialRecord]) -> str | None:
+    """Where all that it was compared by is its first run."""
+    again = (Purpose.REPEAT, Purpose.CONFIRM)
+    if document["config"] == document["baseline"]["config"] or document["speedup"].get("pairs"):
+        return None
+    if any(record.purpose in again and is_ok(record) for record in records):
+        return None
+    return (
+        "The baseline ran cold, once and before all others: what it had to read from disk, they found in memory, so "
+        "that the speed-up may be lower."
+    )
 
 
 def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
