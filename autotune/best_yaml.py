@@ -200,6 +200,7 @@ class Effort(Checked):
 
 class Document(Essence):
     effective_batch_size: _Count
+    effective_batch_change: _Text | None = None
     measured: Figures
     baseline: BaselineFigures
     speedup: Speedup

@@ -54,6 +54,10 @@ class Emitted:
     def config(self) -> TrainConfig:
         return self.best.config
 
+    @property
+    def batch_change(self) -> str | None:
+        return batch_change(self.config, self.baseline.config)
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any], path: Path | None = None) -> Self:
         """Raises SpecError, in one line, for one of another format, or with a value that no result has."""
@@ -77,6 +81,18 @@ class Emitted:
             environment=document["environment"],
             path=path,
         )
+
+
+def batch_change(config: TrainConfig, baseline: TrainConfig) -> str | None:
+    """What a changed effective batch size means for the training, in a sentence; None where it is the baseline's."""
+    ours, theirs = config.effective_batch_size, baseline.effective_batch_size
+    if ours == theirs:
+        return None
+    factor = ours / theirs
+    return (
+        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself. The usual rules "
+        f"multiply the learning rate by {factor:g} (SGD, linear) or {factor**0.5:.2g} (Adam, square root)."
+    )
 
 
 def read_emitted(path_or_study: str | Path) -> Emitted:

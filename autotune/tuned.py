@@ -40,15 +40,22 @@ class MeasuredElsewhere(UserWarning):
     """What was measured on another device, or with another PyTorch, need not be fast or stable here."""
 
 
+class ChangedBatchSize(UserWarning):
+    """The effective batch size is another than the baseline's, so that the learning rate may have to change too."""
+
+
 def load(path_or_study: str | Path, *, device: str | torch.device | None = None) -> TunedConfig:
     """The result of a study: of its `best.yaml`, its folder, or its name under `studies/`.
 
     `device`: to train on, such as `cuda:1`. Default: the kind that was measured, if there is one. Warns
-    MeasuredElsewhere when PyTorch, and later when the device, differs from what was measured. Raises SpecError where
-    there is no result, or none that this version can read.
+    MeasuredElsewhere when PyTorch, and later when the device, differs from what was measured, and ChangedBatchSize
+    where the effective batch size is not the baseline's. Raises SpecError where there is no result, or none that this
+    version can read.
     """
     tuned = TunedConfig(read_emitted(path_or_study), device=device)
     tuned.warn_of_another_torch()
+    if tuned.emitted.batch_change:
+        warnings.warn(f"study {tuned.emitted.study}: {tuned.emitted.batch_change}", ChangedBatchSize, stacklevel=2)
     return tuned
 
 
@@ -228,13 +235,16 @@ class TunedConfig:
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in _settings(self.config).items())
-        return f"TunedConfig({self.emitted.study!r}: {self._worth()}; {settings})"
+        change = f" {self.emitted.batch_change}" if self.emitted.batch_change else ""
+        return f"TunedConfig({self.emitted.study!r}: {self._worth()}; {settings}){change}"
 
     def _repr_html_(self) -> str:
         """A table, for notebooks."""
         before = _settings(self.emitted.baseline.config)
         rows = [_row(name, before.get(name), value) for name, value in _settings(self.config).items()]
         title = f"<p><b>{html.escape(self.emitted.study)}</b>: {html.escape(self._worth())}</p>"
+        if self.emitted.batch_change:
+            title += f"<p>{html.escape(self.emitted.batch_change)}</p>"
         return f"{title}<table><tr><th>setting</th><th>baseline</th><th>tuned</th></tr>{''.join(rows)}</table>"
 
     def _worth(self) -> str:

@@ -20,6 +20,7 @@ import autotune
 from autotune.config import TrainConfig
 from autotune.host import cpu_name
 from autotune.training import SettingHasNoEffect
+from autotune.tuned import ChangedBatchSize
 
 HERE = {"device": cpu_name(), "device_kind": "cpu", "torch": str(torch.__version__)}
 
@@ -101,6 +102,15 @@ def test_at_home_nothing_is_warned_of(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert autotune.load(emitted(tmp_path)).device.type == "cpu"
+
+
+def test_a_changed_effective_batch_is_warned_of_and_stands_beside_the_speed_up(tmp_path: Path) -> None:
+    path = emitted(tmp_path, micro_batch_size=64)
+    with pytest.warns(ChangedBatchSize, match="changes from 32 to 64.*learning rate by 2 ") as caught:
+        tuned = autotune.load(path)
+    assert caught[0].filename == __file__
+    for shown in (repr(tuned), tuned._repr_html_()):
+        assert "effective batch size changes from 32 to 64" in shown
 
 
 def test_another_torch_and_another_device_are_warned_of_where_the_user_looks(tmp_path: Path) -> None:

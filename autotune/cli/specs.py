@@ -45,16 +45,19 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     from autotune.report import words
     from autotune.report.terminal import facts_view, space_view
     from autotune.search import look_around
+    from autotune.search.smaller_baseline import said
     from autotune.spec import knob_values, load_spec
 
     loaded = load_spec(spec_path, overrides, device=device)
     facts, space = look_around(loaded, _VALIDATE_LIMIT_S, runs=runs)
     constraints = loaded.spec.parsed_constraints()
+    smaller = said(space.baseline, space.too_large)
     if as_json:
         of_measures = [constraint.text for constraint in constraints if not constraint.on_knobs]
         extent = {"configurations": None if space.size == float("inf") else space.size}
         held_back = {knob: list(values) for knob, values in space.held_back.items()}
         document = {"facts": facts.model_dump(mode="json"), **space.to_dict(), **extent, "held_back": held_back}
+        document |= {"notes": [smaller] if smaller else []}
         print_json(document | {"measured_constraints": of_measures, "dropped": [str(d) for d in space.dropped]})
         return
     baseline = knob_values(space.baseline)
@@ -76,6 +79,8 @@ def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device:
     console.print(facts_view(facts))
     if runs:
         console.print("baseline    one optimizer step ran")
+    if smaller is not None:
+        console.print(smaller)
     console.print(space_view(rows, size, [str(dropped) for dropped in space.dropped], lines))
 
 

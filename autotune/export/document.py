@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autotune.config import KNOB_NAMES
-from autotune.emitted import Measured
+from autotune.emitted import Emitted, Measured
 from autotune.export.target import Source
 
 
@@ -15,6 +15,7 @@ def document(source: Source) -> dict[str, Any]:
     return {
         "config": emitted.config.to_dict(),
         "effective_batch_size": emitted.config.effective_batch_size,
+        **_usual_rules(emitted),
         "measured": _figures(emitted.best),
         "baseline": {"config": emitted.baseline.config.to_dict(), **_figures(emitted.baseline)},
         "speedup": {"ratio": emitted.speedup, "ci95": _ends(emitted.speedup_ci95)},
@@ -22,6 +23,13 @@ def document(source: Source) -> dict[str, Any]:
         "study": emitted.study,
         "environment": dict(emitted.environment),
     }
+
+
+def _usual_rules(emitted: Emitted) -> dict[str, Any]:
+    """What the rules of `batch_change` multiply the learning rate by, where the effective batch size changes."""
+    factor = emitted.config.effective_batch_size / emitted.baseline.config.effective_batch_size
+    rules = {"linear": round(factor, 4), "square_root": round(factor**0.5, 4)}
+    return {} if factor == 1 else {"learning_rate_factor": rules}
 
 
 def _figures(measured: Measured) -> dict[str, Any]:

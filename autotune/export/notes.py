@@ -63,16 +63,10 @@ def _on_verdict(source: Source) -> str | None:
 
 
 def _on_learning_rate(source: Source) -> str | None:
-    ours, theirs = source.config.effective_batch_size, source.emitted.baseline.config.effective_batch_size
-    if ours == theirs:
-        return None
-    factor = ours / theirs
+    change = source.emitted.batch_change
     lr = source.spec.training.optimizer.known_lr if source.spec else None
     given = "" if lr is None else f" The study used learning rate {lr:g} in both."
-    return (
-        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself. The usual rules "
-        f"multiply the learning rate by {factor:g} (SGD) or {factor**0.5:.2g} (Adam).{given}"
-    )
+    return change and f"{change}{given}"
 
 
 def _on_batches(source: Source, target: Target) -> str | None:

@@ -9,9 +9,9 @@ from typing import Any
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, SpecError
 from autotune.records import SEARCHING, Facts, Purpose, TrialRecord
-from autotune.search.build_space import build_space
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import violations
+from autotune.search.smaller_baseline import fitting, out_of_memory
 from autotune.search.space import Space
 from autotune.spec import Spec
 from autotune.store import StudyFolder, read_study_spec
@@ -49,7 +49,7 @@ class Reading:
     @cached_property
     def space(self) -> Space:
         """As it was searched, with what dropped out of it and why."""
-        return build_space(self.spec, self.facts)
+        return fitting(self.spec, self.facts, out_of_memory(self.records))[1]
 
     @cached_property
     def searched(self) -> tuple[TrialRecord, ...]:

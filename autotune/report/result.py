@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autotune.config import TrainConfig
+from autotune.emitted import batch_change
 from autotune.report import words
 from autotune.report.cleaning import clean, one_line
 from autotune.report.terminal import listing
@@ -33,11 +34,13 @@ def result_view(
     study = shlex.quote(folder.name if folder.parent == Path("studies") else str(folder))
     said = list(document.get("notes", ()) if notes is None else notes)
     why = [Text(clean(said.pop(0)))] if said and _explains_itself(document) else []
+    batch = [Text(clean(change))] if (change := _batch_change(document, said)) else []
     shown = said if verbose else said[:_MOST_NOTES]
     more = [f"{len(said) - len(shown)} more: autotune show -v {study}"] if len(shown) < len(said) else []
     parts: list[RenderableType] = [
         _headline(document),
         *why,
+        *batch,
         *_settings(document, verbose),
         _figures(document, verbose),
     ]
@@ -74,6 +77,15 @@ def _headline(document: dict[str, Any]) -> Text:
         (f"{document['study']}: {head}\n", "bold green" if stable else "bold yellow"),
         f"{rate} {words.verdict(document)}".rstrip(),
     )
+
+
+def _batch_change(document: dict[str, Any], notes: list[str]) -> str | None:
+    """What a changed effective batch size means: the note that says it, taken from `notes`, else the sentence alone."""
+    change = batch_change(*(TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"])))
+    noted = next((note for note in notes if change and note.startswith(change)), None)
+    if noted:
+        notes.remove(noted)
+    return noted or change
 
 
 def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableType]:

@@ -93,13 +93,15 @@ class Budget:
         self.use_all = use_all
         self._clock = clock
         self._began_s = clock() if began_s is None else began_s
-        self._spent_before_s = 0.0
+        self._spent_before_s: float | None = None
         self._is_over = False
         self._confirm_share = CONFIRM_SHARE
 
     def carry_over(self, spent_before_s: float) -> None:
-        """What earlier sessions have spent, known only once their records are read."""
-        self._spent_before_s = spent_before_s
+        """What earlier sessions have spent, known only once their records are read. The first time counts: a session
+        that opens its study again has spent the rest itself."""
+        if self._spent_before_s is None:
+            self._spent_before_s = spent_before_s
 
     def end(self) -> None:
         """What is left is too little for anything."""
@@ -120,7 +122,7 @@ class Budget:
 
     @property
     def elapsed_s(self) -> float:
-        return self._spent_before_s + self._clock() - self._began_s
+        return (self._spent_before_s or 0.0) + self._clock() - self._began_s
 
     @property
     def remaining_s(self) -> float:

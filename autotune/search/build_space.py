@@ -18,8 +18,10 @@ _UNTUNED_MICRO = 32
 
 def build_space(spec: Spec, facts: Facts) -> Space:
     """The space of `spec` on this machine. Raises SpecError when no point meets the spec."""
+    baseline = _baseline(KnobContext(spec=spec, facts=facts))
+    whose = ", the baseline's" if spec.training.effective_batch_size == "baseline" else ""
+    spec = _with_its_batch(spec, baseline) if whose else spec
     context = KnobContext(spec=spec, facts=facts)
-    baseline = _baseline(context)
     searched: dict[str, tuple[KnobValue, ...]] = {}
     held_back: dict[str, tuple[KnobValue, ...]] = {}
     dropped: list[Dropped] = []
@@ -30,12 +32,15 @@ def build_space(spec: Spec, facts: Facts) -> Space:
         held = tuple(value for value in knob.held_back(context) if value in searched[knob.name] and value != own)
         held_back |= {knob.name: held} if held else {}
     searched |= {name: tuple(knob.values) for name, knob in spec.search.custom.items()}
-    accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples)
+    accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples, whose)
+    wanted = f"effective_batch_size {_shown(spec.training.effective_batch_size)}{whose}"
+    if context.listed("micro_batch_size"):
+        unfit = [micro for micro in searched["micro_batch_size"] if micro not in accum_by_micro]
+        dropped += [Dropped(knob="micro_batch_size", value=micro, reason=f"cannot give {wanted}") for micro in unfit]
     searched["micro_batch_size"] = tuple(accum_by_micro)
     if isinstance(spec.training.effective_batch_size, int):
         searched["grad_accum_steps"] = (baseline.grad_accum_steps,)
-        size = spec.training.effective_batch_size
-        dropped.append(Dropped(knob="grad_accum_steps", value=None, reason=f"follows from effective_batch_size {size}"))
+        dropped.append(Dropped(knob="grad_accum_steps", value=None, reason=f"follows from {wanted}"))
     accum_by_micro.setdefault(baseline.micro_batch_size, (baseline.grad_accum_steps,))
     dimensions = _dimensions(searched, baseline)
     varied = {dimension.knob for dimension in dimensions}
@@ -52,6 +57,12 @@ def build_space(spec: Spec, facts: Facts) -> Space:
         given = "; ".join(constraint.text for constraint in space.allowed)
         raise SpecError(f"constraints: only the baseline meets them here; loosen one of: {given}")
     return space
+
+
+def _with_its_batch(spec: Spec, baseline: TrainConfig) -> Spec:
+    """`spec` with the baseline's effective batch size in place of the word for it."""
+    training = spec.training.model_copy(update={"effective_batch_size": baseline.effective_batch_size})
+    return spec.model_copy(update={"training": training})
 
 
 def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tuple[tuple[KnobValue, ...], list[Dropped]]:
@@ -91,10 +102,10 @@ def _in_order(values: Iterable[KnobValue]) -> tuple[KnobValue, ...]:
 
 
 def _batch_plan(
-    spec: Spec, searched: dict[str, tuple[KnobValue, ...]], samples: int | None
+    spec: Spec, searched: dict[str, tuple[KnobValue, ...]], samples: int | None, whose: str
 ) -> dict[int, tuple[int, ...]]:
     """For each micro-batch size the accumulation counts that meet the effective batch size and whose optimizer step the
-    data set of `samples` can feed; sizes with none drop out."""
+    data set of `samples` can feed; sizes with none drop out. `whose`: the effective batch size is, for the error."""
     wanted = spec.training.effective_batch_size
     micro_sizes = [value for value in searched["micro_batch_size"] if isinstance(value, int)]
     counts = [value for value in searched["grad_accum_steps"] if isinstance(value, int)]
@@ -112,7 +123,8 @@ def _batch_plan(
     if not plan:
         raise SpecError(
             f"search: no micro_batch_size of {micro_sizes} with a grad_accum_steps of {counts} gives "
-            f"training.effective_batch_size {_shown(wanted)}; widen one of the three"
+            f"training.effective_batch_size {_shown(wanted)}{whose}; widen one of the three"
+            + (", or let `free` search it" if whose else "")
         )
     return plan
 

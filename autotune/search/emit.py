@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.emitted import FORMAT
+from autotune.emitted import FORMAT, batch_change
 from autotune.records import Facts, Measurement, Purpose, TrialRecord
 from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
@@ -24,11 +24,13 @@ def best_document(
     """`best.yaml` as a plain document; keys are stable, units stand in the names."""
     speedup, interval = verdict.speedup, verdict.speedup.ratio.interval
     config, baseline = verdict.config, verdict.baseline_config
+    change = batch_change(config, baseline)
     return {
         "format": FORMAT,
         "study": study,
         "config": config.to_dict(),
         "effective_batch_size": config.effective_batch_size,
+        **({"effective_batch_change": change} if change else {}),
         "measured": _figures(verdict.measured, config, facts),
         "baseline": {"config": baseline.to_dict(), **_figures(verdict.baseline, baseline, facts)},
         "speedup": {

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, StudyMismatch
 from autotune.records import Predicted, Purpose, TrialRecord
-from autotune.search.decide.study import baseline_trial, measured
+from autotune.search.decide.study import measured, warm_baseline
 from autotune.search.distinct import DistinctSampler, tried_configs
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import meets, violations
@@ -199,8 +199,8 @@ class Ledger:
         )
 
     def baseline(self) -> TrialRecord | None:
-        """The baseline's own trial, once it is measured."""
-        return baseline_trial(self.records)
+        """What others are shown beside: the baseline's repeat, or its own trial, once it is measured."""
+        return warm_baseline(self.records)
 
     def close(self) -> None:
         """Settle what an interruption has left running, and close the storage."""

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from autotune.config import TrainConfig
+from autotune.emitted import batch_change
 from autotune.records import Facts, Purpose, TrialRecord
+from autotune.search.figures import is_ok
 from autotune.search.gates import SOAK_THROUGHPUT
+from autotune.search.smaller_baseline import said_by
 from autotune.stats import written
 
 _EVEN = 1.05
@@ -26,6 +29,8 @@ def notes_on(
     config = TrainConfig.from_dict(document["config"])
     notes = [
         _on_verdict(document, config == baseline, interrupted),
+        said_by(records, baseline),
+        _on_cold_baseline(document, records),
         _on_batch(config, baseline, document["stability"]["checks"]),
         _on_mean_of_means(config, records),
         _on_batch_norm(config, baseline, facts),
@@ -75,17 +80,24 @@ def _on_unconfirmed_baseline(checks: Sequence[dict[str, Any]], keeps: str, why: 
     return f"{keeps} Not confirmed: {why}. Run the same command with a larger --budget to continue."
 
 
-def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
-    ours, theirs = config.effective_batch_size, baseline.effective_batch_size
-    if ours == theirs:
+def _on_cold_baseline(document: dict[str, Any], records: Sequence[TrialRecord]) -> str | None:
+    """Where all that it was compared by is its first run."""
+    again = (Purpose.REPEAT, Purpose.CONFIRM)
+    if document["config"] == document["baseline"]["config"] or document["speedup"].get("pairs"):
         return None
-    factor = ours / theirs
+    if any(record.purpose in again and is_ok(record) for record in records):
+        return None
+    return (
+        "The baseline ran cold, once and before all others: what it had to read from disk, they found in memory, so "
+        "that the speed-up may be lower."
+    )
+
+
+def _on_batch(config: TrainConfig, baseline: TrainConfig, checks: Sequence[dict[str, Any]]) -> str | None:
+    change = batch_change(config, baseline)
     seen = next((check["detail"] for check in checks if check["name"] == "loss_per_sample"), "")
     learnt = f" Loss {seen}." if seen else ""
-    return (
-        f"The effective batch size changes from {theirs} to {ours}, which changes the training itself. The usual rules "
-        f"multiply the learning rate by {factor:g} (SGD) or {factor**0.5:.2g} (Adam).{learnt}"
-    )
+    return change and f"{change}{learnt}"
 
 
 def _on_mean_of_means(config: TrainConfig, records: Sequence[TrialRecord]) -> str | None:

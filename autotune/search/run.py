@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 import math
 import threading
@@ -11,9 +13,10 @@ from typing import Any
 
 import optuna
 
+from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, WorkloadError
 from autotune.execution import Backend, StartBackend, start_all, start_alone
-from autotune.records import Facts, SearchResult, TrialRequest, TrialStatus
+from autotune.records import Facts, SearchResult, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
 from autotune.search.decide.study import StudySoFar
@@ -25,6 +28,7 @@ from autotune.search.ledger import Ledger
 from autotune.search.loop import Loop
 from autotune.search.notes import notes_on
 from autotune.search.runner import Listener, TrialRunner
+from autotune.search.smaller_baseline import BaselineTooLarge, fitting, out_of_memory, said, smaller
 from autotune.search.space import Space
 from autotune.search.spent import NothingRuns, facts_of_the_spent
 from autotune.search.storage import OpenStudy, open_study, warm_up
@@ -82,13 +86,22 @@ def search(
         try:
             with loaded.placing_problems():
                 facts = known or _look_around(loaded, backend, budget, open_study)
-                space = build_space(loaded.spec, facts)
-                sampler = _sampler(loaded, facts, space, budget)
+                own = build_space(loaded.spec, facts)
+                _sampler(loaded, facts, own, budget)
             if fresh:
                 folder.start_over()
-            study = _Study.open(loaded, folder, backend, budget, facts, space, sampler, spec_json, listener, open_study)
-            folder.write_spec(spec_json)
-            return study.run()
+            identity = study_identity(spec_json, own, facts)
+            while True:
+                with loaded.placing_problems():
+                    spec, space = fitting(loaded.spec, facts, out_of_memory(folder.read_trials()))
+                    fitted = dataclasses.replace(loaded, spec=spec)
+                    sampler = _sampler(fitted, facts, space, budget)
+                study = _Study.open(
+                    fitted, folder, backend, budget, facts, space, sampler, identity, listener, open_study
+                )
+                folder.write_spec(spec_json)
+                with contextlib.suppress(BaselineTooLarge):
+                    return study.run()
         finally:
             backend.close()
     except KeyboardInterrupt:
@@ -101,7 +114,7 @@ def look_around(
     loaded: LoadedSpec, deadline_s: float, *, runs: bool = False, start_backend: StartBackend = start_alone
 ) -> tuple[Facts, Space]:
     """What `validate` shows: machine, workload, and the space that would be searched. Trains nothing, or, where it
-    `runs`, one optimizer step of the baseline.
+    `runs`, one optimizer step of the baseline, and of smaller ones as long as it does not fit into memory.
 
     Raises SpecError for a strategy that cannot be built as well; WorkloadError, with the place in the spec and in the
     user's code, for a step that fails.
@@ -114,24 +127,34 @@ def look_around(
             space = build_space(loaded.spec, facts)
             _sampler(loaded, facts, space, Budget(loaded.spec.budget, time.monotonic))
             if runs:
-                _try_step(loaded, backend, space, ends_s - time.monotonic())
+                space = _try_steps(loaded, backend, facts, ends_s)
     finally:
         backend.close()
     return facts, space
 
 
-def _try_step(loaded: LoadedSpec, backend: Backend, space: Space, deadline_s: float) -> None:
-    """Raises WorkloadError where the first optimizer step of the baseline fails."""
-    request = TrialRequest(
-        config=space.baseline, seed=loaded.spec.training.seed, time_limit_s=0.0, max_steps=1, min_blocks=1
-    )
-    result = backend.run(request, deadline_s=deadline_s, on_event=lambda _event: None)
+def _try_steps(loaded: LoadedSpec, backend: Backend, facts: Facts, ends_s: float) -> Space:
+    """The space around the first baseline that fits. Raises WorkloadError where its first optimizer step fails."""
+    too_large: set[TrainConfig] = set()
+    while True:
+        _, space = fitting(loaded.spec, facts, too_large)
+        request = TrialRequest(
+            config=space.baseline, seed=loaded.spec.training.seed, time_limit_s=0.0, max_steps=1, min_blocks=1
+        )
+        result = backend.run(request, deadline_s=ends_s - time.monotonic(), on_event=lambda _event: None)
+        if result.status is not TrialStatus.OOM or smaller(space.baseline) is None:
+            _require_step(result)
+            return space
+        too_large.add(space.baseline)
+
+
+def _require_step(result: TrialResult) -> None:
     failure = result.failure
     if result.status is TrialStatus.OK or failure is None:
         return
     message = f"one step with the baseline settings fails ({result.status}): {failure.reason}"
     if result.status is TrialStatus.OOM:
-        message += "; give a smaller baseline.micro_batch_size"
+        message += "; not even one sample fits into memory"
     raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)
 
 
@@ -184,7 +207,7 @@ class _Study:
         facts: Facts,
         space: Space,
         sampler: DistinctSampler,
-        spec_json: dict[str, Any],
+        identity: dict[str, Any],
         listener: Listener,
         open_study: OpenStudy,
     ) -> _Study:
@@ -194,7 +217,7 @@ class _Study:
             space,
             sampler,
             STRATEGIES[spec.strategy.name].learns_failures_as,
-            study_identity(spec_json, space, facts),
+            identity,
             loaded.folder,
             [constraint for constraint in spec.parsed_constraints() if not constraint.on_knobs],
             open_study,
@@ -240,9 +263,13 @@ class _Study:
         runner = TrialRunner(
             self.loaded.spec.name, self.backend, self.ledger, self.budget, self.found.facts, self.listener
         )
+        if message := said(self.found.baseline, self.found.space.too_large):
+            runner.publish(message=message)
         loop = Loop(self.found, ledger=self.ledger, runner=runner, budget=self.budget, on_standing=self._write)
         try:
             verdict = loop.run()
+        except BaselineTooLarge:
+            raise
         except NoStableConfiguration as error:
             raise NoStableConfiguration(self._with_places(str(error))) from error
         if verdict is None:

@@ -87,6 +87,8 @@ class Space:
     """Values of knobs that are worth a trial only once others have shown that they can help."""
     withheld: bool = False
     """Whether what is held back is no part of the space."""
+    too_large: TrainConfig | None = None
+    """The spec's own baseline, where `baseline` stands in for it because it does not fit into memory."""
 
     @cached_property
     def distributions(self) -> dict[str, IntDistribution]:

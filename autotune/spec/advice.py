@@ -21,7 +21,10 @@ _MEANT: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "fp32_precision": {"ieee": ("highest", "fp32", "float32", "none", *_NO), "tf32": ("high", *_YES)},
     "loss": {"cross_entropy": ("ce", "cross-entropy", "crossentropy", "crossentropyloss")},
     "device": {"cuda": ("gpu", "nvidia"), "mps": ("metal",)},
-    "effective_batch_size": {"free": ("auto", "any", "none", "search", "null")},
+    "effective_batch_size": {
+        "baseline": ("same", "fixed", "default"),
+        "free": ("auto", "any", "none", "search", "null"),
+    },
     "objective": {"throughput": ("speed", "samples_per_s", "samples_per_second")},
     "augment": {"none": _NO, "timm": _YES},
     "storage": {"memory": ("ram",), "jpeg": ("jpg", "disk")},

@@ -128,29 +128,32 @@ class EffectiveBatchRange(Section):
 def _effective_batch_form(value: object) -> str:
     if isinstance(value, dict | EffectiveBatchRange):
         return f"{FORM}range"
-    return f"{FORM}fixed" if isinstance(value, int) else f"{FORM}free"
+    return f"{FORM}fixed" if isinstance(value, int) else f"{FORM}word"
 
 
 EffectiveBatch = Annotated[
     Annotated[PositiveInt, Tag(f"{FORM}fixed")]
     | Annotated[EffectiveBatchRange, Tag(f"{FORM}range")]
-    | Annotated[Literal["free"], Tag(f"{FORM}free")],
+    | Annotated[Literal["baseline", "free"], Tag(f"{FORM}word")],
     Discriminator(_effective_batch_form),
 ]
 
 
-def allows_effective_batch(wanted: int | EffectiveBatchRange | Literal["free"], size: int) -> bool:
-    """Whether `size` samples per optimizer step meet the spec's `effective_batch_size`."""
+def allows_effective_batch(wanted: int | EffectiveBatchRange | Literal["baseline", "free"], size: int) -> bool:
+    """Whether `size` samples per optimizer step meet the spec's `effective_batch_size`; of the baseline's own, which
+    is not known yet, any does."""
     if isinstance(wanted, EffectiveBatchRange):
         return wanted.min <= size <= wanted.max
-    return wanted == "free" or wanted == size
+    return isinstance(wanted, str) or wanted == size
 
 
 def any_batch_fits(
-    wanted: int | EffectiveBatchRange | Literal["free"], micros: Iterable[int] | None, accums: Iterable[int] | None
+    wanted: int | EffectiveBatchRange | Literal["baseline", "free"],
+    micros: Iterable[int] | None,
+    accums: Iterable[int] | None,
 ) -> bool:
     """Whether some micro-batch × accumulation steps meets `wanted`; None for either: any number may be taken."""
-    if wanted == "free" or (micros is None and accums is None):
+    if isinstance(wanted, str) or (micros is None and accums is None):
         return True
     if micros is not None and accums is not None:
         return any(allows_effective_batch(wanted, micro * accum) for micro, accum in product(micros, tuple(accums)))

@@ -134,7 +134,7 @@ def _not_allowed(field: str, value: Any, context: Mapping[str, Any]) -> str:
     wanted = str(context["expected"])
     allowed = wanted.replace("'", "").replace(" or ", ", ").split(", ")
     if field == "effective_batch_size":
-        wanted = "a whole number, {min: …, max: …} or free"
+        wanted = "a whole number, {min: …, max: …}, baseline or free"
     elif len(allowed) > 1:
         wanted = f"one of {', '.join(allowed)}"
     else:

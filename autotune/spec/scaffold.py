@@ -28,7 +28,7 @@ training:                             # held as it is by the search
   # optimizer: "mypkg.optim:build"    # or your own, called with the model; {{factory: …, lr: 0.1}} gives it arguments
   # clip_grad_norm: 1.0               # not a default
   seed: 0
-  effective_batch_size: free          # samples per optimizer step; 256: held fixed; {{min: 128, max: 512}}: a range
+  effective_batch_size: baseline      # samples per optimizer step, held; or 256, {{min: 128, max: 512}}, free: searched
 
 budget: 10m                           # wall-clock time of the whole command: 90s, 10m, 1h30m
 device: auto                          # cpu, cuda, cuda:1, mps, xpu

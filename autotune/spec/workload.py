@@ -205,5 +205,6 @@ class TrainingSpec(Section):
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest total gradient norm, as `torch.nn.utils.clip_grad_norm_` takes it. Default: no clipping."""
     seed: Seed = 0
-    effective_batch_size: EffectiveBatch = "free"
-    """Samples per optimizer step. A number: held fixed · `{min, max}`: a range · `free`: searched."""
+    effective_batch_size: EffectiveBatch = "baseline"
+    """Samples per optimizer step. `baseline`: held at the baseline's · a number: held fixed · `{min, max}`: a range ·
+    `free`: searched."""

@@ -148,9 +148,14 @@ def test_an_unconfirmed_result_says_so_first(target: Target) -> None:
 def test_another_effective_batch_has_its_learning_rate(target: Target) -> None:
     notes = " ".join(export(source(), target.name).notes)
     assert "from 4 to 16" in notes
-    assert "by 4 (SGD) or 2 (Adam)" in notes
+    assert "by 4 (SGD, linear) or 2 (Adam, square root)" in notes
     same = source(baseline=PLAIN.replace(micro_batch_size=16))
     assert "(Adam)" not in " ".join(export(same, target.name).notes)
+
+
+def test_data_says_what_another_effective_batch_does_to_the_learning_rate() -> None:
+    (written,) = export(source(), "json").files.values()
+    assert json.loads(written)["learning_rate_factor"] == {"linear": 4.0, "square_root": 2.0}
 
 
 @every_target

@@ -229,6 +229,13 @@ def test_names_in_the_note_are_text(tmp_path: Path) -> None:
     assert "\\| \\[a\\]\\(b\\)" in body
 
 
+def test_the_note_says_what_a_changed_effective_batch_means(tmp_path: Path) -> None:
+    reading = finished("cpu", tmp_path)
+    larger = reading.baseline.replace(micro_batch_size=4 * reading.baseline.micro_batch_size).to_dict()
+    body = note_on(dataclasses.replace(reading, document=reading.document | {"config": larger}))
+    assert "learning rate by 4" in body
+
+
 @pytest.mark.browser
 def test_in_a_browser(tmp_path: Path) -> None:
     reading = finished("gpu", tmp_path)

@@ -12,6 +12,7 @@ from rich.console import Console
 from support.results import result
 from support.screen import BASELINE, FAST, MIB, console, text_of
 
+from autotune.emitted import batch_change
 from autotune.export import TARGETS
 from autotune.report import words
 from autotune.report.result import result_view
@@ -244,3 +245,14 @@ def test_a_soak_whose_value_is_no_number_is_none(value: Any) -> None:
     told["stability"]["checks"] = [told["stability"]["checks"][0] | {"name": "soak", "value": value}]
     assert words.soaked(told) in (0, 10**18)
     assert drawn(told)
+
+
+def test_a_changed_effective_batch_stands_beside_the_speed_up_once() -> None:
+    config = BASELINE.replace(micro_batch_size=1024)
+    change = batch_change(config, BASELINE) or ""
+    for notes in ([], [f"{change} Loss 1.2 against 1.3 at equal samples seen."]):
+        told = " ".join(drawn(document(config=config.to_dict()), notes=notes).split())
+        assert told.count("The effective batch size changes from 32 to 1024") == 1
+        assert told.index("effective batch") < told.index("change from to")
+        assert ("Loss 1.2" in told) is bool(notes)
+    assert "effective batch" not in drawn(document(config=BASELINE.replace(amp_dtype="bf16").to_dict()))

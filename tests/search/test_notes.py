@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.deciding import ran
 from support.facts import cpu_facts
 from support.results import result
 
@@ -31,6 +32,22 @@ def test_unconfirmed_has_a_reason_where_no_check_gives_one(is_baseline: bool, ch
     note = verdict_note(is_baseline=is_baseline, checks=checks)
     assert "Not confirmed: there was no time for confirming rounds" in note
     assert "reliably" not in note, "nothing was compared"
+
+
+def test_a_baseline_that_ran_cold_alone_is_said_to_have() -> None:
+    document = result()
+    document["speedup"] |= {"pairs": 0}
+    baseline = TrainConfig.from_dict(document["baseline"]["config"])
+
+    def is_said(*records: TrialRecord) -> bool:
+        return any("ran cold" in note for note in notes_on(document, records, baseline, cpu_facts()))
+
+    first, repeat = ran(baseline, 100.0, Purpose.BASELINE), ran(baseline, 200.0, Purpose.REPEAT)
+    assert is_said(first)
+    assert is_said(first, ran(baseline, TrialStatus.OOM, Purpose.REPEAT))
+    assert not is_said(first, repeat)
+    document["speedup"] |= {"pairs": 3}
+    assert not is_said(first)
 
 
 def test_a_check_that_failed_is_the_reason() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from support.simulation import good_sense
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, WorkloadError
 from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
-from autotune.search import Interrupted
+from autotune.search import Interrupted, Listener
 from autotune.search.figures import is_ok, samples_per_s
+from autotune.search.smaller_baseline import smaller
 from autotune.search.spent import facts_of_the_spent
 from autotune.store import StudyFolder
 
@@ -137,9 +139,57 @@ def test_a_wall_is_never_told_as_fail(bench: Bench, strategy: str, status: Trial
 
 
 def test_baseline_that_fails_ends_the_study_with_its_reason(bench: Bench) -> None:
-    with pytest.raises(NoStableConfiguration, match=r"baseline settings \(oom\).*simulated oom.*micro_batch_size"):
+    with pytest.raises(NoStableConfiguration, match=r"baseline settings \(oom\).*simulated oom.*not even one sample"):
         bench.search(bench.backend(lambda _config: TrialStatus.OOM))
     assert records(bench)[0].result.status is TrialStatus.OOM
+
+
+def only_up_to(size: int) -> Callable[[TrainConfig], float | TrialStatus]:
+    return lambda config: TrialStatus.OOM if config.micro_batch_size > size else good_sense(config)
+
+
+def test_a_baseline_that_does_not_fit_is_stepped_down_and_that_is_said(bench: Bench) -> None:
+    seen: list[str] = []
+    result = bench.search(
+        bench.backend(only_up_to(8)), on=Listener(on_progress=lambda progress: seen.append(progress.message))
+    )
+    baseline = TrainConfig.from_dict(result.best["baseline"]["config"])
+    assert (baseline.micro_batch_size, baseline.grad_accum_steps) == (8, 16)
+    ran = [record.result for record in records(bench) if record.purpose is Purpose.BASELINE]
+    assert [(run.config.micro_batch_size, run.config.grad_accum_steps, run.status) for run in ran] == [
+        (32, 4, TrialStatus.OOM),
+        (16, 8, TrialStatus.OOM),
+        (8, 16, TrialStatus.OK),
+    ]
+    for said in (seen, result.notes):
+        assert any(
+            "does not fit into memory with a micro-batch of 32: all is compared with 8 × 16" in line for line in said
+        )
+    assert result.best["stability"]["verdict"] == "stable"
+    assert result.best["search"]["elapsed_s"] <= result.best["search"]["budget_s"]
+
+
+def test_a_resumed_study_comes_to_the_same_smaller_baseline(bench: Bench) -> None:
+    def interrupt(record: TrialRecord) -> None:
+        if record.number == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        bench.search(bench.backend(only_up_to(8)), on=Listener(on_trial=interrupt))
+    result = bench.search(bench.backend(only_up_to(8)))
+    assert result.best["baseline"]["config"]["micro_batch_size"] == 8
+    assert sum(record.purpose is Purpose.BASELINE for record in records(bench)) == 3
+    assert bench.search(bench.backend(only_up_to(8))).already_finished
+
+
+@pytest.mark.parametrize(("micro", "less"), [(32, 16), (15, 5), (7, 1), (2, 1)])
+def test_a_smaller_baseline_trains_the_same(micro: int, less: int) -> None:
+    config = TrainConfig(micro_batch_size=micro, grad_accum_steps=3, amp_dtype="bf16")
+    found = smaller(config)
+    assert found is not None
+    assert found.micro_batch_size == less
+    assert found.effective_batch_size == config.effective_batch_size
+    assert smaller(TrainConfig(micro_batch_size=1)) is None
 
 
 def test_a_baseline_that_failed_is_tried_again(bench: Bench) -> None:

@@ -47,7 +47,7 @@ def space_of(
         "model": {"timm": "resnet18"},
         "data": {"synthetic": {"image_size": 64}},
         "budget": "10m",
-        "training": {"effective_batch_size": batch},
+        "training": {"effective_batch_size": batch} if batch else {},
         "baseline": baseline or {},
         "search": search or {},
         **sections,
@@ -172,6 +172,25 @@ def test_the_batch_of_the_baseline(
     facts, search = cpu_facts(dataset_samples=samples), {"micro_batch_size": list(range(1, 65))}
     baseline = space_of(facts, batch=batch, baseline=given, search=search).baseline
     assert (baseline.micro_batch_size, baseline.grad_accum_steps) == (micro, accum)
+
+
+@pytest.mark.parametrize(
+    ("given", "size"), [({}, 32), ({"micro_batch_size": 24}, 24), ({"micro_batch_size": 8, "grad_accum_steps": 3}, 24)]
+)
+def test_by_default_the_effective_batch_of_the_baseline_is_held(given: dict[str, int], size: int) -> None:
+    """A larger one trains something else: it is searched where the spec says so."""
+    space = space_of(batch=None, baseline=given)
+    assert {config.effective_batch_size for config in configs(space)} == {size}
+    assert f"grad_accum_steps: follows from effective_batch_size {size}, the baseline's" in dropped(space)
+    assert len(dimension_values(space)["micro_batch_size"]) > 2
+    assert space_of(batch="baseline", baseline=given) == space
+
+
+def test_listed_micro_batches_that_cannot_give_the_effective_batch_are_said() -> None:
+    space = space_of(batch=None, search={"micro_batch_size": [16, 24, 32, 64]})
+    assert dimension_values(space)["micro_batch_size"] == (16, 32)
+    for micro in (24, 64):
+        assert f"micro_batch_size {micro}: cannot give effective_batch_size 32, the baseline's" in dropped(space)
 
 
 def test_a_silent_baseline_is_an_untuned_users() -> None:
@@ -359,6 +378,11 @@ def test_a_dropped_value_is_named_and_a_dropped_knob_is_not() -> None:
             {"batch": {"min": 64, "max": 96}, "search": {"micro_batch_size": [48, 96], "grad_accum_steps": 1}},
             r"no micro_batch_size of \[48\] with a grad_accum_steps of \[1\] "
             r"gives training\.effective_batch_size 64 to 96; widen",
+        ),
+        (
+            cpu_facts(),
+            {"batch": None, "search": {"micro_batch_size": [8, 48], "grad_accum_steps": 1}},
+            r"gives training\.effective_batch_size 32, the baseline's; widen one of the three, or let `free` search",
         ),
     ],
 )

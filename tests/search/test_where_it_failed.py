@@ -13,6 +13,7 @@ from support.storage import MemoryStudies
 from autotune.errors import NoStableConfiguration, SpecError, WorkloadError
 from autotune.records import Failure, TrialRequest, TrialResult, TrialStatus
 from autotune.search import look_around, search
+from autotune.search.smaller_baseline import said
 from autotune.spec import LoadedSpec, load_spec
 from autotune.store import StudyFolder
 
@@ -59,10 +60,21 @@ def test_a_step_of_the_baseline_that_fails(loaded: LoadedSpec, tmp_path: Path) -
     assert [(request.max_steps, request.config.micro_batch_size) for request in backend.requests] == [(1, 32)]
 
 
-def test_a_step_that_does_not_fit_says_what_to_do(loaded: LoadedSpec) -> None:
+def test_a_step_of_one_sample_that_does_not_fit_says_so(loaded: LoadedSpec) -> None:
     backend = Failing(Failure(reason="no room"), TrialStatus.OOM)
-    with pytest.raises(WorkloadError, match=r"^one step .* no room; give a smaller baseline.micro_batch_size$"):
+    with pytest.raises(WorkloadError, match=r"^one step .* no room; not even one sample fits into memory$"):
         look_around(loaded, 60.0, runs=True, start_backend=backend)
+    assert [request.config.micro_batch_size for request in backend.requests] == [32, 16, 8, 4, 2, 1]
+    assert {request.config.effective_batch_size for request in backend.requests} == {32}
+
+
+def test_validate_finds_the_baseline_that_fits_and_says_so(loaded: LoadedSpec) -> None:
+    backend = FormulaBackend(
+        Clock(), cpu_facts(), lambda config: TrialStatus.OOM if config.micro_batch_size > 8 else 100.0
+    )
+    _, space = look_around(loaded, 60.0, runs=True, start_backend=backend)
+    assert (space.baseline.micro_batch_size, space.baseline.grad_accum_steps) == (8, 4)
+    assert "micro-batch of 32: all is compared with 8 × 4" in (said(space.baseline, space.too_large) or "")
 
 
 def test_without_a_run_nothing_is_trained(loaded: LoadedSpec) -> None:

@@ -61,7 +61,7 @@ WRONG_VALUES = [
     ("training: {effective_batch_size: auto}", "4:34: training.effective_batch_size: ", "did you mean free?"),
     ("training: {effective_batch_size: 0}", "4:34: training.effective_batch_size: ", "must be at least 1, not 0"),
     ("training: {effective_batch_size: true}", "4:34: training.effective_batch_size: ", "not true"),
-    ("training: {effective_batch_size: [1]}", "4:34: training.effective_batch_size: ", "or free, not a list"),
+    ("training: {effective_batch_size: [1]}", "4:34: training.effective_batch_size: ", "baseline or free, not a list"),
     ("training: {effective_batch_size: {min: 3, max: 2}}", "4:12: training.effective_batch_size: ", "above max 2"),
     ("training: {optimizer: adam}", "4:23: training.optimizer: ", "write {name: adam}"),
     ("training: {optimizer: {lr: '1e-3'}}", "4:28: training.optimizer.lr: ", "write 0.001 without quotes"),

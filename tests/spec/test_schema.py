@@ -37,7 +37,10 @@ def test_it_accepts_every_spec(path: Path) -> None:
         *[f"{SMALL}search: {{num_workers: {form}}}" for form in ("0", "[0]", "{min: 0, max: 8, step: 2}")],
         *[f"{SMALL}search: {{amp_dtype: {form}}}" for form in ("none", "[none, bf16]", "")],
         *[f"{SMALL}search: {{pin_memory: {form}}}" for form in ("true", "[false, true]")],
-        *[f"{SMALL}training: {{effective_batch_size: {form}}}" for form in ("free", "32", "{min: 8, max: 64}")],
+        *[
+            f"{SMALL}training: {{effective_batch_size: {form}}}"
+            for form in ("baseline", "free", "32", "{min: 8, max: 64}")
+        ],
         *[f"{SMALL}training: {{loss: {form}}}" for form in ("cross_entropy", "a.b:c")],
         *[f"{SMALL}{section}:" for section in ("training", "search", "baseline", "strategy")],
         *[SMALL.replace("10m", budget) for budget in ("90s", "1h30m", "1.5h", "1h 30m")],

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 
+from autotune.emitted import batch_change
 from autotune.report import words
 from autotune.report.cleaning import one_line
 from autotune.report.reading import Reading
@@ -28,6 +29,9 @@ def _result(reading: Reading) -> Iterator[str]:
         yield f"**Keep your current settings**: nothing tested was reliably faster than {theirs} samples per second."
     else:
         yield f"**{words.speedup(document)}**: {ours} samples per second instead of {theirs}."
+    if change := batch_change(reading.emitted, reading.baseline):
+        yield ""
+        yield _plain(change)
     if found := document["measured"].get("bottleneck"):
         yield ""
         yield f"{_plain(found)}."

@@ -8,7 +8,7 @@ import statistics
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import Purpose, TrialRecord, TrialRequest
+from autotune.records import Purpose, TrialRecord, TrialRequest, TrialStatus
 from autotune.search.decide.actions import Measure, Repeat, Trial, Wait
 from autotune.search.decide.confirm import begin_round
 from autotune.search.decide.confirming import begin_confirming
@@ -20,7 +20,7 @@ from autotune.search.decide.session import Confirmation, Exploring, Session, Ste
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.timetable import Timetable
 from autotune.search.earning import by_model, doubting, simplest, still_simpler
-from autotune.search.figures import confirming_request
+from autotune.search.figures import confirming_request, is_ok
 from autotune.search.gates import loss_rise
 from autotune.search.performance.sides import Aside
 from autotune.search.policy import (
@@ -39,6 +39,7 @@ from autotune.search.policy import (
     SMALLEST_USEFUL_TRIAL_S,
 )
 from autotune.search.racing import hopeless_below, restart_spread
+from autotune.search.smaller_baseline import BaselineTooLarge, smaller
 from autotune.spec.durations import format_duration
 
 
@@ -46,7 +47,8 @@ def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
     """The baseline, the expert's seeds and the strategy's proposals; then the rounds.
 
     Asked again between the rounds: where these show that runs differ more than was expected, more is left to be tried.
-    Raises NoStableConfiguration where the baseline has no measurement, or does not learn.
+    Raises NoStableConfiguration where the baseline has no measurement, or does not learn; BaselineTooLarge where a
+    smaller one may have one.
     """
     best = study.eligible[0].number if study.eligible else None
     stands = provisional(study) if best != stage.best else None
@@ -137,7 +139,8 @@ def baseline_again(study: StudySoFar) -> Repeat | None:
     limit_s = max(REPEAT_OF_TRIAL * study.budget.trial_s, SHORTEST_RUN_S)
     expected_s = study.costs.run_s(study.baseline, limit_s)
     most_s = min(FOR_REPEAT * study.budget.total_s, study.budget.search_remaining_s)
-    if len(study.records) > 1 or expected_s > most_s:
+    begun = [record for record in study.records if record.purpose is not Purpose.BASELINE or is_ok(record)]
+    if len(begun) > 1 or expected_s > most_s:
         return None
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Repeat(
@@ -185,7 +188,10 @@ def _measure_baseline(study: StudySoFar, session: Session, stage: Exploring) -> 
         return Step(session=session.at(begun), action=Measure())
     if len(study.records) == stage.baseline_after:
         raise EnvironmentFailure("the machine was lost during the baseline's trial; run the same command again")
-    raise NoStableConfiguration(_why_no_baseline(study.records[-1], study.budget.total_s))
+    last = study.records[-1]
+    is_too_large = last.result.status is TrialStatus.OOM and smaller(study.baseline) is not None
+    failure = BaselineTooLarge if is_too_large else NoStableConfiguration
+    raise failure(_why_no_baseline(last, study.budget.total_s))
 
 
 def _having_begun(study: StudySoFar, session: Session, measure: Measure) -> Session:
@@ -243,7 +249,7 @@ def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
     reason = result.failure.reason if result.failure else "no timed block"
     where = f"Record: trials/{record.number:04d}.json"
     advice = {
-        "oom": "give a smaller baseline.micro_batch_size",
+        "oom": "not even one sample fits into memory; give a smaller model, or smaller samples",
         "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; give a larger --budget",
         "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
     }.get(result.status, "fix the model, data or loss")

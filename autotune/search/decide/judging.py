@@ -10,7 +10,7 @@ from autotune.records import Check, Measurement, TrialResult
 from autotune.search.decide.checks import soak_checks
 from autotune.search.decide.confirming import Confirming
 from autotune.search.decide.soak import failed_soak
-from autotune.search.decide.study import StudySoFar
+from autotune.search.decide.study import StudySoFar, warm_baseline
 from autotune.search.decide.verdict import STABLE, UNCONFIRMED, Closest, Verdict
 from autotune.search.decide.watched import Watched, is_sound
 from autotune.search.figures import measurement_of, measurement_of_runs, relative_error, samples_per_s
@@ -26,12 +26,15 @@ from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior,
 
 
 def provisional(study: StudySoFar) -> Verdict | None:
-    """The best so far that meets the constraints, by its one run of the search; None before the baseline has a
-    measurement."""
-    baseline = study.baseline_trial
+    """The best so far that meets the constraints, by its one run of the search, over the baseline's that was not its
+    first, where there is one; None before the baseline has a measurement."""
+    baseline = warm_baseline(study.records)
     if baseline is None:
         return None
     fastest = next((record for record in study.measured if meets(record, study.constraints)), baseline)
+    stands = samples_per_s(baseline) >= samples_per_s(fastest) and meets(baseline, study.constraints)
+    if stands or fastest.result.config == study.baseline:
+        fastest = baseline
     ours, theirs = measurement_of(fastest.result), measurement_of(baseline.result)
     ratio = Estimate(ours.samples_per_s / theirs.samples_per_s, None)
     return Verdict(

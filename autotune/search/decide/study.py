@@ -105,6 +105,13 @@ def baseline_trial(records: Sequence[TrialRecord]) -> TrialRecord | None:
     return next((each for each in records if each.purpose is Purpose.BASELINE and is_ok(each)), None)
 
 
+def warm_baseline(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The baseline's run by which others are judged until the rounds: the repeat of its trial, where there is one, as
+    the trial may have read cold files and kernels."""
+    repeats = [each for each in records if each.purpose is Purpose.REPEAT and is_ok(each)]
+    return next(iter(repeats), None) or baseline_trial(records)
+
+
 def measured(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Search trials with a measurement, the fastest first."""
     done = [record for record in records if record.optuna_trial is not None and is_ok(record)]

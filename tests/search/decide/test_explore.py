@@ -37,6 +37,7 @@ from autotune.search.policy import (
     SMALLEST_USEFUL_TRIAL_S,
 )
 from autotune.search.racing import hopeless_below, restart_spread
+from autotune.search.smaller_baseline import BaselineTooLarge
 
 BOTH = searched({BASE: 1000.0, TWO: 1500.0})
 START_UP_S = BOTH[0].result.start_up_s or 0.0
@@ -84,7 +85,6 @@ def test_a_baseline_that_was_lost_is_the_machines_fault() -> None:
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (TrialStatus.OOM, "give a smaller baseline.micro_batch_size"),
         (TrialStatus.TIMEOUT, "the budget of 5m is too short"),
         (TrialStatus.DIVERGED, "lower training.optimizer.lr"),
         (TrialStatus.CRASHED, "fix the model, data or loss"),
@@ -97,6 +97,18 @@ def test_a_baseline_that_fails_ends_the_study_with_advice(status: TrialStatus, a
         NoStableConfiguration, match=rf"fails with the baseline settings \({status}\).*{advice}.*trials/0000"
     ):
         decide(so_far([ran(BASE, status, Purpose.BASELINE)]), begun)
+
+
+def test_a_baseline_that_does_not_fit_may_be_stepped_down() -> None:
+    study = so_far()
+    begun = decide(study, beginning(study)).session
+    with pytest.raises(BaselineTooLarge, match=r"fails \(oom\)"):
+        decide(so_far([ran(BASE, TrialStatus.OOM, Purpose.BASELINE)]), begun)
+
+
+def test_a_baseline_that_did_not_fit_costs_the_next_one_no_repeat() -> None:
+    too_large = ran(BASE.replace(micro_batch_size=64, grad_accum_steps=2), TrialStatus.OOM, Purpose.BASELINE)
+    assert baseline_again(so_far([too_large, *ALONE])) is not None
 
 
 def test_a_baseline_that_failed_in_an_earlier_session_gets_another_trial() -> None:

@@ -298,6 +298,27 @@ def test_a_larger_batch_that_learns_better_passes_by_any_margin() -> None:
     assert check.value == pytest.approx(-0.8)
 
 
+@pytest.mark.parametrize("first", [2.33, 2.31, 2.2, math.log(10)])
+def test_where_the_baseline_learns_nothing_equal_losses_tell_nothing(first: float) -> None:
+    """Random labels: after a few steps the loss is what guessing costs, whatever the batch size."""
+    guessing = [2.8, 2.5, *[first] * 6, *[2.3] * 24]
+    ours = [loss + 0.01 for loss in guessing]
+    check = per_sample(ours, guessing)
+    assert (check.passed, check.conclusive) == (True, False)
+    assert "learns too little" in check.detail
+    refused = per_sample([loss * 1.5 for loss in guessing], guessing)
+    assert (refused.passed, refused.conclusive) == (False, True)
+
+
+def test_where_the_baseline_learns_equal_losses_tell() -> None:
+    assert per_sample(list(learning()), list(learning())).conclusive
+
+
+def test_seeds_that_differ_more_than_the_baseline_learns_tell_nothing() -> None:
+    theirs = {number: run([2.3, 2.3, loss, loss]) for number, loss in enumerate([1.2, 2.3, 2.2])}
+    assert not loss_per_sample(theirs, theirs, 0.05).conclusive
+
+
 def test_only_the_second_half_of_the_common_samples_counts() -> None:
     """Steps of 64 against 32: at 128 common samples, the second half is one step of ours and two of theirs."""
     ours = {1: run([9.0, 1.0, 50.0], samples=64)}
