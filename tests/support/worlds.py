@@ -68,6 +68,7 @@ GPU_SPEC: dict[str, Any] = {
 CPU_SPEC: dict[str, Any] = {
     "model": {"timm": "resnet18"},
     "data": {"synthetic": {"image_size": 32, "samples": 4096}},
+    "training": {"effective_batch_size": "free"},
     "budget": "5m",
     "baseline": {"micro_batch_size": 16},
     "search": {
