@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -17,15 +18,24 @@ from typing import Any
 
 from autotune.criterion import criterion_flaw
 from autotune.emitted import STUDIES
-from autotune.errors import SpecError
+from autotune.errors import AutotuneError, SpecError, StudyMismatch, WorkloadError
 from autotune.records import SearchResult
 from autotune.report.dashboard import noted
 from autotune.search import Listener
 from autotune.search import search as run_search
+from autotune.search.ledger import read_origin
 from autotune.search.runner import OnProgress, OnTrial
 from autotune.spec import LoadedSpec, Spec, load_spec, parse_spec, spec_sha256, study_name
 from autotune.store import StudyFolder, write_atomically
 
+_ARGUMENTS = {
+    "fresh": "fresh=True",
+    "use-all": "use_all=True",
+    "out": "out=",
+    "budget": "budget=",
+    "device": "device=",
+}
+_OPTION = re.compile(rf"(?<![\w-])--({'|'.join(_ARGUMENTS)})(?![\w-])")
 _IGNORE: Callable[[Any], None] = lambda _seen: None  # noqa: E731 - a default that says what it does
 
 
@@ -52,11 +62,11 @@ def search(
     EnvironmentFailure; `autotune.search.Interrupted` on Ctrl-C, after the best so far has been written.
     """
     began_s = time.monotonic()
+    _refuse_in_a_trial("search")
     loaded = _loaded(spec, budget, device)
     folder = StudyFolder(Path(out) if out is not None else STUDIES / loaded.spec.name)
     listener = Listener(on_progress=progress, on_trial=on_trial)
-    with noted(folder):
-        return run_search(loaded, folder, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
+    return _run(loaded, folder, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
 
 
 def tune(
@@ -86,17 +96,24 @@ def tune(
     optimizer, the starting point, what to vary. All else as in `autotune.search`. Raises SpecError for callables that
     another process could not import.
     """
+    began_s = time.monotonic()
+    _refuse_in_a_trial("tune")
     if (flaw := criterion_flaw(loss_fn)) is not None:
         raise SpecError(f"loss_fn: {flaw}")
     named = {"model_fn": _Named("model_fn", model_fn), "loss_fn": _Named("loss_fn", loss_fn)}
-    folder = Path(out) if out is not None else STUDIES / study_name(name or named["model_fn"].qualname)
     if callable(dataset) and not hasattr(dataset, "__getitem__"):
         named["dataset"] = _Named("dataset", dataset)
-        data: dict[str, Any] = {"factory": named["dataset"].path}
-    else:
-        data = {"factory": "autotune.workload.pickled:load", "args": _pickled(dataset, folder)}
     if collate_fn is not None:
         named["collate_fn"] = _Named("collate_fn", collate_fn)
+    root = _common_root(named.values())
+    folder = Path(out) if out is not None else STUDIES / study_name(name or named["model_fn"].qualname)
+    folder = _of_this_project(folder, root, is_given=bool(out or name), fresh=fresh)
+    data: dict[str, Any] = {"factory": "autotune.workload.pickled:load"}
+    if "dataset" in named:
+        data = {"factory": named["dataset"].path}
+    else:
+        data["args"] = _pickled(dataset, folder)
+    if "collate_fn" in named:
         data["collate"] = named["collate_fn"].path
     spec = {
         "name": folder.name,
@@ -107,12 +124,59 @@ def tune(
         "search": dict(search or {}),
         "budget": budget,
     }
-    root = _common_root(named.values())
     loaded = _from_values(spec | ({"device": device} if device else {}), root)
     listener = Listener(on_progress=progress, on_trial=on_trial)
     study = StudyFolder(folder)
-    with noted(study):
-        return run_search(loaded, study, fresh=fresh, began_s=time.monotonic(), use_all=use_all, listener=listener)
+    return _run(loaded, study, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
+
+
+def _run(loaded: LoadedSpec, folder: StudyFolder, **options: Any) -> SearchResult:
+    """In the words of this interface: what the command line's options are called here."""
+    try:
+        with noted(folder):
+            result = run_search(loaded, folder, **options)
+    except SpecError as error:
+        error.problems = tuple(dict.fromkeys(map(_in_python, error.problems)))
+        error.args = ("\n".join(error.problems),)
+        raise
+    except AutotuneError as error:
+        error.args = (_in_python(str(error)),)
+        raise
+    return result.model_copy(update={"notes": tuple(map(_in_python, result.notes))})
+
+
+def _in_python(message: str) -> str:
+    """`message` with arguments in place of the command line's options."""
+    return _OPTION.sub(lambda found: _ARGUMENTS[found[1]], message)
+
+
+def _refuse_in_a_trial(name: str) -> None:
+    """A trial's process imports the user's script, and what that does when it is imported."""
+    running = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if running is not None and running.name == "autotune.trial.__main__":
+        raise WorkloadError(
+            f"autotune.{name} is called where its module is imported, which every trial does; put the call under "
+            'if __name__ == "__main__":'
+        )
+
+
+def _of_this_project(folder: Path, root: Path, *, is_given: bool, fresh: bool) -> Path:
+    """`folder`, or one beside it where it holds a study of functions of the same names that lie elsewhere.
+
+    Raises StudyMismatch for one that the caller has named (`is_given`), unless that begins afresh.
+    """
+    try:
+        origin = read_origin(StudyFolder(folder)) if StudyFolder(folder).has_records() else root
+    except AutotuneError:  # said by the search
+        return folder
+    if origin.resolve() == root.resolve() or (is_given and fresh):
+        return folder
+    if is_given:
+        raise StudyMismatch(
+            f"{folder} holds a study of functions in {origin}; give another name= or out=, or fresh=True where they "
+            "have moved (the old study is kept)"
+        )
+    return folder.with_name(f"{folder.name}-{hashlib.sha256(bytes(root.resolve())).hexdigest()[:6]}")
 
 
 def _loaded(spec: str | Path | Spec | Mapping[str, Any], budget: str | None, device: str | None) -> LoadedSpec:

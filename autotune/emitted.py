@@ -5,12 +5,13 @@ Light, because training code reads it: YAML, and pydantic once a file is read.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from autotune.config import TrainConfig
+from autotune.config import KnobValue, TrainConfig
 from autotune.errors import SpecError
 
 if TYPE_CHECKING:
@@ -58,6 +59,21 @@ class Emitted:
     def batch_change(self) -> str | None:
         return batch_change(self.config, self.baseline.config)
 
+    @property
+    def worth(self) -> str:
+        """Figures and verdict, in a line."""
+        interval = "" if self.speedup_ci95 is None else f" ({self.speedup_ci95[0]:.2f} to {self.speedup_ci95[1]:.2f})"
+        rate = f"{self.best.samples_per_s:,.0f} samples/s"
+        return f"{rate}, {self.speedup:.2f}× the baseline{interval}, {self.verdict}"
+
+    def as_html(self) -> str:
+        """A table of the settings, for notebooks."""
+        before = settings_of(self.baseline.config)
+        rows = [_row(name, before.get(name), value) for name, value in settings_of(self.config).items()]
+        title = f"<p><b>{html.escape(self.study)}</b>: {html.escape(self.worth)}</p>"
+        change = f"<p>{html.escape(self.batch_change)}</p>" if self.batch_change else ""
+        return f"{title}{change}<table><tr><th>setting</th><th>baseline</th><th>tuned</th></tr>{''.join(rows)}</table>"
+
     @classmethod
     def from_document(cls, document: Mapping[str, Any], path: Path | None = None) -> Self:
         """Raises SpecError, in one line, for one of another format, or with a value that no result has."""
@@ -81,6 +97,11 @@ class Emitted:
             environment=document["environment"],
             path=path,
         )
+
+
+def settings_of(config: TrainConfig) -> dict[str, KnobValue]:
+    """Built-in knobs and custom ones alike."""
+    return {name: value for name, value in config.to_dict().items() if name != "custom"} | dict(config.custom)
 
 
 def batch_change(config: TrainConfig, baseline: TrainConfig) -> str | None:
@@ -108,6 +129,17 @@ def read_emitted(path_or_study: str | Path) -> Emitted:
     except (OSError, ValueError) as error:
         raise SpecError(f"{path} cannot be read: {error}") from error
     return Emitted.from_document(document, path)
+
+
+def _row(name: str, before: KnobValue, now: KnobValue) -> str:
+    """A row of the table for notebooks; what differs from the baseline is bold."""
+    new = html.escape(_shown(now))
+    cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _shown(value: KnobValue) -> str:
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _find(path: Path) -> Path:

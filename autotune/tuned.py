@@ -11,7 +11,6 @@ All of it is the code that the study's own trials ran through. PyTorch is import
 
 from __future__ import annotations
 
-import html
 import importlib.metadata
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from weakref import WeakSet
 
 from autotune.config import KnobValue, TrainConfig
 from autotune.criterion import criterion_flaw
-from autotune.emitted import Emitted, Interval, read_emitted
+from autotune.emitted import Emitted, read_emitted, settings_of
 
 if TYPE_CHECKING:
     import torch
@@ -234,42 +233,13 @@ class TunedConfig:
         return kind if getattr(torch, kind).is_available() else "cpu"
 
     def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in _settings(self.config).items())
+        settings = ", ".join(f"{name}={value!r}" for name, value in settings_of(self.config).items())
         change = f" {self.emitted.batch_change}" if self.emitted.batch_change else ""
-        return f"TunedConfig({self.emitted.study!r}: {self._worth()}; {settings}){change}"
+        return f"TunedConfig({self.emitted.study!r}: {self.emitted.worth}; {settings}){change}"
 
     def _repr_html_(self) -> str:
         """A table, for notebooks."""
-        before = _settings(self.emitted.baseline.config)
-        rows = [_row(name, before.get(name), value) for name, value in _settings(self.config).items()]
-        title = f"<p><b>{html.escape(self.emitted.study)}</b>: {html.escape(self._worth())}</p>"
-        if self.emitted.batch_change:
-            title += f"<p>{html.escape(self.emitted.batch_change)}</p>"
-        return f"{title}<table><tr><th>setting</th><th>baseline</th><th>tuned</th></tr>{''.join(rows)}</table>"
-
-    def _worth(self) -> str:
-        interval = _shown_interval(self.emitted.speedup_ci95)
-        return f"{self.samples_per_s:,.0f} samples/s, {self.speedup:.2f}× the baseline{interval}, {self.verdict}"
-
-
-def _settings(config: TrainConfig) -> dict[str, KnobValue]:
-    """Built-in knobs and custom ones alike."""
-    return {name: value for name, value in config.to_dict().items() if name != "custom"} | dict(config.custom)
-
-
-def _row(name: str, before: KnobValue, now: KnobValue) -> str:
-    """A row of the table for notebooks; what differs from the baseline is bold."""
-    new = html.escape(_shown(now))
-    cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
-    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _shown_interval(interval: Interval | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.2f} to {interval[1]:.2f})"
-
-
-def _shown(value: KnobValue) -> str:
-    return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return self.emitted.as_html()
 
 
 def _release(version: str) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,8 @@ from torch.utils.data import TensorDataset
 
 import autotune
 from autotune import api
-from autotune.errors import SpecError
+from autotune.config import TrainConfig
+from autotune.errors import SpecError, StudyMismatch, WorkloadError
 from autotune.records import Progress, Purpose, TrialRecord
 from autotune.store import StudyFolder
 
@@ -124,6 +127,74 @@ def test_tune_names_what_its_trials_import(simulated: FormulaBackend) -> None:
     assert spec["model"]["factory"] == "test_api:build"
     assert spec["data"]["factory"] == "test_api:data"
     assert spec["training"]["loss"] == "test_api:loss"
+
+
+def test_two_projects_with_functions_of_the_same_names_do_not_mix(
+    simulated: FormulaBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Path(__file__).parent
+    for origin in (own, tmp_path / "other"):
+        monkeypatch.setattr(api, "read_origin", lambda _folder, origin=origin: origin)
+        ours = autotune.tune(build, data, loss, budget="4m", training={"effective_batch_size": 128})
+        assert (ours.folder == "studies/build") is (origin == own)
+    assert re.fullmatch(r"studies/build-[0-9a-f]{6}", ours.folder)
+    with pytest.raises(StudyMismatch, match=r"holds a study of functions in .*other; give another name= or out="):
+        autotune.tune(build, data, loss, name="build")
+
+
+def test_a_result_says_what_it_is_worth(simulated: FormulaBackend) -> None:
+    result = autotune.search(SPEC | {"budget": "4m"})
+    assert result.speedup == result.best["speedup"]["ratio"] > 1
+    assert result.config == TrainConfig.from_dict(result.best["config"])
+    shown = result._repr_html_()
+    assert f"{result.speedup:.2f}× the baseline" in shown
+    assert "<td>amp_dtype</td>" in shown
+    noted = result.model_copy(update={"notes": ("a <b>note</b>",)})
+    assert "<li>a &lt;b&gt;note&lt;/b&gt;</li>" in noted._repr_html_()
+
+
+def test_errors_name_arguments_and_no_options(simulated: FormulaBackend) -> None:
+    autotune.search(SPEC | {"budget": "4m"})
+    with pytest.raises(StudyMismatch) as caught:
+        autotune.search(SPEC | {"budget": "4m", "training": {"effective_batch_size": 64}})
+    assert "start over with fresh=True (the old study is kept), or " in str(caught.value)
+    assert "out=" in str(caught.value)
+    assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["tune", "search"])
+def test_a_call_without_a_guard_says_so_in_a_trial(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name="autotune.trial.__main__"))
+    arguments = (build, data, loss) if call == "tune" else (SPEC,)
+    with pytest.raises(WorkloadError, match='put the call under if __name__ == "__main__":'):
+        getattr(autotune, call)(*arguments)
+
+
+UNGUARDED = """
+import autotune
+import torch
+from torch.utils.data import TensorDataset
+
+def build():
+    return torch.nn.Linear(4, 2)
+
+def loss(model, batch):
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+def data():
+    return TensorDataset(torch.zeros(64, 4), torch.zeros(64, dtype=torch.long))
+
+autotune.tune(build, data, loss, budget="30s")
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_ends_with_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(UNGUARDED)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert 'put the call under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
 
 
 def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from enum import StrEnum
 from typing import Any
 
 from autotune.config import TrainConfig
+from autotune.emitted import Emitted
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 from autotune.records.trial import Predicted, Purpose, TrialStatus
@@ -174,3 +176,28 @@ class SearchResult(Record):
     notes: tuple[str, ...]
     """What a reader should know before relying on the result, in words."""
     already_finished: bool = False
+
+    @property
+    def config(self) -> TrainConfig:
+        """What to train with."""
+        return self.emitted.config
+
+    @property
+    def speedup(self) -> float:
+        """Throughput of `config` over the baseline's."""
+        return self.emitted.speedup
+
+    @property
+    def verdict(self) -> str:
+        """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that."""
+        return self.emitted.verdict
+
+    @property
+    def emitted(self) -> Emitted:
+        """The result, its figures and its baseline."""
+        return Emitted.from_document(self.best)
+
+    def _repr_html_(self) -> str:
+        """A table and what to know of it, for notebooks."""
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return self.emitted.as_html() + (f"<ul>{notes}</ul>" if notes else "")

@@ -35,6 +35,7 @@ from autotune.search.storage import OpenStudy, open_study, warm_up
 from autotune.search.strategies import STRATEGIES, StrategyContext
 from autotune.search.telling import sampler_of
 from autotune.spec import LoadedSpec
+from autotune.spec.durations import usual_duration
 from autotune.stats import TIE
 from autotune.store import StudyFolder
 
@@ -273,7 +274,8 @@ class _Study:
         except NoStableConfiguration as error:
             raise NoStableConfiguration(self._with_places(str(error))) from error
         if verdict is None:
-            raise NoStableConfiguration("the budget ended before the baseline was measured; give a larger --budget")
+            enough = usual_duration(2 * self.budget.total_s)
+            raise NoStableConfiguration(f"the budget ended before the baseline was measured; use at least {enough}")
         if verdict.word == STABLE:
             self.ledger.mark_finished(self.budget.total_s)
         return self._write(verdict)

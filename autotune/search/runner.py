@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from autotune.execution import Backend, TrialLost
 from autotune.records import (
     Block,
     Facts,
+    Failure,
     Phase,
     Progress,
     Rates,
@@ -31,6 +33,7 @@ from autotune.search.flights import flights_on
 from autotune.search.ledger import Ledger
 from autotune.search.policy import MOST_LOSSES
 from autotune.search.predictions import in_words
+from autotune.spec.durations import usual_duration
 from autotune.stats import throughput, throughput_interval
 
 OnProgress = Callable[[Progress], None]
@@ -160,6 +163,9 @@ class TrialRunner:
 
     def _record(self, flight: _Flight, result: TrialResult) -> TrialRecord:
         short = flight.run.patience_s is not None and flight.run.deadline_s < flight.run.patience_s
+        if result.status is TrialStatus.TIMEOUT and short:
+            reason = why_cut_short(self._ledger.records, flight.run, self._budget.total_s)
+            result = result.model_copy(update={"failure": Failure(reason=reason)}) if reason else result
         return TrialRecord(
             number=self._ledger.next_number,
             purpose=flight.running.purpose,
@@ -209,6 +215,18 @@ class TrialRunner:
                 message=message,
             )
         )
+
+
+def why_cut_short(records: Sequence[TrialRecord], run: Run, budget_s: float) -> str | None:
+    """What a run that the budget's end has stopped would have needed, by those before it; None where they took no
+    longer than it."""
+    done, left_s = list(filter(is_ok, records)), run.deadline_s
+    alike = [record for record in done if record.purpose is run.purpose] or done
+    needed_s = statistics.median(record.result.wall_s for record in alike) if alike else 0.0
+    if needed_s <= left_s:
+        return None
+    enough = usual_duration(budget_s + needed_s - left_s)
+    return f"the budget left {left_s:.0f} s; a trial here needs about {needed_s:.0f} s; use at least {enough}"
 
 
 def standing(record: TrialRecord) -> Standing:

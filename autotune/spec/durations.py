@@ -43,6 +43,15 @@ def _short(text: str) -> str:
     return text if len(text) <= 20 else f"{text[:19]}…"
 
 
+_USUAL_S = (30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
+
+
+def usual_duration(least_s: float) -> str:
+    """The next one from `least_s` on that people would write: 47.3 → `1m`."""
+    hours = math.ceil(max(least_s, 0.0) / 3600) * 3600
+    return format_duration(float(next((seconds for seconds in _USUAL_S if seconds >= least_s), hours)))
+
+
 def format_duration(seconds: float) -> str:
     """The inverse, exact: what `parse_duration` reads back, in as few digits as that takes. 5400.0 → `1h30m`."""
     whole = _units(seconds, 0)

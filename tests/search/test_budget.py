@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+from support.deciding import BASE, ran
 from support.simulation import Clock
 
+from autotune.records import Purpose, TrialRequest, TrialStatus
 from autotune.search.budget import Budget, BudgetNow
+from autotune.search.decide.actions import Trial
 from autotune.search.policy import CONFIRM_SHARE, EMIT_RESERVE_S
+from autotune.search.runner import why_cut_short
 
 
 @pytest.fixture
@@ -127,3 +133,15 @@ def test_no_trial_runs_past_the_budget(clock: Clock) -> None:
 )
 def test_runs_whose_losses_are_compared_share_the_tests_time(start_s: float, step_s: float, given_s: float) -> None:
     assert BudgetNow(total_s=1000).watched_run_s(start_s, step_s) == pytest.approx(given_s)
+
+
+def test_a_run_that_the_budgets_end_has_stopped_says_what_would_do() -> None:
+    records = [ran(BASE, 1000.0, wall_s=wall_s) for wall_s in (20.0, 25.0, 60.0)]
+    records += [ran(BASE, 1000.0, Purpose.CONFIRM, wall_s=400.0), ran(BASE, TrialStatus.CRASHED, wall_s=900.0)]
+    request = TrialRequest(config=BASE, seed=0, time_limit_s=5.0)
+    cut = Trial(purpose=Purpose.SEARCH, request=request, deadline_s=4.0)
+    said = "the budget left 4 s; a trial here needs about 25 s; use at least 5m"
+    assert why_cut_short(records, cut, 240.0) == said
+    enough = dataclasses.replace(cut, deadline_s=30.0)
+    assert why_cut_short(records, enough, 240.0) is None, "those before it took no longer"
+    assert why_cut_short([], cut, 240.0) is None

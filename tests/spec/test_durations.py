@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autotune.spec.durations import format_duration, parse_duration
+from autotune.spec.durations import format_duration, parse_duration, usual_duration
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,8 @@ amounts = r"([0-9]{1,3}(\.[0-9]{1,12})?h)?([0-9]{1,3}(\.[0-9]{1,12})?m)?([0-9]{1
 def test_whatever_can_be_written_survives_a_round_trip(text: str) -> None:
     seconds = parse_duration(text)
     assert parse_duration(format_duration(seconds)) == seconds
+
+
+@pytest.mark.parametrize(("least_s", "text"), [(0, "30s"), (47.3, "1m"), (60, "1m"), (301, "10m"), (3601, "2h")])
+def test_what_people_would_write_next(least_s: float, text: str) -> None:
+    assert usual_duration(least_s) == text

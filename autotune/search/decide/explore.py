@@ -40,7 +40,10 @@ from autotune.search.policy import (
 )
 from autotune.search.racing import hopeless_below, restart_spread
 from autotune.search.smaller_baseline import BaselineTooLarge, smaller
-from autotune.spec.durations import format_duration
+from autotune.spec.durations import format_duration, usual_duration
+
+_OF_A_BASELINE = 4
+"""Budget over what passes before the baseline begins: half of the search is the baseline's, and a third confirms."""
 
 
 def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
@@ -183,7 +186,9 @@ def _measure_baseline(study: StudySoFar, session: Session, stage: Exploring) -> 
     if stage.baseline_after is None:
         if study.budget.baseline_deadline_s() < SMALLEST_USEFUL_TRIAL_S:
             spent = f"the budget of {format_duration(study.budget.total_s)} ended"
-            raise NoStableConfiguration(f"{spent} before the baseline was measured; give a larger --budget")
+            took = f"after {study.budget.elapsed_s:.0f} s it left nothing for a trial"
+            enough = usual_duration(_OF_A_BASELINE * study.budget.elapsed_s)
+            raise NoStableConfiguration(f"{spent} before the baseline was measured: {took}; use at least {enough}")
         begun = dataclasses.replace(stage, baseline_after=len(study.records))
         return Step(session=session.at(begun), action=Measure())
     if len(study.records) == stage.baseline_after:
@@ -250,7 +255,10 @@ def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
     where = f"Record: trials/{record.number:04d}.json"
     advice = {
         "oom": "not even one sample fits into memory; give a smaller model, or smaller samples",
-        "timeout": f"the budget of {format_duration(budget_s)} is too short for this workload; give a larger --budget",
+        "timeout": (
+            f"the budget of {format_duration(budget_s)} left it {result.wall_s:.0f} s, and it needs more; use at least "
+            + usual_duration(2 * budget_s)
+        ),
         "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
     }.get(result.status, "fix the model, data or loss")
     return f"your training code fails with the baseline settings ({result.status}): {reason}; {advice}. {where}"

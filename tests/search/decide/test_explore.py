@@ -71,7 +71,7 @@ def test_a_budget_without_time_for_the_baseline_is_said_to_be_spent(left_s: floa
     if enough:
         assert decide(study, beginning(study)).action == Measure()
         return
-    with pytest.raises(NoStableConfiguration, match="ended before the baseline was measured"):
+    with pytest.raises(NoStableConfiguration, match=r"ended before the baseline was measured: .*use at least 20m"):
         decide(study, beginning(study))
 
 
@@ -85,7 +85,7 @@ def test_a_baseline_that_was_lost_is_the_machines_fault() -> None:
 @pytest.mark.parametrize(
     ("status", "advice"),
     [
-        (TrialStatus.TIMEOUT, "the budget of 5m is too short"),
+        (TrialStatus.TIMEOUT, r"the budget of 5m left it \d+ s, and it needs more; use at least 10m"),
         (TrialStatus.DIVERGED, "lower training.optimizer.lr"),
         (TrialStatus.CRASHED, "fix the model, data or loss"),
     ],
@@ -102,7 +102,7 @@ def test_a_baseline_that_fails_ends_the_study_with_advice(status: TrialStatus, a
 def test_a_baseline_that_does_not_fit_may_be_stepped_down() -> None:
     study = so_far()
     begun = decide(study, beginning(study)).session
-    with pytest.raises(BaselineTooLarge, match=r"fails \(oom\)"):
+    with pytest.raises(BaselineTooLarge, match=r"\(oom\)"):
         decide(so_far([ran(BASE, TrialStatus.OOM, Purpose.BASELINE)]), begun)
 
 
