@@ -161,4 +161,4 @@ def _details(document: dict[str, Any]) -> Iterator[RenderableType]:
     if section.get("gave_up"):
         yield Text(one_line(words.gave_up(section), 400))
     if dropped := document["search"].get("not_searched"):
-        yield listing("not searched", dropped)
+        yield from (Text(""), listing("not searched", dropped))
