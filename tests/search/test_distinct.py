@@ -26,6 +26,7 @@ def space_of(**search: Any) -> Space:
     whole = {
         "model": {"timm": "resnet18"},
         "data": {"synthetic": {"image_size": 64}},
+        "training": {"effective_batch_size": "free"},
         "budget": "10m",
         "search": held | {"prefetch_factor": 2} | search,
     }

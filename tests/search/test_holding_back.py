@@ -40,6 +40,7 @@ def space_of(facts: Facts = FACTS, baseline: int = 0, **search: Any) -> Space:
     whole = {
         "model": {"timm": "resnet18"},
         "data": {"synthetic": {"image_size": 64}},
+        "training": {"effective_batch_size": "free"},
         "budget": "10m",
         "baseline": {"num_workers": baseline},
         "search": SEARCH | search,

@@ -64,7 +64,7 @@ def test_a_database_of_somebody_else_is_refused_untouched(
     bench.folder.path.mkdir()
     make(bench.folder.database)
     before = {path.name: path.read_bytes() for path in bench.folder.path.iterdir() if path.suffix != ".db-shm"}
-    with pytest.raises(StudyMismatch, match=r"study\.db is no database of autotune's: it holds .*--out"):
+    with pytest.raises(StudyMismatch, match=r"study\.db is not a database of autotune: it holds .*--out"):
         bench.search(bench.backend(), fresh=fresh)
     after = {path.name: path.read_bytes() for path in bench.folder.path.iterdir() if path.suffix != ".db-shm"}
     assert after == before

@@ -81,9 +81,9 @@ def test_all_duplicate_keys_are_reported_with_both_places_and_the_first_counts()
     text = "a: 1\nb:\n  c: 1\n  'c': 2\n  c: 3\na: 2\n"
     assert parse_document(text).values == {"a": 1, "b": {"c": 1}}
     assert flaws(text) == [
-        (4, 3, ("b", "c"), "duplicate key; it is already at line 3, column 3 already"),
-        (5, 3, ("b", "c"), "duplicate key; it is already at line 3, column 3 already"),
-        (6, 1, ("a",), "duplicate key; it is already at line 1, column 1 already"),
+        (4, 3, ("b", "c"), "duplicate key; it is already at line 3, column 3"),
+        (5, 3, ("b", "c"), "duplicate key; it is already at line 3, column 3"),
+        (6, 1, ("a",), "duplicate key; it is already at line 1, column 1"),
     ]
 
 
