@@ -69,7 +69,8 @@ class LocalBackend:
         """Held by whoever talks to the template."""
 
     def facts(self, deadline_s: float) -> Facts:
-        ends_at_s, kills = time.monotonic() + deadline_s, host.oom_kills()
+        began_s, kills = time.monotonic(), host.oom_kills()
+        ends_at_s = began_s + deadline_s
         outcome = self._run("facts", None, ends_at_s, lambda _event: None)
         if outcome.was_killed and host.oom_kills() == kills:
             outcome = self._run("facts", None, ends_at_s, lambda _event: None)
@@ -78,8 +79,8 @@ class LocalBackend:
         self._raise_problems(outcome)
         if outcome.deadline_s is not None:
             raise NoStableConfiguration(
-                f"the workload was not built after {outcome.deadline_s:.0f} s, and the budget is over; raise it, "
-                "or look for what hangs in the model or the data set"
+                f"the workload was not built after {time.monotonic() - began_s:.0f} s, and the budget is over; give a "
+                "larger --budget, or look for what hangs in the model or the data set"
             )
         _, failure = outcome.sudden_end()
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
