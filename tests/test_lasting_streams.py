@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -74,6 +75,7 @@ def test_a_terminal_that_hangs_up_is_an_interruption(folder: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ[WAIT] = str(ready)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
         os.execv(sys.executable, [*_COMMAND.split(), "search", "mine.yaml"])
     ends_s = time.monotonic() + 60
     while not ready.exists() and time.monotonic() < ends_s:
