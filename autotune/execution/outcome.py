@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,19 +56,20 @@ class Outcome:
         status, failure = self._verdict(last)
         gradient, activation = last.get("first_gradient"), last.get("largest_activation")
         parts = [OptimizerSteps.model_validate(event.payload["steps"]) for event in (*warm, *blocks)]
+        timed = tuple(Block.model_validate(event.payload["block"]) for event in blocks)
         return TrialResult(
             config=request.config,
             status=status,
             seed=request.seed,
             warm_up=WarmUp.model_validate(warm[0].payload["warm_up"]) if warm else None,
-            blocks=tuple(Block.model_validate(event.payload["block"]) for event in blocks),
+            blocks=timed,
             rates=Rates.model_validate(last["rates"]) if last.get("rates") else None,
             side=request.side,
             side_rate=SideRate.model_validate(last["side_rate"]) if last.get("side_rate") else None,
             steps=_joined(parts) if parts else None,
             first_gradient=FirstGradient.model_validate(gradient) if gradient else None,
             largest_activation=LargestActivation.model_validate(activation) if activation else None,
-            memory=Memory.model_validate(last["memory"]) if last.get("memory") else None,
+            memory=_memory(last["memory"], timed) if last.get("memory") else None,
             start_up_s=started[0].at_s - self.asked_at_s if started else None,
             wall_s=self.ended_at_s - self.asked_at_s,
             process=self.process,
@@ -102,6 +104,12 @@ class Outcome:
             reason = f"killed by signal {-code} ({name})"
             return TrialStatus.CRASHED, Failure(reason=reason, traceback=self.output_tail, signal=-code)
         return TrialStatus.CRASHED, Failure(reason=f"exited with code {code} before it had a result", exit_code=code)
+
+
+def _memory(seen: dict[str, Any], blocks: Sequence[Block]) -> Memory:
+    """What the trial's process has seen of its own, with the most that its loader's processes held."""
+    held = [block.machine.loader_bytes or 0 for block in blocks if block.machine]
+    return Memory.model_validate({**seen, "loader_bytes": max(held, default=0) or None})
 
 
 def _joined(parts: list[OptimizerSteps]) -> OptimizerSteps:

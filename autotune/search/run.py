@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import optuna
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, WorkloadError
 from autotune.execution import Backend, StartBackend, start_all, start_alone
-from autotune.records import Facts, SearchResult, TrialRequest, TrialResult, TrialStatus
+from autotune.records import Facts, SearchResult, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search.budget import Budget, Clock
 from autotune.search.build_space import build_space
 from autotune.search.decide.study import StudySoFar
@@ -87,22 +88,20 @@ def search(
         try:
             with loaded.placing_problems():
                 facts = known or _look_around(loaded, backend, budget, open_study)
-                own = build_space(loaded.spec, facts)
-                _sampler(loaded, facts, own, budget)
+                identity = study_identity(spec_json, build_space(loaded.spec, facts), facts)
+                found = _fitting(loaded, facts, budget, () if fresh else folder.read_trials())
             if fresh:
                 folder.start_over()
-            identity = study_identity(spec_json, own, facts)
             while True:
-                with loaded.placing_problems():
-                    spec, space = fitting(loaded.spec, facts, out_of_memory(folder.read_trials()))
-                    fitted = dataclasses.replace(loaded, spec=spec)
-                    sampler = _sampler(fitted, facts, space, budget)
+                fitted, space, sampler = found
                 study = _Study.open(
                     fitted, folder, backend, budget, facts, space, sampler, identity, listener, open_study
                 )
                 folder.write_spec(spec_json)
                 with contextlib.suppress(BaselineTooLarge):
                     return study.run()
+                with loaded.placing_problems():
+                    found = _fitting(loaded, facts, budget, folder.read_trials())
         finally:
             backend.close()
     except KeyboardInterrupt:
@@ -157,6 +156,15 @@ def _require_step(result: TrialResult) -> None:
     if result.status is TrialStatus.OOM:
         message += "; not even one sample fits into memory"
     raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)
+
+
+def _fitting(
+    loaded: LoadedSpec, facts: Facts, budget: Budget, records: Sequence[TrialRecord]
+) -> tuple[LoadedSpec, Space, DistinctSampler]:
+    """With the largest baseline that is not known from `records` to run out of memory."""
+    spec, space = fitting(loaded.spec, facts, out_of_memory(records))
+    fitted = dataclasses.replace(loaded, spec=spec)
+    return fitted, space, _sampler(fitted, facts, space, budget)
 
 
 def _sampler(loaded: LoadedSpec, facts: Facts, space: Space, budget: Budget) -> DistinctSampler:

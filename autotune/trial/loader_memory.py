@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 import psutil
 
 _AT_MOST = 0.01
-"""Share of the time that close looks may take. The kernel walks through all pages of a process: 5 ms for a small one,
-200 ms for one of 500 MB."""
+"""Share of the time that close looks may take, beside the first. The kernel walks through all pages of a process: on
+two idle cores 13 to 22 ms for a loader process of 0.3 to 0.8 GB, 41 to 45 ms for one of 2.4 GB (2026-11-29)."""
 
 
 class LoaderMemory:

@@ -36,8 +36,6 @@ class MachineWatch:
         self._root = root or self._process
         self._workers: list[psutil.Process] = []
         self._loader_memory = LoaderMemory(())
-        self.loader_bytes: int | None = None
-        """The most that the loader's processes held; None where nobody could tell."""
         self.start()
 
     def find_workers(self) -> None:
@@ -48,6 +46,7 @@ class MachineWatch:
         family = [self._root, *self._root.children(recursive=True)]
         self._workers = [process for process in family if process != self._process]
         self._loader_memory = LoaderMemory(self._workers if self._root == self._process else ())
+        self._loader_memory.read()  # the first close look comes before the first block, not after it
         self.start()
 
     def start(self) -> None:
@@ -61,9 +60,6 @@ class MachineWatch:
         own_load, outside_load = _loads(self._before, after, self._cpus.count)
         loader_s = max(after.workers_s - self._before.workers_s, 0.0)
         allocated, retries = _allocator(self._device)
-        loader_bytes = self._loader_memory.read()
-        if loader_bytes is not None:
-            self.loader_bytes = max(loader_bytes, self.loader_bytes or 0)
         return MachineState(
             outside_load=outside_load,
             own_load=own_load,
@@ -72,7 +68,7 @@ class MachineWatch:
             available_memory_bytes=available_bytes(self._process),
             shm_free_bytes=shutil.disk_usage(_SHM).free if _SHM.exists() else None,
             resident_bytes=self._process.memory_info().rss,
-            loader_bytes=loader_bytes,
+            loader_bytes=self._loader_memory.read(),
             device_allocated_bytes=allocated,
             allocator_retries=retries,
             sm_clock_mhz=gpu.sm_clock_mhz,

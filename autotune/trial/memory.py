@@ -28,8 +28,7 @@ class MemoryWatch:
         now = psutil.Process().memory_info().rss
         self._resident_before = now if resident_before is None else resident_before
 
-    def read(self, loader_bytes: int | None = None) -> Memory:
-        """`loader_bytes`: the most that the loader's processes held."""
+    def read(self) -> Memory:
         peak = max(_peak_resident(), self._resident_before)
         allocated, reserved = self._device_peaks()
         return Memory(
@@ -37,7 +36,6 @@ class MemoryWatch:
             reserved_bytes=reserved,
             resident_bytes=peak,
             resident_growth_bytes=peak - self._resident_before,
-            loader_bytes=loader_bytes,
         )
 
     def _device_peaks(self) -> tuple[int | None, int | None]:

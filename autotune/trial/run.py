@@ -33,9 +33,6 @@ from autotune.trial.sides import CPU, anew, drain_loader, ready_batches
 from autotune.trial.timeline import make_timeline
 from autotune.workload import Prepared
 
-_LOADER_BYTES = "loader_bytes"
-"""Of what a training's end says: part of its memory."""
-
 
 class Report(Protocol):
     """`Reporter`, or what stands for it in one of several ranks."""
@@ -79,8 +76,7 @@ def run_trial(
         unreadable = []
         with contextlib.suppress(OSError):  # most often there is none; and the workload may have become another user
             unreadable = unreadable_log.read_text().splitlines()
-        held = memory.read(outcome.pop(_LOADER_BYTES, None))
-        seen = {"memory": held.model_dump(), "unreadable_samples": sorted(set(unreadable))}
+        seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
         report("result", {**outcome, **seen, **watch.findings()})
     return poisoned
 
@@ -142,10 +138,10 @@ def _train(
     measurement = Measurement(loop, seen, request, report, machine=machine, judge=judge)
     status = measurement.run()
     loop.begin(END)
-    seen_too = {"mean_of_means": step.unequal is not None, _LOADER_BYTES: machine.loader_bytes}
+    unequal = {"mean_of_means": step.unequal is not None}
     if request.side == "step":
-        return {"status": status, "side_rate": _as_json(measurement.step_rate()), **seen_too}
-    return {"status": status, "rates": _as_json(measurement.rates()), **seen_too}
+        return {"status": status, "side_rate": _as_json(measurement.step_rate()), **unequal}
+    return {"status": status, "rates": _as_json(measurement.rates()), **unequal}
 
 
 def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable_log: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sized
 from typing import Any
 
@@ -16,6 +17,10 @@ from autotune.workload.prepared import Prepared
 from autotune.workload.problems import blaming
 from autotune.workload.streams import repeats_in_processes
 
+_QUICK_S = 1.0
+"""Seconds to the first sample of a stream. One that takes longer to begin is not begun twice more to see whether its
+processes repeat each other."""
+
 
 def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
     """Builds model and optimizer, loads a sample, trains nothing. Raises WorkloadError for what the user has to fix."""
@@ -28,11 +33,13 @@ def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
     if prepared.spec.model.sync_batch_norm:
         _require_sync(batch_norm, device)
     prepared.optimizer(model)
+    began_s = time.monotonic()
     sample, batch = _first(dataset, prepared)
+    is_quick = time.monotonic() - began_s < _QUICK_S
     return WorkloadFacts(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         dataset_samples=samples,
-        repeats_in_processes=isinstance(dataset, IterableDataset) and repeats_in_processes(dataset),
+        repeats_in_processes=isinstance(dataset, IterableDataset) and is_quick and repeats_in_processes(dataset),
         input_shape=input_shape(batch),
         samples=_samples(sample),
         activation_checkpointing_refusal=activation_checkpointing_refusal(model),

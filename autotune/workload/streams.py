@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 _LOOKED_AT = 2
 """Samples of each process: one alone may be the same because all samples are."""
-_PATIENCE_S = 30.0
+_PATIENCE_S = 5.0
 
 
 def repeats_in_processes(dataset: IterableDataset[Any]) -> bool:

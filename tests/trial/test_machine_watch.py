@@ -398,7 +398,6 @@ def test_an_edge_of_a_block_takes_one_look_at_each_counter_and_lists_no_processe
         watch.start()
         machine.run(0.5)
         assert watch.read().loader_bytes == 1 << 19
-    assert watch.loader_bytes == 2 << 19, "at its most"
     assert (machine.looks, stays.looks, goes.looks) == (looks[0] + 20, looks[1] + 20, looks[2] + 1)
     assert machine.own.listings == listings
 

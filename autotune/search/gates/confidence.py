@@ -12,8 +12,9 @@ from autotune.records import Check, TrialResult
 from autotune.stats import Comparison, rests_on_disturbed
 
 _WIDEST = 4.0
-"""Upper over lower end of the speed-up's 95 % interval. Two runs on cores that differ by a quarter come to less; what
-is wider says that nothing is known but the direction."""
+"""Upper over lower end of the speed-up's 95 % interval; what is wider says hardly more than the direction. Of 300
+simulated comparisons of a speed-up of 2 none is wider after two rounds where runs differ by 10 %. Where they differ by
+25 %, 45 % are wider after two rounds, 17 % after three, none after five."""
 _MOST = 0.5
 """Share of the runs that found no two undisturbed blocks."""
 
@@ -25,8 +26,8 @@ def known_speedup(speedup: Comparison) -> Check:
     passed = interval is None or width <= _WIDEST
     detail = ""
     if interval and not passed:
-        within = f"{interval.low:.2f} to {interval.high:.2f}"
-        detail = f"the speed-up is somewhere from {within}; give a larger budget"
+        within = f"{interval.low:.2f} and {interval.high:.2f}"
+        detail = f"the speed-up is somewhere between {within}; give a larger budget"
     return Check(name="known_speedup", passed=passed, value=width if interval else 1.0, limit=_WIDEST, detail=detail)
 
 
