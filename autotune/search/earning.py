@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -124,13 +124,18 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
     Greedy: what gains least goes first, and each gain is that over the configuration that is left, because a setting
     may be needed for another one.
     """
+    return [config, *_ever_simpler(config, space, compare)][-1]
+
+
+def _ever_simpler(config: TrainConfig, space: Space, compare: Compare) -> Iterator[TrainConfig]:
+    """`config` with one such setting less, two less, and so on."""
     current = config
     while True:
         choices = [(compare(config, other).ratio, other) for _, other in _each_left_out(current, space)]
-        lost, simpler = min(choices, key=lambda choice: choice[0], default=(TIE, current))
+        lost, current = min(choices, key=lambda choice: choice[0], default=(TIE, current))
         if lost >= TIE:
-            return current
-        current = simpler
+            return
+        yield current
 
 
 def simpler_form(
@@ -157,9 +162,9 @@ def still_simpler(
     """What is still to be measured: `leader` without settings that are not known to gain 1 %, the simplest first; None
     where nothing is. `is_open`: whether it was neither measured nor refused; `compare`: by all that is known so far."""
     for deviations in _DOUBTS:
-        simple = simplest(leader, space, doubting(compare, deviations))
-        if simple not in {leader, space.baseline} and is_open(simple):
-            return simple
+        for simple in reversed([*_ever_simpler(leader, space, doubting(compare, deviations))]):
+            if simple != space.baseline and is_open(simple):
+                return simple
     return None
 
 

@@ -301,6 +301,17 @@ def test_what_is_still_to_be_measured_has_the_fewest_settings_first() -> None:
     assert still_simpler(leader, lambda config: config not in {BF16, second}, SPACE, compare) is None
 
 
+def test_where_the_simplest_was_measured_what_lies_between_is_still_to_be() -> None:
+    def compare(one: TrainConfig, other: TrainConfig) -> Gain:
+        ratio = 1.5 if other.amp_dtype == "none" else 1.002
+        return Gain(ratio, Interval(ratio / 1.001, ratio * 1.001), "model")
+
+    leader = BF16.replace(pin_memory=True, memory_format="channels_last")
+    between = still_simpler(leader, lambda config: config != BF16, SPACE, compare)
+    assert between is not None
+    assert len(between.differences(BF16)) == 1
+
+
 def test_a_precise_measurement_overrules_the_model() -> None:
     found = together(Gain(1.002, Interval(1.001, 1.003), "measured"), UNSURE)
     assert found.ratio == pytest.approx(1.002, abs=0.001)
