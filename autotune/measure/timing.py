@@ -157,6 +157,8 @@ class Measurement:
         request, steps, blocks = self._request, self._loop.steps_done, self._blocks
         if request.max_steps is not None and steps >= request.max_steps:
             return True
+        if blocks and request.ends_after_s is not None and self._spent_s + blocks[-1].seconds > request.ends_after_s:
+            return True
         if steps < request.min_steps or len(blocks) < _FEWEST_BLOCKS:
             return False
         next_s = planned.block_s / 2 if planned.whole_epochs else 0.0

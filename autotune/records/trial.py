@@ -48,6 +48,8 @@ class TrialRequest(Record):
     max_blocks: int = 400
     min_steps: int = 0
     """Optimizer steps, warm-up included, before the trial may end: what a soak asks for."""
+    ends_after_s: float | None = None
+    """Seconds after the first step with which the trial ends, even before `min_steps`; None: no such end."""
     max_steps: int | None = None
     """Optimizer steps, warm-up included, with which the trial ends: runs whose losses are compared."""
     in_any_process: bool = False

@@ -428,6 +428,13 @@ def test_a_soak_ends_for_no_reason_before_its_steps_are_done(ends: dict[str, Any
     assert 200 <= training.loop.steps_done < 200 + last + 1
 
 
+def test_a_soak_whose_steps_take_longer_than_there_is_time_ends_with_the_last_block_that_fits() -> None:
+    training = Training([0.1])
+    training.measure(min_steps=200, time_limit_s=0.0, ends_after_s=5.0)
+    spent_s = training.warm_up.seconds - 0.1 + sum(block.seconds for block in training.blocks)
+    assert spent_s <= 5.0 < spent_s + training.blocks[-1].seconds + 0.1
+
+
 def test_a_soak_without_any_time_limit_trains_its_steps_and_no_more() -> None:
     training = Training([0.1])
     training.measure(min_steps=50, time_limit_s=0.0)

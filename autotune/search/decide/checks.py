@@ -10,6 +10,7 @@ from autotune.search import gates
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.watched import Watched, is_sound
 from autotune.search.figures import figures_of
+from autotune.spec.durations import usual_duration
 
 _OF_PRECISION = {
     "finite_gradients",
@@ -60,7 +61,7 @@ def constraint_checks(study: StudySoFar, config: TrainConfig, runs: Runs) -> lis
 def soak_checks(study: StudySoFar, run: TrialResult | None) -> list[Check]:
     """What a soak showed; None: there was none."""
     limits = study.spec.stability
-    checks = [gates.soak(run, limits.soak_steps)]
+    checks = [_with_advice(study, gates.soak(run, limits.soak_steps), run)]
     if run and is_sound(run):
         checks += [gates.loss_spikes([run]), gates.memory_growth(run, study.facts, limits.memory_headroom)]
     if run and run.config.amp_dtype == "fp16":
@@ -70,6 +71,15 @@ def soak_checks(study: StudySoFar, run: TrialResult | None) -> list[Check]:
         check if check.name.startswith("soak") else check.model_copy(update={"name": f"soak_{check.name}"})
         for check in checks
     ]
+
+
+def _with_advice(study: StudySoFar, check: Check, run: TrialResult | None) -> Check:
+    """With the budget that would have been enough, where a soak ended short."""
+    if check.passed or run is None or not is_sound(run):
+        return check
+    needed_s = run.wall_s * (check.limit / max(check.value, 1.0) - 1)
+    enough = usual_duration(study.budget.total_s + needed_s)
+    return check.model_copy(update={"detail": f"{check.detail}; use at least {enough}"})
 
 
 def blames_precision(check: Check) -> bool:

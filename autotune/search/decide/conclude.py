@@ -23,7 +23,8 @@ from autotune.search.decide.judging import (
 from autotune.search.decide.session import Concluding, Exploring, Session, Step
 from autotune.search.decide.soak import soak_of
 from autotune.search.decide.study import StudySoFar
-from autotune.search.decide.watched import Watched
+from autotune.search.decide.watched import Watched, is_sound
+from autotune.search.gates import SOAK
 from autotune.stats import FEWEST_ROUNDS, Outcome
 
 
@@ -114,13 +115,18 @@ def judged(
     """The soak's checks, and those that refuse `config`. A soak that contradicts the rounds does not, where `config` is
     faster than the baseline by the soak's figure too."""
     checks = soak_checks(confirming.study, soaked)
-    refusing = [check for check in checks if not check.holds] if soaked else []
+    refusing = [check for check in checks if not check.holds and not _is_only_short(check, soaked)] if soaked else []
     if soaked and not refusing:
         agrees = agreement(confirming, config, soaked)
         checks.append(agrees)
         if not agrees.holds and not _is_faster_by_its_soak(confirming, config, soaked):
             refusing = [agrees]
     return checks, refusing
+
+
+def _is_only_short(check: Check, soaked: TrialResult) -> bool:
+    """Whether `check` says no more than that the budget ended before the soak did: no fault of the configuration."""
+    return check.name == SOAK and is_sound(soaked)
 
 
 def _is_faster_by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> bool:

@@ -75,7 +75,7 @@ def next_trial(study: StudySoFar, session: Session) -> Measure | None:
     """None while there is no room, no time, or nothing worth it."""
     if not study.has_room or study.exhausted:
         return None
-    if study.budget.search_remaining_s <= _start_up_s(study) + SMALLEST_USEFUL_TRIAL_S:
+    if study.budget.search_remaining_s <= _start_up_s(study) + SMALLEST_USEFUL_TRIAL_S or not _has_time(study):
         return None
     if not study.nothing_worth_trying:
         is_last = _is_near_its_end(study)
@@ -237,6 +237,13 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
 def _patience_s(study: StudySoFar, config: TrainConfig) -> float:
     baseline_s = study.baseline_trial.result.wall_s if study.baseline_trial else 0.0
     return study.budget.patience_s(baseline_s, compiles=config.compile != "none")
+
+
+def _has_time(study: StudySoFar) -> bool:
+    """Whether another trial would come to a measurement before it is killed, by what the fastest so far takes."""
+    patience_s = _patience_s(study, study.baseline)
+    fastest = study.measured[0].result.config if study.measured else study.baseline
+    return study.costs.run_s(fastest, SMALLEST_USEFUL_TRIAL_S) <= study.budget.trial_deadline_s(patience_s)
 
 
 def _is_near_its_end(study: StudySoFar) -> bool:

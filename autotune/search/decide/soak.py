@@ -14,7 +14,8 @@ from autotune.search.policy import SHORTEST_SOAK_S, SOAK_SHARE
 
 def soak_of(study: StudySoFar, config: TrainConfig) -> TrialResult | Soak | None:
     """The soak of `config`, or the run that is to be it. A run of an earlier session counts, one that failed above all.
-    None where the spec asks for no soak, or the budget has no time for the whole of it."""
+    None where the spec asks for no soak, or the budget has no time for one. One that the budget's end made short has
+    shown what it has shown."""
     steps = study.spec.stability.soak_steps
     if not steps:
         return None
@@ -40,10 +41,13 @@ def _on_record(study: StudySoFar, config: TrainConfig) -> list[TrialResult]:
 
 
 def _run(study: StudySoFar, config: TrainConfig) -> Soak | None:
-    if study.budget.remaining_s <= SHORTEST_SOAK_S:
+    """It ends by itself before the budget does: what it has shown by then counts."""
+    steps, step_s = _steps(study, config), study.costs.busy_step_s(config)
+    training_s = study.budget.remaining_s - study.costs.soak_s(config, 1)
+    if study.budget.remaining_s <= SHORTEST_SOAK_S or training_s < min(SHORTEST_SOAK_S, steps * step_s):
         return None
     request = TrialRequest(
-        config=config, seed=study.spec.training.seed, time_limit_s=0.0, min_steps=_steps(study, config)
+        config=config, seed=study.spec.training.seed, time_limit_s=0.0, min_steps=steps, ends_after_s=training_s
     )
     return Soak(request=request, deadline_s=study.budget.remaining_s)
 

@@ -150,7 +150,7 @@ class Watched:
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> Test | None:
         """A watched run of at most `steps` optimizer steps; None when there is no time for one, or it has hung."""
         remaining_s = self._study.budget.remaining_s
-        limit_s = min(self._run_s(config), remaining_s)
+        limit_s = min(self._run_s(config), remaining_s - self._study.costs.start_s(config))
         if limit_s < SMALLEST_USEFUL_TEST_S or (config, seed) in self._study.hung:
             return None
         request = TrialRequest(

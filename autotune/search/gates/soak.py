@@ -7,6 +7,7 @@ import math
 from autotune.records import Check, TrialResult
 from autotune.stats import Posterior
 
+SOAK = "soak"
 SOAK_THROUGHPUT = "soak_throughput"
 _CHANCE = 0.003
 """Share of sound soaks that seem to contradict their figure."""
@@ -17,11 +18,11 @@ _FEWEST_BLOCKS = 3
 def soak(run: TrialResult | None, steps: int) -> Check:
     """The winner trained `steps` optimizer steps in a row without a fault. Value: the steps it trained."""
     done = len(run.steps.losses) if run and run.steps else 0
-    missing = "the budget ended before the soak" if steps else ""
-    detail = run.failure.reason if run and run.failure else "" if run else missing
-    return Check(
-        name="soak", passed=done >= steps and not (run and run.failure), value=done, limit=steps, detail=detail
-    )
+    ended = f"after {done} of the soak's {steps} steps" if run else "before the soak"
+    detail = "" if done >= steps else f"the budget ended {ended}"
+    if run and run.failure:
+        detail = run.failure.reason
+    return Check(name=SOAK, passed=done >= steps and not (run and run.failure), value=done, limit=steps, detail=detail)
 
 
 def soak_throughput(run: TrialResult, rate: float, confirmed: Posterior, error: float) -> Check:

@@ -35,7 +35,7 @@ from autotune.search.decide.session import Concluding
 from autotune.search.decide.soak import soak_of
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.verdict import Verdict
-from autotune.search.policy import SOAK_SHARE
+from autotune.search.policy import SHORTEST_SOAK_S, SOAK_SHARE
 from autotune.stats import Comparison, Estimate, Interval, Outcome
 
 SEARCHED = searched({BASE: 1000.0, TWO: 1500.0, FOUR: 1400.0})
@@ -185,15 +185,31 @@ def test_one_that_an_earlier_session_had_no_time_for_is_run_again() -> None:
     assert isinstance(soak_of(so_far(records, known_before=len(records)), TWO), Soak)
 
 
-def test_one_that_trained_too_few_steps_refuses_and_is_not_run_again() -> None:
+def test_one_that_the_budgets_end_made_short_confirms_nothing_and_says_what_would_be_enough() -> None:
     whole = soaked(TWO, 1500.0).result.steps
     assert whole is not None
     fewer = SOAK_STEPS - 1
     steps = OptimizerSteps(losses=whole.losses[:fewer], samples=whole.samples[:fewer], skipped=whole.skipped[:fewer])
-    study = so_far([*CONFIRMED, soaked(TWO, 1500.0, steps=steps)])
-    assert names(concluded(study).action) == (Soak, FOUR)
-    at_the_end = so_far([*CONFIRMED, soaked(TWO, 1500.0, steps=steps, elapsed_s=BUDGET_S - 1)], left_s=0.0)
-    assert soak_of(at_the_end, TWO) == at_the_end.records[-1].result
+    short = soaked(TWO, 1500.0, steps=steps, elapsed_s=BUDGET_S - 1)
+    verdict = verdict_of(so_far([*CONFIRMED, short], left_s=0.0))
+    assert (verdict.config, verdict.word, verdict.refused) == (TWO, "unconfirmed", {})
+    (check,) = [check for check in verdict.checks if not check.holds]
+    assert check.detail == f"the budget ended after {fewer} of the soak's {SOAK_STEPS} steps; use at least 10m"
+
+
+def test_it_ends_by_itself_before_the_budget_does() -> None:
+    study = so_far(CONFIRMED, left_s=30.0)
+    soak = soak_of(study, TWO)
+    assert isinstance(soak, Soak)
+    assert soak.request.ends_after_s == 30.0 - study.costs.soak_s(TWO, 1)
+
+
+@pytest.mark.parametrize(("more_s", "runs"), [(0.1, True), (-0.1, False)])
+def test_without_time_for_its_start_there_is_none(more_s: float, runs: bool) -> None:
+    study = so_far(CONFIRMED)
+    needed_s = study.costs.soak_s(TWO, 1) + min(SHORTEST_SOAK_S, SOAK_STEPS * study.costs.busy_step_s(TWO))
+    soak = soak_of(so_far(CONFIRMED, left_s=max(needed_s, SHORTEST_SOAK_S) + more_s), TWO)
+    assert isinstance(soak, Soak) is runs
 
 
 @pytest.mark.parametrize(("more", "goes_on"), [(-128, True), (128, False)])
