@@ -58,7 +58,7 @@ def in_round(study: StudySoFar, session: Session, stage: InRound) -> Step:
 
 def after_round(study: StudySoFar, session: Session) -> Step:
     session = session.fitted_anew(study)
-    session = session.with_finalists(without_violators(session.confirming(study)))
+    session = session.with_finalists(without_violators(session.confirming(study)).with_left_out(study))
     confirming = session.confirming(study)
     simple = simpler_finalist(confirming, session.given_s)
     if simple is not None and simple not in study.tried:

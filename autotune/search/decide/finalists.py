@@ -36,8 +36,13 @@ def choose_finalists(
     others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
     if not others:  # let the best of them show that it is slower
         others = [record.result.config for record in measured if record.result.config != baseline][:1]
-    chosen = others[:_FINALISTS]
-    same_batch = [config for config in others if _is_of_same_batch(config, baseline)]
+    return _within(others, baseline)
+
+
+def _within(ranked: Sequence[TrainConfig], baseline: TrainConfig) -> list[TrainConfig]:
+    """The first three; the last of them makes way for one of the baseline's effective batch size, if none is."""
+    chosen = list(ranked[:_FINALISTS])
+    same_batch = [config for config in ranked if _is_of_same_batch(config, baseline)]
     if same_batch and not any(config in same_batch for config in chosen):
         chosen[-1:] = same_batch[:1]
     return chosen
@@ -60,6 +65,8 @@ class Finalists:
     now: tuple[TrainConfig, ...] = ()
     ever: tuple[TrainConfig, ...] = ()
     """All that are or were finalists."""
+    left_out: tuple[TrainConfig, ...] = ()
+    """Of the fastest, those that promised nothing while runs seemed to differ little."""
     rejected: frozenset[TrainConfig] = frozenset()
     refused: Mapping[TrainConfig, Sequence[Check]] = field(default_factory=dict)
     """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
@@ -98,6 +105,14 @@ class Finalists:
     def adding(self, config: TrainConfig) -> Finalists:
         return dataclasses.replace(self, now=(*self.now, config), ever=(*self.ever, config))
 
+    def with_left_out(self, study: StudySoFar) -> Finalists:
+        """With those that were left out, where runs are known by now to differ too much for that: the first two may
+        have agreed by chance."""
+        if study.model.noise <= EVEN:
+            return self
+        back = [config for config in self.left_out if self.may_join(study, config)]
+        return dataclasses.replace(self, now=(*self.now, *back), ever=(*self.ever, *back), left_out=())
+
     def may_join(self, study: StudySoFar, config: TrainConfig) -> bool:
         """Whether it has neither been a finalist, nor failed, nor is out."""
         failed = any(record.result.config == config and has_failed(record) for record in study.records)
@@ -110,9 +125,14 @@ class Finalists:
         chosen = choose_finalists(ranked, study.baseline, study.constraints)
         simple = simpler_form(chosen[0], rates, study.baseline, by_model(self.model)) if chosen else None
         if simple is not None and simple not in chosen and not self._is_out(study, simple):
-            chosen = [chosen[0], simple, *chosen[1:][-(_FINALISTS - 2) :]]
-        chosen = self._worth_confirming(study, chosen)
-        return dataclasses.replace(self, now=tuple(chosen), ever=tuple(dict.fromkeys([*self.ever, *chosen])))
+            chosen = _within([chosen[0], simple, *chosen[1:]], study.baseline)
+        worth = self._worth_confirming(study, chosen)
+        return dataclasses.replace(
+            self,
+            now=tuple(worth),
+            ever=tuple(dict.fromkeys([*self.ever, *worth])),
+            left_out=tuple(config for config in chosen if config not in worth),
+        )
 
     def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
         """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short, as one
