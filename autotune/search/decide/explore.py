@@ -240,10 +240,12 @@ def _patience_s(study: StudySoFar, config: TrainConfig) -> float:
 
 
 def _has_time(study: StudySoFar) -> bool:
-    """Whether another trial would come to a measurement before it is killed, by what the fastest so far takes."""
-    patience_s = _patience_s(study, study.baseline)
-    fastest = study.measured[0].result.config if study.measured else study.baseline
-    return study.costs.run_s(fastest, SMALLEST_USEFUL_TRIAL_S) <= study.budget.trial_deadline_s(patience_s)
+    """Whether another trial would come to a measurement before it is killed, by what the fastest so far takes; where
+    that is the baseline alone, others may be many times faster, and it has to come through its first step."""
+    measured = [record.result.config for record in study.measured] or [study.baseline]
+    costs, fastest = study.costs, measured[0]
+    needed_s = costs.run_s(fastest, SMALLEST_USEFUL_TRIAL_S) if len(set(measured)) > 1 else costs.start_s(fastest)
+    return needed_s <= study.budget.trial_deadline_s(_patience_s(study, study.baseline))
 
 
 def _is_near_its_end(study: StudySoFar) -> bool:

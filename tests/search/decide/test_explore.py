@@ -203,11 +203,17 @@ def test_no_trial_begins_that_would_not_get_through_its_warm_up(more_s: float, m
 @pytest.mark.parametrize(("more_s", "measures"), [(0.1, True), (-0.1, False)])
 def test_no_trial_begins_whose_steps_take_longer_than_there_is_time(more_s: float, measures: bool) -> None:
     """Four steps of 2 s; a trial may run on into the confirmation for as long as a trial trains."""
-    slow = [ran(BASE, 64.0, Purpose.BASELINE), ran(TWO, 60.0)]
-    study = so_far(slow)
+    study = so_far([ran(BASE, 64.0, Purpose.BASELINE), ran(TWO, 60.0)])
     needed_s = study.costs.run_s(BASE, SMALLEST_USEFUL_TRIAL_S)
     study = with_search_s(study, needed_s - study.budget.trial_s + more_s)
     assert (next_trial(study, beginning(study)) is not None) is measures
+
+
+def test_one_may_be_much_faster_than_a_slow_baseline() -> None:
+    slow = so_far([ran(BASE, 6.0, Purpose.BASELINE)])
+    study = with_search_s(slow, slow.costs.start_s(BASE) - slow.budget.trial_s + 0.1)
+    assert study.costs.run_s(BASE, SMALLEST_USEFUL_TRIAL_S) > study.budget.trial_deadline_s(1e9)
+    assert next_trial(study, beginning(study)) is not None
 
 
 def test_a_trial_has_what_is_left_of_the_search_after_its_start() -> None:
