@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import pickle
 import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ import autotune
 from autotune import api
 from autotune.config import TrainConfig
 from autotune.errors import SpecError, StudyMismatch, WorkloadError
+from autotune.importable import PickledDataset
 from autotune.records import Progress, Purpose, TrialRecord
 from autotune.store import StudyFolder
 
@@ -197,6 +199,24 @@ def test_a_script_without_a_guard_ends_with_a_clear_error(tmp_path: Path) -> Non
     assert 'put the call under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
 
 
+def test_a_class_of_the_running_script_is_imported_by_the_script_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_script.py").write_text("class Own(list): pass")
+    main = ModuleType("__main__")
+    main.__file__ = str(tmp_path / "own_script.py")
+    exec("class Own(list): pass", vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    pickled = PickledDataset(main.Own([1, 2]))
+    assert pickled.roots == {tmp_path}
+    monkeypatch.syspath_prepend(tmp_path)
+    with pickled.written(path := pickled.beside(tmp_path / "study")):
+        assert type(pickle.loads(path.read_bytes())).__module__ == "own_script"
+    main.__file__ = "<stdin>"
+    with pytest.raises(SpecError, match=r"dataset: it is defined in this session, which trials cannot import; write"):
+        PickledDataset(main.Own())
+
+
 def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
     from autotune.workload.pickled import load
 
@@ -207,9 +227,24 @@ def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
         load(**(spec["data"]["args"] | {"sha256": "0"}))
 
 
+def test_a_call_that_is_refused_leaves_the_earlier_study_its_data_set(simulated: FormulaBackend) -> None:
+    from autotune.workload.pickled import load
+
+    kept = autotune.tune(build, data(), loss, name="mine")
+    with pytest.raises(StudyMismatch):
+        autotune.tune(build, TensorDataset(torch.ones(9, 4)), loss, name="mine")
+    spec = yaml.safe_load((Path(kept.folder) / "spec.yaml").read_text())
+    assert len(load(**spec["data"]["args"])) == 8
+    assert len(list(Path("studies").glob("*.pkl"))) == 1, "what no study uses is gone"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((build, torch.utils.data.DataLoader(data()), loss), r"dataset: give the data set, not a DataLoader"),
+        ((build, "mine:data", loss), r"dataset: give a data set, or a function that builds it, not 'mine:data'"),
+        ((torch.nn.Linear(2, 2), data, loss), r"model_fn: give a function that builds the model, not a Linear: each"),
+        ((build, data, None), r"loss_fn: give a function, not None"),
         ((lambda: None, data, loss), r"model_fn: .*lambda.* has no name at the top level"),
         ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* has no name"),
         ((build, (n for n in range(3)), loss), r"dataset: .*generator"),
@@ -232,6 +267,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+class Own(TensorDataset):
+    pass
+
 def build():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 4))
 
@@ -245,7 +283,7 @@ def stop(record):
 if __name__ == "__main__":
     torch.manual_seed(0)
     targets = torch.randint(0, 4, (512,))
-    data = TensorDataset(torch.randn(512, 3, 8, 8) + targets[:, None, None, None], targets)
+    data = Own(torch.randn(512, 3, 8, 8) + targets[:, None, None, None], targets)
     try:
         autotune.tune(
             build, data, loss, budget="1m", on_trial=stop,
