@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -21,24 +20,18 @@ from autotune.errors import AutotuneError, SpecError, StudyMismatch, WorkloadErr
 from autotune.importable import Named, PickledDataset, common_root
 from autotune.records import SearchResult
 from autotune.report.dashboard import noted
-from autotune.search import Listener
+from autotune.search import Interrupted, Listener
 from autotune.search import search as run_search
 from autotune.search.ledger import read_origin
 from autotune.search.runner import OnProgress, OnTrial
 from autotune.spec import LoadedSpec, Spec, load_spec, parse_spec, spec_sha256, study_name
 from autotune.store import StudyFolder
+from autotune.wording import TUNE, in_python, python_errors
 
-_ARGUMENTS = {
-    "fresh": "fresh=True",
-    "use-all": "use_all=True",
-    "out": "out=",
-    "budget": "budget=",
-    "device": "device=",
-}
-_OPTION = re.compile(rf"(?<![\w-])--({'|'.join(_ARGUMENTS)})(?![\w-])")
 _IGNORE: Callable[[Any], None] = lambda _seen: None  # noqa: E731 - a default that says what it does
 
 
+@python_errors()
 def search(
     spec: str | Path | Spec | Mapping[str, Any],
     *,
@@ -69,6 +62,7 @@ def search(
     return _run(loaded, folder, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
 
 
+@python_errors(TUNE)
 def tune(
     model_fn: Callable[[], Any],
     dataset: Any,
@@ -135,23 +129,16 @@ def tune(
 
 
 def _run(loaded: LoadedSpec, folder: StudyFolder, **options: Any) -> SearchResult:
-    """In the words of this interface: what the command line's options are called here."""
     try:
         with noted(folder):
-            result = run_search(loaded, folder, **options)
-    except SpecError as error:
-        error.problems = tuple(dict.fromkeys(map(_in_python, error.problems)))
-        error.args = ("\n".join(error.problems),)
+            return _in_python(run_search(loaded, folder, **options))
+    except Interrupted as interruption:
+        interruption.result = interruption.result and _in_python(interruption.result)
         raise
-    except AutotuneError as error:
-        error.args = (_in_python(str(error)),)
-        raise
-    return result.model_copy(update={"notes": tuple(map(_in_python, result.notes))})
 
 
-def _in_python(message: str) -> str:
-    """`message` with arguments in place of the command line's options."""
-    return _OPTION.sub(lambda found: _ARGUMENTS[found[1]], message)
+def _in_python(result: SearchResult) -> SearchResult:
+    return result.model_copy(update={"notes": tuple(map(in_python, result.notes))})
 
 
 def _refuse_in_a_trial(name: str) -> None:
@@ -159,7 +146,7 @@ def _refuse_in_a_trial(name: str) -> None:
     running = getattr(sys.modules.get("__main__"), "__spec__", None)
     if running is not None and running.name == "autotune.trial.__main__":
         raise WorkloadError(
-            f"autotune.{name} is called where its module is imported, which every trial does; put the call under "
+            f"autotune.{name} was called again when a trial imported your script; put the call under "
             'if __name__ == "__main__":'
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import math
@@ -10,7 +11,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from autotune.errors import SpecError, StudyMismatch, WorkloadError
 from autotune.importable import PickledDataset
 from autotune.records import Progress, Purpose, TrialRecord
 from autotune.store import StudyFolder
+from autotune.wording import OPTIONS, TUNE, in_python
 
 SPEC: dict[str, Any] = {
     "name": "mine",
@@ -162,6 +164,56 @@ def test_errors_name_arguments_and_no_options(simulated: FormulaBackend) -> None
     assert "start over with fresh=True (the old study is kept), or " in str(caught.value)
     assert "out=" in str(caught.value)
     assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": "3s"}, "budget: 3s is too short"),
+        ({"training": {"optimzer": "sgd"}}, "training.optimzer: unknown key; did you mean optimizer?"),
+        ({"search": {"num_workers": [0, "two"]}}, "search.num_workers.1: must be a whole number, not 'two'"),
+    ],
+)
+def test_tune_has_no_spec_to_speak_of(simulated: FormulaBackend, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        autotune.tune(build, data, loss, **settings)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("model.factory: mine:build raised ValueError", "model_fn: mine:build raised ValueError"),
+        ("data.factory: autotune.workload.pickled:load raised OSError", "dataset: reading it back raised OSError"),
+        ("data: the data set is empty", "dataset: the data set is empty"),
+        ("spec: training.loss: must be", "loss_fn: must be"),
+        ("training.optimizer: torch.optim has none", "training.optimizer: torch.optim has none"),
+        ("mine keeps it; use --fresh, or --out", "mine keeps it; use fresh=True, or out="),
+        ("or train on --set data='{synthetic: {}}'", "or train on data: {synthetic: {}}"),
+        ("--storage: the driver is missing", "storage.yaml: the driver is missing"),
+        ("Run the same command with a larger --budget.", "Make the same call with a larger budget."),
+    ],
+)
+def test_paths_of_the_spec_that_tune_makes_are_its_arguments(message: str, said: str) -> None:
+    assert in_python(message, TUNE) == said
+
+
+def test_every_option_that_a_search_can_name_has_an_argument() -> None:
+    package = Path(autotune.__file__).parent
+    core = [*package.glob("*.py"), *(path for part in _CORE for path in (package / part).rglob("*.py"))]
+    texts = (text for path in core for text in _messages(ast.parse(path.read_text())))
+    named = {option for text in texts for option in re.findall(r"(?<![\w-])--([a-z][a-z-]*)", text)}
+    assert named - OPTIONS.keys() <= {"set", "head", "shm-size"}, "--set, and options of other programs"
+
+
+_CORE = ("search", "execution", "spec", "knobs", "training", "workload", "trial", "measure", "records", "stats")
+
+
+def _messages(module: ast.Module) -> Iterator[str]:
+    docstrings = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
 
 
 @pytest.mark.parametrize("call", ["tune", "search"])

@@ -280,7 +280,8 @@ class _Study:
         except BaselineTooLarge:
             raise
         except NoStableConfiguration as error:
-            raise NoStableConfiguration(self._with_places(str(error))) from error
+            error.args = (self._with_places(str(error)),)
+            raise
         if verdict is None:
             enough = usual_duration(2 * self.budget.total_s)
             raise NoStableConfiguration(f"the budget ended before the baseline was measured; use at least {enough}")
