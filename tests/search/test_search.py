@@ -19,7 +19,7 @@ from support.simulation import good_sense
 
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, WorkloadError
-from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
+from autotune.records import Facts, Progress, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted, Listener
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.smaller_baseline import smaller
@@ -93,6 +93,21 @@ def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:
     assert 4 <= len(seeds) <= 6
     assert purposes[1] is Purpose.REPEAT
     assert purposes[2 : 2 + len(seeds)] == seeds
+
+
+def test_the_baseline_is_never_shown_to_be_faster_than_itself(bench: Bench) -> None:
+    """Its first run may have been luckier than the repeat that others stand beside."""
+    seen: list[Progress] = []
+    bench.search(bench.backend(noise=0.3), on=Listener(on_progress=seen.append), search=SMALL_SPACE, budget="2m")
+    after = [each for each in seen if each.baseline is not None]
+    assert all(leader.samples_per_s <= each.best_so_far[-1] for each in after for leader in each.leaders)
+    ratios = {
+        leader.samples_per_s / each.baseline.samples_per_s
+        for each in after
+        for leader in each.leaders
+        if each.baseline and leader.config == each.baseline.config
+    }
+    assert ratios == {1.0}
 
 
 def test_search_never_runs_a_configuration_twice(bench: Bench) -> None:
