@@ -154,6 +154,11 @@ def test_a_result_says_what_it_is_worth(simulated: FormulaBackend) -> None:
     assert f"{result.speedup:.2f}× the baseline" in shown
     assert "<td>amp_dtype</td>" in shown
     noted = result.model_copy(update={"notes": ("a <b>note</b>",)})
+    lines = str(noted).splitlines()
+    assert lines[0] == f"mine: {result.emitted.worth}"
+    assert f"  amp_dtype: {result.config.amp_dtype}" in lines
+    assert lines[-2:] == ["- a <b>note</b>", "studies/mine"]
+    assert repr(result) == f"SearchResult('studies/mine': {result.emitted.worth})"
     assert "<li>a &lt;b&gt;note&lt;/b&gt;</li>" in noted._repr_html_()
 
 
