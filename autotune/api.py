@@ -6,39 +6,32 @@ study is done, as `autotune search` does. What they write is a study folder like
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import pickle
-import re
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from autotune.criterion import criterion_flaw
 from autotune.emitted import STUDIES
 from autotune.errors import AutotuneError, SpecError, StudyMismatch, WorkloadError
+from autotune.importable import Named, PickledDataset, common_root
 from autotune.records import SearchResult
 from autotune.report.dashboard import noted
-from autotune.search import Listener
+from autotune.search import Interrupted, Listener
 from autotune.search import search as run_search
 from autotune.search.ledger import read_origin
 from autotune.search.runner import OnProgress, OnTrial
 from autotune.spec import LoadedSpec, Spec, load_spec, parse_spec, spec_sha256, study_name
-from autotune.store import StudyFolder, write_atomically
+from autotune.store import StudyFolder
+from autotune.wording import TUNE, in_python, python_errors
 
-_ARGUMENTS = {
-    "fresh": "fresh=True",
-    "use-all": "use_all=True",
-    "out": "out=",
-    "budget": "budget=",
-    "device": "device=",
-}
-_OPTION = re.compile(rf"(?<![\w-])--({'|'.join(_ARGUMENTS)})(?![\w-])")
 _IGNORE: Callable[[Any], None] = lambda _seen: None  # noqa: E731 - a default that says what it does
 
 
+@python_errors()
 def search(
     spec: str | Path | Spec | Mapping[str, Any],
     *,
@@ -69,6 +62,7 @@ def search(
     return _run(loaded, folder, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
 
 
+@python_errors(TUNE)
 def tune(
     model_fn: Callable[[], Any],
     dataset: Any,
@@ -100,19 +94,22 @@ def tune(
     _refuse_in_a_trial("tune")
     if (flaw := criterion_flaw(loss_fn)) is not None:
         raise SpecError(f"loss_fn: {flaw}")
-    named = {"model_fn": _Named("model_fn", model_fn), "loss_fn": _Named("loss_fn", loss_fn)}
-    if callable(dataset) and not hasattr(dataset, "__getitem__"):
-        named["dataset"] = _Named("dataset", dataset)
+    named = {"model_fn": Named("model_fn", model_fn), "loss_fn": Named("loss_fn", loss_fn)}
     if collate_fn is not None:
-        named["collate_fn"] = _Named("collate_fn", collate_fn)
-    root = _common_root(named.values())
+        named["collate_fn"] = Named("collate_fn", collate_fn)
+    pickled = None
+    if callable(dataset) and not hasattr(dataset, "__getitem__"):
+        named["dataset"] = Named("dataset", dataset)
+    else:
+        pickled = PickledDataset(dataset)
+    root = common_root([*(each.root for each in named.values()), *(pickled.roots if pickled else ())])
     folder = Path(out) if out is not None else STUDIES / study_name(name or named["model_fn"].qualname)
     folder = _of_this_project(folder, root, is_given=bool(out or name), fresh=fresh)
-    data: dict[str, Any] = {"factory": "autotune.workload.pickled:load"}
-    if "dataset" in named:
-        data = {"factory": named["dataset"].path}
+    if pickled is None:
+        data: dict[str, Any] = {"factory": named["dataset"].path}
     else:
-        data["args"] = _pickled(dataset, folder)
+        file = pickled.beside(folder)
+        data = {"factory": "autotune.workload.pickled:load", "args": {"path": str(file), "sha256": pickled.sha256}}
     if "collate_fn" in named:
         data["collate"] = named["collate_fn"].path
     spec = {
@@ -126,28 +123,22 @@ def tune(
     }
     loaded = _from_values(spec | ({"device": device} if device else {}), root)
     listener = Listener(on_progress=progress, on_trial=on_trial)
-    study = StudyFolder(folder)
-    return _run(loaded, study, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
+    with pickled.written(file) if pickled is not None else contextlib.nullcontext():
+        study = StudyFolder(folder)
+        return _run(loaded, study, fresh=fresh, began_s=began_s, use_all=use_all, listener=listener)
 
 
 def _run(loaded: LoadedSpec, folder: StudyFolder, **options: Any) -> SearchResult:
-    """In the words of this interface: what the command line's options are called here."""
     try:
         with noted(folder):
-            result = run_search(loaded, folder, **options)
-    except SpecError as error:
-        error.problems = tuple(dict.fromkeys(map(_in_python, error.problems)))
-        error.args = ("\n".join(error.problems),)
+            return _in_python(run_search(loaded, folder, **options))
+    except Interrupted as interruption:
+        interruption.result = interruption.result and _in_python(interruption.result)
         raise
-    except AutotuneError as error:
-        error.args = (_in_python(str(error)),)
-        raise
-    return result.model_copy(update={"notes": tuple(map(_in_python, result.notes))})
 
 
-def _in_python(message: str) -> str:
-    """`message` with arguments in place of the command line's options."""
-    return _OPTION.sub(lambda found: _ARGUMENTS[found[1]], message)
+def _in_python(result: SearchResult) -> SearchResult:
+    return result.model_copy(update={"notes": tuple(map(in_python, result.notes))})
 
 
 def _refuse_in_a_trial(name: str) -> None:
@@ -155,7 +146,7 @@ def _refuse_in_a_trial(name: str) -> None:
     running = getattr(sys.modules.get("__main__"), "__spec__", None)
     if running is not None and running.name == "autotune.trial.__main__":
         raise WorkloadError(
-            f"autotune.{name} is called where its module is imported, which every trial does; put the call under "
+            f"autotune.{name} was called again when a trial imported your script; put the call under "
             'if __name__ == "__main__":'
         )
 
@@ -190,52 +181,3 @@ def _loaded(spec: str | Path | Spec | Mapping[str, Any], budget: str | None, dev
 def _from_values(values: Mapping[str, Any], folder: Path) -> LoadedSpec:
     spec = parse_spec(values, folder)
     return LoadedSpec(spec, folder, spec_sha256(spec))
-
-
-class _Named:
-    """A callable by the name under which another process can import it."""
-
-    def __init__(self, argument: str, found: Any) -> None:
-        self.qualname: str = getattr(found, "__qualname__", "")
-        module = sys.modules.get(getattr(found, "__module__", None) or "")
-        if module is None or not self.qualname or "<" in self.qualname:
-            raise SpecError(f"{argument}: {found!r} has no name at the top level of a module; trials import it by one")
-        self.module_name, self.root = _importable(argument, module)
-        self.path = f"{self.module_name}:{self.qualname}"
-
-
-def _importable(argument: str, module: ModuleType) -> tuple[str, Path | None]:
-    """The module's name, and the folder to import it from; None where any process finds it."""
-    file = getattr(module, "__file__", None)
-    if file is None:
-        where = "this session" if module.__name__ == "__main__" else module.__name__
-        raise SpecError(f"{argument}: {where} has no file that a trial's process could import; move it into a module")
-    path = Path(file).resolve()
-    if module.__name__ == "__main__":
-        return path.stem, path.parent
-    depth = module.__name__.count(".") + (path.name == "__init__.py")
-    root = path.parents[depth]
-    installed = any(part in ("site-packages", "dist-packages") for part in root.parts)
-    return module.__name__, None if installed else root
-
-
-def _common_root(named: Any) -> Path:
-    roots = {each.root for each in named} - {None}
-    if len(roots) > 1:
-        places = ", ".join(sorted(map(str, roots)))
-        raise SpecError(
-            f"model_fn, dataset, loss_fn and collate_fn lie in different folders ({places}); put them beside each other"
-        )
-    return next(iter(roots), Path.cwd())
-
-
-def _pickled(dataset: Any, folder: Path) -> dict[str, str]:
-    """Write `dataset` where trials find it; the hash tells a resumed study whether it is still the same."""
-    try:
-        content = pickle.dumps(dataset)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise SpecError(f"dataset: {error}; give a function that builds it, at the top level of a module") from error
-    path = (folder.parent / f"{folder.name}.dataset.pkl").absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
-    return {"path": str(path), "sha256": hashlib.sha256(content).hexdigest()}

@@ -133,12 +133,13 @@ def read_emitted(path_or_study: str | Path) -> Emitted:
 
 def _row(name: str, before: KnobValue, now: KnobValue) -> str:
     """A row of the table for notebooks; what differs from the baseline is bold."""
-    new = html.escape(_shown(now))
-    cells = [html.escape(name), html.escape(_shown(before)), f"<b>{new}</b>" if now != before else new]
+    new = html.escape(shown(now))
+    cells = [html.escape(name), html.escape(shown(before)), f"<b>{new}</b>" if now != before else new]
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _shown(value: KnobValue) -> str:
+def shown(value: KnobValue) -> str:
+    """A setting as YAML would have it."""
     return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

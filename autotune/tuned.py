@@ -23,6 +23,7 @@ from weakref import WeakSet
 from autotune.config import KnobValue, TrainConfig
 from autotune.criterion import criterion_flaw
 from autotune.emitted import Emitted, read_emitted, settings_of
+from autotune.wording import python_errors
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +52,8 @@ def load(path_or_study: str | Path, *, device: str | torch.device | None = None)
     where the effective batch size is not the baseline's. Raises SpecError where there is no result, or none that this
     version can read.
     """
-    tuned = TunedConfig(read_emitted(path_or_study), device=device)
+    with python_errors():
+        tuned = TunedConfig(read_emitted(path_or_study), device=device)
     tuned.warn_of_another_torch()
     if tuned.emitted.batch_change:
         warnings.warn(f"study {tuned.emitted.study}: {tuned.emitted.batch_change}", ChangedBatchSize, stacklevel=2)

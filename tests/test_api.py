@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import functools
 import math
+import pickle
 import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,8 +28,10 @@ import autotune
 from autotune import api
 from autotune.config import TrainConfig
 from autotune.errors import SpecError, StudyMismatch, WorkloadError
+from autotune.importable import PickledDataset
 from autotune.records import Progress, Purpose, TrialRecord
 from autotune.store import StudyFolder
+from autotune.wording import OPTIONS, TUNE, in_python
 
 SPEC: dict[str, Any] = {
     "name": "mine",
@@ -150,6 +154,11 @@ def test_a_result_says_what_it_is_worth(simulated: FormulaBackend) -> None:
     assert f"{result.speedup:.2f}× the baseline" in shown
     assert "<td>amp_dtype</td>" in shown
     noted = result.model_copy(update={"notes": ("a <b>note</b>",)})
+    lines = str(noted).splitlines()
+    assert lines[0] == f"mine: {result.emitted.worth}"
+    assert f"  amp_dtype: {result.config.amp_dtype}" in lines
+    assert lines[-2:] == ["- a <b>note</b>", "studies/mine"]
+    assert repr(result) == f"SearchResult('studies/mine': {result.emitted.worth})"
     assert "<li>a &lt;b&gt;note&lt;/b&gt;</li>" in noted._repr_html_()
 
 
@@ -160,6 +169,56 @@ def test_errors_name_arguments_and_no_options(simulated: FormulaBackend) -> None
     assert "start over with fresh=True (the old study is kept), or " in str(caught.value)
     assert "out=" in str(caught.value)
     assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"budget": "3s"}, "budget: 3s is too short"),
+        ({"training": {"optimzer": "sgd"}}, "training.optimzer: unknown key; did you mean optimizer?"),
+        ({"search": {"num_workers": [0, "two"]}}, "search.num_workers.1: must be a whole number, not 'two'"),
+    ],
+)
+def test_tune_has_no_spec_to_speak_of(simulated: FormulaBackend, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        autotune.tune(build, data, loss, **settings)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("model.factory: mine:build raised ValueError", "model_fn: mine:build raised ValueError"),
+        ("data.factory: autotune.workload.pickled:load raised OSError", "dataset: reading it back raised OSError"),
+        ("data: the data set is empty", "dataset: the data set is empty"),
+        ("spec: training.loss: must be", "loss_fn: must be"),
+        ("training.optimizer: torch.optim has none", "training.optimizer: torch.optim has none"),
+        ("mine keeps it; use --fresh, or --out", "mine keeps it; use fresh=True, or out="),
+        ("or train on --set data='{synthetic: {}}'", "or train on data: {synthetic: {}}"),
+        ("--storage: the driver is missing", "storage.yaml: the driver is missing"),
+        ("Run the same command with a larger --budget.", "Make the same call with a larger budget."),
+    ],
+)
+def test_paths_of_the_spec_that_tune_makes_are_its_arguments(message: str, said: str) -> None:
+    assert in_python(message, TUNE) == said
+
+
+def test_every_option_that_a_search_can_name_has_an_argument() -> None:
+    package = Path(autotune.__file__).parent
+    core = [*package.glob("*.py"), *(path for part in _CORE for path in (package / part).rglob("*.py"))]
+    texts = (text for path in core for text in _messages(ast.parse(path.read_text())))
+    named = {option for text in texts for option in re.findall(r"(?<![\w-])--([a-z][a-z-]*)", text)}
+    assert named - OPTIONS.keys() <= {"set", "head", "shm-size"}, "--set, and options of other programs"
+
+
+_CORE = ("search", "execution", "spec", "knobs", "training", "workload", "trial", "measure", "records", "stats")
+
+
+def _messages(module: ast.Module) -> Iterator[str]:
+    docstrings = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
 
 
 @pytest.mark.parametrize("call", ["tune", "search"])
@@ -197,6 +256,24 @@ def test_a_script_without_a_guard_ends_with_a_clear_error(tmp_path: Path) -> Non
     assert 'put the call under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
 
 
+def test_a_class_of_the_running_script_is_imported_by_the_script_s_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_script.py").write_text("class Own(list): pass")
+    main = ModuleType("__main__")
+    main.__file__ = str(tmp_path / "own_script.py")
+    exec("class Own(list): pass", vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    pickled = PickledDataset(main.Own([1, 2]))
+    assert pickled.roots == {tmp_path}
+    monkeypatch.syspath_prepend(tmp_path)
+    with pickled.written(path := pickled.beside(tmp_path / "study")):
+        assert type(pickle.loads(path.read_bytes())).__module__ == "own_script"
+    main.__file__ = "<stdin>"
+    with pytest.raises(SpecError, match=r"dataset: it is defined in this session, which trials cannot import; write"):
+        PickledDataset(main.Own())
+
+
 def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
     from autotune.workload.pickled import load
 
@@ -207,9 +284,24 @@ def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
         load(**(spec["data"]["args"] | {"sha256": "0"}))
 
 
+def test_a_call_that_is_refused_leaves_the_earlier_study_its_data_set(simulated: FormulaBackend) -> None:
+    from autotune.workload.pickled import load
+
+    kept = autotune.tune(build, data(), loss, name="mine")
+    with pytest.raises(StudyMismatch):
+        autotune.tune(build, TensorDataset(torch.ones(9, 4)), loss, name="mine")
+    spec = yaml.safe_load((Path(kept.folder) / "spec.yaml").read_text())
+    assert len(load(**spec["data"]["args"])) == 8
+    assert len(list(Path("studies").glob("*.pkl"))) == 1, "what no study uses is gone"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((build, torch.utils.data.DataLoader(data()), loss), r"dataset: give the data set, not a DataLoader"),
+        ((build, "mine:data", loss), r"dataset: give a data set, or a function that builds it, not 'mine:data'"),
+        ((torch.nn.Linear(2, 2), data, loss), r"model_fn: give a function that builds the model, not a Linear: each"),
+        ((build, data, None), r"loss_fn: give a function, not None"),
         ((lambda: None, data, loss), r"model_fn: .*lambda.* has no name at the top level"),
         ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* has no name"),
         ((build, (n for n in range(3)), loss), r"dataset: .*generator"),
@@ -232,6 +324,9 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
+class Own(TensorDataset):
+    pass
+
 def build():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 64), nn.ReLU(), nn.Linear(64, 4))
 
@@ -245,7 +340,7 @@ def stop(record):
 if __name__ == "__main__":
     torch.manual_seed(0)
     targets = torch.randint(0, 4, (512,))
-    data = TensorDataset(torch.randn(512, 3, 8, 8) + targets[:, None, None, None], targets)
+    data = Own(torch.randn(512, 3, 8, 8) + targets[:, None, None, None], targets)
     try:
         autotune.tune(
             build, data, loss, budget="1m", on_trial=stop,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from autotune.config import KNOB_NAMES, KnobValue, TrainConfig
-from autotune.emitted import Interval
 from autotune.export.quoting import literal
 from autotune.export.target import Source, Target
 
@@ -22,10 +21,10 @@ def promise(source: Source) -> tuple[str, ...]:
     if config == emitted.baseline.config:
         gain = "with the baseline settings: nothing tested was reliably faster"
     elif emitted.speedup_ci95:
-        gain += f" ({_between(emitted.speedup_ci95, '.2f')})"
+        gain += " ({:.2f} to {:.2f})".format(*emitted.speedup_ci95)
     measured = f"{_rate(emitted.best.samples_per_s)} samples/s"
     if emitted.best.samples_per_s_ci95:
-        measured += f" (95 % interval {_between(emitted.best.samples_per_s_ci95, ',.4g')})"
+        measured += f" (95 % interval {' to '.join(map(_rate, emitted.best.samples_per_s_ci95))})"
     device = emitted.environment.get("device", "an unknown device")
     return (
         f"Exported by {tool} from study {emitted.study}; verdict: {emitted.verdict}.",
@@ -57,8 +56,8 @@ def _on_verdict(source: Source) -> str | None:
     if source.emitted.verdict == _STABLE:
         return None
     return (
-        f"{source.emitted.verdict.upper()}: the budget ended before all tests of this configuration. Run the same "
-        "search with a larger --budget before you rely on it."
+        f"{source.emitted.verdict.upper()}: not every test of this configuration was done and passed; `autotune show "
+        f"{source.emitted.study}` says why. Run the same search with a larger --budget before you rely on it."
     )
 
 
@@ -132,7 +131,3 @@ _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
 
 def _rate(samples_per_s: float) -> str:
     return f"{samples_per_s:,.0f}" if samples_per_s >= 100 else f"{samples_per_s:.3g}"
-
-
-def _between(interval: Interval, form: str) -> str:
-    return f"{interval[0]:{form}} to {interval[1]:{form}}"

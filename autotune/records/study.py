@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from autotune.config import TrainConfig
-from autotune.emitted import Emitted
+from autotune.emitted import Emitted, settings_of, shown
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
 from autotune.records.trial import Predicted, Purpose, TrialStatus
@@ -196,6 +196,16 @@ class SearchResult(Record):
     def emitted(self) -> Emitted:
         """The result, its figures and its baseline."""
         return Emitted.from_document(self.best)
+
+    def __str__(self) -> str:
+        """What it is worth, what it changes, what to know of it, and where it is."""
+        emitted, before = self.emitted, settings_of(self.emitted.baseline.config)
+        changes = {name: value for name, value in settings_of(self.config).items() if value != before.get(name)}
+        lines = [f"{emitted.study}: {emitted.worth}", *(f"  {name}: {shown(value)}" for name, value in changes.items())]
+        return "\n".join([*lines, *(f"- {note}" for note in self.notes), self.folder])
+
+    def __repr__(self) -> str:
+        return f"SearchResult({self.folder!r}: {self.emitted.worth})"
 
     def _repr_html_(self) -> str:
         """A table and what to know of it, for notebooks."""

@@ -113,7 +113,7 @@ def machine_view(device: DeviceFacts, host: HostFacts) -> RenderableType:
 def facts_view(facts: Facts) -> RenderableType:
     """Machine and workload, as far as the search cares."""
     work = facts.workload
-    samples = "unknown" if work.dataset_samples is None else f"{work.dataset_samples:,}"
+    samples = "a stream of" if work.dataset_samples is None else f"{work.dataset_samples:,}"
     shape = words.samples(work)
     model = f"model       {work.parameters:,} parameters{', BatchNorm' if work.batch_norm else ''}"
     return Group(machine_view(facts.device, facts.host), Text(f"{model}\ndata        {samples} samples of {shape}"))

@@ -191,12 +191,20 @@ class Ledger:
         """Those of `measured` that meet the constraints: what the fastest is the best so far of."""
         return [record for record in self.measured() if meets(record, self._constraints)]
 
+    def leaders(self) -> list[TrialRecord]:
+        """`eligible` as they are shown: the baseline by the run that others stand beside, so that it is never faster
+        than itself."""
+        return sorted(map(self._as_shown, self.eligible()), key=samples_per_s, reverse=True)
+
     def best_so_far(self) -> tuple[float, ...]:
-        """Samples per second of the fastest eligible trial after each measured trial of the search."""
+        """Samples per second of the first of `leaders` after each measured trial of the search."""
         eligible = {record.number for record in self.eligible()}
-        return tuple(
-            itertools.accumulate((samples_per_s(record) for record in self.records if record.number in eligible), max)
-        )
+        shown = (self._as_shown(record) for record in self.records if record.number in eligible)
+        return tuple(itertools.accumulate(map(samples_per_s, shown), max))
+
+    def _as_shown(self, record: TrialRecord) -> TrialRecord:
+        baseline = self.baseline()
+        return baseline if baseline and record.result.config == baseline.result.config else record
 
     def baseline(self) -> TrialRecord | None:
         """What others are shown beside: the baseline's repeat, or its own trial, once it is measured."""

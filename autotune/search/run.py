@@ -81,10 +81,10 @@ def search(
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     folder.open()
     try:
-        known = None if fresh else facts_of_the_spent(folder.read_trials(), budget.total_s, budget.elapsed_s)
-        if known is not None:
+        spent = (() if fresh else folder.read_trials(), budget.total_s, budget.elapsed_s)
+        if (known := facts_of_the_spent(*spent)) is not None:
             budget.end()
-        backend = start_backend(spec_json, loaded.folder) if known is None else NothingRuns()
+        backend = start_backend(spec_json, loaded.folder) if known is None else NothingRuns(*spent)
         try:
             with loaded.placing_problems():
                 facts = known or _look_around(loaded, backend, budget, open_study)
@@ -280,7 +280,8 @@ class _Study:
         except BaselineTooLarge:
             raise
         except NoStableConfiguration as error:
-            raise NoStableConfiguration(self._with_places(str(error))) from error
+            error.args = (self._with_places(str(error)),)
+            raise
         if verdict is None:
             enough = usual_duration(2 * self.budget.total_s)
             raise NoStableConfiguration(f"the budget ended before the baseline was measured; use at least {enough}")
@@ -324,7 +325,7 @@ class _Study:
                 *notes_on(
                     document, self.ledger.records, self.found.baseline, self.found.facts, interrupted=interrupted
                 ),
-                *self.backend.remarks,
+                *(() if already_finished else self.backend.remarks),
             ),
             already_finished=already_finished,
         )

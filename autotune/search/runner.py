@@ -208,7 +208,7 @@ class TrialRunner:
                 budget_s=self._budget.total_s,
                 elapsed_s=self._budget.elapsed_s,
                 baseline=standing(baseline) if baseline else None,
-                leaders=tuple(standing(record) for record in self._ledger.eligible()[:_LEADERS]),
+                leaders=tuple(standing(record) for record in self._ledger.leaders()[:_LEADERS]),
                 best_so_far=self._ledger.best_so_far(),
                 running=tuple(flight.running for flight in self._aloft.values()),
                 by_status=by_status,

@@ -61,7 +61,9 @@ class LoadedSpec:
         try:
             yield
         except SpecError as error:
-            raise type(error)([self.at_its_place(problem) for problem in error.problems]) from error
+            error.problems = tuple(map(self.at_its_place, error.problems))
+            error.args = ("\n".join(error.problems),)
+            raise
 
 
 def load_spec(

@@ -59,12 +59,30 @@ def read_loss(result: Any, samples: int) -> MicroLoss:
 
 
 def _scalar(value: Any) -> Tensor:
-    if isinstance(value, Tensor) and value.dim() == 0:
-        return value
-    found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-    several = "; add several losses up to one" if isinstance(value, tuple | list | Mapping) else ""
-    message = f"the loss function must return a scalar tensor, or (summed_loss, count); it returned {found}{several}"
-    raise TypeError(message)
+    if not isinstance(value, Tensor) or value.dim() > 0:
+        raise TypeError(f"the loss function must return a scalar tensor, or (summed_loss, count); it {_found(value)}")
+    if not value.requires_grad:
+        raise TypeError(
+            "the loss requires no gradient: the loss function detaches it (.item(), .detach(), torch.no_grad()), or no "
+            "parameter of the model requires one"
+        )
+    return value
+
+
+def _found(value: Any) -> str:
+    """What it did instead, and what to do."""
+    if value is None:
+        return "returned None: a return statement is missing"
+    if isinstance(value, Tensor):
+        return f"returned a tensor of shape {tuple(value.shape)}; return its mean, or its sum with the number of terms"
+    name = type(value).__name__
+    if isinstance(value, int | float):
+        return f"returned a {name}; return the tensor itself, without .item()"
+    if isinstance(value, Mapping) and "loss" in value:
+        return f'returned {name}; return the loss in it: output["loss"]'
+    if hasattr(value, "loss"):
+        return f"returned {name}; return the loss in it: output.loss"
+    return f"returned {name}" + ("; add several losses up to one" if isinstance(value, tuple | list | Mapping) else "")
 
 
 def _weight(count: Any) -> Weight:

@@ -108,7 +108,8 @@ def describe(error: BaseException) -> Failure:
     name = type(error).__name__
     # A loader process wraps its traceback into the message, which then says what happened at its end.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
-    reason = line if isinstance(error, Diverged) else f"{name}: {line}"
+    is_named = isinstance(error, Diverged) or re.match(rf"([\w.]+\.)?{re.escape(name)}\b", line)
+    reason = line if is_named else f"{name}: {line}"
     where = at_user_line(error)
     killed = any(_KILLED in said(link) for link in _causes(error))
     return Failure(

@@ -17,6 +17,7 @@ from samples import ON_CPU, ON_CUDA, PLAIN, source
 from autotune.config import KNOB_NAMES, RANK_KNOBS, TrainConfig
 from autotune.errors import SpecError
 from autotune.export import TARGETS, Source, Target, export
+from autotune.export.notes import promise
 
 OTHERS: dict[str, Any] = {
     "micro_batch_size": 16,
@@ -112,6 +113,13 @@ def test_notes_name_the_argument_of_a_custom_knob_that_the_target_has_no_place_f
     made = export(source(ON_CPU, search=search, data={"factory": "mine:build"}), target.name)
     left = [note for note in made.notes if "data.args.rate" in note]
     assert bool(left) != ("0.25" in settings_in(dict(made.files)))
+
+
+def test_the_promise_has_large_figures_in_full() -> None:
+    fast = source()
+    best = dataclasses.replace(fast.emitted.best, samples_per_s=33_114.0, samples_per_s_ci95=(26_340.0, 40_950.0))
+    text = " ".join(promise(dataclasses.replace(fast, emitted=dataclasses.replace(fast.emitted, best=best))))
+    assert "33,114 samples/s (95 % interval 26,340 to 40,950)" in text
 
 
 @every_target

@@ -39,7 +39,7 @@ def test_machine_and_workload() -> None:
     assert "fast AMP    bf16, fp16" in text
     assert "4 usable cores" in text
     assert "1,000 parameters, BatchNorm" in text
-    assert "unknown samples of unknown shape" in text
+    assert "a stream of samples of unknown shape" in text
     assert "10,000 samples of 3 × 64 × 64" in drawn(facts_view(cpu_facts()))
 
 

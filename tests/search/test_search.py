@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Callable
@@ -19,13 +20,14 @@ from support.simulation import good_sense
 
 from autotune.config import TrainConfig
 from autotune.errors import NoStableConfiguration, SpecError, StudyMismatch, WorkloadError
-from autotune.records import Facts, Purpose, TrialRecord, TrialStatus
+from autotune.records import Facts, Progress, Purpose, TrialRecord, TrialStatus
 from autotune.search import Interrupted, Listener
 from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.smaller_baseline import smaller
 from autotune.search.spent import facts_of_the_spent
 from autotune.store import StudyFolder
 
+BASELINE = TrainConfig(micro_batch_size=32, grad_accum_steps=4)
 STRATEGY_NAMES = ["auto", "gp", "tpe", "qmc", "random", "grid"]
 SMALL_SPACE = {
     "micro_batch_size": [16, 32, 64],
@@ -93,6 +95,26 @@ def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:
     assert 4 <= len(seeds) <= 6
     assert purposes[1] is Purpose.REPEAT
     assert purposes[2 : 2 + len(seeds)] == seeds
+
+
+def test_the_baseline_is_never_shown_to_be_faster_than_itself(bench: Bench) -> None:
+    """Its first run may have been luckier than the repeat that others stand beside."""
+
+    def speed(config: TrainConfig) -> float:
+        return 1000.0 if config == BASELINE.replace(num_threads=config.num_threads) else 100.0
+
+    seen: list[Progress] = []
+    backend = bench.backend(speed, noise=0.3, seed=1)
+    bench.search(backend, on=Listener(on_progress=seen.append), search=SMALL_SPACE, budget="2m")
+    after = [each for each in seen if each.baseline is not None]
+    assert all(leader.samples_per_s <= each.best_so_far[-1] for each in after for leader in each.leaders)
+    ratios = {
+        leader.samples_per_s / each.baseline.samples_per_s
+        for each in after
+        for leader in each.leaders
+        if each.baseline and leader.config == each.baseline.config
+    }
+    assert ratios == {1.0}
 
 
 def test_search_never_runs_a_configuration_twice(bench: Bench) -> None:
@@ -404,6 +426,9 @@ def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_w
     assert bench.clock() == resumed, "not even a start fits"
     assert result.best["search"]["runs"] == len(records(bench))
     assert result.best["stability"]["verdict"] == "unconfirmed"
+    assert re.match(
+        r"Nothing was run this time: \d s of the budget were left, and a start takes .*10m", result.notes[-1]
+    )
     larger = bench.search(bench.backend(seed=1), budget="10m")
     assert larger.best["stability"]["verdict"] == "stable", "a larger budget goes on"
 

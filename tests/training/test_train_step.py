@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,22 @@ def test_two_losses_are_refused_in_words(grad_accum_steps: int) -> None:
 def test_several_losses_in_any_form_are_refused(returned: Any) -> None:
     with pytest.raises(TypeError, match=r"it returned (tuple|list|dict); add several losses up to one"):
         make_step(small_model(), lambda model, batch: returned(*two_losses(model, batch)))(draw(4))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda loss: None, r"it returned None: a return statement is missing"),
+        (lambda loss: loss.item(), r"it returned a float; return the tensor itself, without \.item\(\)"),
+        (lambda loss: loss.detach(), r"the loss requires no gradient: the loss function detaches it"),
+        (lambda loss: loss.repeat(3), r"it returned a tensor of shape \(3,\); return its mean, or its sum"),
+        (lambda loss: {"loss": loss, "logits": loss}, r'it returned dict; return the loss in it: output\["loss"\]'),
+        (lambda loss: SimpleNamespace(loss=loss), r"it returned SimpleNamespace; return the loss in it: output\.loss"),
+    ],
+)
+def test_what_is_no_loss_says_what_to_return_instead(returned: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        make_step(small_model(), lambda model, batch: returned(mean_loss(model, batch)))(draw(4))
 
 
 def test_a_count_without_a_gradient_is_a_count() -> None:

@@ -123,6 +123,8 @@ def test_a_divergence_reads_without_its_class() -> None:
             RuntimeError("Caught ValueError in worker 0.\nTraceback:\nValueError: broken\n\n"),
             "RuntimeError: ValueError: broken",
         ),
+        (ValueError("Caught ValueError in worker 0.\nTraceback:\nValueError: broken\n"), "ValueError: broken"),
+        (OSError("Caught OSError in worker 0.\nTraceback:\nh5py.OSError: broken\n"), "h5py.OSError: broken"),
         (
             RuntimeError("\nCUDA error: launch failed\nSet CUDA_LAUNCH_BLOCKING=1"),
             "RuntimeError: CUDA error: launch failed",
