@@ -34,10 +34,12 @@ from autotune.records import TrialRecord
 from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
 from autotune.study_database import whose
-from autotune.untrusted import check, problem, read_yaml
+from autotune.untrusted import check, problem, read_bytes, read_yaml
 
 _BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
 """What a session leaves that ends before it has one."""
+_MOST_OF_A_RECORD = 100_000_000
+"""Bytes: a soak of a million optimizer steps takes a third of it."""
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
 
@@ -155,7 +157,7 @@ class StudyFolder:
     def is_running(self) -> bool:
         """Whether a controller owns the study at this moment."""
         try:
-            with self.log.open(encoding="utf-8") as lock:
+            with open(os.open(self.log, os.O_RDONLY | os.O_NONBLOCK), "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -246,7 +248,7 @@ class StudyFolder:
     def read_identity(self) -> dict[str, Any] | None:
         """None where there is none, as in studies from before. Raises EnvironmentFailure for a damaged file."""
         try:
-            document = json.loads(self.identity.read_text(encoding="utf-8"))
+            document = json.loads(read_bytes(self.identity))
             if not isinstance(document, dict):
                 raise ValueError("it holds no mapping")
         except FileNotFoundError:
@@ -289,7 +291,7 @@ class AblationFolder(StudyFolder):
 
 def _read_record(path: Path) -> TrialRecord:
     try:
-        return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        return TrialRecord.model_validate_json(read_bytes(path, _MOST_OF_A_RECORD))
     except (OSError, ValueError) as error:
         why = problem(error) if isinstance(error, ValidationError) else str(error)
         raise EnvironmentFailure(
@@ -301,6 +303,8 @@ def _read_record(path: Path) -> TrialRecord:
 def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
     """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
     try:
+        if folder.spec.exists() and not folder.spec.is_file():
+            raise SpecError(f"{folder.spec}: it is not a regular file")
         document = read_spec(folder.spec)
     except SpecError as error:
         raise EnvironmentFailure(f"{error}; run the same search again to rewrite it") from error
