@@ -13,11 +13,9 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from optuna.artifacts import FileSystemArtifactStore
-
 from autotune.errors import AutotuneError, SpecError
 from autotune.report.dashboard.edits import RefusedEdit, checked_edit, read_edit
-from autotune.report.dashboard.furnish import write_figures, write_note
+from autotune.report.dashboard.furnish import artifacts_of, write_figures, write_note
 from autotune.report.dashboard.guard import READING, Application, Environ, Guard
 from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
@@ -136,8 +134,7 @@ class _Following:
 def _dashboard(storage: Any, folder: StudyFolder) -> Application:
     from optuna_dashboard import wsgi
 
-    store = FileSystemArtifactStore(folder.artifacts) if folder.artifacts.is_dir() else None
-    application: Application = wsgi(storage, artifact_store=store)
+    application: Application = wsgi(storage, artifact_store=artifacts_of(folder))
     return application
 
 
