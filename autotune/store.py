@@ -40,6 +40,8 @@ _BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
 """What a session leaves that ends before it has one."""
 _MOST_OF_A_RECORD = 100_000_000
 """Bytes: a soak of a million optimizer steps takes a third of it."""
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Follows no link and waits for no reader of a pipe: a folder from elsewhere may hold either."""
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
 
@@ -140,7 +142,7 @@ class StudyFolder:
         with speaking_of(self.path):
             self._refuse_foreign()
             self.trials.mkdir(parents=True, exist_ok=True)
-            lock = self.log.open("a", encoding="utf-8")
+            lock = os.fdopen(os.open(self.log, _APPENDING, 0o666), "a", encoding="utf-8")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -157,7 +159,7 @@ class StudyFolder:
     def is_running(self) -> bool:
         """Whether a controller owns the study at this moment."""
         try:
-            with open(os.open(self.log, os.O_RDONLY | os.O_NONBLOCK), "rb") as lock:
+            with os.fdopen(os.open(self.log, os.O_RDONLY | os.O_NONBLOCK), "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -343,7 +345,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # in a folder from elsewhere, a link to another file may lie there
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -363,6 +366,7 @@ def speaking_of(path: Path) -> Iterator[None]:
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EACCES: "no permission to write there; choose another folder with --out",
             errno.EPERM: "no permission to write there; choose another folder with --out",
+            errno.ELOOP: "it is a link to another place; remove the link",
             errno.EROFS: "the file system is read-only; choose another folder with --out",
         }
         hint = hints.get(error.errno or 0, error.strerror or str(error))

@@ -163,7 +163,7 @@ _Loader.add_constructor(None, _other)  # stands for every other tag
 def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
     """The file at `path`. Raises ValueError in one line for one of more than `most` bytes, and for what is no file: a
     pipe keeps its reader waiting, a device has no end. Raises OSError."""
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is not a regular file")
         raw = file.read(most + 1)

@@ -252,6 +252,12 @@ def test_init_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "mine.yaml").read_text() == "precious"
 
 
+def test_init_follows_no_link(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").symlink_to(tmp_path / "elsewhere")
+    assert run("init", "mine.yaml").code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_init_into_a_folder_that_is_not_there(run: Run) -> None:
     ended = run("init", "nowhere/mine.yaml")
     assert (ended.code, ended.out) == (2, "")

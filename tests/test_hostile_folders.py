@@ -1,18 +1,22 @@
-"""Study folders and tables that somebody else has packed: pipes, devices and links in them, and files without an end."""
+"""Study folders and tables that somebody else has packed: with pipes, devices and links, and files without an end."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.results import result
 
 from autotune import tables
+from autotune.emitted import read_emitted
 from autotune.errors import EnvironmentFailure, SpecError
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.export import Export, Source
+from autotune.export.write import write
+from autotune.store import StudyFolder, read_resolved_spec, write_atomically
 
 
 @pytest.fixture
@@ -28,6 +32,15 @@ def pipe(path: Path) -> None:
 
 def device(path: Path) -> None:
     path.symlink_to("/dev/zero")
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Iterator[Path]:
+    """A file of the user's own, which nothing that happens changes."""
+    path = tmp_path / "precious"
+    path.write_text("precious")
+    yield path
+    assert path.read_text() == "precious"
 
 
 @pytest.mark.parametrize("make", [pipe, device])
@@ -63,3 +76,32 @@ def test_a_table_is_refused_in_a_line_of_printable_text(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         tables.read_table(path)
     assert str(caught.value).isprintable()
+
+
+def test_nothing_is_written_through_a_link(study: StudyFolder, precious: Path) -> None:
+    """The number of the process is easily guessed: in a container it is among the first hundred."""
+    study.best.with_name(f".{study.best.name}.{os.getpid()}").symlink_to(precious)
+    study.best.symlink_to(precious)
+    write_atomically(study.best, "new")
+    assert study.best.read_text() == "new" and not study.best.is_symlink()
+    assert {path.name for path in study.path.iterdir()} == {"best.yaml", "trials"}
+
+
+def test_the_log_of_a_study_is_no_link(study: StudyFolder, precious: Path) -> None:
+    study.log.symlink_to(precious)
+    study.write_spec({"name": "mine"})
+    study.database.touch()
+    with pytest.raises(EnvironmentFailure, match="it is a link to another place; remove the link"):
+        study.open()
+
+
+def test_exports_go_into_no_folder_that_a_link_leads_to(study: StudyFolder, tmp_path: Path) -> None:
+    study.write_best(result())
+    study.write_spec({"name": "mine"})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (study.path / "exports").symlink_to(elsewhere)
+    made = Export(target="torch", files={"train.py": "import torch\n"}, about=(), notes=())
+    with pytest.raises(SpecError, match="exports is a link to another folder; remove the link"):
+        write(made, Source(emitted=read_emitted(study.path)))
+    assert not list(elsewhere.iterdir())
