@@ -58,6 +58,8 @@ class RemoteStudy(NamedTuple):
     """Without a password."""
     study: str
     """Its name there."""
+    origin: str | None = None
+    """The folder of the spec that the study was run from."""
 
 
 class StudyFolder:
@@ -118,7 +120,8 @@ class StudyFolder:
             return None
         try:
             found = read_yaml(self.remote)
-            return RemoteStudy(url=str(found["url"]), study=str(found["study"]))
+            origin = found.get("origin")
+            return RemoteStudy(str(found["url"]), str(found["study"]), None if origin is None else str(origin))
         except (OSError, ValueError, KeyError) as error:
             raise EnvironmentFailure(
                 f"{self.remote} is damaged; it has to say `url:` and `study:`, as the database server knows them"
@@ -126,7 +129,7 @@ class StudyFolder:
 
     def write_remote(self, remote: RemoteStudy) -> None:
         with speaking_of(self.remote):
-            write_atomically(self.remote, dump_yaml(remote._asdict()))
+            write_atomically(self.remote, dump_yaml({k: v for k, v in remote._asdict().items() if v is not None}))
 
     def exists(self) -> bool:
         return self.database.exists() or self.remote.exists()
@@ -333,7 +336,8 @@ def find_study(name: str, studies: Path) -> StudyFolder:
     for path in (Path(name), studies / name):
         if StudyFolder(path).exists():
             return StudyFolder(path)
-    found = sorted({path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")})
+    names = {path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")}
+    found = sorted(filter(str.isprintable, names))
     known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
     raise StudyMismatch(f"no study at {name}; {known}")
 
