@@ -70,6 +70,14 @@ def test_a_table_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.M
         tables.read_table(path)
 
 
+@pytest.mark.parametrize("name", ["\x1b[2J", "[red]a", "$\\frac{$"])
+def test_the_name_of_a_table_is_a_studys(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "table.json.gz"
+    path.write_bytes(gzip.compress(json.dumps({"format": 1, "name": name}).encode()))
+    with pytest.raises(SpecError, match="is not a table that this version reads: name must be letters, digits"):
+        tables.read_table(path)
+
+
 def test_a_table_is_refused_in_a_line_of_printable_text(tmp_path: Path) -> None:
     path = tmp_path / "table.json.gz"
     path.write_bytes(gzip.compress(json.dumps({"format": 1, "\x1b[2J\n": "\x1b[2J"}).encode()))

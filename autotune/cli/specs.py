@@ -10,6 +10,7 @@ from autotune.cli.shared import (
     device_option,
     json_option,
     print_json,
+    print_path,
     set_option,
     spec_argument,
     stdout,
@@ -32,7 +33,7 @@ def init(path: Path) -> None:
         raise SpecError(f"{path} exists already; give another file name") from None
     except OSError as error:
         raise SpecError(f"cannot write {path}: {error.strerror}") from error
-    click.echo(path)
+    print_path(path)
 
 
 @click.command()
