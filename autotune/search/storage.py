@@ -125,13 +125,30 @@ def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Stud
     with speaking_of(folder):
         storage = _server_storage(_with_its_driver(remote)) if remote else _existing_file(folder, writable=writable)
         try:
-            yield optuna.load_study(study_name=remote.study if remote else STUDY_NAME, storage=storage)
-        except KeyError as error:
-            raise EnvironmentFailure(
-                f"there is no study {remote and remote.study} at {remote and remote.url}"
-            ) from error
+            with undamaged(folder):
+                study = _load(remote.study if remote else STUDY_NAME, storage, remote.url if remote else folder.path)
+            yield study
         finally:
             close(storage)
+
+
+def _load(name: str, storage: BaseStorage, where: object) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        raise EnvironmentFailure(f"there is no study {name} at {where}") from error
+
+
+@contextlib.contextmanager
+def undamaged(folder: StudyFolder) -> Iterator[None]:
+    """Around what Optuna reads: it expects what it has written, and fails in many ways on anything else. Raises
+    EnvironmentFailure instead."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise EnvironmentFailure(
+            f"what Optuna holds of {folder.path} is damaged: {type(error).__name__}: {ascii(str(error))[:200]}"
+        ) from error
 
 
 def close(storage: BaseStorage) -> None:

@@ -7,15 +7,17 @@ import dataclasses
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import stat
 import threading
 import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +177,7 @@ def test_pictures_and_artifacts_of_a_study_from_elsewhere_stay_inside_it(tmp_pat
     furnish(folder)
     assert precious.read_text() == "precious"
     _rename_artifacts(folder, None)
-    with pytest.raises(EnvironmentFailure, match="what the study says about its artifacts is damaged"):
+    with pytest.raises(EnvironmentFailure, match=r"what Optuna holds of .* is damaged"):
         furnish(folder)
     folder.artifacts.rename(tmp_path / "elsewhere")
     folder.artifacts.symlink_to(tmp_path / "elsewhere")
@@ -440,3 +442,14 @@ def test_an_upload_costs_little_memory_and_a_huge_one_nothing(tmp_path: Path) ->
             tracemalloc.stop()
     assert peak < 80 * 2**20
     assert peak_of_huge < 30 * 2**20, "less than the body"
+
+
+def test_a_damaged_database_is_said_in_a_line(tmp_path: Path) -> None:
+    folder = finished("cpu", tmp_path).folder
+    with closing(sqlite3.connect(folder.database)) as connection:
+        connection.execute("update trials set state = 'x'")
+        connection.commit()
+    with served(folder) as server:
+        status, said = ask(server, "/api/studies")
+    assert status == 503
+    assert re.fullmatch(rb"what Optuna holds of [^\n]* is damaged: [^\n]*\n", said)

@@ -22,7 +22,7 @@ from autotune.report.dashboard import pictures
 from autotune.report.dashboard.note import SIGNATURE, note_on
 from autotune.report.figures import FIGURES
 from autotune.report.reading import Reading, read_study
-from autotune.search.storage import stored_study
+from autotune.search.storage import stored_study, undamaged
 from autotune.store import StudyFolder, speaking_of, write_atomically
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def furnish(folder: StudyFolder) -> None:
     """
     reading = read_study(folder)
     with stored_study(folder, writable=True) as study:
-        write_note(study, reading)
+        with undamaged(folder):
+            write_note(study, reading)
         write_figures(study, reading)
         write_pictures(study, reading)
 
@@ -99,18 +100,16 @@ def write_pictures(study: optuna.Study, reading: Reading) -> None:
             store = artifacts_of(reading.folder)
             if store is None:
                 raise EnvironmentFailure(f"{reading.folder.artifacts} is a link to another folder; remove the link")
-            known = _known(study)
+            with undamaged(reading.folder):
+                known = _known(study)
             for name, draw in pictures.PICTURES.items():
                 _write_picture(study, store, f"{name}.png", draw, reading, known.get(f"{name}.png"))
 
 
 def _known(study: optuna.Study) -> dict[str, str]:
     """The names of artifacts, and their ids, which name files."""
-    try:
-        found = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
-        return {name: each for name, each in found.items() if _ARTIFACT_ID.fullmatch(each)}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EnvironmentFailure(f"what the study says about its artifacts is damaged: {error}") from error
+    found = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+    return {name: each for name, each in found.items() if _ARTIFACT_ID.fullmatch(each)}
 
 
 def _write_picture(

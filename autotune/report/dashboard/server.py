@@ -19,7 +19,7 @@ from autotune.report.dashboard.furnish import artifacts_of, write_figures, write
 from autotune.report.dashboard.guard import READING, Application, Environ, Guard
 from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
-from autotune.search.storage import stored_study
+from autotune.search.storage import stored_study, undamaged
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class _Following:
 
     def _copy(self) -> Application:
         reading = _reading(self._folder)
-        with stored_study(self._folder, writable=False) as told:
+        with stored_study(self._folder, writable=False) as told, undamaged(self._folder):
             study = view_of(told, reading, self._folder.path.absolute().name)
         if reading is not None:
             write_note(study, reading)
