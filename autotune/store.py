@@ -144,6 +144,8 @@ class StudyFolder:
         """
         with speaking_of(self.path):
             self._refuse_foreign()
+            if self.trials.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.trials))
             self.trials.mkdir(parents=True, exist_ok=True)
             lock = os.fdopen(os.open(self.log, _APPENDING, 0o666), "a", encoding="utf-8")
             try:

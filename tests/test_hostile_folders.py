@@ -95,8 +95,10 @@ def test_nothing_is_written_through_a_link(study: StudyFolder, precious: Path) -
     assert {path.name for path in study.path.iterdir()} == {"best.yaml", "trials"}
 
 
-def test_the_log_of_a_study_is_no_link(study: StudyFolder, precious: Path) -> None:
-    study.log.symlink_to(precious)
+@pytest.mark.parametrize("name", ["log.txt", "trials"])
+def test_neither_log_nor_records_of_a_study_are_links(study: StudyFolder, precious: Path, name: str) -> None:
+    study.trials.rmdir()
+    (study.path / name).symlink_to(precious if name == "log.txt" else precious.parent)
     study.write_spec({"name": "mine"})
     study.database.touch()
     with pytest.raises(EnvironmentFailure, match="it is a link to another place; remove the link"):
