@@ -31,6 +31,7 @@ from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
+from autotune.records.plausible import require_figures
 from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
 from autotune.study_database import whose
@@ -298,7 +299,9 @@ class AblationFolder(StudyFolder):
 
 def _read_record(path: Path) -> TrialRecord:
     try:
-        return TrialRecord.model_validate_json(read_bytes(path, _MOST_OF_A_RECORD))
+        record = TrialRecord.model_validate_json(read_bytes(path, _MOST_OF_A_RECORD))
+        require_figures(record)
+        return record
     except (OSError, ValueError) as error:
         why = problem(error) if isinstance(error, ValidationError) else str(error)
         raise EnvironmentFailure(

@@ -22,7 +22,7 @@ from support.studies import finished
 
 from autotune.bench.replay import bench_of
 from autotune.bench.session import run_search
-from autotune.errors import AutotuneError, SpecError
+from autotune.errors import AutotuneError, EnvironmentFailure, SpecError
 from autotune.records import Purpose
 from autotune.report.dashboard.note import note_on
 from autotune.report.dashboard.view import view_of
@@ -152,12 +152,14 @@ def records(study: StudyFolder) -> Iterator[list[Path]]:
 
 @given(data=st.data())
 @A_FEW
-def test_hostile_records_are_text_in_a_report_or_refused_in_a_line(
+def test_hostile_files_of_a_study_are_text_in_a_report_or_refused_in_a_line(
     study: StudyFolder, records: list[Path], data: st.DataObject
 ) -> None:
-    path = data.draw(st.sampled_from(records))
+    path = data.draw(st.sampled_from([study.best, study.spec, *records]))
     before = path.read_text()
-    path.write_text(_as_json(data.draw(a_change(json.loads(before)))))
+    document = yaml.safe_load(before) if path.suffix == ".yaml" else json.loads(before)
+    written = data.draw(a_change(document))
+    path.write_text(yaml.safe_dump(written) if path.suffix == ".yaml" else _as_json(written))
     try:
         reading = read_study(study)
         _Tags().feed(report_page(reading))
@@ -166,6 +168,27 @@ def test_hostile_records_are_text_in_a_report_or_refused_in_a_line(
         refused(error)
     finally:
         path.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("seconds",), -1e308),
+        (("seconds",), 0.0),
+        (("samples",), 0),
+        (("phases", "optimizer"), -1e308),
+        (("phases", "data_wait"), "NaN"),
+    ],
+)
+def test_figures_that_no_run_has_are_refused(
+    study: StudyFolder, records: list[Path], where: tuple[str, ...], value: Any
+) -> None:
+    """Found by the test above: they ended in a traceback of the model that is fitted for the report."""
+    before = records[0].read_text()
+    records[0].write_text(_as_json(changed(json.loads(before), ("result", "blocks", 0, *where), value, None)))
+    with pytest.raises(EnvironmentFailure, match=rf"result\.blocks\.0\.{'.'.join(where)} is [^\n]*, which no run has"):
+        study.read_trials()
+    records[0].write_text(before)
 
 
 @given(data=st.data())
