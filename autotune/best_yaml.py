@@ -38,7 +38,7 @@ def _study_name(text: str) -> str:
     return text
 
 
-_Name = Annotated[str, AfterValidator(_study_name)]
+StudyName = Annotated[str, AfterValidator(_study_name)]
 
 
 def _from_json(value: object) -> object:
@@ -77,7 +77,7 @@ class Environment(Checked, extra="allow"):
 
 class Essence(Checked):
     format: Literal[1]
-    study: _Name
+    study: StudyName
     config: _Config
     measured: Rate
     baseline: BaselineRate

@@ -147,7 +147,7 @@ def _find(path: Path) -> Path:
     for candidate in (path, path / FILE_NAME, STUDIES / path / FILE_NAME):
         if candidate.is_file():
             return candidate
-    known = sorted(found.parent.name for found in STUDIES.glob(f"*/{FILE_NAME}"))
+    known = sorted(filter(str.isprintable, (found.parent.name for found in STUDIES.glob(f"*/{FILE_NAME}"))))
     hint = f"results here: {', '.join(known)}" if known else "run `autotune search SPEC` first"
     raise SpecError(f"no result at {path}; {hint}")
 

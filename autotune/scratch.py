@@ -52,7 +52,7 @@ def socket_folder(scratch: Path, prefix: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _locked(folder: Path, how: int) -> Iterator[bool]:
     """Whether this process has the lock. Some network file systems lock no folders."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # a pipe of somebody else's would block
     try:
         try:
             fcntl.flock(descriptor, how)

@@ -31,13 +31,18 @@ from autotune.best_yaml import Document
 from autotune.emitted import FILE_NAME
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.records import TrialRecord
+from autotune.records.plausible import require_figures
 from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
 from autotune.study_database import whose
-from autotune.untrusted import check, problem, read_yaml
+from autotune.untrusted import check, problem, read_bytes, read_yaml
 
 _BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
 """What a session leaves that ends before it has one."""
+_MOST_OF_A_RECORD = 100_000_000
+"""Bytes: a soak of a million optimizer steps takes a third of it."""
+_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Follows no link and waits for no reader of a pipe: a folder from elsewhere may hold either."""
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
 
@@ -54,6 +59,8 @@ class RemoteStudy(NamedTuple):
     """Without a password."""
     study: str
     """Its name there."""
+    origin: str | None = None
+    """The folder of the spec that the study was run from."""
 
 
 class StudyFolder:
@@ -114,7 +121,8 @@ class StudyFolder:
             return None
         try:
             found = read_yaml(self.remote)
-            return RemoteStudy(url=str(found["url"]), study=str(found["study"]))
+            origin = found.get("origin")
+            return RemoteStudy(str(found["url"]), str(found["study"]), None if origin is None else str(origin))
         except (OSError, ValueError, KeyError) as error:
             raise EnvironmentFailure(
                 f"{self.remote} is damaged; it has to say `url:` and `study:`, as the database server knows them"
@@ -122,7 +130,7 @@ class StudyFolder:
 
     def write_remote(self, remote: RemoteStudy) -> None:
         with speaking_of(self.remote):
-            write_atomically(self.remote, dump_yaml(remote._asdict()))
+            write_atomically(self.remote, dump_yaml({k: v for k, v in remote._asdict().items() if v is not None}))
 
     def exists(self) -> bool:
         return self.database.exists() or self.remote.exists()
@@ -137,8 +145,10 @@ class StudyFolder:
         """
         with speaking_of(self.path):
             self._refuse_foreign()
+            if self.trials.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(self.trials))
             self.trials.mkdir(parents=True, exist_ok=True)
-            lock = self.log.open("a", encoding="utf-8")
+            lock = os.fdopen(os.open(self.log, _APPENDING, 0o666), "a", encoding="utf-8")
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -155,7 +165,7 @@ class StudyFolder:
     def is_running(self) -> bool:
         """Whether a controller owns the study at this moment."""
         try:
-            with self.log.open(encoding="utf-8") as lock:
+            with os.fdopen(os.open(self.log, os.O_RDONLY | os.O_NONBLOCK), "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -246,7 +256,7 @@ class StudyFolder:
     def read_identity(self) -> dict[str, Any] | None:
         """None where there is none, as in studies from before. Raises EnvironmentFailure for a damaged file."""
         try:
-            document = json.loads(self.identity.read_text(encoding="utf-8"))
+            document = json.loads(read_bytes(self.identity))
             if not isinstance(document, dict):
                 raise ValueError("it holds no mapping")
         except FileNotFoundError:
@@ -289,7 +299,9 @@ class AblationFolder(StudyFolder):
 
 def _read_record(path: Path) -> TrialRecord:
     try:
-        return TrialRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        record = TrialRecord.model_validate_json(read_bytes(path, _MOST_OF_A_RECORD))
+        require_figures(record)
+        return record
     except (OSError, ValueError) as error:
         why = problem(error) if isinstance(error, ValidationError) else str(error)
         raise EnvironmentFailure(
@@ -301,6 +313,8 @@ def _read_record(path: Path) -> TrialRecord:
 def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
     """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
     try:
+        if folder.spec.exists() and not folder.spec.is_file():
+            raise SpecError(f"{folder.spec}: it is not a regular file")
         document = read_spec(folder.spec)
     except SpecError as error:
         raise EnvironmentFailure(f"{error}; run the same search again to rewrite it") from error
@@ -327,7 +341,8 @@ def find_study(name: str, studies: Path) -> StudyFolder:
     for path in (Path(name), studies / name):
         if StudyFolder(path).exists():
             return StudyFolder(path)
-    found = sorted({path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")})
+    names = {path.parent.name for name in ("study.db", "storage.yaml") for path in studies.glob(f"*/{name}")}
+    found = sorted(filter(str.isprintable, names))
     known = f"studies here: {', '.join(found)}" if found else f"there are no studies under {studies}/ yet"
     raise StudyMismatch(f"no study at {name}; {known}")
 
@@ -339,7 +354,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # in a folder from elsewhere, a link to another file may lie there
+        with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
@@ -359,6 +375,7 @@ def speaking_of(path: Path) -> Iterator[None]:
             errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
             errno.EACCES: "no permission to write there; choose another folder with --out",
             errno.EPERM: "no permission to write there; choose another folder with --out",
+            errno.ELOOP: "it is a link to another place; remove the link",
             errno.EROFS: "the file system is read-only; choose another folder with --out",
         }
         hint = hints.get(error.errno or 0, error.strerror or str(error))

@@ -56,7 +56,8 @@ def is_empty(path: Path) -> bool:
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
-    names = connection.execute("select name from sqlite_master where type = 'table' and name not like 'sqlite_%'")
+    """Views and triggers as well: code, of which Optuna's databases have none."""
+    names = connection.execute("select name from sqlite_master where type <> 'index' and name not like 'sqlite_%'")
     return {str(name) for (name,) in names}
 
 

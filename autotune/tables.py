@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import zlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -13,8 +12,11 @@ from pydantic import ValidationError
 from autotune.errors import SpecError
 from autotune.records import Facts, Table
 from autotune.store import speaking_of, write_atomically
+from autotune.untrusted import problem, read_gzip
 
 _RECORDED = Path("recorded")
+_MOST_BYTES = 500_000_000
+"""Unpacked; a run takes some ten kilobytes."""
 
 
 def table_path(studies: Path, facts: Facts, name: str) -> Path:
@@ -36,12 +38,10 @@ def write_table(path: Path, table: Table) -> None:
 def read_table(path: Path) -> Table:
     """Raises SpecError for a file that is missing, damaged, or no table."""
     try:
-        return Table.model_validate_json(gzip.decompress(path.read_bytes()))
+        return Table.model_validate_json(read_gzip(path, _MOST_BYTES))
     except FileNotFoundError as error:
         raise SpecError(f"no table at {path}; `autotune sweep SPEC` records one") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SpecError(f"{path} is not a table that this version reads: {where}: {first['msg']}") from error
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise SpecError(f"{path} is not a table that this version reads: {problem(error)}") from error
+    except (OSError, ValueError) as error:
         raise SpecError(f"cannot read {path}: {error}; give a table that `autotune sweep` has written") from error

@@ -7,7 +7,12 @@ a second, which `import autotune` does not have.
 
 from __future__ import annotations
 
+import gzip
+import io
 import math
+import os
+import stat
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -91,7 +96,7 @@ def _shown_key(key: int | str) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(value)
+    text = repr(value[: _MOST_SHOWN + 1] if isinstance(value, str | bytes) else value)
     return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
 
 
@@ -155,14 +160,37 @@ _Loader.add_constructor(f"{_TAG}timestamp", _text)
 _Loader.add_constructor(None, _other)  # stands for every other tag
 
 
+def read_bytes(path: Path, most: int = _MOST_BYTES) -> bytes:
+    """The file at `path`. Raises ValueError in one line for one of more than `most` bytes, and for what is no file: a
+    pipe keeps its reader waiting, a device has no end. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        raw = file.read(most + 1)
+    return _bounded(raw, most)
+
+
+def read_gzip(path: Path, most: int) -> bytes:
+    """What the gzip file at `path` holds. Raises ValueError in one line where that is damaged or more than `most`
+    bytes, and OSError."""
+    packed = read_bytes(path, most)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            return _bounded(file.read(most + 1), most)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from None
+
+
+def _bounded(content: bytes, most: int) -> bytes:
+    if len(content) > most:
+        raise ValueError(f"over {most // 1_000_000} MB long")
+    return content
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in the file at `path`. Raises ValueError in one line, and OSError."""
-    with path.open("rb") as file:
-        raw = file.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
-        raise ValueError(f"over {_MOST_BYTES // 1_000_000} MB long")
     try:
-        document = yaml.load(raw.decode("utf-8"), Loader=_Loader)
+        document = yaml.load(read_bytes(path).decode("utf-8"), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}: " if mark else ""

@@ -252,6 +252,12 @@ def test_init_overwrites_nothing(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "mine.yaml").read_text() == "precious"
 
 
+def test_init_follows_no_link(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").symlink_to(tmp_path / "elsewhere")
+    assert run("init", "mine.yaml").code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_init_into_a_folder_that_is_not_there(run: Run) -> None:
     ended = run("init", "nowhere/mine.yaml")
     assert (ended.code, ended.out) == (2, "")
@@ -808,3 +814,32 @@ def test_json_says_null_where_a_number_is_not_finite(capsys: pytest.CaptureFixtu
     """The gain of another configuration after two rounds may have no upper end."""
     print_json({"checks": [{"value": float("inf"), "limit": 1.05}], "pair": (float("nan"), 1)})
     assert json.loads(capsys.readouterr().out) == {"checks": [{"value": None, "limit": 1.05}], "pair": [None, 1]}
+
+
+HOSTILE_NAME = "a\x1b]0;owned\x07\x1b[2J\u202eb"
+
+
+def test_names_of_others_reach_no_terminal_as_they_are(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "studies" / HOSTILE_NAME
+    folder.mkdir(parents=True)
+    (folder / "study.db").touch()
+    (folder / "best.yaml").write_text("a: 1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for command in (
+        ["show", "none"],
+        ["export", "none", "--to", "torch"],
+        ["show", str(folder)],
+        ["validate", "--no-run", f"{HOSTILE_NAME}.yaml"],
+        ["init", f"{HOSTILE_NAME}.yaml"],
+    ):
+        ended = run(*command)
+        assert all(character.isprintable() or character == "\n" for character in ended.out + ended.err)
+
+
+def test_doctor_runs_no_python_of_the_folder_it_is_called_in(run: Run, tmp_path: Path) -> None:
+    for module in ("psutil", "torch", "json"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert run("doctor", "--device", "cpu").code == 0
+    assert not (tmp_path / "ran").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -89,3 +90,14 @@ def test_that_of_a_killed_process_is_removed_by_the_next(tmp_path: Path) -> None
     assert theirs.exists()
     with scratch_folder(tmp_path, "mine-"):
         assert not theirs.exists()
+
+
+def test_pipes_and_links_of_others_are_passed_over(tmp_path: Path) -> None:
+    kept = tmp_path / "kept" / "file"
+    kept.parent.mkdir()
+    kept.touch()
+    (tmp_path / "mine-link").symlink_to(kept.parent)
+    os.mkfifo(tmp_path / "mine-pipe")
+    with scratch_folder(tmp_path, "mine-") as folder:
+        assert folder.is_dir() and folder.stat().st_mode & 0o777 == 0o700
+    assert kept.exists()

@@ -21,6 +21,7 @@ from autotune.cli.streams import lost_output, outlive_readers
 from autotune.cli.studies import export, show, verify
 from autotune.cli.tables import replay, sweep
 from autotune.errors import AutotuneError, EnvironmentFailure, SpecError
+from autotune.report.cleaning import clean
 
 _KEPT_IN_FILES = [["search"], ["sweep"], ["ablate"]]
 """Commands whose result lies in a file; what they print says where."""
@@ -35,6 +36,8 @@ def cli() -> None:
 for command in (search, validate, init, schema, doctor, show, report, dashboard, verify, export, ablate, sweep, replay):
     cli.add_command(command)
 
+_MOST_OF_AN_ERROR = 10_000
+"""Characters."""
 _PAGES = {
     "schema": "spec",
     "doctor": "troubleshooting",
@@ -86,7 +89,7 @@ def _say(error: click.ClickException | AutotuneError) -> None:
         error.show()
         return
     for line in error.problems if isinstance(error, SpecError) else (str(error),):
-        click.echo(f"error: {line}", err=True)
+        click.echo(clean(f"error: {line}", _MOST_OF_AN_ERROR), err=True)
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -18,6 +18,7 @@ from autotune.cli.shared import (
     device_option,
     json_option,
     print_json,
+    print_path,
     seconds,
     set_option,
     stderr,
@@ -124,6 +125,6 @@ def _show(done: Sequence[Ablation], out: AblationFolder, *, as_json: bool) -> No
     if len(done) > 1:
         console.print(overview_view(done))
     for ablation in done:
-        click.echo(AblationFolder(out.path / ablation.name).tables)
+        print_path(AblationFolder(out.path / ablation.name).tables)
     if len(done) > 1:
-        click.echo(out.tables)
+        print_path(out.tables)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from autotune.cli.shared import STUDIES, json_option, print_json
+from autotune.cli.shared import STUDIES, json_option, print_json, print_path
 from autotune.errors import SpecError
 
 _MOST_STUDIES = 2
@@ -42,7 +42,7 @@ def report(studies: tuple[str, ...], out: Path | None, open_it: bool, as_json: b
     if as_json:
         print_json({"path": str(path), "studies": [_summary(reading.document) for reading in readings]})
     else:
-        click.echo(path)
+        print_path(path)
     if open_it:
         import webbrowser
 

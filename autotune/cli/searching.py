@@ -17,6 +17,7 @@ from autotune.cli.shared import (
     device_option,
     json_option,
     print_json,
+    print_path,
     set_option,
     spec_argument,
     stderr,
@@ -153,4 +154,4 @@ def _show_result(result: SearchResult, folder: StudyFolder, *, as_json: bool) ->
     if folder.aside is not None:
         steps.append(f"the earlier study is now in {folder.aside}")
     stderr().print(result_view(result.best, folder=folder.path, notes=result.notes, next_steps=steps))
-    click.echo(folder.best)
+    print_path(folder.best)

@@ -29,6 +29,7 @@ def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
     import optuna
 
     from autotune.errors import EnvironmentFailure, SpecError
+    from autotune.report.cleaning import one_line
     from autotune.report.dashboard import Server, furnish
     from autotune.store import find_study
 
@@ -39,7 +40,7 @@ def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
         try:
             furnish(folder)
         except (SpecError, EnvironmentFailure) as error:  # a copy that is shown does without
-            console.print(f"note: figures and pictures are not saved: {error}", style="dim", markup=False)
+            console.print(f"note: figures and pictures are not saved: {one_line(error)}", style="dim", markup=False)
     with Server(folder, port=port, allow_edits=allow_edits) as server:
         click.echo(server.url)
         console.print("stop it with Ctrl-C", style="dim")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autotune.errors import SpecError
+from autotune.report.cleaning import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,7 @@ BEGAN_S = time.monotonic()
 """The budget bounds the whole command, imports included."""
 STUDIES = Path("studies")
 INTERRUPTED = 130
+_MOST_OF_A_PATH = 4096
 _WIDTH_OF_A_FILE = 160
 """Characters of a line that no terminal breaks."""
 
@@ -56,6 +58,11 @@ def stdout() -> Console:
     from rich.console import Console
 
     return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+
+
+def print_path(path: Path) -> None:
+    """On stdout: as it is for a program, and for a terminal without what that would obey."""
+    click.echo(one_line(path, _MOST_OF_A_PATH) if sys.stdout.isatty() else path)
 
 
 def print_json(document: Any) -> None:

@@ -10,6 +10,7 @@ from autotune.cli.shared import (
     device_option,
     json_option,
     print_json,
+    print_path,
     set_option,
     spec_argument,
     stdout,
@@ -25,13 +26,14 @@ def init(path: Path) -> None:
     """Write a commented spec to FILE (autotune.yaml) that validates as it stands."""
     from autotune.spec import scaffold_text, study_name
 
-    if path.exists():
-        raise SpecError(f"{path} exists already; give another file name")
     try:
-        path.write_text(scaffold_text(study_name(path.stem)), encoding="utf-8")
+        with path.open("x", encoding="utf-8") as file:
+            file.write(scaffold_text(study_name(path.stem)))
+    except FileExistsError:
+        raise SpecError(f"{path} exists already; give another file name") from None
     except OSError as error:
         raise SpecError(f"cannot write {path}: {error.strerror}") from error
-    click.echo(path)
+    print_path(path)
 
 
 @click.command()

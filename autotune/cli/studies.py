@@ -11,6 +11,7 @@ from autotune.cli.shared import (
     STUDIES,
     json_option,
     print_json,
+    print_path,
     seconds,
     stderr,
     stdout,
@@ -111,4 +112,4 @@ def export(study: str, target: str, out: Path | None, as_json: bool) -> None:
     for line in (*made.about, *(f"note: {note}" for note in made.notes)):
         click.echo(line, err=True)
     for path in paths:
-        click.echo(path)
+        print_path(path)

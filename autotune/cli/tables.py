@@ -14,6 +14,7 @@ from autotune.cli.shared import (
     device_option,
     json_option,
     print_json,
+    print_path,
     seconds,
     set_option,
     spec_argument,
@@ -89,7 +90,7 @@ def sweep(
     if as_json:
         print_json({"table": str(path)})
     else:
-        click.echo(path)
+        print_path(path)
 
 
 @click.command()

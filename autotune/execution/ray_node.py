@@ -21,6 +21,7 @@ from autotune.execution.local import LocalBackend
 from autotune.execution.place import ANYWHERE, Place, shares_of, usable_cpus
 from autotune.records import TrialRequest
 
+_LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 """Which Ray sets for each task anew."""
 
@@ -100,7 +101,12 @@ def _own_place(slots: int) -> Place:
     if _held is not None or slots < 2:
         return _place
     for slot, cores in enumerate(shares_of(usable_cpus(), slots)) if slots <= len(usable_cpus()) else ():
-        lock = (Path(tempfile.gettempdir()) / f"autotune-{os.getuid()}-{_this_node()[:12]}-{slot}.lock").open("wb")
+        path = Path(tempfile.gettempdir()) / f"autotune-{os.getuid()}-{_this_node()[:12]}-{slot}.lock"
+        try:
+            # In a folder of all users, where anybody may have put a link, a pipe or a file of that name.
+            lock = os.fdopen(os.open(path, _LOCK, 0o600), "wb")
+        except OSError:
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

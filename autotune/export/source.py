@@ -46,8 +46,9 @@ def _has_factories(spec: Spec) -> bool:
 
 
 def _origin(folder: StudyFolder) -> Path | None:
-    if not folder.exists():
-        return None
+    remote = folder.read_remote()
+    if not folder.exists() or (remote is not None and remote.origin is None):
+        return None  # a server is not asked: a folder from elsewhere may name any
     from autotune.search.ledger import read_origin  # with Optuna, a second that most exports do not need
 
     return read_origin(folder)

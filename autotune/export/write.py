@@ -24,6 +24,8 @@ def write(made: Export, source: Source, out: Path | None = None) -> list[Path]:
     study = study_around(source.emitted)
     own = study.path / _EXPORTS if study is not None else None
     folder = out or own or Path()
+    if own is not None and folder == own and own.is_symlink():
+        raise SpecError(f"{own} is a link to another folder; remove the link, or give another folder with --out")
     with speaking_of(folder):
         if folder != own:
             _refuse_to_replace(folder, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, NamedTuple
 
+from autotune.best_yaml import StudyName
 from autotune.config import TrainConfig
 from autotune.records.base import Config, Record
 from autotune.records.facts import Facts
@@ -110,7 +111,7 @@ class Table(Record):
     """Every configuration of a space, or a sample of them, measured on one machine."""
 
     format: Literal[1] = 1
-    name: str
+    name: StudyName
     created: str
     """UTC, ISO 8601: when its first run began."""
     command: str

@@ -17,6 +17,7 @@ from autotune.report import words
 from autotune.report.cleaning import clean, one_line
 from autotune.report.terminal import listing
 
+_MOST_OF_A_PATH = 4096
 _MOST_NOTES = 3
 """More are shown by `-v`."""
 
@@ -31,7 +32,7 @@ def result_view(
 ) -> RenderableType:
     """`document`: of `best.yaml`. `folder`: of the study. `notes`: in place of those in the document. `verbose`: also
     what was not searched and why, and what the strategy predicted."""
-    study = shlex.quote(folder.name if folder.parent == Path("studies") else str(folder))
+    study = shlex.quote(one_line(folder.name if folder.parent == Path("studies") else folder, _MOST_OF_A_PATH))
     said = list(document.get("notes", ()) if notes is None else notes)
     why = [Text(clean(said.pop(0)))] if said and _explains_itself(document) else []
     batch = [Text(clean(change))] if (change := _batch_change(document, said)) else []
@@ -141,7 +142,7 @@ def _usage(document: dict[str, Any], folder: Path, study: str) -> RenderableType
     if not _keeps(document):
         from autotune.export import TARGETS
 
-        rows = {f'autotune.load("{folder}")': "in your own Python code"}
+        rows = {f'autotune.load("{one_line(folder, _MOST_OF_A_PATH)}")': "in your own Python code"}
         rows |= {f"autotune export {study} --to {target.name}": target.gives for target in TARGETS.values()}
     more = {
         f"autotune show -v {study}": "also what was not tried, and why",

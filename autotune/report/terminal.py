@@ -19,13 +19,15 @@ from autotune.records import (
     Verification,
 )
 from autotune.report import words
-from autotune.report.cleaning import clean
+from autotune.report.cleaning import clean, one_line
 from autotune.spec.durations import format_duration
 
 
 def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) -> Text:
     """One run of a sweep, and how long the rest will take."""
-    outcome = f"{words.rate(run.samples_per_s)} samples/s" if run.samples_per_s else f"{run.status}: {run.failure}"
+    outcome = (
+        f"{words.rate(run.samples_per_s)} samples/s" if run.samples_per_s else f"{run.status}: {one_line(run.failure)}"
+    )
     left = format_duration(round(remaining_s))
     return Text(f"{done}/{planned}  {left} left  {outcome}  {words.changes(run.config, TrainConfig())}", no_wrap=True)
 

@@ -39,8 +39,9 @@ def differences(before: Any, now: Any, path: str = "") -> list[str]:
             for key in keys
             for line in differences(before.get(key), now.get(key), f"{path}.{key}" if path else key)
         ]
-    return [] if before == now else [f"{path}: was {_shown(before)}, is {_shown(now)}"]
+    return [] if before == now else [f"{_shown(path)}: was {_shown(before)}, is {_shown(now)}"]
 
 
 def _shown(value: Any) -> str:
-    return "absent" if value is None else str(value)
+    text = "absent" if value is None else str(value)
+    return text if text.isprintable() else ascii(text)

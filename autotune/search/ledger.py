@@ -78,6 +78,8 @@ class Ledger:
         with self._storage_in_use():
             self._check_identity(identity)
             self._study.set_user_attr(_ORIGIN, str(origin.absolute()))
+            if (remote := folder.read_remote()) is not None:
+                folder.write_remote(remote._replace(origin=str(origin.absolute())))
             self._settle_running()
             for record in self.records:
                 if record.purpose in (*_AGAIN, Purpose.SIDE):
@@ -296,7 +298,11 @@ class Ledger:
 
 
 def read_origin(folder: StudyFolder) -> Path:
-    """The folder of the spec that the study was run from, where its factories are imported from."""
+    """The folder of the spec that the study was run from, where its factories are imported from. Where `storage.yaml`
+    says it, no server is asked."""
+    remote = folder.read_remote()
+    if remote is not None and remote.origin is not None:
+        return Path(remote.origin)
     with stored_study(folder, writable=False) as study:
         attributes = study.user_attrs
     return Path(attributes.get(_ORIGIN, Path.cwd()))

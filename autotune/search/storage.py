@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import sqlite3
 import time
@@ -26,7 +27,7 @@ from sqlalchemy.engine import URL, make_url
 
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
 from autotune.store import RemoteStudy, StudyFolder
-from autotune.study_database import STUDY_NAME
+from autotune.study_database import STUDY_NAME, whose
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ _INSTALL = {
     "postgresql": "pip install 'autotune-train[postgres]' and give it as postgresql://…",
     "mysql": "pip install pymysql, and give the address as mysql+pymysql://…",
 }
+_SECRETS = {"password", "passwd", "sslpassword"}
+_OPTIONS = {"application_name", "charset", "host", "port", "sslmode", "sslrootcert"}
+"""What an address in a folder may hold. Others name files of the reader's: passwords, keys, whole configurations."""
 _CONNECT_TIMEOUT_S = 10
 _PATIENCE_S = 60.0
 """For a server that does not answer: the time in which one is restarted."""
@@ -54,8 +58,11 @@ def read_url(text: str) -> URL:
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
         backend = url.get_backend_name()
         is_right = url.port is None or _FIRST_PORT <= url.port <= _LAST_PORT
-    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # the latter of a port, and of an open bracket
-        raise SpecError(f"--storage: {text!r} is not a database address; give one such as {_EXAMPLE}") from error
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # the latter of a port, and of an open bracket
+        shown = _without_secrets(text)
+        raise SpecError(f"--storage: {shown!r} is not a database address; give one such as {_EXAMPLE}") from None
+    if secret := sorted(_SECRETS & url.query.keys()):
+        raise SpecError(f"--storage: leave out {secret[0]}=; passwords belong into PGPASSWORD or ~/.pgpass")
     if backend == "sqlite":
         raise SpecError(f"--storage: every study has SQLite already, in study.db; give a server: {_EXAMPLE}")
     if not is_right:
@@ -118,13 +125,30 @@ def stored_study(folder: StudyFolder, *, writable: bool) -> Iterator[optuna.Stud
     with speaking_of(folder):
         storage = _server_storage(_with_its_driver(remote)) if remote else _existing_file(folder, writable=writable)
         try:
-            yield optuna.load_study(study_name=remote.study if remote else STUDY_NAME, storage=storage)
-        except KeyError as error:
-            raise EnvironmentFailure(
-                f"there is no study {remote and remote.study} at {remote and remote.url}"
-            ) from error
+            with undamaged(folder):
+                study = _load(remote.study if remote else STUDY_NAME, storage, remote.url if remote else folder.path)
+            yield study
         finally:
             close(storage)
+
+
+def _load(name: str, storage: BaseStorage, where: object) -> optuna.Study:
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError as error:
+        raise EnvironmentFailure(f"there is no study {name} at {where}") from error
+
+
+@contextlib.contextmanager
+def undamaged(folder: StudyFolder) -> Iterator[None]:
+    """Around what Optuna reads: it expects what it has written, and fails in many ways on anything else. Raises
+    EnvironmentFailure instead."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise EnvironmentFailure(
+            f"what Optuna holds of {folder.path} is damaged: {type(error).__name__}: {ascii(str(error))[:200]}"
+        ) from error
 
 
 def close(storage: BaseStorage) -> None:
@@ -195,6 +219,11 @@ def _is_lost_connection(error: BaseException) -> bool:
 _OF_CONNECTIONS = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
 
 
+def _without_secrets(text: str) -> str:
+    """What may be printed of a text that is no address, but may hold a password all the same."""
+    return re.sub(r"(//|^).*@", r"\1…@", text.partition("?")[0], flags=re.DOTALL)
+
+
 def _public(url: URL) -> str:
     """Without its password, as it may be written down, and without the driver that was chosen for it."""
     return url._replace(password=None, drivername=url.get_backend_name()).render_as_string()
@@ -204,11 +233,14 @@ def _with_its_driver(remote: RemoteStudy | None) -> URL:
     if remote is None:
         raise ValueError("the study is kept in a file")
     try:
-        return read_url(remote.url)
+        url = read_url(remote.url)
     except SpecError as error:
         raise EnvironmentFailure(
             f"storage.yaml is damaged: its url {remote.url!r} is not a database address"
         ) from error
+    if unknown := sorted(url.query.keys() - _OPTIONS):
+        raise EnvironmentFailure(f"storage.yaml: the option {unknown[0]!r} is taken from --storage only")
+    return url
 
 
 def _server_storage(url: URL) -> RDBStorage:
@@ -219,6 +251,9 @@ def _server_storage(url: URL) -> RDBStorage:
 
 
 def _existing_file(folder: StudyFolder, *, writable: bool) -> RDBStorage:
+    foreign = whose(folder.database)
+    if foreign is not None:
+        raise EnvironmentFailure(f"{folder.database} is not a database of autotune: {foreign}")
     mode = "rw" if writable else "ro"
     if not os.access(folder.path, os.W_OK):
         mode += "&immutable=1"  # no log can be written beside it, which SQLite else insists on

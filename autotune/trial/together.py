@@ -118,8 +118,12 @@ def _launch_config(ranks: int, folder: Path, *, forks: bool) -> LaunchConfig:
         max_nodes=1,
         nproc_per_node=ranks,
         run_id=folder.name,
+        # In a file of this user's own: what is read there is unpickled, and the server of the usual store listens to
+        # all of the network.
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_configs={"store_type": "file"},
+        rdzv_endpoint=str(folder / "rendezvous"),
+        local_addr="localhost",
         max_restarts=0,
         monitor_interval=_LOOK_EVERY_S,
         start_method="fork" if forks else "spawn",

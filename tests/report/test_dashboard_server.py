@@ -7,27 +7,31 @@ import dataclasses
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
+import sqlite3
 import stat
 import threading
 import tracemalloc
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.artifacts import get_all_artifact_meta
 from support.bench import Bench
 from support.browser import visit
 from support.simulation import good_sense
 from support.studies import finished
 
-from autotune.errors import SpecError
+from autotune.errors import EnvironmentFailure, SpecError
 from autotune.report.dashboard import Server, furnish
 from autotune.report.dashboard.note import SIGNATURE, note_on
+from autotune.report.dashboard.pictures import PICTURES
 from autotune.report.reading import Reading, read_study
 from autotune.search import Interrupted
 from autotune.search.storage import stored_study
@@ -148,6 +152,48 @@ def test_furnished_again_nothing_piles_up(tmp_path: Path) -> None:
     again, files_again = state()
     assert files_again == files
     assert again.keys() == attributes.keys()
+
+
+def test_pictures_and_artifacts_of_a_study_from_elsewhere_stay_inside_it(tmp_path: Path) -> None:
+    reading = finished("cpu", tmp_path)
+    folder, precious = reading.folder, tmp_path / "precious"
+    precious.write_text("precious")
+    folder.artifacts.mkdir()
+    for name in PICTURES:
+        (folder.artifacts / f"{name}.png").symlink_to(precious)
+    furnish(folder)
+    with stored_study(folder, writable=False) as study:
+        first, second = (meta.artifact_id for meta in get_all_artifact_meta(study))
+        number = study._study_id
+    (folder.artifacts / first).unlink()
+    (folder.artifacts / first).symlink_to(precious)
+    with served(folder) as server:
+        assert ask(server, f"/artifacts/{number}/{first}")[0] >= 400
+        assert ask(server, f"/artifacts/{number}/{second}")[0] == 200
+    furnish(folder)
+    assert precious.read_text() == "precious"
+    assert (folder.artifacts / first).read_bytes().startswith(b"\x89PNG")
+    _rename_artifacts(folder, "../../precious")
+    furnish(folder)
+    assert precious.read_text() == "precious"
+    _rename_artifacts(folder, None)
+    with pytest.raises(EnvironmentFailure, match=r"what Optuna holds of .* is damaged"):
+        furnish(folder)
+    folder.artifacts.rename(tmp_path / "elsewhere")
+    folder.artifacts.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentFailure, match="is a link to another folder"):
+        furnish(folder)
+    with served(folder) as server:
+        assert ask(server, f"/artifacts/{number}/{second}")[0] >= 400
+
+
+def _rename_artifacts(folder: StudyFolder, name: str | None) -> None:
+    with stored_study(folder, writable=True) as study:
+        storage, number = study._storage, study._study_id
+        for key, value in storage.get_study_system_attrs(number).items():
+            if key.startswith("artifacts:"):
+                changed = json.dumps(json.loads(value) | {"artifact_id": name} if name else [])
+                storage.set_study_system_attr(number, key, changed)
 
 
 def test_a_search_goes_on_after_it_was_furnished(tmp_path: Path) -> None:
@@ -396,3 +442,14 @@ def test_an_upload_costs_little_memory_and_a_huge_one_nothing(tmp_path: Path) ->
             tracemalloc.stop()
     assert peak < 80 * 2**20
     assert peak_of_huge < 30 * 2**20, "less than the body"
+
+
+def test_a_damaged_database_is_said_in_a_line(tmp_path: Path) -> None:
+    folder = finished("cpu", tmp_path).folder
+    with closing(sqlite3.connect(folder.database)) as connection:
+        connection.execute("update trials set state = 'x'")
+        connection.commit()
+    with served(folder) as server:
+        status, said = ask(server, "/api/studies")
+    assert status == 503
+    assert re.fullmatch(rb"what Optuna holds of [^\n]* is damaged: [^\n]*\n", said)

@@ -13,9 +13,13 @@ from pathlib import Path
 import optuna
 import pytest
 from support.bench import Bench
+from support.results import result
 
 from autotune.errors import EnvironmentFailure, SpecError, StudyMismatch
-from autotune.search.storage import read_url
+from autotune.export import read_source
+from autotune.search import storage
+from autotune.search.storage import read_url, stored_study
+from autotune.store import RemoteStudy, StudyFolder
 
 
 @pytest.mark.parametrize(
@@ -50,13 +54,22 @@ def of_a_server(path: Path) -> None:
         path.with_name(f"{name}.kept").rename(path.with_name(name))
 
 
+def with_code(path: Path) -> None:
+    """Optuna's own tables, and a trigger that changes what a search writes."""
+    study = optuna.create_study(storage=f"sqlite:///{path}", study_name="autotune")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create trigger t after insert on trials begin delete from trial_values; end")
+        connection.commit()
+
+
 def of_optuna(path: Path) -> None:
     study = optuna.create_study(storage=f"sqlite:///{path}", study_name="mine")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-@pytest.mark.parametrize("make", [an_application, of_a_server, of_optuna])
+@pytest.mark.parametrize("make", [an_application, of_a_server, of_optuna, with_code])
 def test_a_database_of_somebody_else_is_refused_untouched(
     tmp_path: Path, make: Callable[[Path], None], fresh: bool
 ) -> None:
@@ -194,3 +207,44 @@ def test_a_damaged_address_of_a_study_is_an_error_in_a_line(tmp_path: Path) -> N
     bench.folder.remote.write_text('url: "postgresql://[::1/x"\nstudy: x\n')
     with pytest.raises(EnvironmentFailure, match=r"^storage\.yaml is damaged: its url"):
         bench.search(bench.backend())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql://u:s3cret@h:99x/db",
+        "postgresql://u:s3/cr@et@[::1/db",
+        "u:s3cret@h",
+        "postgresql://h/db?user=u&password=s3cret",
+        "postgresql://[::1/db?password=s3cret",
+        "mysql://h/db?passwd=s3cret",
+    ],
+)
+def test_a_password_in_an_address_is_not_printed(text: str) -> None:
+    with pytest.raises(SpecError, match=r"^--storage: ") as caught:
+        read_url(text)
+    assert "s3" not in str(caught.value) and "et@" not in str(caught.value)
+
+
+@pytest.mark.parametrize("origin", [None, "/home/them"])
+def test_an_export_asks_no_server_that_a_folder_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str | None
+) -> None:
+    """It may be anybody's, and would be told the user's password."""
+    monkeypatch.setattr(storage, "_server_storage", lambda _url: pytest.fail("connects"))
+    folder = StudyFolder(tmp_path / "study")
+    folder.trials.mkdir(parents=True)
+    folder.write_best(result())
+    parts = {"model": {"factory": "parts:model"}, "data": {"synthetic": {}}}
+    folder.write_spec({"name": "mine", **parts, "budget": "1m"})
+    folder.write_remote(RemoteStudy("postgresql://attacker.example/x", "x", origin))
+    assert read_source(folder.path).folder == (origin and Path(origin))
+
+
+@pytest.mark.parametrize("option", ["passfile", "service", "sslkey", "options"])
+def test_an_address_in_a_folder_names_no_files_of_the_readers(tmp_path: Path, option: str) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.write_remote(RemoteStudy(f"postgresql://h/db?sslmode=require&{option}=/etc/x", "x"))
+    message = f"^storage.yaml: the option '{option}' is taken from --storage only$"
+    with pytest.raises(EnvironmentFailure, match=message), stored_study(folder, writable=False):
+        pass

@@ -28,6 +28,9 @@ PAYLOADS = (
         f"a{separator}use_cpu: {MARK}{separator}touch {MARK}"
         for separator in "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
     ),
+    f"</script></style></title><img {MARK} src=x onerror=alert(1)>",
+    f"\"'><a {MARK} href=javascript:alert(1) onclick=alert(1)>",
+    f"<!-- --><svg/onload={MARK}> [{MARK}](javascript:alert(1))",
     f"a: &a {MARK}",
     f"!!python/object/apply:os.system [touch {MARK}]",
     f"\u202e{MARK}\u2066 #",

@@ -5,27 +5,48 @@ All of it can be written any number of times: the same things are replaced, noth
 
 from __future__ import annotations
 
-import io
+import re
+import tempfile
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.exceptions import ExperimentalWarning
 
+from autotune.errors import EnvironmentFailure
 from autotune.report.dashboard import pictures
 from autotune.report.dashboard.note import SIGNATURE, note_on
 from autotune.report.figures import FIGURES
 from autotune.report.reading import Reading, read_study
-from autotune.search.storage import stored_study
-from autotune.store import StudyFolder, speaking_of
+from autotune.search.storage import stored_study, undamaged
+from autotune.store import StudyFolder, speaking_of, write_atomically
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
+_ARTIFACT_ID = re.compile("[0-9a-f-]{36}")
 _TITLE_PX, _HEIGHT_PX = 104, 450
 """Optuna's dashboard cuts off what is higher than its cards."""
+
+
+class Artifacts(FileSystemArtifactStore):
+    """The files in a study's own folder of artifacts: a folder from elsewhere may hold links and pipes."""
+
+    def open_reader(self, artifact_id: str) -> Any:
+        path = self._get_filepath(artifact_id)
+        if path.is_symlink() or not path.is_file():
+            raise ArtifactNotFound("not found")
+        return super().open_reader(artifact_id)
+
+
+def artifacts_of(folder: StudyFolder) -> Artifacts | None:
+    """None where there are none, or where they would lie elsewhere."""
+    path = folder.artifacts
+    return Artifacts(path) if path.is_dir() and not path.is_symlink() else None
 
 
 def furnish(folder: StudyFolder) -> None:
@@ -35,7 +56,8 @@ def furnish(folder: StudyFolder) -> None:
     """
     reading = read_study(folder)
     with stored_study(folder, writable=True) as study:
-        write_note(study, reading)
+        with undamaged(folder):
+            write_note(study, reading)
         write_figures(study, reading)
         write_pictures(study, reading)
 
@@ -75,26 +97,33 @@ def write_pictures(study: optuna.Study, reading: Reading) -> None:
         warnings.simplefilter("ignore", ExperimentalWarning)
         with speaking_of(reading.folder.artifacts):
             reading.folder.artifacts.mkdir(exist_ok=True)
-            store = FileSystemArtifactStore(reading.folder.artifacts)
-            known = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+            store = artifacts_of(reading.folder)
+            if store is None:
+                raise EnvironmentFailure(f"{reading.folder.artifacts} is a link to another folder; remove the link")
+            with undamaged(reading.folder):
+                known = _known(study)
             for name, draw in pictures.PICTURES.items():
                 _write_picture(study, store, f"{name}.png", draw, reading, known.get(f"{name}.png"))
 
 
+def _known(study: optuna.Study) -> dict[str, str]:
+    """The names of artifacts, and their ids, which name files."""
+    found = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
+    return {name: each for name, each in found.items() if _ARTIFACT_ID.fullmatch(each)}
+
+
 def _write_picture(
     study: optuna.Study,
-    store: FileSystemArtifactStore,
+    store: Artifacts,
     name: str,
     draw: Callable[[Reading], bytes],
     reading: Reading,
     artifact_id: str | None,
 ) -> None:
     if artifact_id is not None:
-        store.write(artifact_id, io.BytesIO(draw(reading)))
+        write_atomically(reading.folder.artifacts / artifact_id, draw(reading))
         return
-    path = reading.folder.artifacts / name
-    try:
+    with tempfile.TemporaryDirectory() as elsewhere:
+        path = Path(elsewhere) / name
         path.write_bytes(draw(reading))
         upload_artifact(artifact_store=store, file_path=str(path), study_or_trial=study, mimetype="image/png")
-    finally:
-        path.unlink(missing_ok=True)

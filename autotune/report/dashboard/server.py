@@ -13,15 +13,13 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from optuna.artifacts import FileSystemArtifactStore
-
 from autotune.errors import AutotuneError, SpecError
 from autotune.report.dashboard.edits import RefusedEdit, checked_edit, read_edit
-from autotune.report.dashboard.furnish import write_figures, write_note
+from autotune.report.dashboard.furnish import artifacts_of, write_figures, write_note
 from autotune.report.dashboard.guard import READING, Application, Environ, Guard
 from autotune.report.dashboard.view import view_of
 from autotune.report.reading import Reading, read_study
-from autotune.search.storage import stored_study
+from autotune.search.storage import stored_study, undamaged
 from autotune.store import StudyFolder
 
 log = logging.getLogger(__name__)
@@ -108,7 +106,7 @@ class _Following:
 
     def _copy(self) -> Application:
         reading = _reading(self._folder)
-        with stored_study(self._folder, writable=False) as told:
+        with stored_study(self._folder, writable=False) as told, undamaged(self._folder):
             study = view_of(told, reading, self._folder.path.absolute().name)
         if reading is not None:
             write_note(study, reading)
@@ -136,8 +134,7 @@ class _Following:
 def _dashboard(storage: Any, folder: StudyFolder) -> Application:
     from optuna_dashboard import wsgi
 
-    store = FileSystemArtifactStore(folder.artifacts) if folder.artifacts.is_dir() else None
-    application: Application = wsgi(storage, artifact_store=store)
+    application: Application = wsgi(storage, artifact_store=artifacts_of(folder))
     return application
 
 
