@@ -76,7 +76,7 @@ def level(results: Mapping[Node, TrialResult], tolerance: float, *, normalise: b
         if normalise:
             factors[node] = ratio
             if abs(math.log(ratio)) > math.log1p(tolerance):
-                remarks.append(f"{off} with the same trial; its figures are brought to that speed")
+                remarks.append(f"{off} with the same trial; its measurements are scaled to that speed")
         elif abs(math.log(ratio)) <= math.log1p(tolerance):
             factors[node] = 1.0
         else:
@@ -130,4 +130,4 @@ def _rate(result: TrialResult) -> float:
 
 
 def _fault(result: TrialResult) -> str:
-    return result.failure.reason if result.failure else "its trial came to no figure"
+    return result.failure.reason if result.failure else "its trial produced no measurement"
