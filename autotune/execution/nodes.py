@@ -54,12 +54,12 @@ class Levelled:
     reference: Node
     """The one in the middle; trials alone run there."""
     factors: Mapping[Node, float]
-    """Of those that are used: what seconds measured on a node are multiplied by."""
+    """For each node in use: the factor by which seconds measured on it are multiplied."""
     remarks: list[str]
 
 
 def level(results: Mapping[Node, TrialResult], tolerance: float, *, normalise: bool) -> Levelled:
-    """Compare the nodes by the trial that each of them ran; needs one that came to a figure.
+    """Compare the nodes by the trial that each of them ran; needs one that was measured.
 
     One that is off by more than `tolerance` is left out, or all figures are brought to the reference's speed.
     """

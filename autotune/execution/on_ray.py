@@ -23,7 +23,7 @@ from autotune.records import Facts, Failure, TrialRequest, TrialResult, TrialSta
 log = logging.getLogger(__name__)
 
 _MOST_LOSSES = 2
-"""Of one configuration, after which its own doing is suspected."""
+"""Losses of one configuration, after which it is suspected to cause them."""
 
 
 class RayBackend:
@@ -36,7 +36,7 @@ class RayBackend:
         self._spec = _as_seen_from_anywhere(spec, folder)
         self._cluster = RayCluster(spec, folder if _has_code(spec) else None)
         self._factors: dict[Node, float] = {}
-        """Of the nodes that are used: what seconds measured there are multiplied by."""
+        """For each node in use: the factor by which seconds measured there are multiplied."""
         self._gone: set[Node] = set()
         """Nodes that took no task any more, which Ray goes on listing as alive for up to half a minute."""
         self._home: Node | None = None

@@ -93,7 +93,7 @@ class Session:
     planned: tuple[TrainConfig, ...] = ()
     """Trials that were not the strategy's proposals."""
     last_trials: int = 0
-    """Of the best without what may gain nothing, after the strategy knew of nothing worth a trial."""
+    """Trials of the best without settings that may gain nothing, after the strategy has no trial left to propose."""
 
     def at(self, stage: Stage) -> Session:
         return dataclasses.replace(self, stage=stage)

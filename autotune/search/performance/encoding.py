@@ -64,7 +64,7 @@ class Encoding:
         return _FEEDING_DOUBT if apart else knob.doubt
 
     def _threads(self, config: TrainConfig) -> float:
-        """Threads that compute for a step on the host: on a CPU the intra-op threads, else the one that feeds a device."""
+        """Threads that compute for a step on the host: on a CPU the intra-op ones, else the one that feeds a device."""
         on_cpu = self._facts.device.kind == "cpu"
         return float(config.num_threads or self._facts.host.default_num_threads) if on_cpu else 1.0
 
