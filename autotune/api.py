@@ -1,7 +1,7 @@
 """The command line from Python: `search` for a spec, `tune` for callables.
 
-Trials run in processes of their own, so both work in a notebook and beside a running event loop; they block until the
-study is done, as `autotune search` does. What they write is a study folder like any other.
+Trials run in separate processes, so both work in a notebook and beside a running event loop. They block until the study
+is done, as `autotune search` does, and write the same kind of study folder.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def search(
     progress: OnProgress = _IGNORE,
     on_trial: OnTrial = _IGNORE,
 ) -> SearchResult:
-    """Run, or resume, the study of `spec`, and write its folder: `out`, or `studies/NAME`.
+    """Run or resume the study of `spec`. Write its folder, which is `out` or `studies/NAME`.
 
-    `spec`: a YAML file, a `Spec`, or the values of one. Relative paths and factories of the latter two start from the
-    current folder. `budget`, `device`: in place of the spec's. `progress` is called with a snapshot whenever something
-    changes, `on_trial` with the record of every run that has ended; an exception of theirs ends the search, which the
-    same call resumes. `fresh`: keep an earlier study aside and begin anew. `use_all`: spend the whole budget, where
-    hardly more is to be expected too.
+    `spec`: a YAML file, a `Spec`, or a mapping with its values; the latter two resolve relative paths and factories
+    from the current folder. `budget`, `device`: override the spec's. `progress` is called with a snapshot whenever
+    something changes, `on_trial` with the record of every run that has ended. An exception that they raise ends the
+    search; the same call resumes it. `fresh`: start over and keep an earlier study under a new name. `use_all`: spend
+    the whole budget, even if more trials are unlikely to help.
 
-    Raises SpecError with all problems of the spec, WorkloadError, StudyMismatch, NoStableConfiguration,
-    EnvironmentFailure; `autotune.search.Interrupted` on Ctrl-C, after the best so far has been written.
+    Raises SpecError with all problems of the spec, WorkloadError, StudyMismatch, NoStableConfiguration or
+    EnvironmentFailure. Raises `autotune.search.Interrupted` on Ctrl-C, after the best so far has been written.
     """
     began_s = time.monotonic()
     _refuse_in_a_trial("search")
@@ -83,12 +83,12 @@ def tune(
 ) -> SearchResult:
     """Find the fastest stable way to train `model_fn()` on `dataset` with `loss_fn(model, batch)`, without a spec.
 
-    Trials run in processes of their own, which import what is tuned: `model_fn` and `loss_fn` are functions or classes
-    at the top level of a module; a script calls this under `if __name__ == "__main__":`. `dataset` is such a function
-    too, or a data set that can be pickled; `collate_fn`, a function as well, makes a batch of a list of its samples.
-    `training`, `baseline` and `search` are those sections of a spec: the
-    optimizer, the starting point, what to vary. All else as in `autotune.search`. Raises SpecError for callables that
-    another process could not import.
+    Trials run in separate processes, which import your functions. So `model_fn` and `loss_fn` are functions or classes
+    at the top level of a module, and a script calls `tune` under `if __name__ == "__main__":`. `dataset` is such a
+    function too, or a data set that can be pickled. `collate_fn`, also a function, makes a batch of a list of samples.
+    `training`, `baseline` and `search` are these sections of a spec: the optimizer, the starting point, what to vary.
+    The other arguments are those of `autotune.search`. Raises SpecError for callables that another process cannot
+    import.
     """
     began_s = time.monotonic()
     _refuse_in_a_trial("tune")
@@ -129,6 +129,7 @@ def tune(
 
 
 def _run(loaded: LoadedSpec, folder: StudyFolder, **options: Any) -> SearchResult:
+    """Run the search. Messages name arguments of this interface in place of the command line's options."""
     try:
         with noted(folder):
             return _in_python(run_search(loaded, folder, **options))
@@ -142,7 +143,7 @@ def _in_python(result: SearchResult) -> SearchResult:
 
 
 def _refuse_in_a_trial(name: str) -> None:
-    """A trial's process imports the user's script, and what that does when it is imported."""
+    """Raise WorkloadError in a trial's process: it imports the user's script, and with it this call."""
     running = getattr(sys.modules.get("__main__"), "__spec__", None)
     if running is not None and running.name == "autotune.trial.__main__":
         raise WorkloadError(
@@ -152,9 +153,10 @@ def _refuse_in_a_trial(name: str) -> None:
 
 
 def _of_this_project(folder: Path, root: Path, *, is_given: bool, fresh: bool) -> Path:
-    """`folder`, or one beside it where it holds a study of functions of the same names that lie elsewhere.
+    """`folder`; or another one next to it, if `folder` holds a study of functions with the same names from another
+    place.
 
-    Raises StudyMismatch for one that the caller has named (`is_given`), unless that begins afresh.
+    Raises StudyMismatch if the caller named the folder (`is_given`) and does not start over (`fresh`).
     """
     try:
         origin = read_origin(StudyFolder(folder)) if StudyFolder(folder).has_records() else root

@@ -86,14 +86,14 @@ class TrainConfig:
         return getattr(self, knob) if knob in _BUILT_IN else dict(self.custom)[knob]
 
     def with_values(self, values: Mapping[str, KnobValue]) -> Self:
-        """With these knobs set by name; a name that is no built-in knob is a custom one."""
+        """A copy with these knobs set by name. A name that is no built-in knob is a custom one."""
         built_in: dict[str, Any] = {name: value for name, value in values.items() if name in KNOB_NAMES}
         own = {name: value for name, value in values.items() if name not in KNOB_NAMES}
         return self.replace(**built_in, custom=tuple({**dict(self.custom), **own}.items()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; custom knobs as a mapping of their own under `custom`, where there are any, and what concerns
-        several processes where there are several."""
+        """Plain values. Custom knobs are a mapping under `custom`. Knobs of several processes are there only if there
+        are several."""
         names = KNOB_NAMES if self.world_size == 1 else (*KNOB_NAMES, _WORLD_SIZE)
         left_out = RANK_KNOBS if self.world_size == 1 else ()
         built_in = {name: getattr(self, name) for name in names if name not in left_out}
@@ -101,7 +101,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`, for values from anywhere. Raises ValueError in one line on an unknown knob, and on a
+        """Inverse of `to_dict`, for values from anywhere. Raises ValueError, in one line, for an unknown knob and for a
         value of another type or out of range."""
         from autotune.untrusted import check
 
@@ -112,7 +112,7 @@ class TrainConfig:
         return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
 
     def differences(self, other: TrainConfig) -> dict[str, tuple[KnobValue, KnobValue]]:
-        """Knobs in which the two differ: name → (own value, the other's)."""
+        """The knobs in which the two differ: name → (own value, the other's)."""
         pairs = list(zip(KNOB_NAMES, _built_in(self), _built_in(other), strict=True))
         if self.custom or other.custom:
             mine, theirs = dict(self.custom), dict(other.custom)

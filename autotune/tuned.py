@@ -37,20 +37,20 @@ _Optimizer = TypeVar("_Optimizer", bound="Optimizer")
 
 
 class MeasuredElsewhere(UserWarning):
-    """What was measured on another device, or with another PyTorch, need not be fast or stable here."""
+    """The settings were measured on another device or another PyTorch. They may be neither fast nor stable here."""
 
 
 class ChangedBatchSize(UserWarning):
-    """The effective batch size is another than the baseline's, so that the learning rate may have to change too."""
+    """The effective batch size differs from the baseline's. The learning rate may have to change too."""
 
 
 def load(path_or_study: str | Path, *, device: str | torch.device | None = None) -> TunedConfig:
-    """The result of a study: of its `best.yaml`, its folder, or its name under `studies/`.
+    """Load the result of a study from its `best.yaml`, its folder, or its name under `studies/`.
 
-    `device`: to train on, such as `cuda:1`. Default: the kind that was measured, if there is one. Warns
-    MeasuredElsewhere when PyTorch, and later when the device, differs from what was measured, and ChangedBatchSize
-    where the effective batch size is not the baseline's. Raises SpecError where there is no result, or none that this
-    version can read.
+    `device`: the device to train on, such as `cuda:1`. Default: the kind of device that was measured, if there is one.
+    Warns MeasuredElsewhere if PyTorch or the device differs from what was measured, and ChangedBatchSize if the
+    effective batch size is not the baseline's. Raises SpecError if there is no result, or none that this version can
+    read.
     """
     with python_errors():
         tuned = TunedConfig(read_emitted(path_or_study), device=device)
@@ -61,7 +61,7 @@ def load(path_or_study: str | Path, *, device: str | torch.device | None = None)
 
 
 class TunedConfig:
-    """A configuration and what it was measured to be worth."""
+    """A configuration, and what it was measured to give."""
 
     def __init__(self, emitted: Emitted, *, device: str | torch.device | None = None) -> None:
         self.emitted = emitted
@@ -76,7 +76,7 @@ class TunedConfig:
 
     @property
     def custom(self) -> Mapping[str, KnobValue]:
-        """The spec's own knobs, for the factories whose arguments they are."""
+        """Values of the spec's own knobs, for your factories."""
         return dict(self.config.custom)
 
     @property
@@ -91,17 +91,17 @@ class TunedConfig:
 
     @property
     def effective_batch_size(self) -> int:
-        """Samples per optimizer step, over as many devices as were measured."""
+        """Samples per optimizer step, over all devices of the measurement."""
         return self.config.effective_batch_size
 
     @property
     def samples_per_s(self) -> float:
-        """As confirmed by the study."""
+        """The throughput that the study confirmed."""
         return self.emitted.best.samples_per_s
 
     @property
     def speedup(self) -> float:
-        """Over the study's baseline."""
+        """Throughput over the baseline's."""
         return self.emitted.speedup
 
     @property
@@ -111,7 +111,7 @@ class TunedConfig:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where to train. Warns MeasuredElsewhere where it is none like that which was measured."""
+        """The device to train on. Warns MeasuredElsewhere if it is not like the measured one."""
         import torch
 
         found = torch.device(self._asked_device or self._usual_device())
@@ -121,10 +121,10 @@ class TunedConfig:
         return found
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Threads and fp32 precision for the process, then place, lay out and compile `model`, in place.
+        """Set threads and fp32 precision of the process; then move, lay out and compile `model`, in place.
 
-        Call it before the first operator runs. Its parameters stay the same objects. Raises SettingHasNoEffect for what
-        the model or this device cannot do.
+        Call it before the first operator runs. The parameters stay the same objects. Raises SettingHasNoEffect if the
+        model or this device cannot do what the configuration says.
         """
         from autotune.training import apply_to_model, apply_to_process
 
@@ -133,10 +133,10 @@ class TunedConfig:
         return apply_to_model(model, self.config, self.device)
 
     def distribute(self, model: nn.Module) -> nn.Module:
-        """`model` for training by all processes of torch's default group, as measured: inside DistributedDataParallel,
-        or sharded by FSDP2 (build the optimizer afterwards). In one process, the model itself.
+        """Prepare `model` for training by all processes of torch's default group, as it was measured.
 
-        A model that has not been through `apply` goes through it now.
+        Wraps it in DistributedDataParallel, or shards it with FSDP2: then build the optimizer afterwards. With one
+        process, returns the model itself. Calls `apply` if that has not been called.
         """
         from autotune.training import distribute, world_size
 
@@ -145,7 +145,7 @@ class TunedConfig:
         return distribute(model, self.config, self.device) if world_size() > 1 else model
 
     def optimizer(self, make: Callable[..., _Optimizer], parameters: Any, **arguments: Any) -> _Optimizer:
-        """`make(parameters, **arguments)`, with `fused=True` where that was measured."""
+        """Call `make(parameters, **arguments)`, with `fused=True` if that was measured."""
         return make(parameters, **({"fused": True} if self.config.fused_optimizer else {}), **arguments)
 
     def dataloader(
@@ -157,11 +157,12 @@ class TunedConfig:
         seed: int | None = None,
         **overrides: Any,
     ) -> DataLoader[Any]:
-        """Micro-batches of `dataset`, loaded as measured; `overrides` are arguments of the DataLoader, and win.
+        """A DataLoader that gives micro-batches of `dataset`, loaded as measured. `overrides` are arguments of the
+        DataLoader and take precedence.
 
-        `drop_last` leaves out a shorter last batch: it makes torch.compile compile again, and BatchNorm see a handful
-        of samples. `seed` fixes the order of the samples. Raises SettingHasNoEffect for pinning without an accelerator,
-        ValueError for a data set smaller than one batch.
+        `drop_last` leaves out a shorter last batch, which would make torch.compile compile again and BatchNorm see few
+        samples. `seed` fixes the order of the samples. Raises SettingHasNoEffect for pinned memory without an
+        accelerator, and ValueError if the data set is smaller than one batch.
         """
         from autotune.training import build_dataloader
 
@@ -180,12 +181,12 @@ class TunedConfig:
     ) -> TrainStep:
         """A callable that trains on one micro-batch: autocast, loss scaling, accumulation, clipping, the update.
 
-        A model that has not been through `apply` goes through it now; one that has may be inside
-        DistributedDataParallel. Either `loss_fn(model, batch)`, which returns a scalar mean loss, or
-        `(summed_loss, count)` where micro-batches weigh differently; or, for batches `(inputs, targets)`, a `criterion`
-        such as `nn.CrossEntropyLoss()`. Raises TypeError for neither, both or one in place of the other;
-        SettingHasNoEffect when fp16 or autocast would switch itself off here, or when the optimizer is not `fused`
-        though that was measured.
+        Give one of two. `loss_fn(model, batch)` returns a scalar mean loss, or `(summed_loss, count)` if micro-batches
+        have different weights. `criterion`, such as `nn.CrossEntropyLoss()`, is for batches `(inputs, targets)`.
+
+        Calls `apply` if that has not been called; the model may be inside DistributedDataParallel. Raises TypeError if
+        both or neither are given, or one in place of the other. Raises SettingHasNoEffect if fp16 or autocast would
+        switch itself off here, or if a fused optimizer was measured and this one is not.
         """
         from autotune.training import TrainStep, loss_of
 
@@ -203,7 +204,7 @@ class TunedConfig:
         return TrainStep(model, optimizer, loss_fn, self.config, device=self.device, clip_grad_norm=clip_grad_norm)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """For forward passes outside the step, such as validation."""
+        """The autocast context for forward passes outside the step, such as validation."""
         from autotune.training import autocast_context
 
         return autocast_context(self.config.amp_dtype, self.device)

@@ -16,6 +16,7 @@ from autotune.spec import json_schema
 
 project = "autotune"
 author = "The autotune contributors"
+copyright = f"2026, {author}"
 version = release = autotune.__version__
 html_title = "autotune"
 
@@ -26,6 +27,8 @@ root_doc = "index"
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}

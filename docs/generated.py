@@ -109,8 +109,10 @@ def _command(name: str, command: click.Command, whole: click.Context) -> Iterato
     context = click.Context(command, parent=whole, info_name=name)
     yield from (f"## `autotune {name}`", "", "```text", command.get_usage(context), "```", "")
     yield from (re.sub(r"[ \t]*\n[ \t]*", "\n", (command.help or "").strip()), "")
-    records = [each.get_help_record(context) for each in command.get_params(context) if isinstance(each, click.Option)]
-    yield from ("| option | does |", "|---|---|")
-    for option, does in (record for record in records if record is not None):
+    options = [each for each in command.get_params(context) if isinstance(each, click.Option)]
+    records = [each.get_help_record(context) for each in options if "--help" not in each.opts]
+    if records:
+        yield from ("| option | does |", "|---|---|")
+    for option, does in filter(None, records):
         yield f"| `{option.replace('|', '·')}` | {_sentence(does).replace('|', '·')} |"
     yield ""

@@ -38,9 +38,10 @@ def test_a_spec_is_one(snippet: Snippet, tmp_path: Path) -> None:
 
 
 def commands() -> Iterator[Any]:
-    """Lines that begin with the command; what stands after two spaces is a description."""
+    """Lines that begin with the command, with what continues them; after two spaces stands a description."""
     for snippet in snippets("sh", "text"):
-        for number, line in enumerate(snippet.text.splitlines(), start=snippet.line + 1):
+        text = re.sub(r"\\\n +", "", snippet.text)
+        for number, line in enumerate(text.splitlines(), start=snippet.line + 1):
             if found := re.match(r"(?:\.venv/bin/)?autotune (?!.*\.\.\.)(.*?)(?: {2,}.*)?$", line):
                 yield pytest.param(found[1], id=f"{snippet.page.stem}:{number}")
 

@@ -50,12 +50,12 @@ def ablate(
     quiet: bool,
     device: str | None,
 ) -> None:
-    """Measure what each technique gives alone and together: gradient accumulation, AMP and pinned memory, or the
-    factors that SPEC names under `ablation`.
+    """Measure what each technique gives, alone and together.
 
-    Every combination is trained in fresh processes, in alternation, at the same effective batch size. The same command
-    on an unfinished ablation goes on where it stopped. Prints the paths of the tables on stdout; beside them lie
-    ablation.json, .svg and .png.
+    The techniques are gradient accumulation, AMP and pinned memory, or those that SPEC names under `ablation`. Every
+    combination trains in new processes, in alternation, at the same effective batch size. Run the same command on an
+    unfinished ablation to continue it. Prints the paths of the tables on stdout; ablation.json, .svg and .png are in
+    the same folder.
     """
     from autotune.ablation import Interrupted, write
     from autotune.ablation import ablate as run_ablation

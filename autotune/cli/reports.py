@@ -22,9 +22,10 @@ _SUMMARY = ("study", "config", "measured", "baseline", "speedup", "created")
 @click.option("--open/--no-open", "open_it", default=False, help="Open it in the web browser.")
 @json_option
 def report(studies: tuple[str, ...], out: Path | None, open_it: bool, as_json: bool) -> None:
-    """Write what STUDY found, and why, as one HTML file that needs no network. With two studies, compare them.
+    """Explain what STUDY found in one HTML file.
 
-    A study is a folder or a name under studies/, and may still be running. Prints the path on stdout.
+    STUDY is a folder or a name under studies/, and may still be running. With OTHER, compare the two. The file needs
+    no network. Prints its path on stdout.
     """
     from autotune.report.html import comparison_page, report_page, write_page
     from autotune.report.reading import read_study

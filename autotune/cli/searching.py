@@ -57,9 +57,10 @@ def search(
     events: Path | None,
     device: str | None,
 ) -> None:
-    """Search the fastest stable configuration for SPEC and write it to the study folder.
+    """Search the fastest stable configuration for SPEC.
 
-    Run the same command on an unfinished study to continue it. Prints the path of best.yaml on stdout.
+    Writes it to best.yaml in the study folder and prints that path on stdout. Run the same command on an unfinished
+    study to continue it.
     """
     from autotune.spec import load_spec
     from autotune.store import StudyFolder

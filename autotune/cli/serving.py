@@ -21,10 +21,11 @@ from autotune.cli.shared import STUDIES, stderr
 )
 @click.option("--open/--no-open", "open_it", default=False, help="Open it in the web browser.")
 def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
-    """Serve Optuna's dashboard on STUDY, a folder or a name under studies/, while it runs or after.
+    """Serve Optuna's dashboard on STUDY.
 
-    On this machine's own address, for its own pages alone, and for looking only. The best trial shown is what was
-    emitted; a trial that looked faster says why it was not. Prints the address on stdout; stop it with Ctrl-C.
+    STUDY is a folder or a name under studies/, and may still be running. The server listens on this machine only and
+    is read-only by default. The best trial shown is the emitted one; a trial that looked faster says why it was not
+    chosen. Prints the address on stdout; stop it with Ctrl-C.
     """
     import optuna
 

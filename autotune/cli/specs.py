@@ -23,7 +23,10 @@ _VALIDATE_LIMIT_S = 300.0
 @click.command()
 @click.argument("path", metavar="[FILE]", type=click.Path(path_type=Path), default=Path("autotune.yaml"))
 def init(path: Path) -> None:
-    """Write a commented spec to FILE (autotune.yaml) that validates as it stands."""
+    """Write a commented spec to FILE.
+
+    The default is autotune.yaml. The spec is valid as written.
+    """
     from autotune.spec import scaffold_text, study_name
 
     try:
@@ -43,7 +46,10 @@ def init(path: Path) -> None:
 @device_option
 @click.option("--run/--no-run", "runs", default=True, help="Run one step of the baseline (default), or train nothing.")
 def validate(spec_path: Path, overrides: tuple[str, ...], as_json: bool, device: str | None, runs: bool) -> None:
-    """Check SPEC, run one step of its baseline, and show the space that would be searched on this machine."""
+    """Check SPEC and show what would be searched.
+
+    Runs one step of the baseline on this machine.
+    """
     from autotune.report import words
     from autotune.report.terminal import facts_view, space_view
     from autotune.search import look_around

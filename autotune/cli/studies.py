@@ -49,10 +49,10 @@ def show(study: str, verbose: bool, as_json: bool) -> None:
 @json_option
 @click.option("--quiet", is_flag=True, help="Show the answer only.")
 def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bool) -> None:
-    """Measure the configuration of STUDY against its baseline again, in new processes.
+    """Measure the result of STUDY against its baseline again.
 
-    Exits with 0 if it is still as much faster as the search said; with 1 if not, or if the budget is too
-    short to tell.
+    Runs in new processes. Exits with 0 if it is still as much faster as the search said; with 1 if not, or if the
+    budget is too short to tell.
     """
     from autotune.report.terminal import export_verification_view, verification_view
     from autotune.search import verify as run_verify
@@ -92,9 +92,10 @@ def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bo
 )
 @json_option
 def export(study: str, target: str, out: Path | None, as_json: bool) -> None:
-    """Write the configuration of STUDY (a folder, a name or a best.yaml) for another tool.
+    """Write the result of STUDY for another tool.
 
-    Prints the paths of the files on stdout, and on stderr what you have to set yourself.
+    STUDY is a folder, a name under studies/ or a best.yaml. Prints the paths of the files on stdout, and on stderr what
+    you have to set yourself.
     """
     from autotune.export import TARGETS, read_source
     from autotune.export import export as render

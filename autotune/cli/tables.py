@@ -57,9 +57,10 @@ def sweep(
     quiet: bool,
     device: str | None,
 ) -> None:
-    """Measure every configuration of SPEC's space into one table, for `autotune replay` and for pandas.
+    """Measure every configuration of SPEC's space.
 
-    The same command goes on with a table that was interrupted. Prints the table's path on stdout.
+    Writes one table, for `autotune replay` and for pandas, and prints its path on stdout. Run the same command on an
+    unfinished table to continue it.
     """
     from autotune.bench.sweep import SweepPlan, SweepProgress
     from autotune.bench.sweep import sweep as run_sweep
@@ -131,10 +132,10 @@ def replay(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Run search strategies against TABLE, recorded by `autotune sweep`: no training, the recorded costs and noise.
+    """Run search strategies against a recorded TABLE.
 
-    With --workers, as many trials run at a time as a cluster of that size would run, --failures and --stragglers among
-    them; the table then says what share of a core asking and telling take.
+    `autotune sweep` records one. Nothing trains: times and noise are the recorded ones. --workers simulates a cluster
+    of that size, with --failures and --stragglers; the output then says what share of a core the strategy takes.
     """
     from autotune.bench.plot import FORMATS, write_plot
     from autotune.bench.replay import Plan, check

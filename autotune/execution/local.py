@@ -79,8 +79,8 @@ class LocalBackend:
         self._raise_problems(outcome)
         if outcome.deadline_s is not None:
             raise NoStableConfiguration(
-                f"the workload was not built after {time.monotonic() - began_s:.0f} s, and the budget is over; give a "
-                "larger --budget, or look for what hangs in the model or the data set"
+                f"the budget ended while the model and the data set were built, after {time.monotonic() - began_s:.0f} "
+                "s; give a larger --budget, or find out what hangs in them"
             )
         _, failure = outcome.sudden_end()
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
@@ -91,7 +91,7 @@ class LocalBackend:
         result = self._trial(request, ends_at_s, on_event)
         again = is_asked_again(result, kernel_killed=host.oom_kills() != kills)
         if again and time.monotonic() < ends_at_s:
-            log.info("%s, and something else may be to blame; once more in a new process", result.status)
+            log.info("%s, but the trial may not be the cause; running it once more in a new process", result.status)
             alone = self._trial(request.model_copy(update={"in_any_process": False}), ends_at_s, on_event)
             return result if alone.status is TrialStatus.TIMEOUT and not was_killed(result) else alone
         return result
@@ -161,7 +161,7 @@ class LocalBackend:
     def _started_template(self, ends_at_s: float) -> Template:
         """The template, loaded; restarted when the last one died."""
         if self._ended:
-            raise TemplateDied("the backend has been ended")
+            raise TemplateDied("the backend was closed")
         if self._template is None:
             if self._restarts == _MOST_RESTARTS:
                 raise EnvironmentFailure(f"the process that runs trials died {_MOST_RESTARTS + 1} times; giving up")
@@ -174,11 +174,11 @@ class LocalBackend:
     def _await_ready(self, template: Template, ends_at_s: float) -> None:
         messages = template.wait([], ends_at_s - time.monotonic())
         if not messages and self._restarts:
-            raise TemplateDied("the one in its place was not ready in time")
+            raise TemplateDied("its replacement did not start in time")
         if not messages:
             raise NoStableConfiguration(
-                "the budget ended while PyTorch, the workload's modules and its data set were being loaded; raise it, "
-                "or look for what hangs there"
+                "the budget ended while PyTorch, your modules and the data set were loaded; give a larger --budget, or "
+                "find out what hangs there"
             )
         if messages[0]["problems"]:
             raise WorkloadError(messages[0]["problems"])

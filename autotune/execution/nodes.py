@@ -54,12 +54,12 @@ class Levelled:
     reference: Node
     """The one in the middle; trials alone run there."""
     factors: Mapping[Node, float]
-    """Of those that are used: what seconds measured on a node are multiplied by."""
+    """For each node in use: the factor by which seconds measured on it are multiplied."""
     remarks: list[str]
 
 
 def level(results: Mapping[Node, TrialResult], tolerance: float, *, normalise: bool) -> Levelled:
-    """Compare the nodes by the trial that each of them ran; needs one that came to a figure.
+    """Compare the nodes by the trial that each of them ran; needs one that was measured.
 
     One that is off by more than `tolerance` is left out, or all figures are brought to the reference's speed.
     """
@@ -76,7 +76,7 @@ def level(results: Mapping[Node, TrialResult], tolerance: float, *, normalise: b
         if normalise:
             factors[node] = ratio
             if abs(math.log(ratio)) > math.log1p(tolerance):
-                remarks.append(f"{off} with the same trial; its figures are brought to that speed")
+                remarks.append(f"{off} with the same trial; its measurements are scaled to that speed")
         elif abs(math.log(ratio)) <= math.log1p(tolerance):
             factors[node] = 1.0
         else:
@@ -130,4 +130,4 @@ def _rate(result: TrialResult) -> float:
 
 
 def _fault(result: TrialResult) -> str:
-    return result.failure.reason if result.failure else "its trial came to no figure"
+    return result.failure.reason if result.failure else "its trial produced no measurement"

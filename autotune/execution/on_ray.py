@@ -23,7 +23,7 @@ from autotune.records import Facts, Failure, TrialRequest, TrialResult, TrialSta
 log = logging.getLogger(__name__)
 
 _MOST_LOSSES = 2
-"""Of one configuration, after which its own doing is suspected."""
+"""Losses of one configuration, after which it is suspected to cause them."""
 
 
 class RayBackend:
@@ -36,7 +36,7 @@ class RayBackend:
         self._spec = _as_seen_from_anywhere(spec, folder)
         self._cluster = RayCluster(spec, folder if _has_code(spec) else None)
         self._factors: dict[Node, float] = {}
-        """Of the nodes that are used: what seconds measured there are multiplied by."""
+        """For each node in use: the factor by which seconds measured there are multiplied."""
         self._gone: set[Node] = set()
         """Nodes that took no task any more, which Ray goes on listing as alive for up to half a minute."""
         self._home: Node | None = None
@@ -101,10 +101,10 @@ class RayBackend:
         """Always the same node, as long as it lives. Raises EnvironmentFailure when none is left."""
         alive = self._alive()
         if not alive:
-            raise EnvironmentFailure("every node that trials could run on is gone; run the same command again")
+            raise EnvironmentFailure("all nodes that can run trials are gone; run the same command again")
         if self._home not in alive:
             if self._home is not None:
-                self._remark(f"node {self._home.name} is gone; what runs alone runs on {alive[0].name} from here on")
+                self._remark(f"node {self._home.name} is gone; confirming runs continue on {alive[0].name}")
             self._home = alive[0]
         return self._home or alive[0]
 
@@ -143,7 +143,7 @@ class RayBackend:
                 task = self._cluster.on_any(nodes or [self._at_home()], ray_node.run, *asked)
             answer = self._cluster.answer(task, deadline_s)
         except exceptions.OutOfMemoryError as error:
-            reason = f"Ray ended it for its node's memory: {first_line(error)}"
+            reason = f"Ray killed it because its node ran out of memory: {first_line(error)}"
             return _without_result(request, TrialStatus.OOM, reason)
         except exceptions.RayTaskError as error:
             raise EnvironmentFailure(f"a node cannot run trials: {raised(error)}") from error
@@ -153,7 +153,7 @@ class RayBackend:
         except exceptions.RayError as error:
             return self._lost(request, error)
         if answer is None:
-            raise TrialLost("no node had room for it in time")
+            raise TrialLost("no node had free CPUs and GPUs in time")
         if "problem" in answer:
             raise EnvironmentFailure(answer["problem"])
         result = TrialResult.model_validate(answer["result"])

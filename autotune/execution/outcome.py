@@ -95,7 +95,7 @@ class Outcome:
             )
         code = self.exit_code
         if code is None:
-            return TrialStatus.CRASHED, Failure(reason="the process that runs trials died with it")
+            return TrialStatus.CRASHED, Failure(reason="the process that starts trials died too")
         if self.was_killed:
             reason = "killed by signal 9, as the kernel's out-of-memory killer does"
             return TrialStatus.OOM, Failure(reason=reason, signal=signal.SIGKILL)
@@ -103,7 +103,9 @@ class Outcome:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else "real-time"
             reason = f"killed by signal {-code} ({name})"
             return TrialStatus.CRASHED, Failure(reason=reason, traceback=self.output_tail, signal=-code)
-        return TrialStatus.CRASHED, Failure(reason=f"exited with code {code} before it had a result", exit_code=code)
+        return TrialStatus.CRASHED, Failure(
+            reason=f"exited with code {code} before it returned a result", exit_code=code
+        )
 
 
 def _memory(seen: dict[str, Any], blocks: Sequence[Block]) -> Memory:

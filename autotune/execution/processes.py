@@ -115,7 +115,7 @@ class Processes:
             if time.monotonic() < ends_at_s:
                 continue
             if killed:
-                raise TemplateDied("it did not answer a kill")
+                raise TemplateDied("it survived SIGKILL")
             outcome.deadline_s = ends_at_s - outcome.asked_at_s
             process.template.kill(process.name)
             killed, ends_at_s = True, time.monotonic() + _KILL_GRACE_S
@@ -134,7 +134,7 @@ class Processes:
         if self._exit_code(process, _LEAVE_S) is None:
             process.template.kill(process.name)
             if self._exit_code(process, _KILL_GRACE_S) is None:
-                raise TemplateDied("it did not answer a kill")
+                raise TemplateDied("it survived SIGKILL")
 
     def _exit_code(self, process: TrialProcess, timeout_s: float, *others: HasFileno) -> int | None:
         """Wait for its end, for something to read from `others`, or until the time is over; None: it may still live."""

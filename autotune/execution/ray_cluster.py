@@ -17,7 +17,7 @@ LATE_S = 30.0
 """After its deadline on the node: for Ray to find a worker, for the worker to load PyTorch."""
 _KNOCK_S = 10.0
 _LEFT_AT_HOME = ["studies", ".git", ".venv", "venv", "__pycache__", "*.pyc", "*.db"]
-"""Of the code's folder, beside what its .gitignore names."""
+"""Left out of the code's folder, like what its .gitignore names."""
 
 
 class RayCluster:

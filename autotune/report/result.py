@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from autotune.config import TrainConfig
 from autotune.emitted import batch_change
+from autotune.export import TARGETS
 from autotune.report import words
 from autotune.report.cleaning import clean, one_line
 from autotune.report.terminal import listing
@@ -31,7 +32,7 @@ def result_view(
     verbose: bool = False,
 ) -> RenderableType:
     """`document`: of `best.yaml`. `folder`: of the study. `notes`: in place of those in the document. `verbose`: also
-    what was not searched and why, and what the strategy predicted."""
+    the export formats, what was not searched and why, and what the strategy predicted."""
     study = shlex.quote(one_line(folder.name if folder.parent == Path("studies") else folder, _MOST_OF_A_PATH))
     said = list(document.get("notes", ()) if notes is None else notes)
     why = [Text(clean(said.pop(0)))] if said and _explains_itself(document) else []
@@ -43,11 +44,9 @@ def result_view(
         *why,
         *batch,
         *_settings(document, verbose),
-        _figures(document, verbose),
+        _labelled([*_figures(document, verbose), *(("note", Text(clean(note))) for note in (*shown, *more))]),
+        _labelled(_usage(document, folder, study)),
     ]
-    if shown:
-        parts += [Text(""), listing("before you rely on it", [*shown, *more])]
-    parts.append(_usage(document, folder, study))
     if verbose:
         parts += _details(document)
     if next_steps:
@@ -107,27 +106,36 @@ def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableTyp
         yield Text(f"Left as before, no clear gain: {', '.join(map(one_line, knobs))}.", style="dim")
 
 
-def _figures(document: dict[str, Any], verbose: bool) -> RenderableType:
-    """What limits now, what would help next, and what it costs."""
+def _labelled(rows: Iterable[tuple[str, Text]]) -> RenderableType:
+    """A blank line, then a label before each line; lines that wrap stay behind their label."""
     grid = Table.grid(padding=(0, 2))
-    for label, line in _labelled(document, verbose):
-        grid.add_row(Text(label, style="dim"), Text(one_line(line, 400)))
+    grid.add_column(style="dim", no_wrap=True, min_width=6)
+    grid.add_column(overflow="fold")
+    for label, line in rows:
+        grid.add_row(label, line)
     return Group(Text(""), grid)
 
 
-def _labelled(document: dict[str, Any], verbose: bool) -> Iterator[tuple[str, str]]:
+def _figures(document: dict[str, Any], verbose: bool) -> Iterator[tuple[str, Text]]:
+    """What limits now, what would help next, and what it costs."""
     figures, baseline, effort = document["measured"], document["baseline"], document["search"]
-    yield "limit now", figures.get("bottleneck", "unknown")
+    yield "limit", _line(figures.get("bottleneck", "unknown"))
     if verbose and not _keeps(document):
-        yield "limit before", baseline.get("bottleneck", "unknown")
+        yield "before", _line(baseline.get("bottleneck", "unknown"))
     if helps := words.what_helps(document):
-        yield "next", helps
-    yield "memory", f"{words.memory(figures['peak_memory_bytes'])} at the peak{_times(document, 'peak_memory_bytes')}"
+        yield "next", _line(helps)
+    yield (
+        "memory",
+        _line(f"{words.memory(figures['peak_memory_bytes'])} at the peak{_times(document, 'peak_memory_bytes')}"),
+    )
     if energy := figures.get("energy_j_per_sample"):
-        yield "energy", f"{energy:.3g} J per sample{_times(document, 'energy_j_per_sample')}"
-    yield "search", f"{words.runs(effort)} in {words.elapsed(effort)}"
-    if verbose and effort["training_s"] > effort["elapsed_s"]:
-        yield "", f"{effort['training_s']:.0f} s of training, several trials at a time"
+        yield "energy", _line(f"{energy:.3g} J per sample{_times(document, 'energy_j_per_sample')}")
+    at_once = f", {effort['training_s']:.0f} s of training" if effort["training_s"] > effort["elapsed_s"] else ""
+    yield "search", _line(f"{words.runs(effort)} in {words.elapsed(effort)}{at_once if verbose else ''}")
+
+
+def _line(text: str) -> Text:
+    return Text(one_line(text, 400))
 
 
 def _times(document: dict[str, Any], key: str) -> str:
@@ -136,29 +144,25 @@ def _times(document: dict[str, Any], key: str) -> str:
     return f", {document['measured'][key] / before:.2f}× the baseline's" if before and not _keeps(document) else ""
 
 
-def _usage(document: dict[str, Any], folder: Path, study: str) -> RenderableType:
-    """A line for each way to take the settings along, and where to read on."""
-    rows = {}
+def _usage(document: dict[str, Any], folder: Path, study: str) -> Iterator[tuple[str, Text]]:
+    """The ways to take the settings along, and where to read on."""
     if not _keeps(document):
-        from autotune.export import TARGETS
+        yield "use", _command(f'autotune.load("{one_line(folder, _MOST_OF_A_PATH)}")', "in your Python code")
+        yield "", _command(f"autotune export {study} --to FORMAT", ", ".join(TARGETS))
+    yield "more", _command(f"autotune show -v {study}", "the formats; what was not tried, and why")
+    yield "", _command(f"autotune report {study}", "why it is faster: one HTML page")
 
-        rows = {f'autotune.load("{one_line(folder, _MOST_OF_A_PATH)}")': "in your own Python code"}
-        rows |= {f"autotune export {study} --to {target.name}": target.gives for target in TARGETS.values()}
-    more = {
-        f"autotune show -v {study}": "also what was not tried, and why",
-        f"autotune report {study}": "why it is faster: one HTML page",
-    }
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(no_wrap=True)
-    for command, gives in (rows | more).items():
-        grid.add_row(Text(f"  {command}"), Text(gives))
-    return Group(Text("\nuse it:" if rows else "\nread on:", style="dim"), grid)
+
+def _command(command: str, gives: str) -> Text:
+    return Text.assemble(command, "  ", (gives, "dim"))
 
 
 def _details(document: dict[str, Any]) -> Iterator[RenderableType]:
+    if not _keeps(document):
+        yield from (Text(""), listing("formats", [f"{each.name}: {each.gives}" for each in TARGETS.values()]))
     section = document["search"].get("strategy", {})
     if predictions := words.predictions(section):
-        yield Text(f"{predictions}.")
+        yield Text(f"\n{predictions}.")
     if section.get("gave_up"):
         yield Text(one_line(words.gave_up(section), 400))
     if dropped := document["search"].get("not_searched"):

@@ -78,16 +78,16 @@ def left_to_gain(effort: Mapping[str, Any]) -> str:
     if gain is None:
         return ""
     if gain < _WORTH_MORE_TRIALS:
-        return "a longer search would hardly find more"
+        return "a longer search would hardly help"
     return f"a longer search would gain {100 * gain:.1f} % on average"
 
 
 def what_helps(document: Mapping[str, Any]) -> str:
-    """What to do for more throughput: the side that limits, and more trials."""
+    """What would give more throughput: for the side that limits, and more trials."""
     figures = document["measured"]
     supply, demand = figures.get("supply_per_s"), figures.get("demand_per_s")
     step_limits = supply is not None and demand is not None and figures["bottleneck"].startswith("the step")
-    step = "only a faster step helps: a faster device, a smaller model or input" if step_limits else ""
+    step = "a faster device or a smaller model" if step_limits else ""
     return "; ".join(filter(None, (step, left_to_gain(document["search"]))))
 
 

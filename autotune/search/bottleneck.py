@@ -104,7 +104,7 @@ def _by_rates(sides: _Sides) -> str:
         turns = f"loading and the step take turns, and loading takes {_percent(loading_share)} of the time"
         return f"{turns}; {_remedy(sides)}"
     if supply >= demand * (1 + _EVEN):
-        return f"the step is the limit: it takes {_rate(demand)}, the loader could deliver {_spare(sides)}"
+        return f"the step is the limit: {_rate(demand)}; the loader could deliver {_spare(sides)}"
     if demand >= supply * (1 + _EVEN):
         delivers = "it delivers" if sides.config.num_workers else "the training process loads"
         limit = f"the loader is the limit: {delivers} {_rate(supply)}, the step could take {_count(demand)}"

@@ -48,14 +48,15 @@ class StepOutput:
 
 
 class TrainStep:
-    """Forward, backward and, once a window of `grad_accum_steps` micro-batches is full, the optimizer's step.
+    """Forward and backward pass, and the optimizer's step once a window of `grad_accum_steps` micro-batches is full.
 
-    `model` must be on `device` already (`apply_to_model`). Batches are moved here, without blocking when the loader
-    pins them. Unless fp16 needs the loss scale to be looked at, no call waits for the device. A model that several
-    processes train (`distribute`) averages its gradients once a window; then all of them must make the same calls.
+    `model` must already be on `device` (`apply_to_model`). Batches are moved here, without blocking if they are pinned.
+    No call waits for the device, unless fp16 has to look at the loss scale. A model that several processes train
+    (`distribute`) averages its gradients once per window; all processes must make the same calls.
 
-    Raises SettingHasNoEffect when autocast or the GradScaler would switch itself off, or when `config.fused_optimizer`
-    meets an optimizer that was not built with `fused=True`; TypeError for a criterion in place of a loss function.
+    Raises SettingHasNoEffect if autocast or the GradScaler would switch itself off, or if `config.fused_optimizer`
+    meets an optimizer that was built without `fused=True`. Raises TypeError for a criterion in place of a loss
+    function.
     """
 
     def __init__(
@@ -133,12 +134,14 @@ class TrainStep:
         return autocast_context("none" if self._together.shards else self._config.amp_dtype, self._device)
 
     def finish(self) -> StepOutput | None:
-        """Step on a window that the epoch's end left short, as the mean over what is in it; None when none is open."""
+        """Step on a window that the end of the epoch left short, with the mean over its micro-batches. None if none is
+        open."""
         return None if self._window is None else self._close(self._window)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint needs beside the model's and the optimizer's own: the loss scale, and of an unfinished
-        window its sums and gradients. Tensors, numbers and containers of these, as `torch.load` accepts by default."""
+        """What a checkpoint needs beside the states of model and optimizer: the loss scale, and the sums and gradients
+        of an unfinished window. Contains only what `torch.load` accepts by default: tensors, numbers and containers of
+        these."""
         gradients = None if self._window is None else [_copy(parameter.grad) for parameter in self._parameters()]
         return {
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
@@ -147,7 +150,7 @@ class TrainStep:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was called; load the model and the optimizer first.
+        """Continue where `state_dict` was called. Load the model and the optimizer first.
 
         Raises ValueError for a state of another precision, or of another number of parameters.
         """

@@ -65,7 +65,7 @@ class ObservedLoader:
                 yield batch
                 asked_s, cpu_s = time.monotonic(), time.process_time()
             if empty:
-                raise ValueError("the data set gives no full batch of this size")
+                raise ValueError("the data set has too few samples for a batch of this size")
             self._log.end_epoch()
 
     def read(self) -> LoaderLog:

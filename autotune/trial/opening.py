@@ -77,7 +77,7 @@ def let_a_fork_open(prepared: Prepared, let_go: Callable[[], None]) -> str | Non
             os._exit(_end_of(pid))
         os.waitpid(pid, 0)
         return outcome.refusal if outcome.refusal and outcome.seconds >= _WORTH_A_WORD_S else None
-    return f"opening it ended the process that tried, with exit code {_end_of(pid)}"
+    return f"opening it ended the process with exit code {_end_of(pid)}"
 
 
 def _end_of(pid: int) -> int:

@@ -89,11 +89,11 @@ class Resident:
     def _kept_memory(self) -> str | None:
         used = _device_bytes(self._device)
         if used > _DEVICE_MAY_KEEP_BYTES:
-            return f"{used >> 20} MiB of device memory did not come back"
+            return f"{used >> 20} MiB of device memory were not freed"
         now = resident_bytes()
         self._bytes_cleared = self._bytes_cleared or now
         grown = now - self._bytes_cleared
-        return f"it has grown by {grown >> 20} MiB" if grown > _MAY_GROW * self._bytes_cleared else None
+        return f"its memory grew by {grown >> 20} MiB" if grown > _MAY_GROW * self._bytes_cleared else None
 
 
 def free(device: torch.device) -> None:

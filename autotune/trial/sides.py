@@ -51,7 +51,7 @@ def ready_batches(
     if batches is None:
         batches = list(_loaded(dataset, config, seed, collate or collate_of(dataset)))
         if not batches:
-            raise ValueError(f"the data set gives no full batch of {config.micro_batch_size} samples")
+            raise ValueError(f"the data set has too few samples for a batch of {config.micro_batch_size}")
         _keep(batches, kept)
     pins = config.pin_memory and device.type != "cpu"
     return [pin_memory(batch) for batch in batches] if pins else batches  # type: ignore[no-untyped-call]

@@ -259,7 +259,7 @@ def _verdict(
 def _of_a_death(rank: int, code: int) -> tuple[TrialStatus, Failure]:
     """Status and failure of a rank that ended without a result; `code` is negative for a signal."""
     if code >= 0:
-        reason = f"rank {rank} exited with code {code} before it had a result"
+        reason = f"rank {rank} exited with code {code} before it returned a result"
         return TrialStatus.CRASHED, Failure(reason=reason, exit_code=code)
     name = signal.Signals(-code).name if -code in set(signal.Signals) else "real-time"
     status = TrialStatus.OOM if -code == signal.SIGKILL else TrialStatus.CRASHED

@@ -45,5 +45,5 @@ def _import(where: str, module_name: str) -> Any:
             # Only where the named module itself is missing: one that it imports is the module's own failure.
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise
-            message = f"{where}: no module named '{error.name}', neither installed nor beside the spec"
+            message = f"{where}: no module named '{error.name}'; install it, or put it into the spec's folder"
             raise WorkloadError(message) from error

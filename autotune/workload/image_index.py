@@ -62,7 +62,9 @@ def scan_image_folder(root: Path, where: str) -> ImageIndex:
     except OSError as error:
         raise WorkloadError(f"{where}: cannot read {error.filename}: {error.strerror}") from error
     if not classes:
-        raise WorkloadError(f"{where}: no class folders in {root}; images must lie in one folder a class")
+        raise WorkloadError(
+            f"{where}: no class folders in {root}; put the images of each class into a folder of its own"
+        )
     empty = [name for name, found in zip(classes, files, strict=True) if not found]
     if len(empty) == len(classes):
         raise WorkloadError(f"{where}: no images in any of the {len(classes)} class folders of {root}")

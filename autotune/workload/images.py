@@ -66,7 +66,9 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
             else:
                 return self._transform(image), self._index.target(candidate)
         first = self._index.path(position)
-        message = f"data: {attempts} images in a row are unreadable in {self._index.root}, from {first}: {cause}"
+        message = (
+            f"data: {attempts} images in a row are unreadable in {self._index.root}, the first is {first}: {cause}"
+        )
         raise WorkloadError(message) from cause
 
     def _report(self, path: Path, error: Exception) -> None:

@@ -25,8 +25,8 @@ def _pair(batch: Any) -> Any:
         return batch
     found = f"dicts of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
     raise TypeError(
-        f"the loss cross_entropy takes batches (inputs, targets), and the data set gives {found}; name a function of "
-        "your own, training.loss: package.module:function, which is called with the model and the batch"
+        f"cross_entropy needs batches of (inputs, targets), but the data set gives {found}; write a loss function and "
+        "name it: `training.loss: package.module:function`. It is called as function(model, batch)"
     )
 
 

@@ -79,8 +79,8 @@ class _Factory:
         own = {id(parameter) for parameter in model.parameters()}
         if any(id(parameter) not in own for group in built.param_groups for parameter in group["params"]):
             raise WorkloadError(
-                f"{_WHERE}: {self.name} returned an optimizer of parameters that the model it was called with does not "
-                "have; build it from that model"
+                f"{_WHERE}: {self.name} returned an optimizer for parameters that its model does not have; build it "
+                "from the model that the factory is called with"
             )
         return built
 
@@ -106,7 +106,7 @@ def _factory(name: str, args: dict[str, Any]) -> _Factory:
         inspect.signature(call).bind(None, **args)
     except TypeError as error:
         raise WorkloadError(
-            f"{_WHERE}: {name}: {error}; it is called with the model, and with what stands beside it as keywords"
+            f"{_WHERE}: {name}: {error}; it is called with the model, and with the other keys as keyword arguments"
         ) from error
     return _Factory(name, call, args)
 

@@ -83,9 +83,9 @@ def test_a_result_counts_however_the_process_ended_after_it(how: dict[str, Any])
         ({"exit_code": -signal.SIGABRT}, TrialStatus.CRASHED, "killed by signal 6 (SIGABRT)", 6),
         ({"exit_code": -signal.SIGBUS}, TrialStatus.CRASHED, "killed by signal 7 (SIGBUS)", 7),
         ({"exit_code": -signal.SIGRTMIN - 6}, TrialStatus.CRASHED, "killed by signal 40 (real-time)", 40),
-        ({"exit_code": 0}, TrialStatus.CRASHED, "exited with code 0 before it had a result", None),
-        ({"exit_code": 3}, TrialStatus.CRASHED, "exited with code 3 before it had a result", None),
-        ({"exit_code": None}, TrialStatus.CRASHED, "the process that runs trials died with it", None),
+        ({"exit_code": 0}, TrialStatus.CRASHED, "exited with code 0 before it returned a result", None),
+        ({"exit_code": 3}, TrialStatus.CRASHED, "exited with code 3 before it returned a result", None),
+        ({"exit_code": None}, TrialStatus.CRASHED, "the process that starts trials died too", None),
         (
             {"exit_code": -9, "deadline_s": 12.4},
             TrialStatus.TIMEOUT,

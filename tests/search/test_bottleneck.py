@@ -60,7 +60,7 @@ def loader(supply: str, demand: str, remedy: str) -> str:
 
 
 def step(demand: str, supply: str) -> str:
-    return f"the step is the limit: it takes {demand} samples/s, the loader could deliver {supply}"
+    return f"the step is the limit: {demand} samples/s; the loader could deliver {supply}"
 
 
 def would_have_to(times: str) -> str:

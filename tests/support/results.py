@@ -19,7 +19,7 @@ _FIGURES: dict[str, Any] = {
     "supply_per_s": 900.0,
     "demand_per_s": 160.0,
     "disturbed_blocks": 0,
-    "bottleneck": "the step is the limit: it takes 160 samples/s, the loader could deliver 900",
+    "bottleneck": "the step is the limit: 160 samples/s; the loader could deliver 900",
 }
 _CHECK: dict[str, Any] = {
     "name": "finite_loss",

@@ -138,7 +138,7 @@ def test_a_data_set_without_a_full_batch_is_refused() -> None:
         def __iter__(self) -> Iterator[int]:
             return iter([1])
 
-    with pytest.raises(ValueError, match="no full batch"):
+    with pytest.raises(ValueError, match="too few samples for a batch"):
         observe(Short(), 1, workers=0)
 
 

@@ -121,7 +121,7 @@ def test_memory_that_grows_spoils_it(
 
 def test_device_memory_that_does_not_come_back_spoils_it(ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resident, "_device_bytes", lambda _device: 1 << 30)
-    assert resident_of(Told()).clear() == "1024 MiB of device memory did not come back"
+    assert resident_of(Told()).clear() == "1024 MiB of device memory were not freed"
 
 
 def test_the_peak_of_a_run_is_its_own() -> None:

@@ -145,7 +145,7 @@ def test_a_stream_is_not_read_by_the_training_process_where_others_can(tmp_path:
 
 def test_a_data_set_without_one_full_batch_is_said_to_be_too_small(tmp_path: Path) -> None:
     short = Stream(SIZE - 1)
-    with pytest.raises(ValueError, match="no full batch"):
+    with pytest.raises(ValueError, match="too few samples for a batch"):
         ready(short, tmp_path, config())
 
 

@@ -59,7 +59,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
     write_image(tmp_path / "1.jpg")
     (tmp_path / ".hidden").mkdir()
     assert str(failure(tmp_path)) == (
-        f"data.image_folder: no class folders in {tmp_path}; images must lie in one folder a class"
+        f"data.image_folder: no class folders in {tmp_path}; put the images of each class into a folder of its own"
     )
 
 
@@ -114,7 +114,9 @@ def test_loader_processes_report_too(damaged: Path, context: str) -> None:
 def test_nothing_but_unreadable_images_is_an_error(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_UNREADABLE_IN_A_ROW", 3)
     first = damaged / "a" / "1.jpg"
-    with pytest.raises(WorkloadError, match=f"3 images in a row are unreadable in {damaged}, from {first}: ") as caught:
+    with pytest.raises(
+        WorkloadError, match=f"3 images in a row are unreadable in {damaged}, the first is {first}: "
+    ) as caught:
         open_folder(damaged)[1]
     assert caught.value.__cause__ is not None
 

@@ -31,7 +31,7 @@ def problem(spec: Spec, folder: Path, use: Any = None) -> str:
         ({"model": {"timm": "qqqqqqqq"}}, "model.timm: unknown model 'qqqqqqqq'"),
         (
             {"model": {"factory": "no_such_module:build"}},
-            "model.factory: no module named 'no_such_module', neither installed nor beside the spec",
+            "model.factory: no module named 'no_such_module'; install it, or put it into the spec's folder",
         ),
         ({"model": {"factory": "json:laods"}}, "model.factory: json has no 'laods'; did you mean loads?"),
         (
@@ -100,7 +100,7 @@ def test_all_that_preparing_finds_is_told_at_once(tmp_path: Path, make_spec: Any
 
 
 def test_the_default_loss_with_batches_of_another_kind() -> None:
-    with pytest.raises(TypeError, match=r"cross_entropy takes batches \(inputs, targets\).* dicts of image, label"):
+    with pytest.raises(TypeError, match=r"cross_entropy needs batches of \(inputs, targets\).* dicts of image, label"):
         cross_entropy(torch.nn.Linear(1, 1), {"image": torch.zeros(2, 1), "label": torch.zeros(2)})
 
 

@@ -98,7 +98,7 @@ def test_whether_it_can_be_fused_is_found_out(
 @pytest.mark.parametrize(
     ("factory", "message"),
     [
-        ("elsewhere", "returned an optimizer of parameters that the model it was called with does not have"),
+        ("elsewhere", "returned an optimizer for parameters that its model does not have"),
         ("closures", "LBFGS evaluates the loss several times a step"),
         ("nothing", "nothing returned a NoneType, not a torch.optim.Optimizer"),
         ("broken", "broken raised KeyError: 'missing'"),

@@ -86,13 +86,13 @@ def _settings(reading: Reading) -> Markup:
     shown = [
         (
             code(one_line(knob)),
-            tag("b", one_line(words.setting(own))),
             one_line(words.setting(before)),
+            tag("b", one_line(words.setting(own))),
             *([one_line(gains.get(knob, ""))] if gains else []),
         )
         for knob, (own, before) in changes.items()
     ]
-    headings = ["set", "to", "from", *(["gains"] if gains else [])]
+    headings = ["change", "from", "to", *(["worth"] if gains else [])]
     left = [one_line(said) for said in words.left_out(reading.document)]
     parts: list[Markup] = [table(headings, shown, class_="settings")]
     if gains:

@@ -54,7 +54,7 @@ def _learned(reading: Reading) -> Markup | None:
         )
         headings = ("setting", "changed to", "instead of", "throughput", "95 % interval")
         parts += [tag("h3", "What the model learned"), tag("p", about)]
-        parts.append(table(headings, map(_effect, effects), numeric=(3, 4)))
+        parts.append(table(headings, map(_effect, effects), numeric=(3, 4), class_="learned"))
     return joined([*parts, listing(one_line(fact, 300) for fact in learned.get("facts", []))]) if parts else None
 
 

@@ -1,4 +1,4 @@
-"""Part 5: whether the best learns as well: losses, and every gate with its value and limit."""
+"""Part 5: whether the best learns as well: losses, and every stability test with its value and limit."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ _SOAK = "soak_"
 
 def stability(reading: Reading) -> Markup:
     checks = reading.document["stability"]["checks"]
-    gates = table(["gate", "value", "limit", "result"], map(_row, checks), numeric=(1, 2), class_="gates")
+    gates = table(["test", "value", "limit", "result"], map(_row, checks), numeric=(1, 2), class_="gates")
     return section(
         "stability",
         "Does it train as well?",
         chart(reading, "losses"),
-        tag("h3", "The gates"),
+        tag("h3", "The stability tests"),
         tag("p", _summary(reading)),
         gates if checks else None,
         _refused(reading),
@@ -87,7 +87,7 @@ def _summary(reading: Reading) -> str:
     told = [check for check in checks if check["conclusive"]]
     unsure = f"; {len(checks) - len(told)} gave no answer" if len(told) < len(checks) else ""
     return (
-        f"{sum(check['passed'] for check in told)} of {len(checks)} gates passed{unsure}. "
+        f"{sum(check['passed'] for check in told)} of {len(checks)} tests passed{unsure}. "
         "“Passed” means that no problem was seen in the steps that were run. It cannot mean more."
     )
 
@@ -126,5 +126,5 @@ def _refused(reading: Reading) -> Markup | None:
     for entry in entries:
         what = words.changes(TrainConfig.from_dict(entry["config"]), reading.baseline)
         parts.append(tag("p", one_line(what, 400)))
-        parts.append(table(["gate", "value", "limit", "result"], map(_row, entry["checks"]), numeric=(1, 2)))
+        parts.append(table(["test", "value", "limit", "result"], map(_row, entry["checks"]), numeric=(1, 2)))
     return joined(parts)

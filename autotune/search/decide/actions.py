@@ -12,7 +12,7 @@ from autotune.search.decide.verdict import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """Begin a search trial: of what the strategy proposes, or of `planned`."""
+    """Begin a search trial, of what the strategy proposes or of `planned`."""
 
     planned: TrainConfig | None = None
     or_side: bool = False
@@ -21,12 +21,12 @@ class Measure:
 
 @dataclass(frozen=True)
 class Wait:
-    """Until one of the trials that were begun has ended."""
+    """Wait until one of the running trials has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run, alone, up to its record."""
+    """Run one configuration, alone, and record it."""
 
     phase: ClassVar[Phase]
     purpose: Purpose
@@ -41,14 +41,14 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial(Run):
-    """What is begun for a `Measure`, once the strategy has proposed a configuration."""
+    """The trial that a `Measure` begins, once the strategy has proposed a configuration."""
 
     phase = Phase.SEARCHING
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat(Run):
-    """The baseline again, early: how much do two runs of one configuration differ?"""
+    """Run the baseline a second time, early, to see how much two runs of one configuration differ."""
 
     phase = Phase.SEARCHING
     purpose: Purpose = Purpose.REPEAT
@@ -79,7 +79,7 @@ class Test(Run):
 
 @dataclass(frozen=True, kw_only=True)
 class Soak(Run):
-    """The one that is to be emitted trains on."""
+    """Train the configuration that will be emitted for many steps."""
 
     phase = Phase.SOAKING
     purpose: Purpose = Purpose.SOAK
@@ -87,7 +87,7 @@ class Soak(Run):
 
 @dataclass(frozen=True)
 class Stop:
-    """Nothing is left to be done, or no time for it."""
+    """End the study: nothing is left to do, or there is no time for it."""
 
     verdict: Verdict | None
     """None where not even the baseline was measured."""

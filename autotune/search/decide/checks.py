@@ -1,4 +1,4 @@
-"""Which gates a configuration is asked, and by which of its runs."""
+"""Which gates apply to a configuration, and which of its runs they look at."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Runs = Mapping[int, TrialResult]
 
 
 def checks_of(study: StudySoFar, config: TrainConfig, runs: Runs, baseline_runs: Runs) -> list[Check]:
-    """All gates but the soak's, cheap ones first. `runs`: of the confirmation, like the baseline's."""
+    """All gates except the soak's, cheap ones first. `runs`: those of the confirmation, like the baseline's."""
     watched, facts, limits = Watched(study), study.facts, study.spec.stability
     probe = watched.probe_of(config)
     seen = [*runs.values(), *([probe] if probe else [])]
@@ -53,13 +53,13 @@ def checks_of(study: StudySoFar, config: TrainConfig, runs: Runs, baseline_runs:
 
 
 def constraint_checks(study: StudySoFar, config: TrainConfig, runs: Runs) -> list[Check]:
-    """The spec's own constraints, by runs of the confirmation."""
+    """The spec's own constraints, checked on the runs of the confirmation."""
     figures = figures_of(config, list(runs.values())) if runs and study.constraints else {}
     return [gates.constraint_check(constraint, figures) for constraint in study.constraints if figures]
 
 
 def soak_checks(study: StudySoFar, run: TrialResult | None) -> list[Check]:
-    """What a soak showed; None: there was none."""
+    """What a soak showed. None if there was none."""
     limits = study.spec.stability
     checks = [_with_advice(study, gates.soak(run, limits.soak_steps), run)]
     if run and is_sound(run):
@@ -83,12 +83,12 @@ def _with_advice(study: StudySoFar, check: Check, run: TrialResult | None) -> Ch
 
 
 def blames_precision(check: Check) -> bool:
-    """Whether what `check` refused comes of low precision, whatever the batch size: not so memory."""
+    """Whether low precision caused the failure of `check`, whatever the batch size. Memory is never such a cause."""
     return check.name in _OF_PRECISION
 
 
 def _learns(study: StudySoFar, config: TrainConfig, seen: Sequence[TrialResult]) -> list[Check]:
-    """Plain arithmetic is what others are compared with; whether it learns shows in its longest run."""
+    """Whether the reference learns, judged by its longest run: others are compared with it."""
     references = [
         record.result
         for record in study.of_purpose(Purpose.REFERENCE)

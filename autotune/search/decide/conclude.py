@@ -1,5 +1,6 @@
-"""After the rounds: the best that is faster beyond doubt and passes every gate and the soak is emitted, else the
-baseline. Where that does not meet the spec's own constraints, the best that passes and does, however slow."""
+"""What happens after the rounds: emit the best configuration that is clearly faster and passes every gate and the soak,
+else the baseline. If the baseline does not meet the spec's constraints, emit the best that does and passes, however
+slow."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ from autotune.stats import FEWEST_ROUNDS, Outcome
 
 
 def conclude(study: StudySoFar, session: Session, stage: Concluding) -> Step:
-    """One decision: a run of the tests, the soak, who is out, or the verdict."""
+    """One decision: a run of the tests, the soak, the exclusion of a finalist, or the verdict."""
     confirming = session.confirming(study)
     if stage.testing is not None:
         return _test(study, session, stage, stage.testing)
@@ -67,7 +68,7 @@ def _soak(study: StudySoFar, session: Session, stage: Concluding, config: TrainC
 
 
 def _baseline_stands(study: StudySoFar, session: Session, stage: Concluding) -> Step:
-    """It is soaked as any other that is emitted: what goes wrong after two hundred steps is worth knowing of it too."""
+    """The baseline is emitted. It gets a soak like any other: a fault after two hundred steps matters here too."""
     confirming, soaked = session.confirming(study), soak_of(study, study.baseline)
     stands = baseline_stands(confirming, stage.closest, None if isinstance(soaked, Soak) else soaked)
     if isinstance(soaked, Soak):
@@ -76,7 +77,7 @@ def _baseline_stands(study: StudySoFar, session: Session, stage: Concluding) -> 
 
 
 def is_to_be_tested(confirming: Confirming, config: TrainConfig) -> bool:
-    """Whether the leader has its tests now, the rounds having ended before."""
+    """Whether the leader gets its tests now, because the rounds have ended before they ran."""
     if confirming.is_tested(config) or not confirming.is_worthwhile(config):
         return False
     has_time = confirming.timetable.tests_and_soak_s(config) <= confirming.study.budget.remaining_s
@@ -84,8 +85,8 @@ def is_to_be_tested(confirming: Confirming, config: TrainConfig) -> bool:
 
 
 def is_to_be_tested_late(confirming: Confirming, config: TrainConfig) -> bool:
-    """Whether the tests for which there was no time run in what the soak has left; the time is good for nothing else,
-    so that half of what they may take will do."""
+    """Whether tests that had no time run in what the soak has left. Nothing else can use that time, so half of what the
+    tests may take is enough."""
     if confirming.is_tested(config):
         return False
     has_time = confirming.timetable.tests_s([config]) <= 2 * confirming.study.budget.remaining_s
@@ -93,7 +94,7 @@ def is_to_be_tested_late(confirming: Confirming, config: TrainConfig) -> bool:
 
 
 def _test(study: StudySoFar, session: Session, stage: Concluding, config: TrainConfig) -> Step:
-    """The tests of `config`, once begun, as far as time allows."""
+    """The remaining tests of `config`, as far as time allows."""
     run = Watched(study).next_run(config)
     testing = dataclasses.replace(stage, testing=config if run else None)
     if run is not None:
@@ -103,8 +104,8 @@ def _test(study: StudySoFar, session: Session, stage: Concluding, config: TrainC
 
 
 def emitted_instead(confirming: Confirming, leader: TrainConfig) -> TrainConfig:
-    """The leader; where the budget ended before it was tested, a tested one that is faster than the baseline all the
-    same."""
+    """The leader; or, if the budget ended before its tests, a tested configuration that is also faster than the
+    baseline."""
     second = None if confirming.is_tested(leader) else confirming.tested_leader
     return second if second and confirming.is_worthwhile(second) else leader
 
@@ -112,8 +113,8 @@ def emitted_instead(confirming: Confirming, leader: TrainConfig) -> TrainConfig:
 def judged(
     confirming: Confirming, config: TrainConfig, soaked: TrialResult | None
 ) -> tuple[list[Check], Sequence[Check]]:
-    """The soak's checks, and those that refuse `config`. A soak that contradicts the rounds does not, where `config` is
-    faster than the baseline by the soak's figure too."""
+    """The soak's checks, and those of them that refuse `config`. A soak that contradicts the rounds does not refuse it
+    if `config` is faster than the baseline by the soak's throughput too."""
     checks = soak_checks(confirming.study, soaked)
     refusing = [check for check in checks if not check.holds and not _is_only_short(check, soaked)] if soaked else []
     if soaked and not refusing:
@@ -130,6 +131,6 @@ def _is_only_short(check: Check, soaked: TrialResult) -> bool:
 
 
 def _is_faster_by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> bool:
-    """Whether it is faster than the baseline beyond doubt with the soak's figure too, or the baseline may not stand."""
+    """Whether it is clearly faster than the baseline by its soak too, or the baseline may not be emitted."""
     found = compared_by_its_soak(confirming, config, soaked)
     return found.outcome is Outcome.FASTER or not confirming.baseline_may_stand

@@ -1,7 +1,8 @@
-"""The confirming share of the budget: rounds over the finalists and the baseline, and what follows from each.
+"""The share of the budget for the confirmation: rounds over the finalists and the baseline, and what follows from each.
 
-After a round, it is seen who is out, whether a simpler form of the leader is to be measured beside it, and whether its
-stability tests are due: early, so that another can take its place in time. Then the search may go on.
+After each round three questions are answered: who is out, whether to measure a simpler form of the leader, and whether
+the leader's stability tests are due. They run early, so that another finalist can take its place in time. Then the
+search may continue.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from autotune.stats import rests_on_disturbed
 
 
 def begin_round(study: StudySoFar, session: Session) -> Step:
-    """Another round, until the answer is clear, or only the soak's time is left."""
+    """Begin another round, until the answer is clear or only the soak's time is left."""
     session = session.fitted_anew(study)
     confirming = session.confirming(study)
     runners = racing(confirming, session.given_s)
@@ -39,8 +40,8 @@ def begin_round(study: StudySoFar, session: Session) -> Step:
 
 
 def in_round(study: StudySoFar, session: Session, stage: InRound) -> Step:
-    """Each of them once, as long as there is time; again, where other work disturbed all that it measured and the
-    machine is usually free: the burst may be over."""
+    """Run each configuration of the round once, as long as there is time. Run it again if other work disturbed all that
+    it measured and the machine is usually free: the disturbance may be over."""
     confirming = session.confirming(study)
     if len(confirming.passing) > 1 and session.is_outdated(study):  # from now on they are compared
         session = session.fitted_anew(study)
@@ -70,7 +71,7 @@ def after_round(study: StudySoFar, session: Session) -> Step:
 
 
 def after_its_trial(study: StudySoFar, session: Session, stage: Trying) -> Step:
-    """A trial that another session ran instead has left no record here."""
+    """Continue after a trial. A trial that another session ran instead has left no record here."""
     ended = study.records[-1]
     if ended.optuna_trial is not None and is_ok(ended):
         session = session.with_finalists(session.confirming(study).finalists.adding(stage.config))
@@ -78,7 +79,7 @@ def after_its_trial(study: StudySoFar, session: Session, stage: Trying) -> Step:
 
 
 def run_tests(study: StudySoFar, session: Session, stage: Testing) -> Step:
-    """As far as time allows; one that fails makes way for the next."""
+    """Run the tests as far as time allows. If one fails, the next finalist takes the place."""
     run = Watched(study).next_run(stage.config)
     if run is not None:
         return Step(session=session, action=run)
@@ -87,14 +88,14 @@ def run_tests(study: StudySoFar, session: Session, stage: Testing) -> Step:
 
 
 def without_failed(confirming: Confirming, config: TrainConfig) -> Finalists:
-    """Without `config`, where the run that has ended last, its own, came to nothing by its own doing."""
+    """The finalists without `config`, if its last run failed through its own fault."""
     ended, finalists = confirming.study.records[-1], confirming.finalists
     has_failed = not is_ok(ended) and not ended.cut_short and config in finalists.now
     return finalists.without_failed(confirming.study, config) if has_failed else finalists
 
 
 def without_violators(confirming: Confirming) -> Finalists:
-    """Without those outside a constraint by all their rounds; they cannot win, however fast."""
+    """The finalists without those that violate a constraint in all their rounds. They cannot win, however fast."""
     finalists = confirming.finalists
     for config in finalists.now:
         violated = [check for check in confirming.constraint_checks(config) if not check.holds]
@@ -104,9 +105,10 @@ def without_violators(confirming: Confirming) -> Finalists:
 
 
 def simpler_finalist(confirming: Confirming, given_s: float) -> TrainConfig | None:
-    """One more finalist: the leader without settings that are not known to gain 1 %, where there is time for it.
+    """One more finalist, if there is time: the leader without settings that are not known to gain 1 %.
 
-    `given_s`: training seconds of the runs of the last round."""
+    `given_s`: training seconds of the runs of the last round.
+    """
     leader, study = confirming.leader, confirming.study
     if leader is None or confirming.rounds(leader) < FULL_ROUNDS or has_had_its_share(study):
         return None
@@ -122,7 +124,7 @@ def simpler_finalist(confirming: Confirming, given_s: float) -> TrainConfig | No
 
 
 def trial_of(confirming: Confirming, config: TrainConfig) -> Try:
-    """What was not tried in the search gets its trial first, as long as a confirming run."""
+    """The search trial of a configuration that the search has not tried. It is as long as a confirming run."""
     study, limit_s = confirming.study, confirming.run_limit_s
     patience_s = PATIENCE * study.costs.run_s(config, limit_s) + PATIENCE_S
     return Try(
@@ -133,8 +135,8 @@ def trial_of(confirming: Confirming, config: TrainConfig) -> Try:
 
 
 def to_test(confirming: Confirming) -> TrainConfig | None:
-    """Whose stability tests are due: the leader's, as soon as it is worth them. Not while a part of it that may take
-    its place has yet to run: there may be no time to test both."""
+    """The finalist whose stability tests are due: the leader, as soon as it is worth them. Not while a simpler form
+    that may replace it has not run yet: there may be no time to test both."""
     leader = confirming.leader
     if leader is None or confirming.rounds(leader) < FULL_ROUNDS or confirming.is_tested(leader):
         return None
@@ -146,7 +148,7 @@ def to_test(confirming: Confirming) -> TrainConfig | None:
 
 
 def _run_of(confirming: Confirming, stage: InRound) -> Confirm | None:
-    """The next run of the one whose turn it is; the first of a round is in a new process."""
+    """The next run of the configuration whose turn it is. The first run of a round is in a new process."""
     if stage.tries > 1 or (stage.tries == 1 and not _was_disturbed(confirming.study)):
         return None
     return confirming_run(

@@ -63,7 +63,7 @@ class Confirming:
 
     @cached_property
     def passing(self) -> list[TrainConfig]:
-        """Finalists that ran beside the baseline and that no gate refuses."""
+        """The finalists that ran beside the baseline and that no gate refuses."""
         return [config for config in self.finalists.now if self.rounds(config) and self._passes(config)]
 
     @cached_property
@@ -76,42 +76,43 @@ class Confirming:
 
     @cached_property
     def tested_leader(self) -> TrainConfig | None:
-        """The same of those that have been through the stability tests."""
+        """The best of those that have passed the stability tests."""
         return self._best_of([config for config in self.passing if self.is_tested(config)])
 
     @cached_property
     def baseline_may_stand(self) -> bool:
-        """Whether the baseline meets the spec's own constraints; else the best that does is emitted, faster or not."""
+        """Whether the baseline meets the spec's constraints. If not, the best configuration that does is emitted,
+        faster or not."""
         return all(check.holds for check in self.constraint_checks(self.baseline))
 
     @cached_property
     def done(self) -> int:
-        """Rounds that the leader and the baseline have come through."""
+        """Number of rounds that the leader and the baseline have completed."""
         return self.rounds(self.leader) if self.leader else 0
 
     @cached_property
     def for_rounds_s(self) -> float:
-        """Seconds that rounds may take from now on."""
+        """Seconds that further rounds may take."""
         return self.timetable.for_rounds_s(self.finalists.now, self.done, to_soak=self._to_soak)
 
     @cached_property
     def run_limit_s(self) -> float:
-        """Training seconds of one run: so long that they tell the most in a given time, if the planned rounds fit. How
-        well a baseline is known that is much slower matters to nobody."""
+        """Training seconds of one run: the length that tells the most in a given time, if the planned rounds fit. A
+        baseline that is much slower need not be known well."""
         finalists = self.finalists.now
         best_s = self.measured.best_run_s(finalists if self.baseline_is_much_slower else [self.baseline, *finalists])
         return self.timetable.run_limit_s(finalists, self.done, best_s, to_soak=self._to_soak)
 
     @cached_property
     def baseline_is_much_slower(self) -> bool:
-        """Whether it surely is, by what the search's trials let expect."""
+        """Whether the baseline is surely much slower, by what the search's trials predict."""
         best = next(iter(self.finalists.now), None)
         interval = self.expected(best, self.baseline).interval if best else None
         return interval is not None and interval.low > MUCH_SLOWER
 
     def seconds_of(self, config: TrainConfig, limit_s: float) -> float:
-        """Training seconds of a run of `config` in a round of runs of `limit_s`: of a baseline that is much slower, and
-        whose fewest steps take longer, no more than those."""
+        """Training seconds of a run of `config` in a round with runs of `limit_s`. A baseline that is much slower runs
+        only its minimum of steps, if they take longer."""
         is_slow = config == self.baseline and self.baseline_is_much_slower
         takes_longer = FEWEST_STEPS * self.study.costs.step_s(config) >= limit_s
         return min(limit_s, SHORTEST_RUN_S) if is_slow and takes_longer else limit_s
@@ -120,49 +121,50 @@ class Confirming:
         return Watched(self.study).is_tested(config)
 
     def is_worthwhile(self, config: TrainConfig) -> bool:
-        """Whether it is faster than the baseline beyond doubt, or that may not stand. Needs one round."""
+        """Whether it is clearly faster than the baseline, or the baseline may not be emitted. Needs one round."""
         return self.speedup(config).outcome is Outcome.FASTER or not self.baseline_may_stand
 
     def checks(self, config: TrainConfig) -> list[Check]:
-        """The gates of the runs so far. Those of the baseline ask whether the training is sound as it stands."""
+        """The gates, applied to the runs so far. Those of the baseline ask whether the training itself is sound."""
         return checks_of(self.study, config, self.runs(config), self.runs(self.baseline))
 
     def constraint_checks(self, config: TrainConfig) -> list[Check]:
         return constraint_checks(self.study, config, self.runs(config))
 
     def runs(self, config: TrainConfig) -> dict[int, TrialResult]:
-        """Round → run, of those that measured it."""
+        """Round → run, for the runs that produced a measurement."""
         return {number: run.result for number, run in self.measured.runs(config).items()}
 
     def rounds(self, config: TrainConfig) -> int:
-        """Those that measured both `config` and the baseline."""
+        """The rounds that measured both `config` and the baseline."""
         return len(self.measured.common(config, self.baseline))
 
     def speedup(self, config: TrainConfig) -> Comparison:
-        """Over the baseline. Needs one common round."""
+        """The speed-up over the baseline. Needs one common round."""
         return self.measured.compare(config, self.baseline)
 
     def gain(self, one: TrainConfig, other: TrainConfig) -> Gain:
-        """By the rounds, and by the model as far as they leave it open. Where no rounds tell, by their trials of the
-        search alone, if that is known better: the model has learnt from them, so that both together say no more."""
+        """The gain by the rounds, and by the model as far as the rounds leave it open. If no round tells, the gain by
+        the search trials alone if that is known better; the model has learned from them, so both together say no more.
+        """
         measured, expected = self.measured.gain(one, other), self.expected(one, other)
         if measured:
             return together(measured, expected)
         return better_known(self.measured.gain_in_search(one, other), expected)
 
     def settings(self, config: TrainConfig) -> Sequence[Mapping[str, Any]]:
-        """What each setting of `config` gains, and each that another finalist has beside them, for `best.yaml`."""
+        """What each setting of `config` gains, and what the settings of other finalists gain, for `best.yaml`."""
         richer = [other for other in self.finalists.ever if is_part(config, other, self.baseline)]
         return [setting.to_dict() for setting in settings(config, richer, self.study.space, self.gain)]
 
     def without_if_unstable(self, tested: TrainConfig) -> Finalists:
-        """The finalists, without `tested` where its tests have refused it."""
+        """The finalists, without `tested` if its tests refused it."""
         refusing = [check for check in self.checks(tested) if not check.holds]
         return self.finalists.refusing(self.study, tested, refusing) if refusing else self.finalists
 
     @cached_property
     def _to_soak(self) -> Sequence[TrainConfig]:
-        """Whichever may be emitted: the finalists, and the baseline as long as none is known to be faster."""
+        """Every configuration that may be emitted: the finalists, and the baseline until one is known to be faster."""
         is_out = self.baseline_is_much_slower or (self.leader is not None and self.is_worthwhile(self.leader))
         return self.finalists.now if is_out and self.finalists.now else [self.baseline, *self.finalists.now]
 
@@ -184,15 +186,15 @@ class Confirming:
         return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 
     def _is_as_good(self, rich: TrainConfig, simple: TrainConfig) -> bool:
-        """A setting has to show what it gains: what a lucky leader seems to gain by one is no reason to keep it. Not
-        where runs differ so much that what gains a tenth might be luck."""
+        """Whether a simpler configuration is as good. A setting has to show its gain: what a lucky leader seems to gain
+        is no reason to keep it. Not if runs differ so much that a gain of a tenth might be luck."""
         likely = self.measured.gain(rich, simple, likely=True) if self.measured.spread <= EVEN else None
         known = together(likely, self.expected(rich, simple), at_best=TIE - 1) if likely else self.gain(rich, simple)
         return is_as_good(self.measured.gain(rich, simple), known)
 
 
 def begin_confirming(study: StudySoFar, expected: Compare) -> Finalists:
-    """The finalists, without those that an earlier session has tested and refused."""
+    """The finalists, without those that an earlier session tested and refused."""
     finalists, watched = Finalists.of(study), Watched(study)
     for config in finalists.now:
         if watched.needs_reference(config) and watched.is_tested(config):

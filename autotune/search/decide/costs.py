@@ -1,4 +1,4 @@
-"""What runs will cost, judged by the trials so far: for planning the confirmation inside the budget."""
+"""What runs will cost, judged by the trials so far. Used to plan the confirmation inside the budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _RECENT = 7
 
 
 class Costs:
-    """Seconds of wall-clock; a configuration without a search trial is taken to cost what the most similar one does."""
+    """Wall-clock seconds of runs. A configuration without a search trial is assumed to cost what the most similar one
+    does."""
 
     def __init__(self, measured: Sequence[TrialRecord]) -> None:
         """`measured`: search trials with a measurement."""
@@ -32,15 +33,17 @@ class Costs:
         """Runs in new processes, where most have run others before."""
 
     def run_s(self, config: TrainConfig, limit_s: float) -> float:
-        """One run that may train for `limit_s` after its first step: start-up, first step (compilation), the rest."""
+        """Seconds of one run that trains for `limit_s` after its first step: start-up, first step (compilation), the
+        rest."""
         return self.start_s(config) + max(limit_s, FEWEST_STEPS * self.step_s(config))
 
     def start_s(self, config: TrainConfig) -> float:
-        """Seconds of one run up to the end of its first step, in such a process as most runs have now."""
+        """Seconds of one run up to the end of its first step, in the kind of process that most runs have now."""
         return self.overhead_s + self._first_step_s(config)
 
     def fixed_s(self, configs: Sequence[TrainConfig]) -> float:
-        """Seconds of a run in a round of these, on average, however short; one of them pays for the round's process."""
+        """Seconds that a run costs on average in a round of these, however short it is. One of them pays for the
+        round's process."""
         return self.new_process_s / len(configs) + statistics.fmean(self.run_s(config, 0.0) for config in configs)
 
     def rounds_s(self, configs: Sequence[TrainConfig], rounds: int, limit_s: float = SHORTEST_RUN_S) -> float:
@@ -51,17 +54,17 @@ class Costs:
         return SPARE * (start_s + steps * self.busy_step_s(config)) if steps else 0.0
 
     def step_s(self, config: TrainConfig) -> float:
-        """One optimizer step in the long run, while nothing disturbs it."""
+        """Seconds of one optimizer step in the long run, without disturbance."""
         record = self._most_similar(config)
         return config.effective_batch_size / samples_per_s(record) if record else 0.0
 
     def busy_step_s(self, config: TrainConfig) -> float:
-        """One optimizer step on this machine as it is, other work on it included."""
+        """Seconds of one optimizer step on this machine as it is, with its other work."""
         return self.step_s(config) * self.slowdown
 
     @cached_property
     def slowdown(self) -> float:
-        """How much longer the timed steps of the search took than they would have undisturbed: 1 or more."""
+        """How much longer the timed steps of the search took than they would have without disturbance: 1 or more."""
         taken_s = math.fsum(block.seconds for record in self._measured for block in record.result.blocks)
         undisturbed_s = math.fsum(
             sum(block.samples for block in record.result.blocks) / samples_per_s(record) for record in self._measured
@@ -70,12 +73,12 @@ class Costs:
 
     @cached_property
     def overhead_s(self) -> float:
-        """Seconds of most runs now outside their training steps: the fork, the model, the loader's processes."""
+        """Seconds that most runs now spend outside their training steps: fork, model, loader processes."""
         return _median([result.wall_s - result.training_s for result in self._usual])
 
     @cached_property
     def new_process_s(self) -> float:
-        """What a run in a new process takes longer than most do now."""
+        """How many seconds longer a run in a new process takes than most runs do now."""
         return max(_before_s(self._new) - _before_s(self._usual), 0.0) if self._new else 0.0
 
     def _most_similar(self, config: TrainConfig) -> TrialRecord | None:
@@ -87,7 +90,7 @@ class Costs:
         return self._nearest[config]
 
     def _first_step_s(self, config: TrainConfig) -> float:
-        """As the most similar configuration's was, brought to the kind of process that most runs have now."""
+        """The first step of the most similar configuration, converted to the kind of process of most runs now."""
         record = self._most_similar(config)
         if record is None or record.result.warm_up is None:
             return 0.0
@@ -98,7 +101,7 @@ class Costs:
 
     @cached_property
     def _slow_first_s(self) -> float:
-        """What a first step takes longer in a new process than in those of now."""
+        """How many seconds longer a first step takes in a new process than in the processes of now."""
         return max(_slow_first_s(self._new) - _slow_first_s(self._usual), 0.0) if self._new else 0.0
 
 

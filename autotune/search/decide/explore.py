@@ -1,5 +1,5 @@
-"""The search share of the budget: trials until its time is over, the whole space is measured, or nothing left is worth
-one; on several devices, as many at once."""
+"""The search's share of the budget: trials until its time is over, the whole space is measured, or no trial is worth
+it. On several devices, as many trials run at once."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ _OF_A_BASELINE = 4
 def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
     """The baseline, the expert's seeds and the strategy's proposals; then the rounds.
 
-    Asked again between the rounds: where these show that runs differ more than was expected, more is left to be tried.
-    Raises NoStableConfiguration where the baseline has no measurement, or does not learn; BaselineTooLarge where a
-    smaller one may have one.
+    Called again between the rounds: if they show that runs differ more than expected, more trials may be worth it.
+    Raises NoStableConfiguration if the baseline has no measurement or does not learn, BaselineTooLarge if a smaller
+    baseline may have one.
     """
     best = study.eligible[0].number if study.eligible else None
     stands = provisional(study) if best != stage.best else None
@@ -72,7 +72,7 @@ def explore(study: StudySoFar, session: Session, stage: Exploring) -> Step:
 
 
 def next_trial(study: StudySoFar, session: Session) -> Measure | None:
-    """None while there is no room, no time, or nothing worth it."""
+    """The next trial. None if there is no free slot, no time, or nothing worth a trial."""
     if not study.has_room or study.exhausted:
         return None
     if study.budget.search_remaining_s <= _start_up_s(study) + SMALLEST_USEFUL_TRIAL_S or not _has_time(study):
@@ -88,8 +88,8 @@ def next_trial(study: StudySoFar, session: Session) -> Measure | None:
 
 
 def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
-    """One of the last trials: the best so far without the settings of which neither the trials nor the model are sure
-    that they gain 1 %; None where that is not new. What one of them has shown changes what the next one is."""
+    """One of the last trials: the best so far, without the settings that neither the trials nor the model are sure to
+    gain 1 % from. None if that is not new. The result of one decides what the next one is."""
     if not study.eligible:
         return None
     best, expected = study.eligible[0].result.config, by_model(study.model)
@@ -102,7 +102,7 @@ def last_trial(study: StudySoFar, session: Session) -> TrainConfig | None:
 
 
 def search_trial(study: StudySoFar, config: TrainConfig) -> Trial:
-    """The search trial of `config`, from now on."""
+    """The search trial of `config`, if it begins now."""
     if study.baseline_trial is None:
         return Trial(
             purpose=Purpose.BASELINE,
@@ -137,8 +137,8 @@ def side_alone(study: StudySoFar, aside: Aside) -> Trial:
 
 
 def baseline_again(study: StudySoFar) -> Repeat | None:
-    """The baseline's second run, after its trial, unless it would cost too much: whether runs differ by 1 % or by 10 %
-    says how long the trials should be."""
+    """The baseline's second run, after its trial, unless it costs too much. Whether runs differ by 1 % or by 10 %
+    decides how long trials should be."""
     limit_s = max(REPEAT_OF_TRIAL * study.budget.trial_s, SHORTEST_RUN_S)
     expected_s = study.costs.run_s(study.baseline, limit_s)
     most_s = min(FOR_REPEAT * study.budget.total_s, study.budget.search_remaining_s)
@@ -154,8 +154,8 @@ def baseline_again(study: StudySoFar) -> Repeat | None:
 
 
 def trial_length(study: StudySoFar) -> tuple[float, float]:
-    """Training seconds of the next trial, and the relative standard error with which it may end before: no longer than
-    tells anything, where something is known of how much two runs of one configuration differ."""
+    """Training seconds of the next trial, and the relative standard error at which it may end earlier. A trial is no
+    longer than is useful, if it is known how much two runs of one configuration differ."""
     measured, usual_s = MeasuredRounds(study, ()), study.budget.trial_s
     repeated = measured.repeated()
     if not repeated:
@@ -166,12 +166,12 @@ def trial_length(study: StudySoFar) -> tuple[float, float]:
 
 
 def needed_for_confirming_s(study: StudySoFar) -> float:
-    """Seconds that the rounds, the tests and the soak would take by what is known now."""
+    """Seconds that the rounds, the tests and the soak would take, by what is known now."""
     return Timetable(study).needed_s(choose_finalists(study.measured, study.baseline, study.constraints))
 
 
 def require_learning(baseline: TrialRecord) -> None:
-    """No setting of ours fixes a training that diverges by itself, and no budget should be spent on it."""
+    """Raise if the baseline diverges: none of our settings can fix that, and no budget should be spent on it."""
     rise = loss_rise(baseline.result)
     if not rise.passed:
         raise NoStableConfiguration(
@@ -207,7 +207,7 @@ def _having_begun(study: StudySoFar, session: Session, measure: Measure) -> Sess
 
 
 def _with_finalists(study: StudySoFar, session: Session, stage: Exploring) -> Session:
-    """Anew after further trials: there may be other finalists. The rounds so far count."""
+    """The finalists after further trials, which may be others. The rounds so far count."""
     if session.confirmation is not None and len(study.measured) <= stage.since:
         return session
     expected = by_model(study.model)
@@ -218,7 +218,8 @@ def _with_finalists(study: StudySoFar, session: Session, stage: Exploring) -> Se
 
 
 def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: float = KNOWN_TO) -> TrialRequest:
-    """With the same weights and sample order as all trials of the search; it ends early once it can no longer win."""
+    """A request with the same weights and sample order as all trials of the search. It ends early once it can no longer
+    win."""
     fastest = study.eligible[:1]
     floor = hopeless_below(fastest[0], restart_spread(study.records)) if fastest else None
     seed = study.spec.training.seed

@@ -28,9 +28,9 @@ _CLEARLY = 0.05
 def choose_finalists(
     measured: Sequence[TrialRecord], baseline: TrainConfig, constraints: Sequence[Constraint] = ()
 ) -> list[TrainConfig]:
-    """The three fastest; one of them at the baseline's effective batch size, which cannot fail for learning slower.
+    """The three fastest. One of them has the baseline's effective batch size, so it cannot fail for learning slower.
 
-    None that its search trial has shown to be clearly outside the constraints.
+    Leaves out what its search trial has shown to be clearly outside the constraints.
     """
     measured = [record for record in measured if meets(record, constraints, within=_CLEARLY)]
     others = [record.result.config for record in measured if record.result.config != baseline and not _gave_up(record)]
@@ -58,7 +58,7 @@ def _gave_up(record: TrialRecord) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Finalists:
-    """The finalists of one study, likely best first; one that is refused makes way for the next."""
+    """The finalists of one study, the likely best first. If one is refused, the next takes its place."""
 
     model: PerformanceModel
     """What the search's trials had shown when they were chosen."""
@@ -76,7 +76,7 @@ class Finalists:
         return cls(model=study.model)._chosen(study, study.measured)
 
     def rejecting(self, config: TrainConfig, refusing: Sequence[Check] = ()) -> Finalists:
-        """`config` is out, and nothing takes its place. `refusing`: the gates that say why, where any do."""
+        """Without `config`; nothing takes its place. `refusing`: the gates that say why, if any."""
         return dataclasses.replace(
             self,
             now=tuple(each for each in self.now if each != config),
@@ -85,17 +85,17 @@ class Finalists:
         )
 
     def refusing(self, study: StudySoFar, config: TrainConfig, checks: Sequence[Check]) -> Finalists:
-        """`config` is out, and so is what computes the same, or in the same low precision where that is to blame; the
-        next fastest take their places. `checks`: the gates that say why."""
+        """Without `config` and what computes the same, or what has the same low precision if that is to blame. The next
+        fastest take their places. `checks`: the gates that say why."""
         return dataclasses.replace(self, refused={**self.refused, config: checks})._chosen_anew(study)
 
     def without_failed(self, study: StudySoFar, config: TrainConfig) -> Finalists:
-        """`config`, whose run has failed, is out; where it was the last, the next fastest take its place."""
+        """Without `config`, whose run failed. If it was the last one, the next fastest take its place."""
         left = self.rejecting(config)
         return left if left.now else left._chosen_anew(study)
 
     def without_soaked(self, study: StudySoFar, config: TrainConfig, refusing: Sequence[Check]) -> Finalists:
-        """The same of one that its soak has refused: what computes the same may stand, as it may beside it."""
+        """Without `config`, which its soak refused. What computes the same may stay."""
         return dataclasses.replace(self.without_failed(study, config), refused={**self.refused, config: refusing})
 
     def _chosen_anew(self, study: StudySoFar) -> Finalists:
@@ -114,12 +114,12 @@ class Finalists:
         return dataclasses.replace(self, now=(*self.now, *back), ever=(*self.ever, *back), left_out=())
 
     def may_join(self, study: StudySoFar, config: TrainConfig) -> bool:
-        """Whether it has neither been a finalist, nor failed, nor is out."""
+        """Whether it has not been a finalist, has not failed and is not out."""
         failed = any(record.result.config == config and has_failed(record) for record in study.records)
         return config not in self.ever and not failed and not self._is_out(study, config)
 
     def _chosen(self, study: StudySoFar, measured: Sequence[TrialRecord]) -> Finalists:
-        """The fastest of them; the best also without those of its settings that may do nothing."""
+        """The fastest; and the best also without those of its settings that may have no effect."""
         rates = {record.result.config: math.exp(self.model.likely(record.result.config)) for record in measured}
         ranked = sorted(measured, key=lambda record: rates[record.result.config], reverse=True)
         chosen = choose_finalists(ranked, study.baseline, study.constraints)
@@ -135,8 +135,9 @@ class Finalists:
         )
 
     def _worth_confirming(self, study: StudySoFar, chosen: Sequence[TrainConfig]) -> list[TrainConfig]:
-        """Of those `chosen`; one at the baseline's effective batch size stays. All of them where time is short, as one
-        that needs no tests may have to stand in for the best; and where runs differ so much that trials tell little."""
+        """Those of `chosen` that are worth confirming; one with the baseline's effective batch size stays. All of them
+        if time is short, because one that needs no tests may have to replace the best, or if runs differ so much that
+        trials tell little."""
         is_short = Timetable(study).needed_s(chosen) > study.budget.remaining_s
         if not chosen or study.budget.use_all or is_short or self.model.noise > EVEN:
             return list(chosen)
@@ -158,5 +159,5 @@ class Finalists:
 
 
 def _meets_gates(study: StudySoFar, refusing: Sequence[Check]) -> bool:
-    """Whether only constraints refuse: another way to feed the same arithmetic may meet them."""
+    """Whether only constraints refuse it. Another way to feed the same arithmetic may meet them."""
     return {check.name for check in refusing} <= {constraint.text for constraint in study.constraints}

@@ -1,4 +1,4 @@
-"""What the runs say: the verdict of the moment, on whichever configuration."""
+"""What the runs say: the verdict of the moment, for any configuration."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from autotune.stats import WORTHWHILE, Comparison, Estimate, Outcome, Posterior,
 
 
 def provisional(study: StudySoFar) -> Verdict | None:
-    """The best so far that meets the constraints, by its one run of the search, over the baseline's that was not its
-    first, where there is one; None before the baseline has a measurement."""
+    """The best so far that meets the constraints, by its one run of the search. It is compared with the baseline's
+    second run, if there is one. None before the baseline has a measurement."""
     baseline = warm_baseline(study.records)
     if baseline is None:
         return None
@@ -47,8 +47,8 @@ def provisional(study: StudySoFar) -> Verdict | None:
 
 
 def before_its_soak(confirming: Confirming) -> Verdict | None:
-    """The leader of the rounds: what stands if its soak is interrupted. None where no leader is worth it, or its soak
-    has failed in an earlier session."""
+    """The leader of the rounds: the result if its soak is interrupted. None if no leader is worth it, or if its soak
+    failed in an earlier session."""
     config, study = confirming.leader, confirming.study
     if config is None or not confirming.is_worthwhile(config) or failed_soak(study, config):
         return None
@@ -56,7 +56,7 @@ def before_its_soak(confirming: Confirming) -> Verdict | None:
 
 
 def baseline_stands(confirming: Confirming, closest: Closest | None, soaked: TrialResult | None = None) -> Verdict:
-    """`soaked`: the baseline's soak; where it is yet to come, or had no time, the baseline is unconfirmed."""
+    """The verdict on the baseline. `soaked`: its soak. Without one the baseline is unconfirmed."""
     baseline, study = confirming.baseline, confirming.study
     known = confirmed_well(confirming, baseline)
     checks = [*confirming.checks(baseline), *known, nothing_faster(study, closest), *soak_checks(study, soaked)]
@@ -98,7 +98,7 @@ def checks_before_soak(confirming: Confirming, config: TrainConfig) -> list[Chec
 
 
 def confirmed_well(confirming: Confirming, config: TrainConfig) -> list[Check]:
-    """Whether its figures may be relied on; it is not refused where they may not."""
+    """Whether its measurements are reliable. If not, it is unconfirmed, not refused."""
     runs = list(confirming.runs(config).values())
     if config == confirming.baseline:
         return [steady_state(runs), undisturbed_runs(runs)]
@@ -107,24 +107,25 @@ def confirmed_well(confirming: Confirming, config: TrainConfig) -> list[Check]:
 
 
 def agreement(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Check:
-    """Whether the soak was as fast as the confirming runs. Where it was, it counts for the throughput as one more run;
-    the ratio stays that of the rounds, in which the baseline ran too."""
+    """Whether the soak was as fast as the confirming runs. If so, it counts as one more run for the throughput. The
+    ratio stays that of the rounds, in which the baseline ran too."""
     measured = confirming.measured
     error = math.hypot(relative_error(soaked), measured.accuracy(config))
     return soak_throughput(soaked, samples_per_s(soaked), measured.rate(config), error)
 
 
 def compared_by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Comparison:
-    """The soak over the baseline's confirming runs: not of the same rounds, so what rounds differ by counts."""
+    """The soak against the baseline's confirming runs. They are not of the same rounds, so the difference between
+    rounds counts as noise."""
     theirs = confirming.measured.rate(confirming.baseline)
     return judge(_by_its_soak(confirming, config, soaked).less(theirs), pairs=1)
 
 
 def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
-    """That the baseline stands because the others were measured and are not worthwhile, not because there was no
-    measurement of them.
+    """The check that the baseline is kept because the others were measured and are not faster, not because measurements
+    are missing.
 
-    Value: the upper end of the interval of the best of the others.
+    Value: the upper end of the interval of the best other configuration.
     """
     if closest is None:
         settled = study.exhausted
@@ -141,8 +142,8 @@ def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
 
 
 def _by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Posterior:
-    """Of ln(samples per second): one run, known as well as its blocks let it be, and as far from the next as runs are
-    here."""
+    """The posterior of ln(samples per second) from the soak: one run, as precise as its blocks, and as far from the
+    next run as runs are here."""
     return Posterior.of_one(
         math.log(samples_per_s(soaked)),
         confirming.measured.rate(config).noise,

@@ -50,7 +50,7 @@ class MeasuredRounds:
     """By configuration and round."""
 
     def __init__(self, study: StudySoFar, finalists: Collection[TrainConfig]) -> None:
-        """`finalists`: among which the best is looked for."""
+        """`finalists`: those among which the best is chosen."""
         self._study = study
         self._by_config: dict[TrainConfig, dict[int, TrialRecord]] = {}
         for run in study.of_purpose(Purpose.CONFIRM):
@@ -66,23 +66,23 @@ class MeasuredRounds:
         )
 
     def _in_search(self, config: TrainConfig) -> TrialRecord | None:
-        """Its trial."""
+        """The search trial of a configuration."""
         return next((run for run in self._study.measured if run.result.config == config), None)
 
     def _before(self, config: TrainConfig) -> float:
-        """ln(samples per second) of its trial; nan where there was none, or it is not known about as well as the runs
-        of the rounds are."""
+        """ln(samples per second) of its search trial. nan if there is none, or if it is known less well than the runs
+        of the rounds."""
         trial, runs = self._in_search(config), self.runs(config).values()
         known = max((relative_error(run.result) for run in runs), default=0.0)
         is_known = trial is not None and relative_error(trial.result) <= _AS_WELL * known
         return math.log(samples_per_s(trial)) if trial and is_known else math.nan
 
     def runs(self, config: TrainConfig) -> dict[int, TrialRecord]:
-        """Round → run, of those that came to a figure."""
+        """Round → run, for the runs that produced a measurement."""
         return self._by_config.get(config, {})
 
     def common(self, one: TrainConfig, other: TrainConfig) -> set[int]:
-        """The rounds in which both came to a figure."""
+        """The rounds in which both were measured."""
         return self.runs(one).keys() & self.runs(other).keys()
 
     @property
@@ -91,14 +91,14 @@ class MeasuredRounds:
         return self._rounds.spread
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> Comparison:
-        """Needs one common round. Against the baseline, the interval holds for the best of all finalists: the one that
-        is emitted was chosen after the fact."""
+        """Compare two configurations. Needs one common round. Against the baseline, the interval holds for the best of
+        all finalists, because the emitted one is chosen afterwards."""
         found = self._rounds.compare(self._columns[one], self._columns[other])
         return dataclasses.replace(found, ratio=_as_accurate(found.ratio, math.sqrt(2) * ACCURACY))
 
     def gain(self, one: TrainConfig, other: TrainConfig, *, likely: bool = False) -> Gain | None:
-        """With the 95 % interval of these two by themselves; None for fewer than two common rounds. `likely`: of two
-        that may well be alike, without what is probably luck."""
+        """The gain with the 95 % interval of these two alone; None for fewer than two common rounds. `likely`: without
+        what is probably luck, for two that may well be alike."""
         if self._pairs(one, other) < FEWEST_ROUNDS:
             return None
         of = self._rounds.likely_ratio if likely else self._rounds.ratio
@@ -106,7 +106,8 @@ class MeasuredRounds:
         return Gain(middle, Interval(low, high), "measured")
 
     def gain_in_search(self, one: TrainConfig, other: TrainConfig) -> Gain | None:
-        """By one run of each, with what is known after a round of how much runs differ; None without both."""
+        """The gain by one run of each in the search, with what the rounds show of how much runs differ. None without
+        both runs."""
         runs = [run.result for run in map(self._in_search, (one, other)) if run]
         if len(runs) < 2 or not self._by_config:
             return None
@@ -118,22 +119,22 @@ class MeasuredRounds:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
 
     def expected_loss(self, one: TrainConfig, other: TrainConfig) -> float:
-        """Mean loss in ln(samples per second) by preferring `one`; infinite for fewer than two common rounds."""
+        """Mean loss in ln(samples per second) from choosing `one`; infinite for fewer than two common rounds."""
         few = self._pairs(one, other) < FEWEST_ROUNDS
         return math.inf if few else self._rounds.expected_loss(self._columns[one], self._columns[other])
 
     def throughput(self, config: TrainConfig, soaked: TrialResult | None = None) -> Estimate:
-        """Needs one round. `soaked`: a run of `config` after the rounds, which counts as one more, where it is known as
-        well as one: little of a soak may lie where an epoch can be judged."""
+        """The throughput. Needs one round. `soaked`: a run of `config` after the rounds. It counts as one more run if
+        it is known as well as one: only a small part of a soak may lie where an epoch can be judged."""
         column, rounds = self._columns[config], self._rounds
         if soaked and not rests_on_disturbed(soaked.blocks) and relative_error(soaked) <= self.spread:
             rounds = rounds.with_run(column, math.log(samples_per_s(soaked)))
         return _as_accurate(rounds.throughput(column), self.accuracy(config))
 
     def doubt(self, config: TrainConfig, *, soaked: bool = False) -> float:
-        """Half the width of the interval of its throughput, in logarithms, as far as more rounds would make it
-        narrower. Needs one round; infinite after one. `soaked`: as it will be after one more run, taken to be as far
-        from the others as runs are from each other."""
+        """Half the width of the throughput's interval, in logarithms, as far as more rounds would narrow it. Needs one
+        round; infinite after one. `soaked`: as it will be after one more run, assumed to be as far from the others as
+        runs are from each other."""
         column, rounds = self._columns[config], self._rounds
         if soaked and len(self.runs(config)) >= FEWEST_ROUNDS:
             (middle,) = rounds.rate_now(column).quantiles(0.5)
@@ -147,24 +148,24 @@ class MeasuredRounds:
 
     @property
     def well_known(self) -> float:
-        """Relative standard error from which on a longer run tells no more: another process differs by more, or the
-        measuring itself is off by more."""
+        """Relative standard error below which a longer run tells no more: the difference between processes, or the
+        error of the measurement itself, is larger."""
         return min(_USUALLY_KNOWN, _OF_SPREAD * math.hypot(self.spread, ACCURACY))
 
     @property
     def data_was_read(self) -> bool:
-        """Whether all trials so far have trained on as many samples as an epoch has."""
+        """Whether all trials together have trained on as many samples as an epoch has."""
         runs = [record.result for record in self._study.records if record.result.rates]
         epoch = max((run.rates.epoch_samples or 0 for run in runs if run.rates), default=0)
         return 0 < epoch <= sum(block.samples for run in runs for block in run.blocks)
 
     def repeated(self) -> list[TrainConfig]:
-        """Configurations with two runs or more, those of the search included."""
+        """Configurations with two or more runs, the search's included."""
         runs = Counter(run.result.config for run in self._alike())
         return [config for config, count in runs.items() if count > 1]
 
     def well_enough(self, running: Sequence[TrainConfig]) -> float:
-        """`well_known` of a run of the search: no better than it usually has to be known."""
+        """`well_known` for a run of the search: not better than is usually needed."""
         return max(KNOWN_TO, _OF_SPREAD * self._rounds.spread_of(map(self._logs, running), cautious=True))
 
     def best_run_s(self, running: Sequence[TrainConfig], *, cautious: bool = False) -> float:
@@ -185,15 +186,15 @@ class MeasuredRounds:
         return max(best_s, *(_epoch_s(run.result) for run in runs))
 
     def _logs(self, config: TrainConfig) -> Values:
-        """ln(samples per second) of all its runs, that of the search included: after one round they tell of the spread
-        what the round does not."""
+        """ln(samples per second) of all its runs, with that of the search: after one round it tells what the round does
+        not tell of the spread."""
         return np.log([samples_per_s(run) for run in self._alike() if run.result.config == config])
 
     def _alike(self) -> Iterator[TrialRecord]:
         return (run for run in self._study.records if run.purpose in ALIKE and is_ok(run))
 
     def accuracy(self, config: TrainConfig) -> float:
-        """What any run of it may be off by, relative, as a standard deviation."""
+        """Systematic error that any run of it may have, as a relative standard deviation."""
         return accuracy_of(config, [run.result.rates for run in self.runs(config).values() if run.result.rates])
 
     def _pairs(self, one: TrainConfig, other: TrainConfig) -> int:
@@ -203,12 +204,12 @@ class MeasuredRounds:
 
 
 def slow_batches(records: Iterable[TrialRecord], config: TrainConfig) -> SlowBatches:
-    """What all trials with micro-batches of the same size have seen of slow ones."""
+    """What all trials with micro-batches of the same size have seen of slow batches."""
     return _seen(run for run in records if run.result.config.micro_batch_size == config.micro_batch_size)
 
 
 def batches_without_slow(records: Iterable[TrialRecord]) -> int:
-    """Batches that all trials have loaded, where none of them was slow, whatever their size."""
+    """Batches that all trials have loaded if none of them was slow, of any size."""
     every = _seen(records)
     return 0 if every.slow else every.batches
 
@@ -220,7 +221,7 @@ def _seen(records: Iterable[TrialRecord]) -> SlowBatches:
 
 def _logs_of(runs: Mapping[TrainConfig, Mapping[int, TrialRecord]], columns: Sequence[TrainConfig]) -> Values:
     """ln(samples per second): a row for each round, a column for each configuration, without runs that other work
-    spoilt."""
+    disturbed."""
     numbers = sorted({number for of_one in runs.values() for number in of_one})
     logs = np.full((len(numbers), len(columns)), math.nan)
     cells = [
@@ -237,7 +238,7 @@ def _logs_of(runs: Mapping[TrainConfig, Mapping[int, TrialRecord]], columns: Seq
 
 
 def accuracy_of(config: TrainConfig, rates: Sequence[Rates]) -> float:
-    """What runs of `config` with these rates may be off by."""
+    """The systematic error that runs of `config` with these rates may have."""
     limited = sum(each.supply_per_s < CLEARLY_FASTER * each.demand_per_s for each in rates)
     return OF_LOADING if config.num_workers and 2 * limited > len(rates) else ACCURACY
 
@@ -267,13 +268,14 @@ def _leave_out(logs: Values, row: int, column: int) -> None:
 
 
 def _common(logs: Values) -> NDArray[np.int64]:
-    """For each column, the rows that it and the first one have."""
+    """For each column, the rows that it and the first column have."""
     known = ~np.isnan(logs)
     return np.asarray((known & known[:, :1]).sum(axis=0))
 
 
 def _as_accurate(estimate: Estimate, accuracy: float) -> Estimate:
-    """With an interval that allows for `accuracy` too, a relative standard deviation that no spread shows."""
+    """The estimate with an interval that also allows for `accuracy`: a relative standard deviation that the spread does
+    not show."""
     if estimate.interval is None:
         return estimate
     middle, beyond = math.log(estimate.value), 1.96 * accuracy

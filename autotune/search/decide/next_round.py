@@ -19,7 +19,7 @@ Seconds = Callable[[Sequence[TrainConfig]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class RoundsSoFar:
-    """What the next round is decided by."""
+    """What decides about the next round."""
 
     baseline: TrainConfig
     leader: TrainConfig | None
@@ -37,7 +37,7 @@ class RoundsSoFar:
     """Whether the leader is known to be faster than the baseline, or not to be."""
 
     def racing(self) -> list[TrainConfig]:
-        """The finalists that run on; all of them until they have had their rounds."""
+        """The finalists that continue; all of them until they have had their rounds."""
         if self.leader is None:
             return list(self.finalists)
         late = [each for each in self.finalists if self.rounds[each] < FULL_ROUNDS]

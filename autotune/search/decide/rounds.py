@@ -34,14 +34,15 @@ from autotune.stats import rests_on_disturbed
 
 
 def last_round(study: StudySoFar) -> int:
-    """The last that has begun."""
+    """The last round that has begun."""
     return max((record.round or 0 for record in study.of_purpose(Purpose.CONFIRM)), default=0)
 
 
 def racing(confirming: Confirming, given_s: float) -> list[TrainConfig]:
-    """Who runs the next round; nobody when there is no time for it, or the answer is clear.
+    """Who runs the next round. Empty if there is no time for it or the answer is clear.
 
-    `given_s`: training seconds of the runs of the round before."""
+    `given_s`: training seconds of the runs of the round before.
+    """
     round_s = partial(confirming.timetable.round_s, limit_s=confirming.run_limit_s, given_s=given_s)
     chosen = next_round(rounds_so_far(confirming, round_s), confirming.for_rounds_s, round_s)
     return [] if is_decided(confirming, chosen) else chosen
@@ -92,8 +93,8 @@ def _is_to_be_soaked(confirming: Confirming, leader: TrainConfig) -> bool:
 
 
 def has_had_its_share(study: StudySoFar) -> bool:
-    """Whether the confirmation has taken as long as is usual after such a search. One that ended early leaves more
-    time, which is for what must be clear, not for what would be clearer still."""
+    """Whether the confirmation has taken as long as is usual after such a search. A search that ended early leaves more
+    time: for what must become clear, not to make clear results clearer."""
     of_search = (Purpose.REPEAT, Purpose.SIDE)
     runs = [
         record.result.wall_s
@@ -127,13 +128,13 @@ def confirming_run(
 
 
 def is_usually_free(study: StudySoFar) -> bool:
-    """Whether most runs have found the machine undisturbed long enough."""
+    """Whether most runs have found the machine undisturbed for long enough."""
     blocks = [record.result.blocks for record in study.records if is_ok(record)]
     return 2 * sum(map(rests_on_disturbed, blocks)) < len(blocks)
 
 
 def _is_known_in_time(confirming: Confirming, leader: TrainConfig, round_s: Seconds) -> bool:
-    """Whether its throughput can still be known well, by runs of it alone."""
+    """Whether runs of it alone can still measure its throughput well."""
     runs = len(confirming.runs(leader))
     doubt = confirming.measured.doubt(leader) if runs else math.inf
     more = runs * ((doubt / TRUE_TO) ** 2 - 1)  # it falls with the root of their number
@@ -141,8 +142,8 @@ def _is_known_in_time(confirming: Confirming, leader: TrainConfig, round_s: Seco
 
 
 def _is_settled(confirming: Confirming, leader: TrainConfig, rival: TrainConfig) -> bool:
-    """Whether one of the two is clearly the faster, or they are alike; or, but for the baseline, whether it hardly
-    matters which of them is emitted."""
+    """Whether one of the two is clearly faster, or they are alike; or, if neither is the baseline, whether it hardly
+    matters which one is emitted."""
     if confirming.measured.is_decided(leader, rival):
         return True
     matters = confirming.baseline in (leader, rival) or confirming.study.budget.use_all

@@ -1,4 +1,4 @@
-"""What a session remembers of its own decisions, beside what is on record."""
+"""What a session remembers of its own decisions, in addition to the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autotune.search.earning import Compare, by_model
 
 @dataclass(frozen=True, kw_only=True)
 class Exploring:
-    """Trials of the search."""
+    """The search's trials run."""
 
     since: int
     """Trials with a measurement when it began."""
@@ -34,7 +34,7 @@ class Exploring:
 
 @dataclass(frozen=True, kw_only=True)
 class InRound:
-    """A round that is under way."""
+    """A round is running."""
 
     number: int
     order: tuple[TrainConfig, ...]
@@ -48,14 +48,14 @@ class InRound:
 
 @dataclass(frozen=True)
 class Trying:
-    """A simpler form of the leader has its trial of the search."""
+    """A simpler form of the leader has its search trial."""
 
     config: TrainConfig
 
 
 @dataclass(frozen=True)
 class Testing:
-    """Between rounds, the leader has its stability tests."""
+    """The leader has its stability tests, between rounds."""
 
     config: TrainConfig
 
@@ -73,7 +73,7 @@ Stage = Exploring | InRound | Trying | Testing | Concluding
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmation:
-    """Of the finalists of now."""
+    """The confirmation of the present finalists."""
 
     finalists: Finalists
     expected: Compare = field(repr=False)
@@ -83,7 +83,7 @@ class Confirmation:
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """Where it stands."""
+    """Where the session is."""
 
     stage: Stage
     confirmation: Confirmation | None = None
@@ -93,7 +93,7 @@ class Session:
     planned: tuple[TrainConfig, ...] = ()
     """Trials that were not the strategy's proposals."""
     last_trials: int = 0
-    """Of the best without what may gain nothing, after the strategy knew of nothing worth a trial."""
+    """Trials of the best without settings that may gain nothing, after the strategy has no trial left to propose."""
 
     def at(self, stage: Stage) -> Session:
         return dataclasses.replace(self, stage=stage)
@@ -106,14 +106,14 @@ class Session:
         return self._begun.expected_at != last_round(study)
 
     def fitted_anew(self, study: StudySoFar) -> Session:
-        """With what is expected by now, where that is outdated."""
+        """The session with the model's present expectations, if its own are outdated."""
         if not self.is_outdated(study):
             return self
         fresh = dataclasses.replace(self._begun, expected=by_model(study.model), expected_at=last_round(study))
         return dataclasses.replace(self, confirmation=fresh)
 
     def confirming(self, study: StudySoFar) -> Confirming:
-        """The confirmation as it stands. Needs finalists."""
+        """The present confirmation. Needs finalists."""
         return Confirming(study=study, finalists=self._begun.finalists, expected=self._begun.expected)
 
     @property
@@ -125,7 +125,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one rule says."""
+    """The result of one rule."""
 
     session: Session
     action: Action | None = None

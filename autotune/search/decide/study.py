@@ -22,7 +22,7 @@ _WATCHED = (Purpose.PROBE, Purpose.REFERENCE)
 
 @dataclass(frozen=True, kw_only=True)
 class StudySoFar:
-    """One moment of a study."""
+    """A study at one moment."""
 
     spec: Spec
     facts: Facts
@@ -65,7 +65,7 @@ class StudySoFar:
 
     @cached_property
     def eligible(self) -> Sequence[TrialRecord]:
-        """Those of `measured` that meet the constraints on measures: what the fastest is the best so far of."""
+        """Those of `measured` that meet the constraints on measures. The fastest is the best so far."""
         on_measures = [constraint for constraint in self.constraints if not constraint.on_knobs]
         return [record for record in self.measured if meets(record, on_measures)]
 
@@ -76,12 +76,12 @@ class StudySoFar:
 
     @cached_property
     def constraints(self) -> Sequence[Constraint]:
-        """What the spec asks of every configuration, on knobs and on measures."""
+        """What the spec requires of every configuration, on knobs and on measures."""
         return self.spec.parsed_constraints()
 
     @cached_property
     def hung(self) -> frozenset[tuple[TrainConfig, int]]:
-        """Configuration and seed of the watched runs of this session that were killed: they are not run again in it."""
+        """Configuration and seed of watched runs that were killed in this session. They do not run again in it."""
         runs = [record.result for record in self.records[self.known_before :] if record.purpose in _WATCHED]
         return frozenset((run.config, run.seed) for run in runs if not not_cut(run))
 
@@ -96,7 +96,7 @@ class StudySoFar:
 
     @cached_property
     def model(self) -> PerformanceModel:
-        """What the search's trials have shown, and how much runs differ by all that have run."""
+        """The model of what the search's trials have shown, and of how much all runs differ."""
         return model_of_records(self.space, self.facts, self.records)
 
 
@@ -106,8 +106,8 @@ def baseline_trial(records: Sequence[TrialRecord]) -> TrialRecord | None:
 
 
 def warm_baseline(records: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The baseline's run by which others are judged until the rounds: the repeat of its trial, where there is one, as
-    the trial may have read cold files and kernels."""
+    """The run of the baseline that others are compared with until the rounds: its second run, if there is one, because
+    the first may have read cold files and kernels."""
     repeats = [each for each in records if each.purpose is Purpose.REPEAT and is_ok(each)]
     return next(iter(repeats), None) or baseline_trial(records)
 
@@ -119,5 +119,5 @@ def measured(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def not_cut(run: TrialResult) -> bool:
-    """Whether it came to an end by itself, good or bad."""
+    """Whether it ended by itself, well or badly."""
     return run.status is not TrialStatus.TIMEOUT

@@ -1,4 +1,4 @@
-"""How the time of the confirmation is shared out: between its rounds, the stability tests and the soak."""
+"""How the confirmation's time is divided among its rounds, the stability tests and the soak."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HALVINGS = 10
 
 
 class Timetable:
-    """What things will take, and what time there is for them."""
+    """How long things will take, and how much time there is for them."""
 
     def __init__(self, study: StudySoFar) -> None:
         self._study = study
@@ -52,7 +52,7 @@ class Timetable:
         return left_s - soak_s - (tests_s if left_s - soak_s - tests_s >= first_s else 0.0)
 
     def tests_s(self, finalists: Sequence[TrainConfig]) -> float:
-        """Seconds of the stability tests of the one whose tests take the longest."""
+        """Seconds of the stability tests of the finalist whose tests take longest."""
         return max(map(Watched(self._study).cost_s, finalists), default=0.0)
 
     def tests_and_soak_s(self, config: TrainConfig) -> float:

@@ -1,4 +1,4 @@
-"""The verdict: which configuration is emitted, with which figures, after which gates, with which word."""
+"""The verdict: which configuration is emitted, with which measurements, gates and outcome."""
 
 from __future__ import annotations
 

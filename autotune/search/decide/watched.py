@@ -31,7 +31,7 @@ _ENDLESS_BLOCKS = 1_000_000
 
 
 class Watched:
-    """The watched runs on record, and those to come."""
+    """The recorded watched runs, and those to come."""
 
     def __init__(self, study: StudySoFar) -> None:
         self._study = study
@@ -46,15 +46,14 @@ class Watched:
         return arithmetic(reference_of(config, self._study.facts)) != arithmetic(config)
 
     def is_tested(self, config: TrainConfig) -> bool:
-        """Whether nothing is missing for the gates on `config`'s arithmetic."""
+        """Whether the gates on the arithmetic of `config` have all the runs they need."""
         probe = self.probe_of(config)
         if not self.needs_reference(config) or (probe is not None and not is_sound(probe)):
             return True
         return probe is not None and len(self._references_of(probe.config)) >= self._seeds_for(probe)
 
     def next_run(self, config: TrainConfig) -> Test | None:
-        """The next of the tests of `config`; None where all that it needs have run, one of them has failed, or there is
-        no time for another."""
+        """The next test run of `config`. None if all have run, one has failed, or there is no time for another."""
         earlier = self.probe_of(config)
         config = earlier.config if earlier else self._fed_as_before(config)
         reference = self._reference_of(config)
@@ -92,7 +91,7 @@ class Watched:
         return probe_s + missing * (start_s + min(self._steps * reference_step_s, most_s))
 
     def missing(self, config: TrainConfig) -> Check | None:
-        """A failed check where the budget ended before the tests did; None when nothing is missing."""
+        """A failed check if the budget ended before the tests did. None if nothing is missing."""
         if self.is_tested(config):
             return None
         probe = self.probe_of(config)
@@ -101,24 +100,24 @@ class Watched:
         return Check(name="reference_runs", passed=False, value=done, limit=needed, detail=detail)
 
     def probe_of(self, config: TrainConfig) -> TrialResult | None:
-        """That of a configuration with the same arithmetic."""
+        """The probe of a configuration with the same arithmetic."""
         probes = (record.result for record in self._study.of_purpose(Purpose.PROBE))
         wanted = arithmetic(config)
         return next((probe for probe in probes if arithmetic(probe.config) == wanted and not_cut(probe)), None)
 
     def beside(self, probe: TrialResult) -> list[TrialResult]:
-        """The references of a probe, that of its own seed first; none without that one."""
+        """The references of a probe, that of its own seed first. None without that one."""
         references = self._references_of(probe.config)
         same_seed = [run for run in references if run.seed == probe.seed]
         return same_seed and [*same_seed, *(run for run in references if run.seed != probe.seed)]
 
     def fits_nowhere(self, config: TrainConfig) -> bool:
-        """Whether plain arithmetic has run out of memory however small its micro-batches were."""
+        """Whether the reference ran out of memory with the smallest micro-batches too."""
         runs = [self._on_record(each, self._seed) for each in references_of(config, self._study.facts)]
         return all(run is not None and run.status is TrialStatus.OOM for run in runs)
 
     def _seeds_for(self, probe: TrialResult) -> int:
-        """Reference runs that the probe needs, by those on record."""
+        """Number of reference runs that the probe needs, by the recorded ones."""
         if self.fits_nowhere(probe.config):
             return 0
         references = self.beside(probe)
@@ -131,7 +130,7 @@ class Watched:
         return SEEDS_IN_DOUBT if in_doubt and self._leaves_time_for_more(references) else REFERENCE_SEEDS
 
     def _leaves_time_for_more(self, references: Sequence[TrialResult]) -> bool:
-        """Whether the share of the tests is enough for runs like these up to the most that there may be."""
+        """Whether the tests' share of time is enough for the largest number of such runs."""
         run_s = statistics.fmean(run.wall_s for run in references)
         spent_s = sum(record.result.wall_s for record in self._study.watched)
         return spent_s + (SEEDS_IN_DOUBT - len(references)) * run_s <= self._study.budget.tests_s
@@ -148,7 +147,7 @@ class Watched:
         return None
 
     def _run(self, config: TrainConfig, purpose: Purpose, seed: int, steps: int) -> Test | None:
-        """A watched run of at most `steps` optimizer steps; None when there is no time for one, or it has hung."""
+        """A watched run of at most `steps` optimizer steps. None if there is no time for one, or it has hung."""
         remaining_s = self._study.budget.remaining_s
         limit_s = min(self._run_s(config), remaining_s - self._study.costs.start_s(config))
         if limit_s < SMALLEST_USEFUL_TEST_S or (config, seed) in self._study.hung:
@@ -178,7 +177,8 @@ class Watched:
         )
 
     def _fed_as_before(self, config: TrainConfig) -> TrainConfig:
-        """`config` with its data coming in as for references on record that compute what its own would: those serve."""
+        """`config` with its data arriving as in recorded references that compute the same, so that these can be used
+        again."""
         wanted = arithmetic(reference_of(config, self._study.facts))
         for record in self._study.of_purpose(Purpose.REFERENCE):
             before = record.result.config
@@ -187,7 +187,7 @@ class Watched:
         return config
 
     def _why_no_reference(self, config: TrainConfig) -> str:
-        """How the last of `config`'s reference runs failed; empty where one came to its end."""
+        """How the last reference run of `config` failed. Empty if one ended well."""
         family = set(references_of(config, self._study.facts))
         runs = [record.result for record in self._study.of_purpose(Purpose.REFERENCE)]
         failed = [run for run in runs if run.config in family and not is_sound(run)]
@@ -201,7 +201,7 @@ class Watched:
         return next((run for run in runs if run.config == reference and run.seed == seed and not_cut(run)), None)
 
     def _references_of(self, config: TrainConfig) -> Sequence[TrialResult]:
-        """Those that came to an end, the probe's own seed first."""
+        """The references that ended, that of the probe's own seed first."""
         records = [record for record in self._study.of_purpose(Purpose.REFERENCE) if is_sound(record.result)]
         for reference in references_of(config, self._study.facts):
             found = [record.result for record in records if record.result.config == reference]

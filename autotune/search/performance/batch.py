@@ -1,7 +1,7 @@
-"""Several trials at once: each chosen as though those before it, and all in flight, had come out as predicted.
+"""Several trials at once: each is chosen as if those before it, and all in flight, had the predicted result.
 
-What is predicted then stays as it was, and the doubt around them falls: the "believer" of Ginsbourger, Le Riche &
-Carraro, "Kriging Is Well-Suited to Parallelize Optimization" (2010).
+The predictions then stay the same and the doubt around them falls: the "believer" of Ginsbourger, Le Riche & Carraro,
+"Kriging Is Well-Suited to Parallelize Optimization" (2010).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Score = Callable[[Array], Array]
 def choose(
     model: PerformanceModel, encoded: Encoded, doubt: Array, score: Score, pending: Encoded, count: int
 ) -> list[int]:
-    """At most `count` rows of `encoded`, the most promising first. `doubt`: of each row, before `pending` ends."""
+    """At most `count` rows of `encoded`, the most promising first. `doubt`: that of each row before `pending` ends."""
     scores = score(doubt)
     best_first = np.argsort(-scores, kind="stable")[:_SHORTLIST]
     rows = best_first[np.isfinite(scores[best_first])]
@@ -59,7 +59,7 @@ def _among(
 
 
 def _of_some(score: Score, doubt: Array, rows: NDArray[np.intp]) -> Score:
-    """`score` of these rows alone, for doubts about them."""
+    """`score` of these rows alone, with these doubts."""
 
     def of_some(doubt_of_rows: Array) -> Array:
         everywhere = doubt.copy()

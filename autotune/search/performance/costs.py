@@ -22,7 +22,7 @@ _USUAL_OVERHEAD_S, _USUAL_TIMED_S = 0.5, 2.0
 
 
 class TrialCosts:
-    """Seconds from the request to the end of the process."""
+    """Seconds of trials, from the request to the end of the process."""
 
     def __init__(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
         done = [(config, seen) for config, seen in trials if seen.has_figure]
@@ -45,7 +45,7 @@ class TrialCosts:
 
 
 def _compiling_s(seen: Observation) -> float | None:
-    """Seconds; of a trial that was killed before its first step: at least as long as it had."""
+    """Seconds of compilation. For a trial that was killed before its first step: at least the time that it had."""
     if seen.status == TrialStatus.TIMEOUT and seen.first_step_s is None:
         return seen.wall_s
     return seen.first_step_s

@@ -30,7 +30,7 @@ _BY_NAME = {knob.name: knob for knob in KNOBS}
 
 
 class Encoding:
-    """Turns configurations of one space into rows, each only once."""
+    """Turns the configurations of one space into rows, each of them once."""
 
     def __init__(self, space: Space, facts: Facts) -> None:
         self._facts = facts
@@ -51,7 +51,7 @@ class Encoding:
         self.doubts = tuple(self._doubt(knob) for knob in known)
 
     def encode(self, configs: Sequence[TrainConfig]) -> Encoded:
-        """All that is needed to predict `configs`, a row each."""
+        """What is needed to predict `configs`, a row for each."""
         rows = [self._row(config) for config in configs]
         codes = np.array([codes for codes, _ in rows], dtype=np.intp).reshape(len(rows), len(self._cell))
         numbers = np.array([numbers for _, numbers in rows], dtype=float).reshape(len(rows), 8)
@@ -123,11 +123,11 @@ class Encoded:
         return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), self._time)
 
     def for_optimizer(self) -> Rows:
-        """Rows for the logarithm of the optimizer's seconds per step; what the batch is does not matter to it."""
+        """Rows for the logarithm of the optimizer's seconds per step. They do not depend on the batch."""
         return Rows(self._codes, np.zeros(len(self)), np.zeros(len(self)), self._optimizer)
 
     def for_limit(self) -> Rows:
-        """Rows for how far a constraint on measures is violated; nothing is expected of that."""
+        """Rows for the violation of a constraint on measures. Nothing is expected of it in advance."""
         return Rows(self._codes, np.log2(self.batch), np.log2(self.accum), np.zeros(len(self)))
 
     def for_memory(self) -> Rows:
@@ -136,9 +136,11 @@ class Encoded:
 
 
 def _alike(dimension: Dimension) -> Array:
-    """How far values of a knob behave alike: numbers do the more, the nearer they are; anything else not at all.
+    """How much values of a knob behave alike. For numbers: the more, the nearer they are. For anything else: not at
+    all.
 
-    Counts, as our own numeric knobs are, are near when their ratio is; of a user's numbers only the order is known.
+    Our own numeric knobs are counts, which are near if their ratio is small. Of a user's numbers only the order is
+    known.
     """
     numbers = [_number(value) for value in dimension.values]
     if any(number is None for number in numbers):

@@ -1,4 +1,4 @@
-"""Loader and step together: what a micro-batch takes, and how much of that is due to either side."""
+"""Loader and step together: how long a micro-batch takes, and how much of that each side causes."""
 
 from __future__ import annotations
 

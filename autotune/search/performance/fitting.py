@@ -1,4 +1,4 @@
-"""A performance model from the records of a study, whatever strategy left them."""
+"""A performance model from the records of a study, whichever strategy made them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MOST_TO_LEARN_FROM = 300
 
 
 def model_of_records(space: Space, facts: Facts, records: Sequence[TrialRecord]) -> PerformanceModel:
-    """Fitted to the trials of the search among `records`, in their order; at least one has a measurement. How much runs
-    differ, those of the confirmation tell too; its figures are for who compares what was emitted."""
+    """The model fitted to the search trials among `records`, in their order. At least one must have a measurement. The
+    confirming runs only tell how much runs differ; their throughput is used to compare what may be emitted."""
     kept = [record for record in records if record.purpose in SEARCHING]
     if len(kept) > _MOST_TO_LEARN_FROM:
         half = _MOST_TO_LEARN_FROM // 2

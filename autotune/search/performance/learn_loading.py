@@ -74,7 +74,8 @@ def learn_loading(
 
 
 def _step(information: Array, surprise: Array, most_computing: float) -> Array:
-    """To the most probable parameters, nothing computing more than all the time: the others then make up for it."""
+    """A step to the most probable parameters. No process computes more than all the time; the other parameters adjust
+    to that."""
     step = np.linalg.solve(information, surprise)
     if step[COMPUTING] <= most_computing:
         return np.asarray(step)
@@ -86,7 +87,7 @@ def _step(information: Array, surprise: Array, most_computing: float) -> Array:
 
 
 def _start(told: Sequence[_Told]) -> Array:
-    """The prior, with the level that the trials show: of the one whose processes stood least in one another's way."""
+    """The prior, with the level of the trial whose processes competed least with each other."""
     walls = [each.value + math.log(max(each.workers, 1)) for each in told if not each.of_cpu]
     computing = [each.value for each in told if each.of_cpu]
     start = PRIOR.copy()
@@ -98,7 +99,7 @@ def _start(told: Sequence[_Told]) -> Array:
 
 
 def _expected(loading: Loading, told: Sequence[_Told]) -> tuple[Array, Array]:
-    """What each of `told` should be by `loading`, and its gradient."""
+    """What `loading` predicts for each of `told`, and its gradient."""
     workers = np.array([float(each.workers) for each in told])
     beside = Beside(np.array([each.threads for each in told]), np.array([each.step_s for each in told]))
     expected, gradient = loading.predict(workers, beside)

@@ -1,4 +1,4 @@
-"""What the performance model has learned from the trials, for people to read and to check."""
+"""What the performance model has learned from the trials, for people to read and check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How likely a configuration meets the spec's constraints on measures: a process for each, over its violation."""
+"""How likely a configuration meets the constraints on measures: one process per constraint, over its violation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class LimitModel:
     def __init__(
         self, encoding: Encoding, *, expected: float = 0.0, knob_doubt: float = 0.3, batch_doubt: float = 0.5
     ) -> None:
-        """`expected`: the violation of what nothing is known about; the doubts: how far knobs and the batch move it."""
+        """`expected`: the violation if nothing is known. The doubts: how far knobs and the batch change it."""
         self._encoding = encoding
         self._expected = expected
         self._knob_doubt, self._batch_doubt = knob_doubt, batch_doubt
         self._processes: list[AdditiveProcess] = []
 
     def fit(self, encoded: Encoded, violations: Sequence[Sequence[float]]) -> None:
-        """`violations`: for each row those of every constraint, all in the same order."""
+        """`violations`: for each row, those of all constraints in the same order."""
         columns = np.clip(np.array(violations, dtype=float).T, -_LARGEST, _LARGEST) - self._expected
         while len(self._processes) < len(columns):
             self._processes.append(AdditiveProcess(self._encoding.alike, self._scales()))
@@ -36,7 +36,7 @@ class LimitModel:
             process.fit(encoded.for_limit(), column, np.full(len(column), _ERROR))
 
     def probability_to_meet(self, encoded: Encoded) -> Array:
-        """All of them; 1 where there are none."""
+        """Probability to meet all of them; 1 if there are none."""
         chances = np.ones(len(encoded))
         for process in self._processes:
             mean, doubt = process.predict(encoded.for_limit())

@@ -34,7 +34,7 @@ _SHARPNESS = 40.0
 
 
 class Beside(NamedTuple):
-    """The training step that runs beside loader processes and needs cores too."""
+    """The training step that runs at the same time as loader processes and needs cores too."""
 
     threads: Array
     """Its threads that compute: on a CPU its intra-op threads, else the one that feeds the device."""
@@ -44,7 +44,7 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True)
 class Loading:
-    """What is known of loading: the most probable parameters, and how far off they may be."""
+    """What is known of loading: the most probable parameters, and their uncertainty."""
 
     parameters: Array = field(default_factory=PRIOR.copy)
     doubts: Array = field(default_factory=lambda: np.diag(PRIOR_DOUBTS**2))
@@ -72,7 +72,7 @@ class Loading:
 
     @property
     def computing(self) -> float:
-        """Share of a loader process's time that it computes; the rest it waits."""
+        """Share of a loader process's time in which it computes. In the rest it waits."""
         return math.exp(self.parameters[COMPUTING])
 
     @property
@@ -81,7 +81,7 @@ class Loading:
         return self.counted and self.computing < _WAITS_BELOW
 
     def hidden(self, workers: Array) -> NDArray[np.bool_]:
-        """Whether loading takes place while the step before is computed, so that only the longer of the two counts."""
+        """Whether loading takes place while the previous step computes, so that only the longer of the two counts."""
         return (workers > 0) | self.overlaps
 
     def predict(self, workers: Array, beside: Beside | None = None) -> tuple[Array, Array]:
@@ -109,7 +109,7 @@ class Loading:
         return np.asarray(np.sqrt(np.einsum("ij,jk,ik->i", gradient, self.doubts, gradient)))
 
     def covariance(self, gradient: Array, others: Array) -> Array:
-        """Covariance of predictions with these gradients: all load the same samples."""
+        """Covariance of predictions with these gradients: all of them load the same samples."""
         return np.asarray(gradient @ self.doubts @ others.T)
 
     def slows_down(self, workers: Array, threads: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Peak memory, near m0 + m1(cell)·b, and where it ends: the wall is approached from what fitted, not run into."""
+"""Peak memory, about m0 + m1(cell)·b, and its limit, which is approached from below."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _RISK = (0.4, 0.6, 0.95)
 
 
 class MemoryModel:
-    """Learns from the peaks of trials that fitted, and from those that did not that the wall is below theirs."""
+    """Learns from the peaks of trials that fitted. From those that did not it learns that the limit is below their
+    demand."""
 
     def __init__(self, encoding: Encoding, limit_bytes: float) -> None:
         scales = Scales(
@@ -51,7 +52,7 @@ class MemoryModel:
         self._known = False
 
     def fit(self, encoded: Encoded, seen: list[Observation]) -> None:
-        """`encoded`: a row for each of `seen`; trials without a memory figure count only when they ran out of it."""
+        """`encoded`: a row for each of `seen`. Trials without a memory measurement count only if they ran out of it."""
         fitted = [n for n, one in enumerate(seen) if one.has_step and one.memory_bytes]
         failed = [n for n, one in enumerate(seen) if one.is_oom]
         self._failures = encoded.take(failed) if failed else None
@@ -70,7 +71,7 @@ class MemoryModel:
         self._wall = (min(highest, lowest), max(lowest, 1.01 * highest))
 
     def probability_to_fit(self, encoded: Encoded) -> Array:
-        """For each row. 0 for what needs no less than a trial that ran out."""
+        """Probability for each row. 0 if it needs no less than a trial that ran out of memory."""
         if not self._known:
             return self._below_failures(encoded)
         growth, doubt = self._process.predict(encoded.for_memory())
@@ -87,23 +88,24 @@ class MemoryModel:
         return np.asarray(chances)
 
     def _below_failures(self, encoded: Encoded) -> Array:
-        """Where no trial has told its memory: all that is smaller than what ran out of it."""
+        """If no trial measured its memory: every configuration that is smaller than those that ran out of it."""
         smallest = math.inf if self._failures is None else float(self._failures.batch.min())
         return np.where(encoded.batch < smallest, 1.0, 0.0)
 
     @property
     def has_ended(self) -> bool:
-        """Whether a trial has run out of it."""
+        """Whether a trial has run out of memory."""
         return self._failures is not None
 
     @property
     def failures(self) -> int:
-        """How many trials have run out of it."""
+        """How many trials have run out of memory."""
         return 0 if self._failures is None else len(self._failures)
 
     @property
     def least_probability(self) -> float:
-        """Below it a configuration is not worth the risk; the more trials have run out of memory, the higher."""
+        """A configuration below this probability is not worth the risk. It rises with the trials that ran out of
+        memory."""
         return _RISK[min(self.failures, len(_RISK) - 1)]
 
     @property
@@ -118,7 +120,7 @@ class MemoryModel:
 
 
 def _static_bytes(batch: Array, used: Array) -> float:
-    """Intercept of a robust line through (batch, bytes): of the lowest usage seen at each batch size."""
+    """Intercept of a robust line through (batch, bytes), with the lowest usage seen at each batch size."""
     lowest = {size: float(used[batch == size].min()) for size in sorted(set(batch.tolist()))}
     least = min(lowest.values())
     if len(lowest) == 1:

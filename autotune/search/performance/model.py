@@ -1,4 +1,4 @@
-"""The parts put together: throughput, memory and cost of any configuration, each with how far it may be off."""
+"""The parts together: throughput, memory and cost of any configuration, each with its uncertainty."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_SPREAD = 2.0
 
 
 class Prediction(NamedTuple):
-    """ln(samples per second), and its standard deviation: of the configuration, not of one run of it."""
+    """ln(samples per second) and its standard deviation, for the configuration rather than for one run of it."""
 
     mean: Array
     doubt: Array
@@ -43,7 +43,7 @@ class Prediction(NamedTuple):
 
 
 class PerformanceModel:
-    """Fitted anew for each question to all trials so far; the scales of its processes are kept between."""
+    """Fitted again for each question, to all trials so far. The scales of its processes are kept."""
 
     def __init__(self, space: Space, facts: Facts) -> None:
         self.encoding = Encoding(space, facts)
@@ -120,14 +120,14 @@ class PerformanceModel:
         return np.asarray(encoded.batch * self.encoding.world_size / (compute_s + optimizer_s))
 
     def doubts(self, encoded: Encoded) -> tuple[Array, Array]:
-        """The parts of `predict`'s doubt that are the step's and the loading's."""
+        """The step's and the loading's parts of the uncertainty of `predict`."""
         parts = self._parts(encoded)
         compute, optimizer, loading, stalls = parts.shares * parts.doubts
         return np.hypot(compute, optimizer), np.hypot(loading, stalls)
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
-        """ln(throughput of `one` ÷ of `other`) and its standard deviation; what both have in common cancels out.
-        Of those that were tried, their own trials tell what the parts do not explain."""
+        """ln(throughput of `one` ÷ of `other`) and its standard deviation. What both have in common cancels out. For
+        configurations that were tried, their own trials tell what the parts do not explain."""
         encoded = self.encoding.encode([one, other])
         mean, covariance = self.predict(encoded).mean, self.covariance(encoded, encoded)
         (own, own_variance), (others, others_variance) = self.own(one), self.own(other)
@@ -135,17 +135,17 @@ class PerformanceModel:
         return float(mean[0] - mean[1]) + own - others, math.sqrt(max(variance, 0.0))
 
     def likely(self, config: TrainConfig) -> float:
-        """ln(samples per second) of `config` by all trials and its own: of many trials the fastest was lucky, and some
+        """ln(samples per second) of `config` by all trials and its own. The fastest of many trials was lucky, and part
         of what a model predicts is wrong."""
         return float(self.predict(self.encoding.encode([config])).mean[0]) + self.own(config)[0]
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
-        """Covariance of ln(samples per second) of `encoded` and of `others`, but for what is each one's own."""
+        """Covariance of ln(samples per second) of `encoded` and of `others`, without what belongs to each alone."""
         step, loading = self.covariance_of_sides(encoded, others)
         return step + loading
 
     def covariance_of_sides(self, encoded: Encoded, others: Encoded) -> tuple[Array, Array]:
-        """The parts of `covariance` that are the step's and the loading's."""
+        """The step's and the loading's parts of `covariance`."""
         these, those = self._parts(encoded), self._parts(others)
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
@@ -157,7 +157,7 @@ class PerformanceModel:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of ln(throughput) between runs of one configuration, as far as the trials tell."""
+        """Standard deviation of ln(throughput) between runs of one configuration, by the trials so far."""
         return self._compute.noise
 
     def skill(self) -> float:
@@ -172,7 +172,7 @@ class PerformanceModel:
         return self.breakdowns.probability_to_meet(encoded) * self.limits.probability_to_meet(encoded)
 
     def _learn_breakdowns(self, trials: Sequence[tuple[TrainConfig, Observation]]) -> None:
-        """From trials that crashed, diverged, hung or raised, and from those that did not."""
+        """Learn from trials that crashed, diverged, hung or raised, and from those that did not."""
         if all(seen.has_figure for _, seen in trials):
             return
         outcomes = [[-1.0 if seen.has_figure else 1.0] for _, seen in trials]
@@ -189,8 +189,8 @@ class PerformanceModel:
         self._optimizer.fit(encoded.for_optimizer(), np.log(np.maximum(optimizer_s, _SHORTEST_S)), errors, runs)
 
     def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
-        """From trials whose two sides were measured each for itself: what they sustained says how the two go together.
-        Of others the parts add up to the whole by definition."""
+        """Learn how the two sides go together, from trials that measured each of them and what they sustained. For
+        other trials the parts add up to the whole by definition."""
         self._interplay, self._sharpness = (0.0, 0.0), SHARPNESS
         if rated:
             self._sharpness = self._learn_sharpness(rated)
@@ -216,7 +216,7 @@ class PerformanceModel:
         return learn_sharpness(took_s, busy_s, loading_s, first_wait_s, errors, stall_s)
 
     def _stalls(self, encoded: Encoded, busy_s: Array, loading_s: Array) -> Array:
-        """Seconds that each micro-batch waits for slow ones. A process that shares its core takes longer only where
+        """Seconds that each micro-batch waits for slow ones. A process that shares its core takes longer only if
         loading is the limit."""
         slow = [self._slow_of(size) for size in encoded.batch]
         share = np.array([each.slow / max(each.batches, 1) for each in slow])
@@ -224,16 +224,16 @@ class PerformanceModel:
         return stalls_s(share, np.array([each.times for each in slow]), fetch_s, busy_s, encoded.queue)
 
     def _slow_of(self, size: float) -> SlowBatches:
-        """Those of micro-batches of this size, or of any where none of these was slow."""
+        """Slow batches among micro-batches of this size. If none of these was slow, among all sizes."""
         own = self._slow.get(int(size))
         return own if own and own.slow else self._slow.get(None, SlowBatches())
 
     def _edges_of(self, batch: Array) -> Array | float:
-        """Edges for each micro-batch."""
+        """Edges of epochs per micro-batch."""
         return batch / self._epoch_samples if self._edges and self._epoch_samples else 0.0
 
     def _learn_own(self, done: Sequence[tuple[TrainConfig, Observation]]) -> None:
-        """What no part explains of each trial, as far as it is more than noise."""
+        """Learn what no part explains of each trial, as far as it exceeds the noise."""
         predicted = self.predict(self.encoding.encode([config for config, _ in done])).mean
         missing = np.log([seen.samples_per_s or _SHORTEST_S for _, seen in done]) - predicted
         noise = np.array([seen.relative_error**2 + self.noise**2 / seen.runs for _, seen in done])
@@ -247,11 +247,11 @@ class PerformanceModel:
         }
 
     def own(self, config: TrainConfig) -> tuple[float, float]:
-        """Mean and variance of what no part explains of `config`, in logarithms."""
+        """Mean and variance, in logarithms, of what no part explains of `config`."""
         return self._own.get(config, (0.0, self._own_scale**2))
 
     def _for_compute(self, encoded: Encoded) -> Rows:
-        """Rows of the compute time, of which loader processes on a CPU that compute are expected to take their part."""
+        """Rows for the compute time. On a CPU, loader processes that compute are expected to take their share."""
         rows = encoded.for_compute()
         if self._overlaps:
             return rows
@@ -308,7 +308,7 @@ def _optimizer_scales(encoding: Encoding) -> Scales:
 
 
 def _slow_by_size(trials: Sequence[tuple[TrainConfig, Observation]]) -> dict[int | None, SlowBatches]:
-    """By micro-batch size; None: of all sizes."""
+    """Slow batches by micro-batch size. None: over all sizes."""
     found: dict[int | None, SlowBatches] = {}
     for config, seen in trials:
         for size in (config.micro_batch_size, None):
@@ -317,5 +317,5 @@ def _slow_by_size(trials: Sequence[tuple[TrainConfig, Observation]]) -> dict[int
 
 
 def log_interval(mean: float, doubt: float) -> tuple[float, float, float]:
-    """A figure with its 95 % interval, from the mean and the standard deviation of its logarithm."""
+    """A value with its 95 % interval, from the mean and the standard deviation of its logarithm."""
     return math.exp(mean), math.exp(mean - 1.96 * doubt), math.exp(mean + 1.96 * doubt)

@@ -1,4 +1,4 @@
-"""What one trial tells the performance model; kept as an attribute of the Optuna trial, and so in any storage."""
+"""What one trial tells the performance model. It is an attribute of the Optuna trial, so that any storage keeps it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_ERROR = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """All times in seconds of one optimizer step, unless said otherwise; None if the trial has no measurement."""
+    """Times in seconds of one optimizer step, unless stated otherwise. None if the trial has no measurement."""
 
     status: str
     wall_s: float
@@ -69,12 +69,12 @@ class Observation:
 
     @property
     def has_step(self) -> bool:
-        """Whether it tells what the step takes."""
+        """Whether it tells how long the step takes."""
         return self.has_figure or self.step_error is not None
 
     @property
     def has_loading(self) -> bool:
-        """Whether it tells what loading takes."""
+        """Whether it tells how long loading takes."""
         return self.has_figure or self.supply_s is not None
 
     @property
@@ -90,7 +90,7 @@ class Observation:
 
 
 def observe(result: TrialResult) -> Observation:
-    """What `result` tells, by its rates where it has any, else over the blocks that nothing disturbed."""
+    """What `result` tells: by its rates if it has any, else over the undisturbed blocks."""
     outside_s = max(result.wall_s - result.training_s, 0.0)
     first_step_s = result.warm_up.first_step_s if result.warm_up else None
     memory = result.memory if result.side != "loader" else None
@@ -135,7 +135,7 @@ def observe(result: TrialResult) -> Observation:
 
 
 def _by_rates(seen: Observation, config: TrainConfig, rates: Rates) -> Observation:
-    """`seen` with the two sides as they were measured each for itself."""
+    """`seen` with the two sides as they were measured separately."""
     step = _with_step(seen, config, rates.demand_per_s, rates.demand_error)
     both = _with_loading(step, config, rates.supply_per_s, rates.supply_error, rates)
     wait_s = config.effective_batch_size * (1 / rates.sustained_per_s - 1 / rates.demand_per_s)

@@ -36,7 +36,7 @@ _FEWEST_TO_TUNE, _MOST_TO_TUNE = 6, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Scales:
-    """Standard deviations, on the scale of logarithms, before anything has been measured; 0: no such effect."""
+    """Standard deviations in logarithms before anything is measured. 0: no such effect."""
 
     level: float = 2.0
     """The whole: how fast this model on this machine is."""
@@ -96,7 +96,7 @@ class AdditiveProcess:
 
     @property
     def values(self) -> Array:
-        """What it was fitted to."""
+        """The values that it was fitted to."""
         return self._require().values
 
     def fit(
@@ -131,7 +131,7 @@ class AdditiveProcess:
         return np.asarray(mean), np.sqrt(variance)
 
     def covariance(self, rows: Rows, others: Rows) -> Array:
-        """Covariance of the noise-free values of `rows` with those of `others`, after all that it was fitted to."""
+        """Covariance of the noise-free values of `rows` with those of `others`, given all values of the fit."""
         fitted = self._require()
         cross, across = self._between(rows, fitted.rows), self._between(fitted.rows, others)
         return np.asarray(self._between(rows, others) - cross @ cho_solve(fitted.factor, across))

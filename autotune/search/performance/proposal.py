@@ -1,4 +1,4 @@
-"""What to try next: the configurations whose expected improvement is the largest for the seconds they cost."""
+"""What to try next: the configurations with the largest expected improvement for the seconds they cost."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ what is found is used for days."""
 
 
 class Proposer:
-    """Looks over a space for the next trial: over all of it where it is small, else over a random part of it and the
-    surroundings of the best."""
+    """Looks for the next trial: in the whole space if it is small, else in a random part of it and around the best."""
 
     def __init__(self, space: Space, seed: int) -> None:
         self._space = space
@@ -119,7 +118,7 @@ class Proposer:
     def worth_trying(
         self, model: PerformanceModel, tried: Sequence[TrainConfig], taken: set[TrainConfig]
     ) -> list[TrainConfig]:
-        """What is neither `taken` nor likely to fail, of all or of a part, as in `propose`."""
+        """What is neither `taken` nor likely to fail, in all of the space or in a part of it, as in `propose`."""
         before = model.predict(model.encoding.encode(tried)).mean
         leaders = [tried[place] for place in np.argsort(-before)[:_BEST_TO_VARY]]
         free = self._space_for(model)
@@ -137,8 +136,8 @@ class Proposer:
         taken: set[TrainConfig],
         proposal: TrainConfig | None = None,
     ) -> bool:
-        """Whether nothing that is not `taken` is worth the risk to run out of memory, `proposal` to begin with; of a
-        large space, in a part of it."""
+        """Whether nothing that is not `taken` is worth the risk to run out of memory, beginning with `proposal`. For a
+        large space, only a part of it is looked at."""
         if not model.memory.has_ended:
             return False
         best = float(model.predict(model.encoding.encode(tried)).mean.max())
@@ -156,8 +155,8 @@ class Proposer:
     def nearest_that_fits(
         self, model: PerformanceModel, point: dict[str, int], taken: set[TrainConfig]
     ) -> dict[str, int]:
-        """`point`, or where it is likely to run out of memory the nearest new one that is not, in steps between
-        neighbouring values; `point` itself where there is none."""
+        """`point`; or, if it is likely to run out of memory, the nearest new point that is not, in steps between
+        neighbouring values. `point` itself if there is none."""
         wanted = self._space.config_at(point)
         others = self._left(model, taken)
         chances = model.memory.probability_to_fit(model.encoding.encode([wanted, *others]))
@@ -176,7 +175,8 @@ class Proposer:
         return [config for config in self._pool if config not in taken and free.allows(config)]
 
     def _unvaried(self, candidates: Sequence[TrainConfig], taken: set[TrainConfig]) -> Array:
-        """For each candidate, how many knobs it changes from the baseline's value that no trial has changed."""
+        """For each candidate, the number of knobs that it changes and that no trial has changed from the baseline's
+        value."""
         varied = {knob for config in taken for knob in config.differences(self._space.baseline)}
         left = {dimension.knob for dimension in self._space.dimensions} - varied
         if not left:
@@ -184,7 +184,7 @@ class Proposer:
         return np.array([len(left & config.differences(self._space.baseline).keys()) for config in candidates], float)
 
     def _space_for(self, model: PerformanceModel) -> Space:
-        """More loader processes than cores are held back unless loading waits."""
+        """The space, without more loader processes than cores unless loading waits."""
         return self._space if model.loading.waits else self._space.at_hand
 
     def _candidates(self, leaders: Sequence[TrainConfig]) -> list[TrainConfig]:
@@ -202,7 +202,7 @@ class Proposer:
         return self._space.config_at(point)
 
     def _around(self, config: TrainConfig) -> Iterator[TrainConfig]:
-        """All that differ in the value of one knob, and some that differ in two."""
+        """All configurations that differ in one knob, and some that differ in two."""
         here = self._space.indices_of(config)
         single = [
             {name: index}
@@ -218,8 +218,8 @@ class Proposer:
 
 
 def _worth_the_risk(model: PerformanceModel, fits: Array, predicted: Prediction, best: float) -> npt.NDArray[np.bool_]:
-    """Which rows are likely enough to fit into the memory, whose probability is `fits`; once two trials have not, also
-    for what they promise."""
+    """Which rows are likely enough to fit into memory. `fits`: their probabilities. Once two trials have run out of
+    memory, what a row promises counts too."""
     likely = np.asarray(fits >= model.memory.least_probability)
     if model.memory.failures < _FAILURES_TO_LEARN_FROM:
         return likely

@@ -1,4 +1,4 @@
-"""What is left to gain: how much faster than the best so far something untried might be, as far as the model knows."""
+"""What is left to gain: how much faster than the best so far an untried configuration may be, by the model."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ERRORS = ("relative_error", "step_error", "supply_error")
 
 
 class Repeats(NamedTuple):
-    """How far the runs of one configuration lie from their mean, over all that ran more than once."""
+    """How far the runs of one configuration are from their mean, over all configurations that ran more than once."""
 
     squares: float = 0.0
     """Sum of the squared deviations of ln(samples per second)."""
@@ -35,7 +35,7 @@ class Repeats(NamedTuple):
         return -0.5 * (self.freedom * math.log(variance) + self.squares / variance) if self.freedom else 0.0
 
     def spread(self, usual: float, worth: int) -> float:
-        """Standard deviation between runs, pooled with a usual one that is worth so many degrees of freedom."""
+        """Standard deviation between runs, pooled with a usual one that counts as so many degrees of freedom."""
         return math.sqrt((worth * usual**2 + self.squares) / (worth + self.freedom))
 
 
@@ -56,7 +56,7 @@ def repeats(runs: Iterable[Run]) -> Repeats:
 
 
 def pooled(trials: Iterable[Run], again: Iterable[Run]) -> list[Run]:
-    """`trials` in their order, those that measured something together with what further runs of theirs have seen."""
+    """`trials` in their order. Those with a measurement are combined with what their further runs have seen."""
     others = _by_config(again)
     return [
         (config, _mean([seen, *others[config]]) if seen.has_figure and config in others else seen)
@@ -73,7 +73,7 @@ def _by_config(runs: Iterable[Run]) -> dict[TrainConfig, list[Observation]]:
 
 
 def _mean(alike: Sequence[Observation]) -> Observation:
-    """One observation of as many runs."""
+    """One observation from several runs."""
     changed: dict[str, Any] = {}
     for field in _FACTORS:
         values = [getattr(seen, field) for seen in alike]

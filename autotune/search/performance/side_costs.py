@@ -1,4 +1,4 @@
-"""What a run of one side would take, and a whole trial of the same configuration: seconds from request to end."""
+"""Seconds, from request to end, of a run of one side and of a whole trial of the same configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FORK_S, _WORKER_S = 0.1, 0.03
 
 
 class SideCosts:
-    """A row for each of `configs`."""
+    """Costs, a row for each of `configs`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class SideCosts:
         sides: Sequence[Run],
         configs: Sequence[TrainConfig],
     ) -> None:
-        """`trials`: at least one measured."""
+        """`trials`: at least one of them measured."""
         encoded = model.encoding.encode(configs)
         step_s = model.predict(encoded).step_s
         loading, _ = model.loading.predict(encoded.workers)
@@ -58,7 +58,7 @@ class SideCosts:
 
 
 def _slow_first_s(seen: Observation) -> float:
-    """What its first step took longer than others, without waiting for data."""
+    """Seconds that its first step took longer than others, without waiting for data."""
     return max((seen.first_step_s or 0.0) - seen.first_wait_s - seen.compute_s - seen.optimizer_s, 0.0)
 
 

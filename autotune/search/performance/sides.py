@@ -136,15 +136,15 @@ def _worth(model: PerformanceModel, candidates: Sequence[TrainConfig], rivals: S
 
 
 def _alike(config: TrainConfig, side: str | None) -> tuple[object, ...]:
-    """What all configurations have in common that have the same step, or the same loader."""
+    """What all configurations with the same step, or the same loader, have in common."""
     if side == "loader":
         return side, config.micro_batch_size, config.num_workers, config.prefetch_factor, config.custom
     return side, config.with_values({"num_workers": 0, "prefetch_factor": None})
 
 
 def are_independent(model: PerformanceModel, samples_per_s: float) -> bool:
-    """Whether either side does alone what it does beside the other: where an accelerator trains, or loading so many
-    samples a second, which is what the fastest step takes, hardly computes."""
+    """Whether each side alone does what it does next to the other. True if an accelerator trains, or if loading as many
+    samples a second as the fastest step takes hardly needs the CPU."""
     loading = model.loading
     busy_cores = loading.alone_s * loading.computing * samples_per_s
     return loading.overlaps or (loading.counted and busy_cores <= _HARDLY * loading.cores)

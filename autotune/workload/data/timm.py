@@ -40,7 +40,7 @@ class _TimmSource:
         with blaming(f"data.timm: {section.name}"):
             dataset = create_dataset(section.name, root=root, split=section.split, is_training=True, **section.args)
         if not hasattr(dataset, "transform"):
-            raise WorkloadError(f"data.timm: {section.name} takes no transform, so it gives no tensors of one size")
+            raise WorkloadError(f"data.timm: {section.name} takes no transform, so its samples differ in size")
         dataset.transform = _AnyMode(training_transform(section.image_size, section.augment))
         return dataset
 
