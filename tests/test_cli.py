@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,25 @@ def simulated(monkeypatch: pytest.MonkeyPatch, backend: FormulaBackend) -> Formu
     monkeypatch.setattr(search, "search", on_its_clock)
     monkeypatch.setattr(search, "verify", verified_on_it)
     return backend
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("searched") / "mine"
+
+
+@pytest.fixture
+def searched(run: Run, spec: str, simulated: FormulaBackend, once: Path) -> Callable[[], None]:
+    """Leaves behind what `autotune search mine.yaml` does, which the first test that asks for it runs."""
+
+    def search_or_copy() -> None:
+        if once.exists():
+            shutil.copytree(once, "studies/mine")
+        else:
+            run("search", spec)
+            shutil.copytree("studies/mine", once)
+
+    return search_or_copy
 
 
 def study(tmp_path: Path, name: str = "mine", best: dict[str, Any] | None = None) -> Path:
@@ -353,8 +373,8 @@ def test_options_of_search_reach_the_spec(run: Run, spec: str, simulated: Formul
     assert {request.config.amp_dtype for request in simulated.requests[1:]} == {"bf16", "none"}
 
 
-def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, simulated: FormulaBackend) -> None:
-    run("search", spec)
+def test_another_spec_in_the_same_folder_is_refused(run: Run, spec: str, searched: Callable[[], None]) -> None:
+    searched()
     ended = run("search", spec, "--set", "model.timm=resnet34")
     assert (ended.code, ended.out) == (2, "")
     assert "resnet34" in ended.err
@@ -552,9 +572,9 @@ def test_doctor(run: Run, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> N
 
 
 def test_verify_ends_with_0_while_the_promise_holds_and_with_1_when_it_does_not(
-    run: Run, spec: str, simulated: FormulaBackend, monkeypatch: pytest.MonkeyPatch
+    run: Run, simulated: FormulaBackend, searched: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("search", spec)
+    searched()
     kept = run("verify", "mine")
     assert kept.code == 0
     assert "mine: the promise holds" in kept.out
@@ -568,8 +588,8 @@ def test_verify_ends_with_0_while_the_promise_holds_and_with_1_when_it_does_not(
     assert document["promised_ratio"] > 1.5 > 1.02 > document["ratio"]
 
 
-def test_verify_asks_for_a_budget_that_is_one(run: Run, spec: str, simulated: FormulaBackend) -> None:
-    run("search", spec)
+def test_verify_asks_for_a_budget_that_is_one(run: Run, searched: Callable[[], None]) -> None:
+    searched()
     ended = run("verify", "mine", "--budget", "60")
     assert (ended.code, ended.out) == (2, "")
     assert "--budget: a duration needs a unit: 60s, 60m or 60h" in ended.err
@@ -582,8 +602,8 @@ def test_verify_of_a_study_without_a_result(run: Run, tmp_path: Path) -> None:
     assert "has no result yet; run the search again" in ended.err
 
 
-def test_show_gives_the_result_again(run: Run, spec: str, simulated: FormulaBackend) -> None:
-    run("search", spec)
+def test_show_gives_the_result_again(run: Run, searched: Callable[[], None]) -> None:
+    searched()
     shown = run("show", "mine")
     assert (shown.code, shown.err) == (0, "")
     assert "Stable: no instability seen" in shown.out
@@ -727,9 +747,9 @@ def test_a_wrong_replay_is_2_and_says_what_to_do(run: Run, spec: str, arguments:
 
 
 def test_export_writes_into_the_study_and_says_what_is_left(
-    run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path
+    run: Run, searched: Callable[[], None], tmp_path: Path
 ) -> None:
-    run("search", spec)
+    searched()
     done = run("export", "mine", "--to", "lightning")
     path = tmp_path / "studies" / "mine" / "exports" / "lightning_arguments.py"
     assert done.code == 0
@@ -739,8 +759,8 @@ def test_export_writes_into_the_study_and_says_what_is_left(
     assert "Effective batch size" in done.err
 
 
-def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path) -> None:
-    run("search", spec)
+def test_export_elsewhere_and_as_json(run: Run, searched: Callable[[], None], tmp_path: Path) -> None:
+    searched()
     done = run("export", "studies/mine/best.yaml", "--to", "accelerate", "--out", "here", "--json")
     said = json.loads(done.out)
     assert said["files"] == ["here/accelerate_config.yaml", "here/accelerator.py"]
@@ -757,18 +777,18 @@ def test_export_elsewhere_and_as_json(run: Run, spec: str, simulated: FormulaBac
     ],
 )
 def test_what_cannot_be_exported_is_2_and_says_why(
-    run: Run, spec: str, simulated: FormulaBackend, arguments: list[str], message: str
+    run: Run, searched: Callable[[], None], arguments: list[str], message: str
 ) -> None:
-    run("search", spec)
+    searched()
     done = run(*arguments)
     assert done.code == 2
     assert message in done.err
 
 
 def test_a_report_is_written_and_its_path_is_printed(
-    run: Run, spec: str, simulated: FormulaBackend, tmp_path: Path
+    run: Run, spec: str, searched: Callable[[], None], tmp_path: Path
 ) -> None:
-    run("search", spec)
+    searched()
     done = run("report", "mine")
     assert (done.code, done.out) == (0, "studies/mine/report.html\n")
     assert (tmp_path / "studies/mine/report.html").read_text().startswith("<!doctype html>")
@@ -779,9 +799,9 @@ def test_a_report_is_written_and_its_path_is_printed(
     assert (tmp_path / "both.html").exists()
 
 
-def test_what_cannot_be_reported_is_said(run: Run, spec: str, simulated: FormulaBackend) -> None:
+def test_what_cannot_be_reported_is_said(run: Run, searched: Callable[[], None]) -> None:
     assert "no study at mine" in run("report", "mine").err
-    run("search", spec)
+    searched()
     assert "give one to report, or two to compare" in run("report", "mine", "mine", "mine").err
     assert run("dashboard", "none").code == 3 or "no study at none" in run("dashboard", "none").err
 
@@ -802,8 +822,8 @@ def test_ablations_of_one_name_are_refused(run: Run, spec: str, simulated: Formu
     assert "2 of the specs are named mine" in done.err
 
 
-def test_a_search_leaves_a_note_in_its_study(run: Run, spec: str, simulated: FormulaBackend) -> None:
-    run("search", spec)
+def test_a_search_leaves_a_note_in_its_study(run: Run, searched: Callable[[], None]) -> None:
+    searched()
     with stored_study(StudyFolder(Path("studies/mine")), writable=False) as study:
         note = get_note(study)
     assert note.startswith("# mine: stable")

@@ -14,8 +14,9 @@ from autotune.records import Ablation, Effect
 from autotune.store import AblationFolder
 
 
-@pytest.fixture
-def found(bench: AblationBench) -> Ablation:
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Ablation:
+    bench = AblationBench(tmp_path_factory.mktemp("ablated"))
     return bench.ablate(bench.backend(noise=0.005))
 
 

@@ -32,8 +32,9 @@ print(json.dumps({"samples_per_s": %s}))
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished search."""
     folder = tmp_path_factory.mktemp("searched")
-    bench = Bench(folder, on_disk=True)
+    bench = Bench(folder)
     bench.search(bench.backend(noise=0.002, busy=0.0))
+    bench.to_disk()
     return folder
 
 

@@ -113,9 +113,9 @@ def stalling(_request: TrialRequest, result: TrialResult) -> TrialResult:
     return result.model_copy(update={"blocks": blocks})
 
 
-def confirming_limits(bench: Bench, backend: FormulaBackend) -> list[float]:
+def confirming_limits(bench: Bench, backend: FormulaBackend, budget: str = "5m") -> list[float]:
     """Seconds that runs were given once two rounds had shown how much they differ."""
-    bench.search(backend, search=SPACE, use_all=True)
+    bench.search(backend, search=SPACE, use_all=True, budget=budget)
     runs = {record.result.seed for record in bench.folder.read_trials() if record.purpose is Purpose.CONFIRM}
     return [request.time_limit_s for request in backend.requests if request.seed in runs and request.seed > 2]
 
@@ -126,7 +126,7 @@ def test_runs_are_long_where_processes_agree_and_blocks_do_not(bench: Bench) -> 
 
 
 def test_runs_are_short_and_many_where_processes_differ(bench: Bench) -> None:
-    limits = confirming_limits(bench, machine(bench, noise=0.08))
+    limits = confirming_limits(bench, machine(bench, noise=0.08), budget="2m")
     assert max(limits) == SHORTEST_RUN_S
     assert len(limits) > 10
 

@@ -185,7 +185,7 @@ def test_what_only_the_confirmation_shows_to_violate_is_refused_by_name(bench: B
         first_step_s = 3.12 if request.config.amp_dtype == "bf16" else 1.5
         return result.model_copy(update={"warm_up": result.warm_up.model_copy(update={"first_step_s": first_step_s})})
 
-    best = bench.search(bench.backend(training=training), constraints=["first_step_s <= 3s"], budget="10m").best
+    best = bench.search(bench.backend(training=training), constraints=["first_step_s <= 3s"]).best
     assert TrainConfig.from_dict(best["config"]).amp_dtype == "none"
     refused = best["stability"]["refused"]
     assert {check["name"] for entry in refused for check in entry["checks"]} == {"first_step_s <= 3s"}
@@ -210,7 +210,7 @@ def test_where_the_baseline_violates_the_fastest_that_does_not_is_emitted_though
     def speed(config: TrainConfig) -> float:
         return 90.0 if config.micro_batch_size <= 16 else 100.0
 
-    result = bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="10m")
+    result = bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"])
     best = result.best
     assert TrainConfig.from_dict(best["config"]).micro_batch_size <= 16
     assert best["stability"]["verdict"] == "stable"

@@ -178,7 +178,7 @@ def test_pairs_go_together_where_both_change() -> None:
 def test_the_search_tries_the_best_without_what_does_nothing(strategy: str, tmp_path: Path) -> None:
     """On this machine a fused optimizer gains nothing; what the search finds by chance has one, or has not."""
     bench = Bench(tmp_path)
-    bench.search(bench.backend(seed=1), strategy={"name": strategy, "seed": 5})
+    bench.search(bench.backend(seed=1), strategy={"name": strategy, "seed": 5}, budget="5m")
     trials = [record.result.config for record in bench.folder.read_trials() if record.purpose in SEARCHING]
     baseline = trials[0]
     fastest = max(trials, key=good_sense)
@@ -336,7 +336,7 @@ def test_what_does_nothing_is_not_emitted_and_what_does_is_shown(tmp_path: Path)
     """Pinning and checkpointing do nothing on this machine; the old search emitted whichever the noise preferred."""
     bench = Bench(tmp_path)
     backend = bench.backend(lambda config: 200.0 if config.amp_dtype == "bf16" else 100.0, noise=0.001)
-    best = bench.search(backend).best
+    best = bench.search(backend, budget="5m").best
     emitted, baseline = (TrainConfig.from_dict(values) for values in (best["config"], best["baseline"]["config"]))
     assert emitted.differences(baseline).keys() == {"amp_dtype"}
     (amp,) = (entry for entry in best["settings"] if entry["kept"])

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pytest
 import yaml
-from support.bench import Bench
+from support.bench import BUDGET_S, Bench
 from support.facts import cpu_facts, cuda_facts
 from support.simulation import good_sense
 
@@ -77,7 +77,7 @@ def test_what_everybody_can_see_is_said_after_few_rounds(tmp_path: Path) -> None
     for seed in range(5):
         (folder := tmp_path / str(seed)).mkdir()
         bench = Bench(folder)
-        best = bench.search(bench.backend(busy=0.04, seed=seed), strategy={"name": "gp"}, budget="2m").best
+        best = bench.search(bench.backend(busy=0.04, seed=seed), budget="2m").best
         low, high = best["speedup"]["ci95"]
         ours, theirs = (TrainConfig.from_dict(found["config"]) for found in (best, best["baseline"]))
         assert best["speedup"]["outcome"] == "faster"
@@ -88,7 +88,7 @@ def test_what_everybody_can_see_is_said_after_few_rounds(tmp_path: Path) -> None
 
 
 def test_baseline_first_then_an_experts_seeds(bench: Bench) -> None:
-    bench.search(bench.backend())
+    bench.search(bench.backend(), budget="5m")
     purposes = [record.purpose for record in records(bench)]
     assert purposes[0] is Purpose.BASELINE
     seeds = [purpose for purpose in purposes if purpose is Purpose.SEED]
@@ -173,7 +173,9 @@ def only_up_to(size: int) -> Callable[[TrainConfig], float | TrialStatus]:
 def test_a_baseline_that_does_not_fit_is_stepped_down_and_that_is_said(bench: Bench) -> None:
     seen: list[str] = []
     result = bench.search(
-        bench.backend(only_up_to(8)), on=Listener(on_progress=lambda progress: seen.append(progress.message))
+        bench.backend(only_up_to(8)),
+        on=Listener(on_progress=lambda progress: seen.append(progress.message)),
+        budget="5m",
     )
     baseline = TrainConfig.from_dict(result.best["baseline"]["config"])
     assert (baseline.micro_batch_size, baseline.grad_accum_steps) == (8, 16)
@@ -228,11 +230,11 @@ def test_baseline_stands_where_nothing_is_faster(bench: Bench) -> None:
 
 
 def test_a_baseline_that_stands_is_stable_once_the_others_are_ruled_out(bench: Bench) -> None:
-    best = bench.search(bench.backend(lambda _config: 100.0, noise=0.005)).best
+    best = bench.search(bench.backend(lambda _config: 100.0, noise=0.005), budget="5m").best
     checks = {check["name"]: check for check in best["stability"]["checks"]}
     assert checks["nothing_faster"]["passed"]
     assert best["stability"]["verdict"] == "stable"
-    assert bench.search(bench.backend()).already_finished
+    assert bench.search(bench.backend(), budget="5m").already_finished
 
 
 def test_a_baseline_that_stands_in_doubt_is_unconfirmed_and_the_study_goes_on(bench: Bench) -> None:
@@ -247,7 +249,7 @@ def test_a_baseline_that_stands_in_doubt_is_unconfirmed_and_the_study_goes_on(be
 
 def test_nothing_is_called_faster_without_an_interval(bench: Bench) -> None:
     """Steps so slow that the budget holds single runs, but not two rounds of them."""
-    best = bench.search(bench.backend(lambda config: good_sense(config) / 10)).best
+    best = bench.search(bench.backend(lambda config: good_sense(config) / 10), budget="5m").best
     rounds = Counter(record.round for record in records(bench) if record.purpose is Purpose.CONFIRM)
     assert len(rounds) == 1
     assert best["speedup"]["ratio"] > 1
@@ -266,11 +268,11 @@ def test_a_tie_goes_to_the_smaller_change(bench: Bench) -> None:
     assert len(config.differences(baseline)) == fewest
 
 
-@pytest.mark.parametrize("budget", ["30s", "2m", "15m"])
+@pytest.mark.parametrize("budget", ["30s", "2m", "6m"])
 def test_never_later_than_the_budget(bench: Bench, budget: str) -> None:
     before = bench.clock()
     bench.search(bench.backend(), budget=budget)
-    seconds = {"30s": 30, "2m": 120, "15m": 900}[budget]
+    seconds = {"30s": 30, "2m": 120, "6m": 360}[budget]
     assert bench.clock() - before <= seconds
 
 
@@ -280,7 +282,7 @@ def test_trials_that_hang_do_not_break_the_budget(bench: Bench) -> None:
 
     before = bench.clock()
     result = bench.search(bench.backend(hangs))
-    assert bench.clock() - before <= 300
+    assert bench.clock() - before <= BUDGET_S
     assert result.best["config"]["num_workers"] == 0
 
 
@@ -293,7 +295,7 @@ def test_a_trial_cut_short_by_the_end_of_the_search_is_told_as_fail_and_a_slow_o
             return TrialStatus.TIMEOUT
         return good_sense(config)
 
-    bench.search(bench.backend(hangs_twice))
+    bench.search(bench.backend(hangs_twice), budget="5m")
     slow, cut = [record for record in records(bench) if record.result.status is TrialStatus.TIMEOUT]
     assert (slow.cut_short, cut.cut_short) == (False, True)
     assert cut.result.wall_s < slow.result.wall_s
@@ -313,7 +315,7 @@ def test_a_budget_that_is_spent_before_the_baseline_says_so(bench: Bench, monkey
         return cpu_facts()
 
     monkeypatch.setattr(backend, "facts", slow)
-    with pytest.raises(NoStableConfiguration, match="the budget of 5m ended before the baseline was measured"):
+    with pytest.raises(NoStableConfiguration, match="the budget of 3m ended before the baseline was measured"):
         bench.search(backend)
     assert backend.requests == []
 
@@ -404,7 +406,7 @@ def test_interrupted_study_goes_on_with_the_rest_of_its_budget(bench: Bench) -> 
     resumed = bench.clock()
     result = bench.search(bench.backend(seed=1))
     assert result.best["stability"]["verdict"] == "stable"
-    assert (bench.clock() - resumed) + (resumed - 10_000 - began) <= 300 + 7
+    assert (bench.clock() - resumed) + (resumed - 10_000 - began) <= BUDGET_S + 7
     numbers = [record.number for record in records(bench)]
     assert numbers == list(range(len(numbers)))
     searched = [record.result.config for record in records(bench) if record.optuna_trial is not None]
@@ -415,12 +417,12 @@ def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_w
     backend = bench.backend()
     backend.interrupt_at = 12
     with pytest.raises(Interrupted):
-        bench.search(backend)
+        bench.search(backend, budget="5m")
     bench.folder.write_trial(records(bench)[-1].model_copy(update={"elapsed_s": 295.0}))
     bench.clock.advance(10_000)
     again = bench.backend(seed=1)
     resumed = bench.clock()
-    result = bench.search(again)
+    result = bench.search(again, budget="5m")
     assert again.requests == []
     assert not again.closed, "never started"
     assert bench.clock() == resumed, "not even a start fits"
@@ -508,9 +510,9 @@ def test_a_larger_budget_goes_on_another_model_does_not(bench: Bench) -> None:
     backend = bench.backend()
     backend.interrupt_at = 8
     with pytest.raises(Interrupted):
-        bench.search(backend)
+        bench.search(backend, budget="5m")
     with pytest.raises(StudyMismatch, match=r"spec\.model\.timm: was resnet18, is resnet34[\s\S]*--fresh"):
-        bench.search(bench.backend(), model={"timm": "resnet34"})
+        bench.search(bench.backend(), model={"timm": "resnet34"}, budget="5m")
     assert bench.search(bench.backend(), budget="10m").best["search"]["budget_s"] == 600
 
 
@@ -520,14 +522,14 @@ def test_records_settle_what_a_crash_left_running(tmp_path: Path) -> None:
     backend = bench.backend()
     backend.interrupt_at = 9
     with pytest.raises(Interrupted):
-        bench.search(backend)
+        bench.search(backend, budget="2m")
     storage = optuna.storages.RDBStorage(f"sqlite:///{bench.folder.database}")
     study = optuna.load_study(study_name="autotune", storage=storage)
     done = [trial for trial in study.get_trials() if trial.state.name == "COMPLETE"]
     _reopen(storage, done[-1])
     study.ask(done[-1].distributions)
     storage.engine.dispose()
-    bench.search(bench.backend())
+    bench.search(bench.backend(), budget="2m")
     states = {trial.number: trial for trial in bench.optuna_trials()}
     assert states[done[-1].number].state.name == "COMPLETE"
     assert states[done[-1].number].value == pytest.approx(done[-1].value)

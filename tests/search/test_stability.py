@@ -203,7 +203,7 @@ def test_two_more_seeds_where_the_probe_leaves_the_reference(desk: Desk) -> None
 
 
 def test_a_study_without_a_soak_is_compared_over_the_usual_steps(desk: Desk) -> None:
-    desk.resume(stability={"soak_steps": 0}).test(BF16)
+    desk.resume(stability={"soak_steps": 0}, budget="5m").test(BF16)
     assert {request.max_steps for request in desk.backend.requests} == {USUAL_STEPS}
 
 
@@ -368,7 +368,7 @@ def test_nothing_runs_without_time(desk: Desk) -> None:
 
 
 def test_no_run_is_given_more_than_is_left(desk: Desk) -> None:
-    desk.resume()
+    desk.resume(budget="5m")
     desk.spend_all_but(5.0)
     desk.test(BF16)
     assert desk.backend.requests[0].time_limit_s == pytest.approx(5.0)

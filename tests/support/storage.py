@@ -5,10 +5,10 @@ from __future__ import annotations
 import uuid
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 
-from autotune.search.storage import name_metric
+from autotune.search.storage import close, name_metric, open_study
 from autotune.store import StudyFolder
 
 _NAME = "autotune"
@@ -36,3 +36,15 @@ class MemoryStudies:
     def study(self, folder: StudyFolder) -> optuna.Study:
         """The study of `folder`, to look at."""
         return optuna.load_study(study_name=_NAME, storage=self._storages[folder.database.read_text()])
+
+    def to_disk(self, folder: StudyFolder) -> None:
+        """Put the study of `folder` where `open_study` would have kept it, with each trial written once."""
+        kept = self.study(folder)
+        folder.database.unlink()
+        storage, study = open_study(folder, RandomSampler())
+        for key, value in kept._storage.get_study_system_attrs(kept._study_id).items():
+            storage.set_study_system_attr(study._study_id, key, value)
+        for key, value in kept.user_attrs.items():
+            study.set_user_attr(key, value)
+        study.add_trials(kept.get_trials())
+        close(storage)

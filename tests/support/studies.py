@@ -20,6 +20,7 @@ from support.facts import cuda_facts
 from support.simulation import good_sense
 
 _OUT_OF_MEMORY_AT = 256
+_BUDGET = "3m"
 
 
 def with_a_wall(config: TrainConfig) -> float | TrialStatus:
@@ -29,22 +30,22 @@ def with_a_wall(config: TrainConfig) -> float | TrialStatus:
 
 
 def _on_a_cpu(bench: Bench) -> None:
-    bench.search(bench.backend())
+    bench.search(bench.backend(), budget=_BUDGET)
 
 
 def _on_a_gpu(bench: Bench, **sections: Any) -> None:
-    bench.search(bench.backend(with_a_wall, facts=cuda_facts()), **sections)
+    bench.search(bench.backend(with_a_wall, facts=cuda_facts()), **{"budget": _BUDGET} | sections)
 
 
 def _all_alike(bench: Bench) -> None:
-    bench.search(bench.backend(lambda _config: 100.0))
+    bench.search(bench.backend(lambda _config: 100.0), budget=_BUDGET)
 
 
 def _refused_bf16(bench: Bench) -> None:
     def loss(config: TrainConfig, samples: int) -> float:
         return 2.3 if config.amp_dtype == "bf16" else 2.3 / (1 + samples / 1000)
 
-    bench.search(bench.backend(loss=loss))
+    bench.search(bench.backend(loss=loss), budget=_BUDGET)
 
 
 def _slow_starters(bench: Bench) -> None:
@@ -56,13 +57,13 @@ def _slow_starters(bench: Bench) -> None:
     def speed(config: TrainConfig) -> float:
         return 90.0 if config.micro_batch_size <= 16 else 100.0
 
-    bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="10m")
+    bench.search(bench.backend(speed, training=training), constraints=["first_step_s <= 3s"], budget="5m")
 
 
 _SEARCHES: dict[str, Callable[[Bench], None]] = {
     "cpu": _on_a_cpu,
     "gpu": _on_a_gpu,  # with fp16, pinned memory, TF32, and a wall
-    "gpu by auto": functools.partial(_on_a_gpu, strategy={"name": "auto"}),
+    "gpu by auto": functools.partial(_on_a_gpu, strategy={"name": "auto"}, budget="4m"),
     "refused": _refused_bf16,  # the fastest by far learn nothing, and the gates refuse them
     "constrained": _slow_starters,  # all but small micro-batches break a constraint, the baseline too, and are faster
     "baseline": _all_alike,
@@ -73,7 +74,9 @@ _SEARCHES: dict[str, Callable[[Bench], None]] = {
 def _searched(kind: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="autotune-studies-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _SEARCHES[kind](Bench(folder, on_disk=True))
+    bench = Bench(folder)
+    _SEARCHES[kind](bench)
+    bench.to_disk()
     return folder
 
 

@@ -36,6 +36,11 @@ def config_of(world: World, workers: int) -> TrainConfig:
     )
 
 
+def shorter(budget: str) -> str:
+    """Six tenths, with which the search of every world still emits something much faster and stable."""
+    return f"{36 * int(budget.removesuffix('m'))}s"
+
+
 def test_there_are_ten_worlds_for_each_hardware() -> None:
     assert all(len(worlds(hardware)) >= 10 for hardware in HARDWARE.values())
 
@@ -50,7 +55,7 @@ def test_a_search_in_each_world_emits_what_is_no_slower_than_the_baseline(world:
         "model": {"timm": "resnet18"},
         "data": {"synthetic": {"samples": world.samples}},
         "training": {"effective_batch_size": world.effective_batch_size},
-        "budget": world.budget,
+        "budget": shorter(world.budget),
         "baseline": dict(world.baseline),
         "search": {knob: list(value) if isinstance(value, tuple) else value for knob, value in world.search},
         "stability": {"soak_steps": 10},
