@@ -858,7 +858,10 @@ def test_names_of_others_reach_no_terminal_as_they_are(
         assert all(character.isprintable() or character == "\n" for character in ended.out + ended.err)
 
 
-def test_doctor_runs_no_python_of_the_folder_it_is_called_in(run: Run, tmp_path: Path) -> None:
+def test_doctor_runs_no_python_of_the_folder_it_is_called_in(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
     for module in ("psutil", "torch", "json"):
         (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert run("doctor", "--device", "cpu").code == 0

@@ -17,7 +17,7 @@ def look_at_machine(device: str) -> tuple[DeviceFacts, HostFacts]:
     """What `device` and its host offer. Raises EnvironmentFailure when PyTorch does not start or has no such device."""
     # The paths of this process, without the folder that the user happens to be in: Python files there may be anybody's.
     command = [sys.executable, "-P", "-m", "autotune.trial", "machine", device]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False, env=environment)
     except subprocess.TimeoutExpired as error:
