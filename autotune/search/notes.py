@@ -10,7 +10,7 @@ from autotune.config import TrainConfig
 from autotune.emitted import batch_change
 from autotune.records import Facts, Purpose, TrialRecord
 from autotune.search.figures import is_ok
-from autotune.search.gates import SOAK_THROUGHPUT
+from autotune.search.gates import BUDGET_ENDED, SOAK_THROUGHPUT
 from autotune.search.smaller_baseline import said_by
 from autotune.stats import written
 
@@ -72,7 +72,7 @@ def _on_verdict(document: dict[str, Any], is_baseline: bool, interrupted: bool) 
 
 def _on_unconfirmed_baseline(checks: Sequence[dict[str, Any]], keeps: str, why: str) -> str:
     soak = next((check for check in checks if check["name"] == "soak"), None)
-    if soak and soak["value"] and not soak["passed"]:
+    if soak and soak["value"] and not soak["passed"] and not soak["detail"].startswith(BUDGET_ENDED):
         return (
             f"{keeps} Not confirmed: your training fails with the baseline settings, after {soak['value']:,.0f} steps: "
             f"{soak['detail']}. Fix that before you train for long."

@@ -11,6 +11,7 @@ from support.results import result
 
 from autotune.config import TrainConfig
 from autotune.records import Purpose, TrialRecord, TrialResult, TrialStatus
+from autotune.search.gates import BUDGET_ENDED
 from autotune.search.notes import notes_on
 
 
@@ -24,6 +25,16 @@ def verdict_note(*, is_baseline: bool, checks: list[dict[str, Any]]) -> str:
 
 def check(name: str, **changes: Any) -> dict[str, Any]:
     return result()["stability"]["checks"][0] | {"name": name, "passed": False} | changes
+
+
+@pytest.mark.parametrize(
+    ("detail", "fails"),
+    [("the loss is nan", True), (f"{BUDGET_ENDED} after 17 of the soak's 30 steps; use at least 3m", False)],
+)
+def test_a_baseline_whose_soak_only_the_budget_ended_does_not_fail(detail: str, fails: bool) -> None:
+    note = verdict_note(is_baseline=True, checks=[check("soak", value=17, limit=30, detail=detail)])
+    assert ("your training fails" in note) is fails
+    assert detail in note
 
 
 @pytest.mark.parametrize("is_baseline", [True, False])

@@ -34,7 +34,7 @@ from autotune.search.earning import (
     together,
 )
 from autotune.search.policy import EVEN, FEWEST_STEPS, MUCH_SLOWER, SHORTEST_RUN_S
-from autotune.stats import TIE, Comparison, Outcome
+from autotune.stats import TIE, WORTHWHILE, Comparison, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +164,13 @@ class Confirming:
 
     @cached_property
     def _to_soak(self) -> Sequence[TrainConfig]:
-        """Every configuration that may be emitted: the finalists, and the baseline until one is known to be faster."""
-        is_out = self.baseline_is_much_slower or (self.leader is not None and self.is_worthwhile(self.leader))
+        """Every configuration that may be confirmed: the finalists, and the baseline until one seems to be faster. From
+        then on rounds tell more: a baseline that is kept beside it is unconfirmed, however its soak ends."""
+        is_out = self.baseline_is_much_slower or (self.leader is not None and self._seems_worthwhile(self.leader))
         return self.finalists.now if is_out and self.finalists.now else [self.baseline, *self.finalists.now]
+
+    def _seems_worthwhile(self, config: TrainConfig) -> bool:
+        return self.is_worthwhile(config) or self.speedup(config).ratio.value > WORTHWHILE
 
     def _passes(self, config: TrainConfig) -> bool:
         return all(check.holds for check in self.checks(config))

@@ -24,10 +24,11 @@ from autotune.search.gates.memory import (
     shm_headroom,
 )
 from autotune.search.gates.numbers import finite_gradients, finite_loss, fp16_range, loss_scale, skipped_steps
-from autotune.search.gates.soak import SOAK, SOAK_THROUGHPUT, soak, soak_throughput
+from autotune.search.gates.soak import BUDGET_ENDED, SOAK, SOAK_THROUGHPUT, soak, soak_throughput
 from autotune.search.gates.steady_state import steady_state
 
 __all__ = [
+    "BUDGET_ENDED",
     "SOAK",
     "SOAK_THROUGHPUT",
     "allocator_retries",

@@ -9,6 +9,8 @@ from autotune.stats import Posterior
 
 SOAK = "soak"
 SOAK_THROUGHPUT = "soak_throughput"
+BUDGET_ENDED = "the budget ended"
+"""How the reason begins why there was no soak, or only a short one."""
 _CHANCE = 0.003
 """Share of sound soaks that seem to contradict their figure."""
 
@@ -19,7 +21,7 @@ def soak(run: TrialResult | None, steps: int) -> Check:
     """The winner trained `steps` optimizer steps in a row without a fault. Value: the steps it trained."""
     done = len(run.steps.losses) if run and run.steps else 0
     ended = f"after {done} of the soak's {steps} steps" if run else "before the soak"
-    detail = "" if done >= steps else f"the budget ended {ended}"
+    detail = "" if done >= steps else f"{BUDGET_ENDED} {ended}"
     if run and run.failure:
         detail = run.failure.reason
     return Check(name=SOAK, passed=done >= steps and not (run and run.failure), value=done, limit=steps, detail=detail)

@@ -14,6 +14,7 @@ from support.deciding import (
     BF16,
     BF16_TWO,
     FOUR,
+    SOAK_STEPS,
     TWO,
     confirming,
     in_rounds,
@@ -54,6 +55,7 @@ from autotune.search.figures import samples_per_s
 from autotune.search.policy import (
     CONFIRM_SHARE,
     FULL_ROUNDS,
+    KEPT_FOR_SOAK_S,
     LITTLE,
     MOST_ROUNDS,
     NEXT_TO_NOTHING,
@@ -193,6 +195,20 @@ def test_a_run_takes_no_time_from_the_tests_and_the_soak() -> None:
     assert late.deadline_s == pytest.approx(expected_s + 0.01)
     assert late.patience_s == run.patience_s
     assert with_time_s(expected_s - 0.01) is None
+
+
+@pytest.mark.parametrize(("rates", "is_kept"), [((1900.0, 1100.0), False), ((1000.0, 1005.0), True)])
+def test_no_time_is_kept_for_the_soak_of_a_baseline_beside_what_seems_faster(
+    rates: tuple[float, ...], is_kept: bool
+) -> None:
+    """By runs too different for it to be beyond doubt, or by so little that the baseline may be kept."""
+    now = confirming(so_far([*searched({BASE: 1000.0, TWO: 1500.0}), *in_rounds({BASE: (1000.0, 1001.0), TWO: rates})]))
+    assert not now.is_worthwhile(TWO)
+    soak_s = max(KEPT_FOR_SOAK_S, *(now.study.costs.soak_s(each, SOAK_STEPS) for each in (BASE, TWO)))
+    of_finalist_s = max(KEPT_FOR_SOAK_S, now.study.costs.soak_s(TWO, SOAK_STEPS))
+    kept_s = now.study.budget.remaining_s - now.for_rounds_s
+    assert kept_s == pytest.approx(soak_s if is_kept else of_finalist_s)
+    assert soak_s > of_finalist_s
 
 
 def expected_at(records: Sequence[TrialRecord], stage: InRound, *finalists: TrainConfig) -> int:
