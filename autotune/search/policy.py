@@ -66,10 +66,10 @@ SHARE_OF_BASELINE = 0.5
 alone beside it, two runs in three go to the leader instead of one in two, and the interval of the speed-up is √1.5 =
 1.22 times as wide as with as many runs of the baseline."""
 EVEN = 0.03
-"""Standard deviation between runs of one configuration, up to which finalists that promise nothing are left out before
-the rounds, and runs end as soon as they are known, without looking for slow batches again. Where runs differed by 13 %,
-the first took searches with a good choice from five of six to two (a slow batch in fifty), the second from six to three
-(a noisy neighbour)."""
+"""Standard deviation between runs of one configuration, up to which finalists that are not expected to be better are
+left out before the rounds, and runs end as soon as they are known, without looking for slow batches again. Where runs
+differed by 13 %, the first took searches with a good choice from five of six to two (a slow batch in fifty), the second
+from six to three (a noisy neighbour)."""
 MUCH_SLOWER = 2.0
 """Times by which the baseline is surely slower than the best: its runs are then as short as its steps let them be. In
 the worlds of an H200, where it is 8 and 16 times slower, two of its runs took 15 s to 28 s of a search of 150 s."""

@@ -66,7 +66,7 @@ class Finalists:
     ever: tuple[TrainConfig, ...] = ()
     """All that are or were finalists."""
     left_out: tuple[TrainConfig, ...] = ()
-    """Of the fastest, those that promised nothing while runs seemed to differ little."""
+    """The fastest that were not expected to be better, while runs seemed to differ little."""
     rejected: frozenset[TrainConfig] = frozenset()
     refused: Mapping[TrainConfig, Sequence[Check]] = field(default_factory=dict)
     """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
@@ -102,8 +102,8 @@ class Finalists:
         fit = [record for record in study.measured if not self._is_out(study, record.result.config)]
         return self._chosen(study, fit)
 
-    def adding(self, config: TrainConfig) -> Finalists:
-        return dataclasses.replace(self, now=(*self.now, config), ever=(*self.ever, config))
+    def adding(self, *configs: TrainConfig) -> Finalists:
+        return dataclasses.replace(self, now=(*self.now, *configs), ever=(*self.ever, *configs))
 
     def with_left_out(self, study: StudySoFar) -> Finalists:
         """With those that were left out, where runs are known by now to differ too much for that: the first two may
@@ -111,7 +111,7 @@ class Finalists:
         if study.model.noise <= EVEN:
             return self
         back = [config for config in self.left_out if self.may_join(study, config)]
-        return dataclasses.replace(self, now=(*self.now, *back), ever=(*self.ever, *back), left_out=())
+        return dataclasses.replace(self.adding(*back), left_out=())
 
     def may_join(self, study: StudySoFar, config: TrainConfig) -> bool:
         """Whether it has not been a finalist, has not failed and is not out."""
