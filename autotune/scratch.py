@@ -24,10 +24,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
     Raises OSError when it cannot be created.
     """
-    for other in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError), _locked(other, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
-            if abandoned:
-                shutil.rmtree(other, ignore_errors=True)
+    remove_abandoned(parent, prefix)
     with contextlib.ExitStack() as stack:
         while True:
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -37,6 +34,14 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
                     break
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         yield folder
+
+
+def remove_abandoned(parent: Path, prefix: str) -> None:
+    """Remove the scratch folders of this prefix in `parent` that nobody holds."""
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
+            if abandoned:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

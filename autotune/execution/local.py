@@ -19,7 +19,7 @@ from autotune.execution.processes import Processes
 from autotune.execution.residence import is_asked_again, was_killed
 from autotune.execution.template import Template, TemplateDied
 from autotune.records import Facts, TrialRequest, TrialResult, TrialStatus
-from autotune.scratch import scratch_folder, socket_folder
+from autotune.scratch import remove_abandoned, scratch_folder, socket_folder
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ _PROBLEMS: dict[str, type[AutotuneError]] = {
     "EnvironmentFailure": EnvironmentFailure,
     "NoStableConfiguration": NoStableConfiguration,
 }
+
+
+def remove_leftovers() -> None:
+    """Remove the temporary files of searches that were killed; a new `LocalBackend` does so as well."""
+    remove_abandoned(Path(tempfile.gettempdir()), _SCRATCH)
 
 
 class LocalBackend:

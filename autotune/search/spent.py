@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autotune.errors import EnvironmentFailure
-from autotune.execution import OnEvent
+from autotune.execution import OnEvent, remove_leftovers
 from autotune.records import Facts, TrialRecord, TrialRequest, TrialResult
 from autotune.search.policy import EMIT_RESERVE_S, LONGEST_RESTART_S
 from autotune.spec.durations import usual_duration
@@ -46,4 +46,5 @@ class NothingRuns:
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
         raise EnvironmentFailure("the budget is used up, so nothing was started")
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        remove_leftovers()

@@ -25,7 +25,7 @@ from autotune.store import StudyFolder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 ray = pytest.importorskip("ray")
-BUDGET_S = 60.0
+BUDGET_S = 90.0
 CODE = """
 import os, time
 import torch

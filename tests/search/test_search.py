@@ -413,7 +413,12 @@ def test_interrupted_study_goes_on_with_the_rest_of_its_budget(bench: Bench) -> 
     assert len(searched) == len(set(searched))
 
 
-def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_without_one(bench: Bench) -> None:
+def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_without_one(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    of_a_killed_one = tmp_path / "autotune-scratch-12345678"
+    of_a_killed_one.mkdir()
     backend = bench.backend()
     backend.interrupt_at = 12
     with pytest.raises(Interrupted):
@@ -425,6 +430,7 @@ def test_a_study_that_is_resumed_with_too_little_time_for_a_start_is_concluded_w
     result = bench.search(again, budget="5m")
     assert again.requests == []
     assert not again.closed, "never started"
+    assert not of_a_killed_one.exists()
     assert bench.clock() == resumed, "not even a start fits"
     assert result.best["search"]["runs"] == len(records(bench))
     assert result.best["stability"]["verdict"] == "unconfirmed"
