@@ -85,7 +85,8 @@ class Account:
         seen = evidence(self.timed, self._log, whole_epochs=self._whole_epochs, trains_on_cpu=self._trains_on_cpu)
         each = shares(seen)
         lasting = as_blocks(seen.middle, each)
-        return lasting, rates_of(seen, each, relative_standard_error(lasting))
+        counted = lasting if len(lasting) > 1 else [timed.busy for timed in self.timed]
+        return lasting, rates_of(seen, each, relative_standard_error(counted))
 
 
 def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | None:
@@ -96,7 +97,9 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     amount, seconds = total(each)
     edge_s = edge_seconds(seen, loaded, amount / seconds)
     edges = sum(timed.edges for timed in seen.middle)
-    demand_error = relative_standard_error([timed.busy for timed in seen.clean])
+    # Of a single block that counts nobody knows the error; it is surely less than with the disturbed ones.
+    counted = seen.clean if len(seen.clean) > 1 else seen.timed
+    demand_error = relative_standard_error([timed.busy for timed in counted])
     began_s = seen.clean[0].began_s
     takes = [take for timed in seen.middle for take in log.takes[timed.first_take : timed.end_take]]
     owed_s, owed_error_s = stalls_owed_s(log, takes, began_s)

@@ -13,7 +13,6 @@ from autotune.measure.loader_log import LoaderLog
 from autotune.measure.loading import Loading, first_was_cold, loading
 from autotune.measure.slow_batches import are_missing
 from autotune.measure.timed_block import TimedBlock, blocks_of_epochs, demand
-from autotune.stats import FEWEST_UNDISTURBED
 
 _FEWEST_LATER = 3
 _FEWEST_CLEAR_OF_EDGES = 2
@@ -131,8 +130,7 @@ def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool,
 
 
 def _clean(timed: Sequence[TimedBlock]) -> list[TimedBlock]:
-    undisturbed = [one for one in timed if not one.block.disturbances]
-    clean = undisturbed if len(undisturbed) >= FEWEST_UNDISTURBED else list(timed)
+    clean = [one for one in timed if not one.block.disturbances] or list(timed)
     later = [one for one in clean if not one.is_first_epoch]
     return later if len(later) >= _FEWEST_LATER else clean
 

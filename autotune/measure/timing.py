@@ -17,11 +17,12 @@ from autotune.measure.slow_batches import have_been_timed, slow_batches_of
 from autotune.measure.timed_block import blocks_of_epochs
 from autotune.measure.warm_up import WarmedUp, warm_up
 from autotune.records import Block, Rates, SideRate, TrialRequest, TrialStatus
-from autotune.stats import FEWEST_UNDISTURBED, noise_has_settled, relative_standard_error
+from autotune.stats import noise_has_settled, relative_standard_error
 
 _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
-"""Blocks of a trial whose steps are so long that its time ends before `min_blocks`."""
+"""Blocks of a trial whose steps are so long that its time ends before `min_blocks`; one alone would not say how far its
+figure is known."""
 _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
 """Share of the time limit for measuring disturbed blocks again; seconds, if too few blocks were free of it: a short run
 that waits until other work is over is worth more than one that measured it."""
@@ -159,7 +160,7 @@ class Measurement:
             return True
         if blocks and request.ends_after_s is not None and self._spent_s + blocks[-1].seconds > request.ends_after_s:
             return True
-        if steps < request.min_steps or len(blocks) < _FEWEST_BLOCKS:
+        if steps < request.min_steps or len(blocks) < _FEWEST_BLOCKS or self._waits(blocks):
             return False
         next_s = planned.block_s / 2 if planned.whole_epochs else 0.0
         limit_s = request.time_limit_s + self._given_back_s(blocks)
@@ -192,6 +193,12 @@ class Measurement:
             return True
         return have_been_timed(log, began_s)
 
+    def _waits(self, blocks: list[Block]) -> bool:
+        """Whether the disturbance of too many blocks may soon be over."""
+        clean = sum(not block.disturbances for block in blocks)
+        disturbed_s = math.fsum(block.seconds for block in blocks if block.disturbances)
+        return clean < _FEWEST_BLOCKS and disturbed_s < self._request.waits_s
+
     def _given_back_s(self, blocks: list[Block]) -> float:
         """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;
         none where the disturbance is there to stay."""
@@ -199,7 +206,7 @@ class Measurement:
         most_s = _MOST_TIME_GIVEN_BACK * self._request.time_limit_s
         if not clean:
             return 0.0
-        if clean < FEWEST_UNDISTURBED:
+        if clean < _FEWEST_BLOCKS:
             return max(most_s, _MOST_GIVEN_BACK_S)
         return min(math.fsum(block.seconds for block in blocks if block.disturbances), most_s)
 

@@ -44,6 +44,9 @@ class TrialRequest(Record):
     """What earlier trials with batches of the same size have seen of slow ones: a short one sees hardly any."""
     batches_without_slow: int = 0
     """Batches of any size that earlier trials have loaded, none of which was slow; 0 where one was."""
+    waits_s: float = 0.0
+    """Seconds of blocks that other work disturbs, up to which the trial goes on until two were free of it; 0 where the
+    machine is usually busy."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0

@@ -34,6 +34,11 @@ LAST_TRIALS = 3
 MOST_LOSSES = 3
 """Times in a row that a trial's machine may be lost."""
 
+WAITS_S = 5.0
+"""Seconds of disturbed blocks, up to which a run goes on until two blocks were free of other work, where the machine is
+usually free. A step of 0.5 s took 2 to 3 s beside a process that kept one core of two busy, and another run would have
+taken 3 s to come to its first step."""
+
 # What is kept for the end
 
 CONFIRM_SHARE = 0.35

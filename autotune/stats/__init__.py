@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from autotune.stats.blocks import (
-    FEWEST_UNDISTURBED,
     noise_has_settled,
     relative_standard_error,
     rests_on_disturbed,
@@ -21,7 +20,6 @@ from autotune.stats.words import TIE, WORTHWHILE, Comparison, Outcome, judge, of
 __all__ = [
     "CONFIDENCE",
     "FEWEST_ROUNDS",
-    "FEWEST_UNDISTURBED",
     "TIE",
     "WORTHWHILE",
     "Cell",

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from autotune.records import Block
 from autotune.stats.estimate import Interval, student_t
 
-FEWEST_UNDISTURBED = 2
-"""Blocks; one alone would not say how far its figure is known."""
 _FEWEST_CHUNKS = 6
 """A standard error from fewer is too rough to choose the largest of."""
 _FEWEST_TO_JUDGE_NOISE = 32
@@ -25,15 +23,14 @@ def throughput(blocks: Sequence[Block]) -> float:
 def undisturbed(blocks: Sequence[Block]) -> Sequence[Block]:
     """The blocks that count for a figure: those during which the machine was free and unthrottled.
 
-    All of them where fewer than two were undisturbed: a machine that is always busy is what there is to measure.
+    All of them where none was undisturbed: a machine that is always busy is what there is to measure.
     What decides is the machine's own state, never a block's speed, so that leaving blocks out does not flatter.
     """
-    clean = [block for block in blocks if not block.disturbances]
-    return clean if len(clean) >= FEWEST_UNDISTURBED else blocks
+    return [block for block in blocks if not block.disturbances] or blocks
 
 
 def rests_on_disturbed(blocks: Sequence[Block]) -> bool:
-    """Whether a figure of `blocks` counts some that other work disturbed, because there are too few others."""
+    """Whether a figure of `blocks` counts some that other work disturbed, because there are no others."""
     return any(block.disturbances for block in undisturbed(blocks))
 
 

@@ -15,7 +15,7 @@ from support.simulation import Clock
 
 from autotune.config import TrainConfig
 from autotune.measure import LoaderLog, Measurement, has_settled
-from autotune.records import Block, Disturbance, MachineState, OptimizerSteps, TrialRequest, TrialStatus, WarmUp
+from autotune.records import Block, Disturbance, MachineState, OptimizerSteps, Rates, TrialRequest, TrialStatus, WarmUp
 from autotune.stats import relative_standard_error, throughput, undisturbed
 from autotune.training import StepOutput
 from autotune.trial.failure import Diverged
@@ -590,6 +590,36 @@ def test_what_is_given_back_is_half_the_limit_at_the_most() -> None:
     assert status is TrialStatus.OK
     assert [not block.disturbances for block in training.blocks] == [True] + [False] * (len(training.blocks) - 1)
     assert 12.0 <= training.spent_s + 1e-9 < 12.0 + 1.0
+
+
+def test_a_run_waits_for_the_end_of_other_work() -> None:
+    """In long steps, whose time is over before any of them was free of it."""
+
+    def busy(at_s: float) -> bool:
+        return 1.4 < at_s < 3.0
+
+    hasty, patient = Training([0.5], busy=busy), Training([0.5], busy=busy)
+    hasty.measure(time_limit_s=1.0, target_relative_error=0.0)
+    patient.measure(time_limit_s=1.0, target_relative_error=0.0, waits_s=5.0)
+    assert all(block.disturbances for block in hasty.blocks)
+    assert [block.disturbances for block in patient.blocks[-2:]] == [(), ()]
+    assert throughput(undisturbed(patient.blocks)) == pytest.approx(SAMPLES / 0.5)
+
+
+def test_it_waits_no_longer_than_it_may() -> None:
+    training = Training([0.5], busy=lambda _at_s: True)
+    training.measure(time_limit_s=1.0, target_relative_error=0.0, waits_s=5.0)
+    disturbed_s = sum(block.seconds for block in training.blocks)
+    assert 5.0 <= disturbed_s < 5.0 + training.blocks[-1].seconds + 1e-9
+
+
+def test_one_free_block_is_the_figure_and_the_others_say_how_well_it_is_known() -> None:
+    training = Training([0.5], busy=lambda at_s: at_s > 1.6)
+    training.measure(time_limit_s=1.0, target_relative_error=0.0)
+    assert [block.disturbances for block in training.blocks][:2] == [(), ("contended",)]
+    rates = Rates.model_validate(training.events[-1][1]["rates"])
+    assert rates.sustained_per_s == pytest.approx(SAMPLES / 0.5)
+    assert 0.1 < rates.sustained_error < 1.0
 
 
 @pytest.mark.parametrize("other", [{}, {"hopeless_below": 0.1 * SAMPLES / 0.1}, {"min_blocks": 50}])

@@ -16,7 +16,7 @@ from autotune.search.decide.actions import Confirm, Try
 from autotune.search.decide.confirming import Confirming
 from autotune.search.decide.finalists import Finalists
 from autotune.search.decide.judging import before_its_soak
-from autotune.search.decide.rounds import confirming_run, has_had_its_share, is_usually_free, last_round, racing
+from autotune.search.decide.rounds import confirming_run, has_had_its_share, last_round, racing
 from autotune.search.decide.session import Concluding, Exploring, InRound, Session, Step, Testing, Trying
 from autotune.search.decide.study import StudySoFar
 from autotune.search.decide.watched import Watched
@@ -128,7 +128,13 @@ def trial_of(confirming: Confirming, config: TrainConfig) -> Try:
     study, limit_s = confirming.study, confirming.run_limit_s
     patience_s = PATIENCE * study.costs.run_s(config, limit_s) + PATIENCE_S
     return Try(
-        request=TrialRequest(config=config, seed=study.spec.training.seed, time_limit_s=limit_s, in_any_process=True),
+        request=TrialRequest(
+            config=config,
+            seed=study.spec.training.seed,
+            time_limit_s=limit_s,
+            in_any_process=True,
+            waits_s=study.waits_s,
+        ),
         deadline_s=min(patience_s, confirming.for_rounds_s),
         patience_s=patience_s,
     )
@@ -161,7 +167,7 @@ def _run_of(confirming: Confirming, stage: InRound) -> Confirm | None:
 
 
 def _was_disturbed(study: StudySoFar) -> bool:
-    return rests_on_disturbed(study.records[-1].result.blocks) and is_usually_free(study)
+    return rests_on_disturbed(study.records[-1].result.blocks) and study.is_usually_free
 
 
 def _begin_tests(study: StudySoFar, session: Session) -> Step:

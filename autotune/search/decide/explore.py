@@ -129,7 +129,12 @@ def side_alone(study: StudySoFar, aside: Aside) -> Trial:
     return Trial(
         purpose=Purpose.SIDE,
         request=TrialRequest(
-            config=aside.config, seed=seed, time_limit_s=limit_s, in_any_process=True, side=aside.side
+            config=aside.config,
+            seed=seed,
+            time_limit_s=limit_s,
+            in_any_process=True,
+            waits_s=study.waits_s,
+            side=aside.side,
         ),
         deadline_s=study.budget.trial_deadline_s(patience_s),
         patience_s=patience_s,
@@ -229,6 +234,7 @@ def _request(study: StudySoFar, config: TrainConfig, limit_s: float, known: floa
         time_limit_s=limit_s,
         target_relative_error=known,
         hopeless_below=floor,
+        waits_s=study.waits_s,
         in_any_process=True,
         # Where runs differ much, a run that ends as soon as that is known tells too little.
         batches_without_slow=batches_without_slow(study.records) if known <= KNOWN_TO else 0,

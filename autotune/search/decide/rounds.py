@@ -17,7 +17,7 @@ from autotune.search.decide.confirming import Confirming
 from autotune.search.decide.measured_rounds import ACCURACY, batches_without_slow, slow_batches
 from autotune.search.decide.next_round import RoundsSoFar, Seconds, next_round
 from autotune.search.decide.study import StudySoFar
-from autotune.search.figures import confirming_request, is_ok
+from autotune.search.figures import confirming_request
 from autotune.search.policy import (
     CONFIRM_SHARE,
     EVEN,
@@ -30,7 +30,6 @@ from autotune.search.policy import (
     PRECISE,
     TRUE_TO,
 )
-from autotune.stats import rests_on_disturbed
 
 
 def last_round(study: StudySoFar) -> int:
@@ -119,18 +118,13 @@ def confirming_run(
         limit_s,
         measured.well_known,
         in_any_process=in_any_process,
+        waits_s=min(study.waits_s, left_s - expected_s),
         data_was_read=measured.data_was_read,
         slow_batches=slow_batches(study.records, config),
         batches_without_slow=batches_without_slow(study.records) if confirming.finalists.model.noise <= EVEN else 0,
     )
     patience_s = PATIENCE * expected_s + PATIENCE_S
     return Confirm(request=request, deadline_s=min(patience_s, left_s), patience_s=patience_s, round=number)
-
-
-def is_usually_free(study: StudySoFar) -> bool:
-    """Whether most runs have found the machine undisturbed for long enough."""
-    blocks = [record.result.blocks for record in study.records if is_ok(record)]
-    return 2 * sum(map(rests_on_disturbed, blocks)) < len(blocks)
 
 
 def _is_known_in_time(confirming: Confirming, leader: TrainConfig, round_s: Seconds) -> bool:

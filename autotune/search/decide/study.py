@@ -14,8 +14,10 @@ from autotune.search.figures import is_ok, samples_per_s
 from autotune.search.gates import meets
 from autotune.search.performance import PerformanceModel
 from autotune.search.performance.fitting import model_of_records
+from autotune.search.policy import WAITS_S
 from autotune.search.space import Space
 from autotune.spec import Constraint, Spec
+from autotune.stats import rests_on_disturbed
 
 _WATCHED = (Purpose.PROBE, Purpose.REFERENCE)
 
@@ -93,6 +95,17 @@ class StudySoFar:
     @cached_property
     def costs(self) -> Costs:
         return Costs(self.measured)
+
+    @cached_property
+    def is_usually_free(self) -> bool:
+        """Whether most runs have found the machine undisturbed, or none has ended yet."""
+        blocks = [record.result.blocks for record in self.records if is_ok(record)]
+        return not blocks or 2 * sum(map(rests_on_disturbed, blocks)) < len(blocks)
+
+    @property
+    def waits_s(self) -> float:
+        """How long a run may wait for the end of other work on the machine."""
+        return WAITS_S if self.is_usually_free else 0.0
 
     @cached_property
     def model(self) -> PerformanceModel:

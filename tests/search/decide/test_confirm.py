@@ -45,7 +45,6 @@ from autotune.search.decide.rounds import (
     confirming_run,
     has_had_its_share,
     is_decided,
-    is_usually_free,
     racing,
     rounds_so_far,
 )
@@ -145,11 +144,11 @@ def test_a_run_beside_other_work_is_made_again_once() -> None:
 def test_on_a_machine_that_is_always_busy_it_is_not() -> None:
     busy = [ran(config, 1000.0, disturbed=True) for config in (TWO, FOUR)]
     study, stage = disturbed_run([SEARCHED[0], *busy])
-    assert not is_usually_free(study)
+    assert not study.is_usually_free
     assert in_round(study, session_at(study, stage), stage).action is None
     half = so_far([SEARCHED[0], busy[0]])
-    assert not is_usually_free(half), "half of the runs is not most of them"
-    assert is_usually_free(so_far(SEARCHED[:1]))
+    assert not half.is_usually_free, "half of the runs is not most of them"
+    assert so_far(SEARCHED[:1]).is_usually_free
 
 
 @pytest.mark.parametrize(
