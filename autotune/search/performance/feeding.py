@@ -14,6 +14,8 @@ SHARPNESS = 6.0
 """Norm of the larger of computing and loading, before trials tell: where both take equally long, a step takes 12 %
 longer than either, because they do not interlock perfectly."""
 _SHARPER = (6.0, 9.0, 13.0, 20.0, 30.0, 45.0)
+_LEAST_SHARE = 1e-300
+"""So that its logarithm is finite."""
 _LEAVES = 0.02
 """Standard deviation of ln(what a step takes ÷ what `feed` gives) within one run, beside the noise that it states."""
 _INTERPLAY_DOUBTS = (0.3, 0.1)
@@ -21,6 +23,13 @@ _INTERPLAY_DOUBTS = (0.3, 0.1)
 while its process loads, nobody knows before."""
 _ONE_TRIAL = 0.1
 """Standard deviation of it between trials of one kind."""
+
+
+class Sharpness(NamedTuple):
+    """A norm, and the standard deviation of its logarithm."""
+
+    norm: float
+    doubt: float
 
 
 class Fed(NamedTuple):
@@ -34,6 +43,8 @@ class Fed(NamedTuple):
     """The same of loading."""
     of_stalls: Array
     """The share of it that is waiting for slow batches."""
+    of_sharpness: Array
+    """How much of a relative change of the norm is one of the period; not more than 0."""
 
 
 def feed(
@@ -62,7 +73,10 @@ def feed(
     edge_s = np.where(hidden, first_wait_s * (1 + of_larger[0]) / 2, 0.0)
     waiting_s = np.where(hidden, of_larger[0] * stall_s, 0.0)
     period_s = middle_s + edge_s + waiting_s
-    return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s, waiting_s / period_s)
+    # d ln(larger_s) / d ln(sharpness): the entropy of the two sides' shares, over the norm.
+    entropy = -(of_larger * np.log(np.maximum(of_larger, _LEAST_SHARE))).sum(axis=0)
+    of_sharpness = np.where(hidden, -entropy / sharpness * larger_s / period_s, 0.0)
+    return Fed(period_s, parts_s[0] / period_s, (parts_s[1] + edge_s) / period_s, waiting_s / period_s, of_sharpness)
 
 
 def stalls_s(share: Array | float, times: Array | float, fetch_s: Array, busy_s: Array, queue: Array) -> Array:
@@ -82,8 +96,9 @@ def learn_sharpness(
     first_wait_s: Array,
     errors: Array,
     stall_s: Array | float = 0.0,
-) -> float:
-    """The norm that trials with loader processes show: each measures both sides and what they came to together.
+) -> Sharpness:
+    """The norm that trials with loader processes show: each measures both sides and what they came to together. The
+    doubt is that of all norms, weighed by how likely these trials make each of them.
 
     `took_s` to `first_wait_s`, and `stall_s`: as `feed` has them. `errors`: relative standard errors of what the steps
     took.
@@ -94,7 +109,11 @@ def learn_sharpness(
         missing = np.log(took_s / feed(busy_s, loading_s, hidden, first_wait_s, sharpness, stall_s).period_s)
         return float((missing**2 / (_LEAVES**2 + errors**2)).sum()) + math.log(sharpness / SHARPNESS) ** 2
 
-    return min(_SHARPER, key=misfit)
+    misfits = np.array([misfit(sharpness) for sharpness in _SHARPER])
+    logs, weights = np.log(_SHARPER), np.exp((misfits.min() - misfits) / 2)
+    best = int(misfits.argmin())
+    doubt = math.sqrt(float((weights * (logs - logs[best]) ** 2).sum() / weights.sum()))
+    return Sharpness(_SHARPER[best], doubt)
 
 
 def interplay(workers: Array, missing: Array) -> tuple[float, float]:

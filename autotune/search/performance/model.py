@@ -12,7 +12,7 @@ from autotune.config import TrainConfig
 from autotune.records import Facts, SlowBatches
 from autotune.search.performance.costs import TrialCosts
 from autotune.search.performance.encoding import Encoded, Encoding
-from autotune.search.performance.feeding import SHARPNESS, feed, interplay, learn_sharpness, stalls_s
+from autotune.search.performance.feeding import SHARPNESS, Sharpness, feed, interplay, learn_sharpness, stalls_s
 from autotune.search.performance.learn_loading import learn_loading
 from autotune.search.performance.limits import LimitModel
 from autotune.search.performance.loading import Beside, Loading
@@ -54,7 +54,7 @@ class PerformanceModel:
         self._epoch_samples = None if samples is None else samples / space.baseline.world_size
         self._edges = False
         self._interplay = (0.0, 0.0)
-        self._sharpness = SHARPNESS
+        self._sharpness = Sharpness(SHARPNESS, 0.0)
         self._slow: dict[int | None, SlowBatches] = {}
         self._own: dict[TrainConfig, tuple[float, float]] = {}
         self._own_scale = _OWN
@@ -119,11 +119,11 @@ class PerformanceModel:
         optimizer_s = np.exp(self._optimizer.mean(encoded.for_optimizer())) / encoded.accum
         return np.asarray(encoded.batch * self.encoding.world_size / (compute_s + optimizer_s))
 
-    def doubts(self, encoded: Encoded) -> tuple[Array, Array]:
-        """The step's and the loading's parts of the uncertainty of `predict`."""
+    def doubts(self, encoded: Encoded) -> tuple[Array, Array, Array]:
+        """The step's and the loading's parts of the uncertainty of `predict`, and that of how they go together."""
         parts = self._parts(encoded)
-        compute, optimizer, loading, stalls = parts.shares * parts.doubts
-        return np.hypot(compute, optimizer), np.hypot(loading, stalls)
+        compute, optimizer, loading, stalls, sharpness = np.abs(parts.shares) * parts.doubts
+        return np.hypot(compute, optimizer), np.hypot(loading, stalls), sharpness
 
     def compare(self, one: TrainConfig, other: TrainConfig) -> tuple[float, float]:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation. What both have in common cancels out. For
@@ -141,19 +141,20 @@ class PerformanceModel:
 
     def covariance(self, encoded: Encoded, others: Encoded) -> Array:
         """Covariance of ln(samples per second) of `encoded` and of `others`, without what belongs to each alone."""
-        step, loading = self.covariance_of_sides(encoded, others)
-        return step + loading
+        return np.asarray(sum(self.covariance_of_sides(encoded, others)))
 
-    def covariance_of_sides(self, encoded: Encoded, others: Encoded) -> tuple[Array, Array]:
-        """The step's and the loading's parts of `covariance`."""
+    def covariance_of_sides(self, encoded: Encoded, others: Encoded) -> tuple[Array, Array, Array]:
+        """The parts of `covariance`, as `doubts` has them."""
         these, those = self._parts(encoded), self._parts(others)
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
         loading = self.loading.covariance(these.loading, those.loading)
-        stalls = np.outer(these.doubts[3], those.doubts[3])
-        parts = zip(these.shares, those.shares, (compute, optimizer, loading, stalls), strict=True)
-        by_compute, by_optimizer, *by_loading = (np.outer(share, other) * part for share, other, part in parts)
-        return by_compute + by_optimizer, np.asarray(sum(by_loading))
+        stalls, sharpness = (np.outer(these.doubts[row], those.doubts[row]) for row in (3, 4))
+        parts = zip(these.shares, those.shares, (compute, optimizer, loading, stalls, sharpness), strict=True)
+        by_compute, by_optimizer, by_loading, by_stalls, by_both = (
+            np.outer(share, other) * part for share, other, part in parts
+        )
+        return by_compute + by_optimizer, by_loading + by_stalls, by_both
 
     @property
     def noise(self) -> float:
@@ -191,7 +192,7 @@ class PerformanceModel:
     def _learn_interplay(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> None:
         """Learn how the two sides go together, from trials that measured each of them and what they sustained. For
         other trials the parts add up to the whole by definition."""
-        self._interplay, self._sharpness = (0.0, 0.0), SHARPNESS
+        self._interplay, self._sharpness = (0.0, 0.0), Sharpness(SHARPNESS, 0.0)
         if rated:
             self._sharpness = self._learn_sharpness(rated)
             encoded = self.encoding.encode([config for config, _ in rated])
@@ -199,7 +200,7 @@ class PerformanceModel:
             took_s = [config.effective_batch_size / (seen.samples_per_s or math.inf) for config, seen in rated]
             self._interplay = interplay(encoded.workers, np.log(np.array(took_s) / expected_s))
 
-    def _learn_sharpness(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> float:
+    def _learn_sharpness(self, rated: Sequence[tuple[TrainConfig, Observation]]) -> Sharpness:
         fed = [(config, seen) for config, seen in rated if config.num_workers and seen.supply_s and seen.samples_per_s]
         batch = np.array([float(config.micro_batch_size) for config, _ in fed])
         busy_s = np.array([(seen.compute_s + seen.optimizer_s) / config.grad_accum_steps for config, seen in fed])
@@ -267,19 +268,21 @@ class PerformanceModel:
         loading_s = np.exp(loading) * encoded.batch
         hidden = self.loading.hidden(encoded.workers)
         first_wait_s = encoded.workers * loading_s * self._edges_of(encoded.batch)
-        sharpness = np.where(encoded.workers > 0, self._sharpness, SHARPNESS)
+        sharpness = np.where(encoded.workers > 0, self._sharpness.norm, SHARPNESS)
         fed = feed(busy_s, loading_s, hidden, first_wait_s, sharpness, self._stalls(encoded, busy_s, loading_s))
         of_compute = compute_s / busy_s
-        shares = np.stack([fed.of_busy * of_compute, fed.of_busy * (1 - of_compute), fed.of_loading, fed.of_stalls])
+        of_busy = [fed.of_busy * of_compute, fed.of_busy * (1 - of_compute)]
+        shares = np.stack([*of_busy, fed.of_loading, fed.of_stalls, fed.of_sharpness])
         # The number of slow batches varies by its root.
         of_stalls = np.array([max(self._slow_of(size).slow, 1) ** -0.5 for size in encoded.batch])
-        doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient), of_stalls])
+        of_sharpness = np.where(encoded.workers > 0, self._sharpness.doubt, 0.0)
+        doubts = np.stack([compute_doubt, optimizer_doubt, self.loading.deviation(gradient), of_stalls, of_sharpness])
         period_s = fed.period_s * np.exp(np.where(encoded.workers > 0, self._interplay[1], self._interplay[0]))
         return _Parts(period_s * encoded.accum, shares, doubts, gradient)
 
 
 class _Parts(NamedTuple):
-    """Compute, optimizer, loading, and waiting for slow batches, a row each."""
+    """Compute, optimizer, loading, waiting for slow batches, and how both sides go together, a row each."""
 
     step_s: Array
     shares: Array

@@ -125,10 +125,12 @@ def _worth(model: PerformanceModel, candidates: Sequence[TrainConfig], rivals: S
     against = np.where(top[:, None], np.arange(len(rivals)) > 0, np.arange(len(rivals)) == 0)
     doubts, shared = model.doubts(these), model.covariance_of_sides(these, those)
     own = [doubt**2 for doubt in doubts]
-    variances = [own[0] + own[1] + _OWN**2, *own]
+    variances = [own[0] + own[1] + own[2] + _OWN**2, *own[:2]]
     found = []
     errors = (model.noise, model.noise, _LOADING_ERROR)
-    for variance, common, error in zip(variances, [shared[0] + shared[1], *shared], errors, strict=True):
+    for variance, common, error in zip(
+        variances, [shared[0] + shared[1] + shared[2], *shared[:2]], errors, strict=True
+    ):
         moves = np.abs(variance[:, None] - common) / np.sqrt(variance + error**2)[:, None]
         value = log_expected_improvement(-np.abs(gains), np.maximum(moves, _LEAST_DOUBT))
         found.append(np.where(against, value, -math.inf).max(axis=1))

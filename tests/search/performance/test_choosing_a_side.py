@@ -75,7 +75,7 @@ def predicted(model: PerformanceModel, config: TrainConfig) -> tuple[float, floa
 
 
 def doubts(model: PerformanceModel, config: TrainConfig) -> tuple[float, float]:
-    step, loading = model.doubts(model.encoding.encode([config]))
+    step, loading, _ = model.doubts(model.encoding.encode([config]))
     return float(step[0]), float(loading[0])
 
 
