@@ -119,7 +119,8 @@ class Setting:
 
 
 def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig:
-    """`config` without the settings that gain less than 1 %, all of them together no more either.
+    """`config` without the settings that gain less than 1 %, and with fewer loader processes where more gain no more,
+    all of them together no more either.
 
     Greedy: what gains least goes first, and each gain is that over the configuration that is left, because a setting
     may be needed for another one.
@@ -128,10 +129,11 @@ def simplest(config: TrainConfig, space: Space, compare: Compare) -> TrainConfig
 
 
 def _ever_simpler(config: TrainConfig, space: Space, compare: Compare) -> Iterator[TrainConfig]:
-    """`config` with one such setting less, two less, and so on."""
+    """`config` with one such change less, two less, and so on."""
     current = config
     while True:
-        choices = [(compare(config, other).ratio, other) for _, other in _each_left_out(current, space)]
+        others = [*(other for _, other in _each_left_out(current, space)), *_with_fewer_workers(current, space)]
+        choices = [(compare(config, other).ratio, other) for other in others]
         lost, current = min(choices, key=lambda choice: choice[0], default=(TIE, current))
         if lost >= TIE:
             return
@@ -153,7 +155,7 @@ def simpler_form(
         for other, rate in tried.items()
         if is_part(other, config, baseline) and (rate * TIE > tried[config] or expected(config, other).ratio < TIE)
     ]
-    return min(simple, key=lambda other: len(other.differences(baseline)), default=config)
+    return min(simple, key=lambda other: extent(other, baseline), default=config)
 
 
 def still_simpler(
@@ -204,18 +206,28 @@ def simplest_as_good(
     parts = [other for other in passing if is_part(other, config, baseline) and as_good(config, other)]
     if not parts:
         return config
-    fewest = min(parts, key=lambda other: len(other.differences(baseline)))
+    fewest = min(parts, key=lambda other: extent(other, baseline))
     return simplest_as_good(fewest, passing, baseline, as_good)
 
 
 def is_part(simple: TrainConfig, config: TrainConfig, baseline: TrainConfig) -> bool:
-    """Whether `simple` is `config` with some of its settings back at the baseline's, and not all."""
+    """Whether `simple` is `config` with some of its settings back at the baseline's, and not all; or with fewer loader
+    processes that it adds to the baseline's."""
     differing = simple.differences(config)
+    fewer = baseline.num_workers < simple.num_workers < config.num_workers
     return (
         bool(differing)
         and simple != baseline
-        and all(own == baseline.value(knob) for knob, (own, _) in differing.items())
+        and all(
+            own == baseline.value(knob) or (knob == "num_workers" and fewer) for knob, (own, _) in differing.items()
+        )
     )
+
+
+def extent(config: TrainConfig, baseline: TrainConfig) -> tuple[int, int]:
+    """How large a change from the baseline it is: the number of settings, then of loader processes, of which each takes
+    memory and starts anew in each training."""
+    return len(config.differences(baseline)), max(config.num_workers - baseline.num_workers, 0)
 
 
 def together(measured: Gain, expected: Gain, *, at_best: float = _MODEL_AT_BEST) -> Gain:
@@ -304,6 +316,16 @@ def _each_left_out(config: TrainConfig, space: Space) -> list[tuple[Changes, Tra
         if fewer and possible and space.allows(without):
             found.append(({knob: differing[knob] for knob in knobs}, without))
     return found
+
+
+def _with_fewer_workers(config: TrainConfig, space: Space) -> list[TrainConfig]:
+    """`config` with the next smaller number of loader processes that still adds to the baseline's, if there is one."""
+    values = {value for each in space.dimensions if each.knob == "num_workers" for value in each.searched}
+    between = [
+        each for each in values if isinstance(each, int) and space.baseline.num_workers < each < config.num_workers
+    ]
+    fewer = [space.complete(config.replace(num_workers=max(between)))] if between else []
+    return [each for each in fewer if space.allows(each)]
 
 
 def _may_be(knob: str, config: TrainConfig, space: Space) -> bool:

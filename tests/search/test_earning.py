@@ -65,7 +65,8 @@ SPACE = space_of()
 
 
 def speed(config: TrainConfig) -> float:
-    """Layout pays with low precision only, and takes 2 % without; pinning and checkpointing do next to nothing."""
+    """Layout pays with low precision only, and takes 2 % without; pinning, checkpointing and a third and fourth loader
+    process do next to nothing."""
     found = 100.0 * (config.micro_batch_size / 32) ** 0.2
     if config.amp_dtype == "bf16":
         found *= 1.5 * (1.2 if config.memory_format == "channels_last" else 1.0)
@@ -81,7 +82,8 @@ def by_formula(one: TrainConfig, other: TrainConfig) -> Gain:
 
 def test_what_gains_less_than_one_percent_is_left_out() -> None:
     found = simplest(RICHEST, SPACE, by_formula)
-    assert found.differences(RICHEST).keys() == {"pin_memory", "activation_checkpointing"}
+    assert found.differences(RICHEST).keys() == {"pin_memory", "activation_checkpointing", "num_workers"}
+    assert found.num_workers == 2, "more gain 0.3 %"
     assert speed(RICHEST) < 1.01 * speed(found)
 
 
@@ -94,7 +96,7 @@ def test_a_setting_that_another_one_needs_stays() -> None:
 def test_many_small_losses_do_not_add_up_to_a_large_one() -> None:
     def each_half_a_percent(one: TrainConfig, other: TrainConfig) -> Gain:
         def changed(config: TrainConfig) -> int:
-            return len(config.differences(SPACE.baseline))
+            return len(config.differences(SPACE.baseline)) + config.num_workers
 
         return Gain(1.004 ** (changed(one) - changed(other)), None, "model")
 
@@ -135,9 +137,10 @@ def test_each_setting_with_its_gain_the_largest_first() -> None:
     assert gains["memory_format"] == pytest.approx(1.2)
     assert gains["amp_dtype"] == pytest.approx(1.8 / 0.98)
     (left,) = (setting for setting in shown if not setting.kept)
-    assert left.changes.keys() == {"pin_memory", "activation_checkpointing"}, "together, as they were measured"
+    unneeded = {"pin_memory", "activation_checkpointing", "num_workers"}
+    assert left.changes.keys() == unneeded, "together, as they were measured"
     assert left.gain is not None
-    assert left.gain.ratio == pytest.approx(1.002 * 1.001)
+    assert left.gain.ratio == pytest.approx(1.002 * 1.001 * 1.304 / 1.3)
 
 
 def test_as_the_document_states_it() -> None:

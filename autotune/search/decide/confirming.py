@@ -26,6 +26,7 @@ from autotune.search.earning import (
     Compare,
     Gain,
     better_known,
+    extent,
     is_as_good,
     is_part,
     settings,
@@ -181,11 +182,11 @@ class Confirming:
         strength = strengths(passing, self.gain)
         tie = max(strength.values()) - math.log(TIE)
 
-        def preference(config: TrainConfig) -> tuple[bool, float, int, float]:
+        def preference(config: TrainConfig) -> tuple[Any, ...]:
             tied = strength[config] > tie
-            changes = len(config.differences(self.baseline))
             memory = max((run.memory.peak_bytes for run in self.runs(config).values() if run.memory), default=0)
-            return (not tied, changes if tied else -strength[config], -self.rounds(config), memory)
+            first = extent(config, self.baseline) if tied else (-strength[config],)
+            return (not tied, *first, -self.rounds(config), memory)
 
         return simplest_as_good(min(passing, key=preference), passing, self.baseline, self._is_as_good)
 

@@ -53,22 +53,31 @@ def test_among_those_within_1_percent_the_smaller_change_does(four: float, leade
     assert after({BASE: CALM, BF16: times(1.5), FOUR: times(four)}).leader == leader
 
 
-@pytest.mark.parametrize("longer", [TWO, FOUR])
+@pytest.mark.parametrize(("four", "leader"), [(1.509, TWO), (1.53, FOUR)])
+def test_then_the_one_of_fewer_loader_processes(four: float, leader: TrainConfig) -> None:
+    assert after({BASE: CALM, TWO: times(1.5), FOUR: times(four)}).leader == leader
+
+
+AHEAD = TWO.replace(prefetch_factor=4)
+"""As large a change as `TWO`."""
+
+
+@pytest.mark.parametrize("longer", [TWO, AHEAD])
 def test_then_the_one_of_more_rounds(longer: TrainConfig) -> None:
-    rates = {config: times(1.5) if config == longer else times(1.5)[:2] for config in (TWO, FOUR)}
+    rates = {config: times(1.5) if config == longer else times(1.5)[:2] for config in (TWO, AHEAD)}
     assert after({BASE: CALM, **rates}).leader == longer
 
 
-@pytest.mark.parametrize("smaller", [TWO, FOUR])
+@pytest.mark.parametrize("smaller", [TWO, AHEAD])
 def test_then_the_one_of_less_memory(smaller: TrainConfig) -> None:
     def with_memory(run: TrialRecord) -> TrialRecord:
         used = GIB if run.result.config == smaller else 2 * GIB
         memory = Memory(resident_bytes=4 * GIB, resident_growth_bytes=used)
         return run.model_copy(update={"result": run.result.model_copy(update={"memory": memory})})
 
-    records = [*searched({BASE: 1000.0, TWO: 1500.0, FOUR: 1500.0})]
-    records += map(with_memory, in_rounds({BASE: CALM, TWO: times(1.5), FOUR: times(1.5)}))
-    assert confirming(so_far(records), TWO, FOUR).leader == smaller
+    records = [*searched({BASE: 1000.0, TWO: 1500.0, AHEAD: 1500.0})]
+    records += map(with_memory, in_rounds({BASE: CALM, TWO: times(1.5), AHEAD: times(1.5)}))
+    assert confirming(so_far(records), TWO, AHEAD).leader == smaller
 
 
 @pytest.mark.parametrize(("rich", "leader"), [(1.505, TWO), (1.6, BF16_TWO)])
