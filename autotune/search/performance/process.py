@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -108,12 +109,14 @@ class AdditiveProcess:
         count = len(values)
         if count >= _FEWEST_TO_TUNE and (count >= 1.25 * self._tuned_at or repeated != self._tuned_with):
             some = np.linspace(0, count - 1, min(count, _MOST_TO_TUNE)).astype(int)
-            part = [group[np.ix_(some, some)] for group in groups]
-            each = np.broadcast_to(runs, count)[some]
-            self._tune(part, (values - rows.prior)[some], errors[some], each, repeated)
+            part = np.stack([group[np.ix_(some, some)] for group in groups])
+            told = np.stack([values - rows.prior, errors, np.broadcast_to(runs, count)])[:, some]
+            self._factors = _tuned(
+                part.tobytes(), told.tobytes(), self._factors.tobytes(), self._scales.noise, repeated
+            ).copy()
             self._tuned_at, self._tuned_with = count, repeated
-        covariance = self._weighted(groups, self._factors)
-        covariance[np.diag_indices_from(covariance)] += errors**2 + self.noise**2 / runs + _JITTER
+        covariance = _weighted(groups, self._factors)
+        _add_to_diagonal(covariance, errors**2 + self.noise**2 / runs + _JITTER)
         factor = cho_factor(covariance, lower=True)
         self._fitted = Fitted(rows, values, factor, cho_solve(factor, values - rows.prior))
 
@@ -151,14 +154,7 @@ class AdditiveProcess:
         return self._fitted
 
     def _between(self, left: Rows, right: Rows) -> Array:
-        return self._weighted(self._groups(left, right), self._factors)
-
-    def _weighted(self, groups: Sequence[Array], factors: Array) -> Array:
-        scaled = np.exp(2 * factors[: len(groups) - 1])
-        whole = groups[0].copy()
-        for group, scale in zip(groups[1:], scaled, strict=True):
-            whole += scale * group
-        return whole
+        return _weighted(self._groups(left, right), self._factors)
 
     def _groups(self, left: Rows, right: Rows) -> list[Array]:
         """Covariances of level, knobs, pairs, knees, curve, residual; what tuning scales is each group as a whole."""
@@ -207,24 +203,45 @@ class AdditiveProcess:
             curve * every + trend,
             scales.residual**2 * every,
         ]
-        return self._weighted([np.asarray(group) for group in groups], self._factors)
+        return _weighted([np.asarray(group) for group in groups], self._factors)
 
-    def _tune(self, groups: Sequence[Array], values: Array, errors: Array, runs: Array, repeated: Repeats) -> None:
-        """Scale the groups and the noise to the most probable, given the values and a prior around 1 for each."""
 
-        def surprise(factors: Array) -> float:
-            # LAPACK itself: the checks around it take ten times as long as these small matrices.
-            covariance = self._weighted(groups, factors)
-            noise = self._scales.noise * math.exp(factors[5])
-            covariance[np.diag_indices_from(covariance)] += errors**2 + noise**2 / runs + _JITTER
-            lower, solved, failed = dposv(covariance, values, lower=1)
-            if failed:
-                raise np.linalg.LinAlgError("the covariance is not positive definite")
-            fit = values @ solved / 2 + np.log(np.diag(lower)).sum()
-            return float(fit - repeated.log_likelihood(noise) + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
+@lru_cache(maxsize=64)  # most fits differ from the one before in what one process of several is told
+def _tuned(groups: bytes, told: bytes, start: bytes, usual_noise: float, repeated: Repeats) -> Array:
+    """The factors of the groups and of the noise that are the most probable, given the values and a prior around 1 for
+    each. `told`: values, errors and runs, a row each."""
+    values, errors, runs = np.frombuffer(told).reshape(3, -1)
+    parts = np.frombuffer(groups).reshape(-1, len(values), len(values))
 
-        found = minimize(surprise, self._factors, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * 6, options={"maxiter": 15})
-        self._factors = found.x
+    def surprise(factors: Array) -> float:
+        # LAPACK itself: the checks around it take ten times as long as these small matrices.
+        covariance = _weighted(parts, factors)
+        noise = usual_noise * math.exp(factors[5])
+        _add_to_diagonal(covariance, errors**2 + noise**2 / runs + _JITTER)
+        lower, solved, failed = dposv(covariance, values, lower=1)
+        if failed:
+            raise np.linalg.LinAlgError("the covariance is not positive definite")
+        fit = values @ solved / 2 + np.log(np.diag(lower)).sum()
+        return float(fit - repeated.log_likelihood(noise) + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
+
+    start_at = np.frombuffer(start)
+    found = minimize(
+        surprise, start_at, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * len(start_at), options={"maxiter": 15}
+    )
+    return np.asarray(found.x)
+
+
+def _weighted(groups: Sequence[Array] | Array, factors: Array) -> Array:
+    scaled = np.exp(2 * factors[: len(groups) - 1])
+    whole: Array = groups[0].copy()
+    for group, scale in zip(groups[1:], scaled, strict=True):
+        whole += scale * group
+    return whole
+
+
+def _add_to_diagonal(matrix: Array, values: Array) -> None:
+    """In place. The matrix is contiguous."""
+    matrix.flat[:: len(matrix) + 1] += values
 
 
 def _knee_curves(log2_batch: Array) -> list[Array]:
