@@ -110,8 +110,11 @@ class PerformanceModel:
         parts = self._parts(encoded)
         shares = parts.shares
         variance = (shares**2 * parts.doubts**2).sum(axis=0) + _OF_THE_WHOLE**2
+        return Prediction(self._mean(encoded, parts), np.sqrt(variance), parts.step_s)
+
+    def _mean(self, encoded: Encoded, parts: _Parts) -> Array:
         samples = encoded.batch * encoded.accum * self.encoding.world_size
-        return Prediction(np.log(samples / parts.step_s), np.sqrt(variance), parts.step_s)
+        return np.asarray(np.log(samples / parts.step_s))
 
     def demand_per_s(self, encoded: Encoded) -> Array:
         """Samples per second of steps that never wait for data."""
@@ -129,7 +132,9 @@ class PerformanceModel:
         """ln(throughput of `one` ÷ of `other`) and its standard deviation. What both have in common cancels out. For
         configurations that were tried, their own trials tell what the parts do not explain."""
         encoded = self.encoding.encode([one, other])
-        mean, covariance = self.predict(encoded).mean, self.covariance(encoded, encoded)
+        parts = self._parts(encoded)
+        mean = self._mean(encoded, parts)
+        covariance = np.asarray(sum(self._covariance_of_sides(encoded, encoded, parts, parts)))
         (own, own_variance), (others, others_variance) = self.own(one), self.own(other)
         variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1] + own_variance + others_variance
         return float(mean[0] - mean[1]) + own - others, math.sqrt(max(variance, 0.0))
@@ -145,7 +150,12 @@ class PerformanceModel:
 
     def covariance_of_sides(self, encoded: Encoded, others: Encoded) -> tuple[Array, Array, Array]:
         """The parts of `covariance`, as `doubts` has them."""
-        these, those = self._parts(encoded), self._parts(others)
+        these = self._parts(encoded)
+        return self._covariance_of_sides(encoded, others, these, these if others is encoded else self._parts(others))
+
+    def _covariance_of_sides(
+        self, encoded: Encoded, others: Encoded, these: _Parts, those: _Parts
+    ) -> tuple[Array, Array, Array]:
         compute = self._compute.covariance(self._for_compute(encoded), self._for_compute(others))
         optimizer = self._optimizer.covariance(encoded.for_optimizer(), others.for_optimizer())
         loading = self.loading.covariance(these.loading, those.loading)
