@@ -6,6 +6,7 @@ from autotune.records.ablation import Ablation, CellFigures, Effect, Factor, Los
 from autotune.records.base import Record
 from autotune.records.facts import DeviceFacts, Facts, HostFacts, WorkloadFacts
 from autotune.records.rates import Rates, Side, SideRate, SlowBatches
+from autotune.records.remembered import once_for_each
 from autotune.records.study import (
     Check,
     ExportVerification,
@@ -90,4 +91,5 @@ __all__ = [
     "Verification",
     "WarmUp",
     "WorkloadFacts",
+    "once_for_each",
 ]

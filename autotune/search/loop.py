@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from autotune.search.budget import Budget
@@ -52,9 +51,8 @@ class Loop:
             session = decision.session
 
     def _so_far(self) -> StudySoFar:
-        return dataclasses.replace(
-            self._study,
-            records=tuple(self._ledger.records),
+        self._study = self._study.later(
+            tuple(self._ledger.records),
             budget=self._budget.now,
             exhausted=self._is_exhausted(),
             nothing_worth_trying=self._nothing_worth_trying,
@@ -62,6 +60,7 @@ class Loop:
             one_at_a_time=self._runner.runs_one_at_a_time,
             has_room=self._runner.has_room,
         )
+        return self._study
 
     def _is_exhausted(self) -> bool:
         """Asked of the storage after search trials only: it may be on a server, and rounds can do without it."""

@@ -68,7 +68,7 @@ class Finalists:
     left_out: tuple[TrainConfig, ...] = ()
     """The fastest that were not expected to be better, while runs seemed to differ little."""
     rejected: frozenset[TrainConfig] = frozenset()
-    refused: Mapping[TrainConfig, Sequence[Check]] = field(default_factory=dict)
+    refused: Mapping[TrainConfig, Sequence[Check]] = field(default_factory=dict, hash=False)
     """Configurations that failed their tests, a constraint or their soak, and the gates that refused them."""
 
     @classmethod

@@ -6,7 +6,8 @@ import dataclasses
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,9 +112,13 @@ class MeasuredRounds:
         runs = [run.result for run in map(self._in_search, (one, other)) if run]
         if len(runs) < 2 or not self._by_config:
             return None
-        differ = self._rounds.spread_of(map(self._logs, self.repeated()), cautious=True)
-        doubts = [math.hypot(differ, relative_error(run), _accuracy_of_one(run)) for run in runs]
+        doubts = [math.hypot(self._differ, relative_error(run), _accuracy_of_one(run)) for run in runs]
         return Gain.of(math.log(samples_per_s(runs[0]) / samples_per_s(runs[1])), math.hypot(*doubts), "measured")
+
+    @cached_property
+    def _differ(self) -> float:
+        """How much any two runs of one configuration differ."""
+        return self._rounds.spread_of(map(self._logs, self.repeated()), cautious=True)
 
     def is_decided(self, one: TrainConfig, other: TrainConfig) -> bool:
         return self._rounds.is_decided(self._columns[one], self._columns[other])
@@ -161,7 +166,7 @@ class MeasuredRounds:
 
     def repeated(self) -> list[TrainConfig]:
         """Configurations with two or more runs, the search's included."""
-        runs = Counter(run.result.config for run in self._alike())
+        runs = Counter(run.result.config for run in self._alike)
         return [config for config, count in runs.items() if count > 1]
 
     def well_enough(self, running: Sequence[TrainConfig]) -> float:
@@ -188,10 +193,11 @@ class MeasuredRounds:
     def _logs(self, config: TrainConfig) -> Values:
         """ln(samples per second) of all its runs, with that of the search: after one round it tells what the round does
         not tell of the spread."""
-        return np.log([samples_per_s(run) for run in self._alike() if run.result.config == config])
+        return np.log([samples_per_s(run) for run in self._alike if run.result.config == config])
 
-    def _alike(self) -> Iterator[TrialRecord]:
-        return (run for run in self._study.records if run.purpose in ALIKE and is_ok(run))
+    @cached_property
+    def _alike(self) -> Sequence[TrialRecord]:
+        return [run for run in self._study.records if run.purpose in ALIKE and is_ok(run)]
 
     def accuracy(self, config: TrainConfig) -> float:
         """Systematic error that any run of it may have, as a relative standard deviation."""

@@ -114,7 +114,10 @@ class Session:
 
     def confirming(self, study: StudySoFar) -> Confirming:
         """The present confirmation. Needs finalists."""
-        return Confirming(study=study, finalists=self._begun.finalists, expected=self._begun.expected)
+        finalists, expected = self._begun.finalists, self._begun.expected
+        return study.once(
+            (finalists, expected), lambda: Confirming(study=study, finalists=finalists, expected=expected)
+        )
 
     @property
     def _begun(self) -> Confirmation:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 from autotune.config import TrainConfig
 from autotune.records import Facts, Purpose, TrialRecord, TrialResult, TrialStatus
@@ -19,7 +21,11 @@ from autotune.search.space import Space
 from autotune.spec import Constraint, Spec
 from autotune.stats import rests_on_disturbed
 
+T = TypeVar("T")
+
 _WATCHED = (Purpose.PROBE, Purpose.REFERENCE)
+_OF_RECORDS = ("baseline_trial", "measured", "eligible", "tried", "hung", "costs", "model")
+"""What the records alone say, in a session."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,24 @@ class StudySoFar:
     """Whether there is one place for trials: several do not say what each of them would have cost alone."""
     has_room: bool = True
     """Whether another one may begin beside them."""
+
+    def later(self, records: Sequence[TrialRecord], **changes: Any) -> StudySoFar:
+        """The study at a later moment of the session. What the records say is kept if they are still the same."""
+        later = dataclasses.replace(self, records=records, **changes)
+        if len(records) == len(self.records):  # they are never taken away
+            vars(later).update((name, known) for name, known in vars(self).items() if name in _OF_RECORDS)
+        return later
+
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """`make()`, for the first of several rules that ask for the same in one decision."""
+        if what not in self._known:
+            self._known[what] = make()
+        found: T = self._known[what]
+        return found
+
+    @cached_property
+    def _known(self) -> dict[Hashable, Any]:
+        return {}
 
     @property
     def baseline(self) -> TrainConfig:

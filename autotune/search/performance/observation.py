@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from autotune.config import TrainConfig
-from autotune.records import Rates, SideRate, SlowBatches, StepPhase, TrialResult, TrialStatus
+from autotune.records import Rates, SideRate, SlowBatches, StepPhase, TrialResult, TrialStatus, once_for_each
 from autotune.stats import relative_standard_error, throughput, undisturbed
 
 OBSERVATION = "observation"
@@ -89,6 +89,7 @@ class Observation:
         return cls(**values)
 
 
+@once_for_each
 def observe(result: TrialResult) -> Observation:
     """What `result` tells: by its rates if it has any, else over the undisturbed blocks."""
     outside_s = max(result.wall_s - result.training_s, 0.0)
