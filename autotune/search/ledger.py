@@ -72,7 +72,8 @@ class Ledger:
         self._asked: set[int] = set()
         self.records = folder.read_trials()
         self._measured: list[TrialRecord] = []
-        self._sorted_at = 0
+        self._baseline: TrialRecord | None = None
+        self._looked_at = 0
         self._refuse_mixture(identity)
         self._storage, self._study = open_study(folder, sampler)
         with self._storage_in_use():
@@ -184,9 +185,7 @@ class Ledger:
 
     def measured(self) -> list[TrialRecord]:
         """Measured search trials, the fastest first."""
-        if self._sorted_at != len(self.records):  # asked for hundreds of times between two trials
-            self._measured = measured(self.records)
-            self._sorted_at = len(self.records)
+        self._look()
         return list(self._measured)
 
     def eligible(self) -> list[TrialRecord]:
@@ -210,7 +209,13 @@ class Ledger:
 
     def baseline(self) -> TrialRecord | None:
         """What others are shown beside: the baseline's repeat, or its own trial, once it is measured."""
-        return warm_baseline(self.records)
+        self._look()
+        return self._baseline
+
+    def _look(self) -> None:
+        if self._looked_at != len(self.records):  # asked for hundreds of times between two trials
+            self._measured, self._baseline = measured(self.records), warm_baseline(self.records)
+            self._looked_at = len(self.records)
 
     def close(self) -> None:
         """Settle what an interruption has left running, and close the storage."""
