@@ -268,7 +268,9 @@ def worth_confirming(
 
 def _deviation(gain: Gain) -> float:
     """Standard deviation of the logarithm."""
-    return math.log(gain.interval.high / gain.interval.low) / (2 * 1.96) if gain.interval else math.inf
+    if gain.interval is None or gain.interval.low <= 0:
+        return math.inf
+    return math.log(gain.interval.high / gain.interval.low) / (2 * 1.96)
 
 
 def settings(

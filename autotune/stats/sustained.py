@@ -17,7 +17,10 @@ def sustained_per_s(result: TrialResult) -> float:
 
 def sustained_error(result: TrialResult) -> float:
     """Standard error of `sustained_per_s` over its value, inside the run; infinite where one block alone was timed."""
-    return result.rates.sustained_error if result.rates else relative_standard_error(undisturbed(result.blocks))
+    if result.rates:
+        return result.rates.sustained_error
+    counted = undisturbed(result.blocks)
+    return relative_standard_error(counted if len(counted) > 1 else result.blocks)
 
 
 def sustained_interval(result: TrialResult) -> Interval | None:

@@ -19,7 +19,8 @@ from support.blocks import (
     lingering_s,
 )
 
-from autotune.records import Block
+from autotune.config import TrainConfig
+from autotune.records import Block, TrialResult, TrialStatus
 from autotune.stats import (
     noise_has_settled,
     relative_standard_error,
@@ -29,6 +30,7 @@ from autotune.stats import (
     throughput_interval,
     undisturbed,
 )
+from autotune.stats.sustained import sustained_error, sustained_per_s
 
 Source = Callable[[np.random.Generator, int], Values]
 
@@ -186,6 +188,12 @@ class TestUndisturbed:
         blocks = [self.busy, self.free, self.hot]
         assert undisturbed(blocks) == [self.free]
         assert not rests_on_disturbed(blocks)
+
+    def test_how_well_one_is_known_the_disturbed_ones_say(self) -> None:
+        slow = block(100, 2.0).model_copy(update={"disturbances": ("contended",)})
+        run = TrialResult(config=TrainConfig(), status=TrialStatus.OK, seed=0, wall_s=3.0, blocks=[self.free, slow])
+        assert sustained_per_s(run) == 100.0
+        assert 0.1 < sustained_error(run) < 1.0
 
     def test_slow_blocks_of_a_free_machine_count(self) -> None:
         slow = block(100, 50.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,6 +141,9 @@ def test_of_two_that_rest_on_the_same_runs_the_one_that_is_known_better_counts()
     assert better_known(sharp, vague) == sharp
     assert better_known(vague, sharp) == sharp
     assert better_known(None, vague) == vague
+    assert better_known(vague, Gain.of(0.0, math.inf, "measured")) == vague, (
+        "of a run of a single block nothing is known"
+    )
 
 
 def test_who_an_earlier_session_has_tested_and_refused_is_no_finalist() -> None:
