@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from autotune.errors import SpecError
 from autotune.execution import StartBackend, start_alone
 from autotune.export import TARGETS, export, read_source
 from autotune.export.write import write
+from autotune.interpreter import environment, script_command, trial_command
 from autotune.records import ExportVerification
 from autotune.search.budget import Clock
 from autotune.search.duel import DoesNotRun, Duel, Measure, Trials
@@ -88,7 +88,7 @@ def script_run(script: Path, folder: Path) -> Measure:
     """Runs of `script`, whose last line is a JSON object with `samples_per_s`; modules in `folder` are importable."""
 
     def measure(seed: int, limit_s: float, deadline_s: float) -> float:
-        command = [sys.executable, str(script), "--seconds", f"{limit_s:.2f}", "--seed", str(seed)]
+        command = script_command(script, "--seconds", f"{limit_s:.2f}", "--seed", seed)
         return _run(command, str(script), "", folder, deadline_s)
 
     return measure
@@ -108,9 +108,8 @@ def harness_run(
     }
 
     def measure(seed: int, limit_s: float, deadline_s: float) -> float:
-        command = [sys.executable, "-m", "autotune.trial", "exported"]
         task = json.dumps(job | {"seconds": limit_s, "seed": seed})
-        return _run(command, f"training through the export to {target}", task, folder, deadline_s)
+        return _run(trial_command("exported"), f"training through the export to {target}", task, None, deadline_s)
 
     return measure
 
@@ -122,13 +121,11 @@ def _require_runnable(target: str) -> None:
         raise SpecError(f"--export: {target} is not installed; pip install '.[integrations]'")
 
 
-def _run(command: Sequence[str], name: str, task: str, folder: Path, deadline_s: float) -> float:
+def _run(command: Sequence[str], name: str, task: str, folder: Path | None, deadline_s: float) -> float:
     """One fresh process; modules in `folder` are importable. `name`: for messages; `task`: for its stdin."""
-    paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    pipe = subprocess.PIPE
+    pipe, variables = subprocess.PIPE, environment(first=folder)
     process = subprocess.Popen(
-        command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        command, env=variables, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
     )
     try:
         output, errors = process.communicate(task, timeout=deadline_s)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import os
 import signal
 import statistics
@@ -20,6 +19,7 @@ from autotune.bench.scores import Run
 from autotune.bench.session import ALONE, Bench, Crew, record_of, run_search
 from autotune.errors import SpecError
 from autotune.execution.replay import played
+from autotune.interpreter import spawning
 from autotune.records import RecordedRun, Table, TrialStatus
 from autotune.search import build_space
 from autotune.search.gates import violations
@@ -87,10 +87,10 @@ def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: Non
     jobs = [(name, seed) for name in plan.strategies for seed in range(plan.seeds)]
     runs: dict[str, list[Run]] = {name: [] for name in plan.strategies}
     # Not forked: whoever calls may have started threads, of OpenMP for one. Ctrl-C ends the processes where they are.
-    context = multiprocessing.get_context("spawn")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when they import NumPy: one core for each process
         os.environ.setdefault(name, "1")
-    with context.Pool(plan.jobs, initializer=_prepare, initargs=(path, plan.budget_s, plan.crew)) as pool:
+    prepare = (path, plan.budget_s, plan.crew)
+    with spawning() as context, context.Pool(plan.jobs, initializer=_prepare, initargs=prepare) as pool:
         for done, run in enumerate(pool.imap(_search, jobs), start=1):
             runs[run.strategy].append(run)
             on_done(done, len(jobs))

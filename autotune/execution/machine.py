@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 
 from autotune.errors import EnvironmentFailure
+from autotune.interpreter import environment, trial_command
 from autotune.records import DeviceFacts, HostFacts
 
 _LIMIT_S = 120.0
@@ -15,11 +14,9 @@ _LIMIT_S = 120.0
 
 def look_at_machine(device: str) -> tuple[DeviceFacts, HostFacts]:
     """What `device` and its host offer. Raises EnvironmentFailure when PyTorch does not start or has no such device."""
-    # The paths of this process, without the folder that the user happens to be in: Python files there may be anybody's.
-    command = [sys.executable, "-P", "-m", "autotune.trial", "machine", device]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+    command = trial_command("machine", device)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False, env=environment())
     except subprocess.TimeoutExpired as error:
         raise EnvironmentFailure(f"PyTorch did not start within {_LIMIT_S:.0f} s") from error
     if done.returncode:

@@ -9,10 +9,11 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, Protocol
+
+from autotune.interpreter import environment, trial_command
 
 _CLOSE_GRACE_S = 3.0
 _CHUNK_BYTES = 1 << 16
@@ -32,19 +33,19 @@ class Template:
     fresh = False
     """Whether each trial must start in a fresh interpreter instead of a fork."""
 
-    def __init__(self, setting: dict[str, Any], environment: Mapping[str, str] | None = None) -> None:
-        """`environment`: variables beside those of this process."""
+    def __init__(self, setting: dict[str, Any], variables: Mapping[str, str] | None = None) -> None:
+        """`variables`: of the environment, beside those of this process."""
         mine, theirs = socket.socketpair()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "autotune.trial", "template", str(theirs.fileno()), str(os.getpid())],
+                trial_command("template", theirs.fileno(), os.getpid()),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **(environment or {})},
+                env=environment(variables),
             )
         self._socket = mine
         self._rest = b""

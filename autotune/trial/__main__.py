@@ -14,10 +14,12 @@ import os
 import socket
 import sys
 
+from autotune.interpreter import import_from_here_last
 from autotune.trial import isolation
 
 
 def main(arguments: list[str]) -> None:
+    import_from_here_last()
     role, *numbers = arguments
     if role in ("machine", "exported"):
         if role == "machine":

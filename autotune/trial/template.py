@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from autotune.errors import AutotuneError, SpecError
+from autotune.interpreter import environment, trial_command
 from autotune.trial import isolation
 from autotune.trial.channel import ControlLine
 from autotune.trial.opening import count_threads, let_a_fork_open
@@ -136,8 +137,9 @@ class _Template:
 
     def _spawn(self, job: Job, pipes: Pipes) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-m", "autotune.trial", "job", *map(str, pipes), str(os.getpid())],
+            trial_command("job", *pipes, os.getpid()),
             stdin=subprocess.PIPE,
+            env=environment(),
             pass_fds=pipes,
             start_new_session=True,
         )

@@ -13,8 +13,8 @@ from autotune.workload.problems import blaming, suggestion
 
 
 def make_importable(folder: Path) -> None:
-    """Let modules that lie beside the spec be imported, as those beside a script are."""
-    if str(folder) not in sys.path:
+    """Let modules that lie beside the spec be imported, before others of their name, as those beside a script are."""
+    if sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
 
 

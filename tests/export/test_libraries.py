@@ -181,11 +181,11 @@ def test_a_workload_trains_through_what_was_exported(
     pytest.importorskip(target)
     entry = importlib.import_module("autotune.trial.__main__")
 
-    def run_here(command: list[str], _name: str, task: str, _folder: Path, _deadline_s: float) -> float:
-        assert command[:3] == [sys.executable, "-m", "autotune.trial"]
+    def run_here(command: list[str], _name: str, task: str, _folder: None, _deadline_s: float) -> float:
+        assert command[1:4] == ["-P", "-m", "autotune.trial"]
         monkeypatch.setattr(sys, "stdin", io.StringIO(task))
         capsys.readouterr()
-        entry.main(command[3:])
+        entry.main(command[4:])
         return exported._read(target, 0, capsys.readouterr().out, "")
 
     if target != HARNESSED[0]:
