@@ -6,8 +6,9 @@ From two rates: what the loader delivers while its queue is not full, and what t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from autotune.config import TrainConfig
@@ -47,12 +48,25 @@ def _edge_fraction(rates: Rates) -> float:
     return min(rates.epoch_edge_s * rates.sustained_per_s / rates.epoch_samples, 1.0)
 
 
-def bottleneck(figures: Measurement, config: TrainConfig, facts: Facts) -> str:
+class TriedWorkers(NamedTuple):
+    """What trials have shown of other numbers of workers than a configuration has."""
+
+    wall_s: float | None = None
+    """Seconds that a loader process takes for a sample, with what it costs to hand it over; None where none was seen.
+    What loads at once, as tensors in memory do, takes longer to be handed over than to be loaded."""
+    speeds: Mapping[int, float] = MappingProxyType({})
+    """By the number of workers: throughput of the configuration with so many, relative to its own."""
+
+
+NONE_TRIED = TriedWorkers()
+
+
+def bottleneck(figures: Measurement, config: TrainConfig, facts: Facts, tried: TriedWorkers = NONE_TRIED) -> str:
     """What limits `config`: `the loader is the limit: it delivers 1,780 samples/s, the step could take 2,700; 12
     workers would feed the step`. By the phases of the step where no rates are known."""
     if figures.supply_per_s is None or figures.demand_per_s is None:
         return _by_phases(figures, config, facts)
-    sides = _Sides(figures.supply_per_s, figures.demand_per_s, figures, config, facts)
+    sides = _Sides(figures.supply_per_s, figures.demand_per_s, figures, config, facts, tried)
     return _by_rates(sides) + _edges(figures)
 
 
@@ -64,6 +78,7 @@ class _Sides(NamedTuple):
     figures: Measurement
     config: TrainConfig
     facts: Facts
+    tried: TriedWorkers
 
     @property
     def in_turns(self) -> bool:
@@ -82,11 +97,16 @@ class _Sides(NamedTuple):
         return max(self.config.num_workers, 1) * self.config.world_size / self.supply
 
     @property
+    def handing_over_s(self) -> float:
+        """Seconds that a sample takes longer in a loader process than in the training process, which loads now."""
+        return max((self.tried.wall_s or 0.0) - self.wall_s, 0.0) if not self.config.num_workers else 0.0
+
+    @property
     def most(self) -> float | None:
         """What all cores together can load, and on a CPU train as well; None where CPU seconds were not counted."""
         if self.figures.fetch_cpu_s is None:
             return None
-        core_s = min(self.figures.fetch_cpu_s / self.config.micro_batch_size, self.wall_s)
+        core_s = min(self.figures.fetch_cpu_s / self.config.micro_batch_size, self.wall_s) + self.handing_over_s
         if self.facts.device.kind == "cpu":
             threads = self.config.num_threads or self.facts.host.default_num_threads
             core_s += threads * self.config.world_size / self.demand
@@ -94,7 +114,8 @@ class _Sides(NamedTuple):
 
     def workers_for(self, per_s: float) -> int:
         """Workers of each training process that would be needed: more than there are."""
-        return max(math.ceil(_FED * per_s * self.wall_s / self.config.world_size), self.config.num_workers + 1)
+        wall_s = self.wall_s + self.handing_over_s
+        return max(math.ceil(_FED * per_s * wall_s / self.config.world_size), self.config.num_workers + 1)
 
 
 def _by_rates(sides: _Sides) -> str:
@@ -123,21 +144,35 @@ def _remedy(sides: _Sides) -> str:
     """So many workers, or samples that load faster."""
     config, most, cores = sides.config, sides.most, sides.facts.host.usable_cores
     needed = sides.workers_for(sides.demand)
+    enough = most is None or most >= _FED * sides.demand
+    advised = needed if most is None or enough else min(sides.workers_for(most), needed)
+    if (measured := _as_measured(sides, advised)) is not None:
+        return measured
     all_cores = _all_cores(cores * config.world_size)
     times = f"{sides.demand / sides.supply:.1f} times"
     faster = f"samples would have to load {times} faster"
     if most is None and needed > cores:
         return f"{_workers(needed, config)} would feed the step if loading waits rather than computes; else {faster}"
-    if most is None or most >= _FED * sides.demand:
+    if most is None or enough:
         if needed > _MOST_WORKERS:
             return f"to feed the step would take {_workers(needed, config)}, or samples that load {times} faster"
         return f"{_workers(needed, config)} would feed the step"
     if most <= sides.now / _FULL:
         busy = "loading keeps" if sides.facts.device.kind != "cpu" else "loading and the step keep"
-        none = "more workers gain nothing" if config.num_workers else "workers gain nothing"
-        return f"{none}: {busy} {all_cores} busy" + ("" if sides.in_turns else f"; {faster}")
-    more = _workers(min(sides.workers_for(most), needed), config)
-    return f"{more} would raise that to about {_rate(most)}, with {all_cores} busy"
+        return f"{_no_gain(config)}: {busy} {all_cores} busy" + ("" if sides.in_turns else f"; {faster}")
+    return f"{_workers(advised, config)} would raise that to about {_rate(most)}, with {all_cores} busy"
+
+
+def _as_measured(sides: _Sides, advised: int) -> str | None:
+    """What trials with more workers have shown, where `advised` of them, or all that were tried, were slower."""
+    config = sides.config
+    more = {count: speed for count, speed in sides.tried.speeds.items() if count > config.num_workers}
+    count, speed = max(more.items(), key=lambda each: each[1], default=(0, math.inf))
+    if speed > 1 and more.get(advised, math.inf) > 1:
+        return None
+    verb = "was" if count == 1 else "were"
+    measured = f"{_workers(count, config)} {verb} measured at {speed:.2f} times its throughput"
+    return measured if speed > 1 else f"{_no_gain(config)}: {measured}"
 
 
 def _edges(figures: Measurement) -> str:
@@ -163,6 +198,10 @@ def _by_phases(figures: Measurement, config: TrainConfig, facts: Facts) -> str:
     waits = fed_ahead and figures.data_wait_fraction >= _WORTH_SAYING
     sentence = next(iter(phases)) if waits else max(phases, key=lambda sentence: phases[sentence])
     return sentence.format(_percent(phases[sentence]))
+
+
+def _no_gain(config: TrainConfig) -> str:
+    return "more workers gain nothing" if config.num_workers else "workers gain nothing"
 
 
 def _workers(count: int, config: TrainConfig) -> str:

@@ -14,6 +14,7 @@ from autotune.search.budget import Budget
 from autotune.search.decide.verdict import Verdict
 from autotune.search.ledger import Ledger
 from autotune.search.predictions import strategy_section
+from autotune.search.tried_workers import tried_workers
 
 _OF_RATES = frozenset({"supply_per_s", "demand_per_s", "fetch_s", "fetch_cpu_s", "epoch_edge_fraction"})
 
@@ -31,8 +32,8 @@ def best_document(
         "config": config.to_dict(),
         "effective_batch_size": config.effective_batch_size,
         **({"effective_batch_change": change} if change else {}),
-        "measured": _figures(verdict.measured, config, facts),
-        "baseline": {"config": baseline.to_dict(), **_figures(verdict.baseline, baseline, facts)},
+        "measured": _figures(verdict.measured, config, facts, ledger.records),
+        "baseline": {"config": baseline.to_dict(), **_figures(verdict.baseline, baseline, facts, ledger.records)},
         "speedup": {
             "ratio": round(speedup.ratio.value, 4),
             "ci95": [round(interval.low, 4), round(interval.high, 4)] if interval else None,
@@ -56,9 +57,12 @@ def best_document(
     }
 
 
-def _figures(measurement: Measurement, config: TrainConfig, facts: Facts) -> dict[str, Any]:
+def _figures(
+    measurement: Measurement, config: TrainConfig, facts: Facts, records: Sequence[TrialRecord]
+) -> dict[str, Any]:
     """What is not known of rates is left out."""
-    figures = measurement.model_dump(mode="json") | {"bottleneck": bottleneck(measurement, config, facts)}
+    limit = bottleneck(measurement, config, facts, tried_workers(config, measurement.samples_per_s, records))
+    figures = measurement.model_dump(mode="json") | {"bottleneck": limit}
     figures = {key: value for key, value in figures.items() if value is not None or key not in _OF_RATES}
     return {key: round(value, 6) if isinstance(value, float) else value for key, value in figures.items()} | {
         "samples_per_s_ci95": [round(end, 3) for end in measurement.samples_per_s_ci95 or ()] or None

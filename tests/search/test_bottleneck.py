@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.deciding import BASE, FOUR, TWO, ran
 from support.facts import cpu_facts, cuda_facts
 
 from autotune.config import TrainConfig
 from autotune.records import Block, Facts, Measurement, Rates, TrialResult, TrialStatus
-from autotune.search.bottleneck import bottleneck, figures_of_rates
+from autotune.search.bottleneck import NONE_TRIED, TriedWorkers, bottleneck, figures_of_rates
 from autotune.search.figures import measurement_of
+from autotune.search.tried_workers import tried_workers
 
 MICRO = 100
 
@@ -38,7 +40,15 @@ def measured(**changes: Any) -> Measurement:
 
 
 def said(
-    supply: float, demand: float, workers: int, *, cpu_ms: float | None, facts: Facts, edges: float = 0.0, **knobs: Any
+    supply: float,
+    demand: float,
+    workers: int,
+    *,
+    cpu_ms: float | None,
+    facts: Facts,
+    edges: float = 0.0,
+    tried: TriedWorkers = NONE_TRIED,
+    **knobs: Any,
 ) -> str:
     """Of rates in samples per second; `cpu_ms`: CPU milliseconds of loading a sample."""
     config = TrainConfig(micro_batch_size=MICRO, num_workers=workers, **knobs)
@@ -49,7 +59,7 @@ def said(
         fetch_cpu_s=None if cpu_ms is None else MICRO * cpu_ms / 1000,
         epoch_edge_fraction=edges,
     )
-    return bottleneck(figures, config, facts)
+    return bottleneck(figures, config, facts, tried)
 
 
 GPU = machine(16)
@@ -246,3 +256,46 @@ def test_of_several_runs_it_holds_their_means_as_far_as_they_have_rates() -> Non
     assert figures["epoch_edge_fraction"] == pytest.approx(0.05)
     assert figures_of_rates([run(None)]) == {}
     assert measurement_of(run(None)).supply_per_s is None
+
+
+@pytest.mark.parametrize(
+    ("tried", "remedy"),
+    [
+        (TriedWorkers(), "1 worker would feed the step"),
+        (TriedWorkers(speeds={1: 0.26}), "workers gain nothing: 1 worker was measured at 0.26 times its throughput"),
+        (
+            TriedWorkers(speeds={2: 0.9, 1: 0.3}),
+            "workers gain nothing: 2 workers were measured at 0.90 times its throughput",
+        ),
+        (TriedWorkers(speeds={1: 0.7, 2: 1.2}), "2 workers were measured at 1.20 times its throughput"),
+        (TriedWorkers(speeds={2: 1.4, 4: 0.9}), "1 worker would feed the step"),
+        (TriedWorkers(wall_s=1e-5), "workers gain nothing: loading and the step keep all 2 cores busy"),
+        (TriedWorkers(wall_s=1e-7), "1 worker would feed the step"),
+    ],
+)
+def test_no_advice_against_what_was_measured(tried: TriedWorkers, remedy: str) -> None:
+    """A tensor data set: a sample loads in a microsecond, and may take ten times as long to be handed over."""
+    assert said(1e6, 4e5, 0, cpu_ms=0.001, facts=machine(2, cpu=True), tried=tried).endswith(f"; {remedy}")
+
+
+def test_more_workers_that_were_slower_are_not_advised() -> None:
+    slower = said(1780, 2700, 8, cpu_ms=4.4, facts=GPU, tried=TriedWorkers(wall_s=1.0, speeds={12: 0.8, 4: 0.5}))
+    assert slower.endswith("; more workers gain nothing: 12 workers were measured at 0.80 times its throughput")
+    assert said(1780, 2700, 8, cpu_ms=4.4, facts=GPU, tried=TriedWorkers(speeds={4: 0.5})).endswith(
+        "would feed the step"
+    )
+
+
+def test_what_was_tried_of_workers() -> None:
+    rates = RATES.model_copy(update={"supply_per_s": 50.0, "sustained_per_s": 40.0})
+    records = [
+        ran(TWO, 40.0, rates=rates),
+        ran(TWO.replace(prefetch_factor=4), 60.0),
+        ran(FOUR, TrialStatus.OOM),
+        ran(FOUR.replace(amp_dtype="bf16"), 300.0, rates=rates),
+        ran(BASE, 100.0, rates=rates),
+    ]
+    assert tried_workers(BASE, 120.0, records) == TriedWorkers(wall_s=2 / 50, speeds={2: 0.5})
+    assert tried_workers(BASE, 120.0, []) == TriedWorkers()
+    other = BASE.replace(micro_batch_size=64)
+    assert tried_workers(other, 120.0, records) == TriedWorkers(wall_s=2 / 50, speeds={})
