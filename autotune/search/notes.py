@@ -38,7 +38,7 @@ def notes_on(
     ]
     notes += [_on_refused(refused, baseline) for refused in document["stability"]["refused"]]
     notes += [*map(_on_check, document["stability"]["checks"]), _on_disturbances(document)]
-    notes += [_on_ranks(config, records), _on_unreadable(records), _on_failures(records)]
+    notes += [_on_ranks(config, records), _on_unreadable(records), _on_failures(records, baseline)]
     return tuple(note for note in notes if note)
 
 
@@ -131,10 +131,14 @@ def _on_stream(config: TrainConfig, facts: Facts) -> str | None:
 
 def _on_refused(refused: dict[str, Any], baseline: TrainConfig) -> str:
     """A faster configuration that was not emitted."""
-    changes = TrainConfig.from_dict(refused["config"]).differences(baseline)
-    settings = ", ".join(f"{knob} {own}" for knob, (own, _) in changes.items())
+    settings = _changes(TrainConfig.from_dict(refused["config"]), baseline)
     faults = "; ".join(f"{check['name']}: {check['detail'] or check['value']}" for check in refused["checks"])
     return f"Not chosen because it failed a stability test: {settings} ({faults})."
+
+
+def _changes(config: TrainConfig, baseline: TrainConfig) -> str:
+    """What differs from the baseline: `amp_dtype bf16, num_workers 2`."""
+    return ", ".join(f"{knob} {own}" for knob, (own, _) in config.differences(baseline).items())
 
 
 def _on_check(check: dict[str, Any]) -> str | None:
@@ -187,7 +191,7 @@ def _on_unreadable(records: Sequence[TrialRecord]) -> str | None:
     return f"{files} be read; trials used the next one instead. Your own training may stop there. First: {paths[0]}"
 
 
-def _on_failures(records: Sequence[TrialRecord]) -> str | None:
+def _on_failures(records: Sequence[TrialRecord], baseline: TrainConfig) -> str | None:
     broken = [record for record in records if record.result.status in ("failed", "crashed")]
     if not broken:
         return None
@@ -195,4 +199,5 @@ def _on_failures(records: Sequence[TrialRecord]) -> str | None:
     where = "in the confirmation" if first.purpose in (Purpose.CONFIRM, Purpose.SOAK) else "in the search"
     reason = first.result.failure.reason if first.result.failure else first.result.status
     trials = "1 trial" if len(broken) == 1 else f"{len(broken)} trials"
-    return f"{trials} failed {where}. The first one (trials/{first.number:04d}.json): {reason}"
+    settings = _changes(first.result.config, baseline) or "the baseline's settings"
+    return f"{trials} failed {where}. The first one (trials/{first.number:04d}.json), with {settings}: {reason}"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.deciding import ran
+from support.deciding import BASE, BF16_TWO, ran
 from support.facts import cpu_facts
 from support.results import result
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRecord, TrialResult, TrialStatus
+from autotune.records import Failure, Purpose, TrialRecord, TrialResult, TrialStatus
 from autotune.search.gates import BUDGET_ENDED
 from autotune.search.notes import notes_on
 
@@ -91,3 +91,21 @@ def test_a_stream_that_repeats_in_its_processes_is_told_where_there_are_several(
     workload = facts.workload.model_copy(update={"repeats_in_processes": True})
     notes = notes_on(document, [], TrainConfig(), facts.model_copy(update={"workload": workload}))
     assert any(f"holds every sample {num_workers} times" in note for note in notes) is said
+
+
+def test_a_trial_that_failed_is_told_with_the_settings_that_failed() -> None:
+    failure = Failure(reason="ValueError: no")
+    failed = ran(BF16_TWO, TrialStatus.FAILED, failure=failure).model_copy(update={"number": 7})
+
+    def said(*records: TrialRecord) -> str:
+        return next(note for note in notes_on(result(), records, BASE, cpu_facts()) if "failed in" in note)
+
+    settings = "amp_dtype bf16, num_workers 2, prefetch_factor 2"
+    assert said(failed) == (
+        f"1 trial failed in the search. The first one (trials/0007.json), with {settings}: ValueError: no"
+    )
+    baseline = ran(BASE, TrialStatus.FAILED, Purpose.CONFIRM, failure=failure)
+    assert said(baseline, failed) == (
+        "2 trials failed in the confirmation. The first one (trials/0000.json), with the baseline's settings: "
+        "ValueError: no"
+    )
