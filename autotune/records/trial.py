@@ -26,6 +26,11 @@ class TrialStatus(StrEnum):
     FAILED = "failed"
     """The workload raised."""
 
+    @property
+    def bracketed(self) -> str:
+        """` (oom)`, to follow on a "fails"; empty where there is nothing to add."""
+        return "" if self is TrialStatus.FAILED else f" ({self})"
+
 
 class TrialRequest(Record):
     """One trial to run. The workload itself is the spec's, which the trial's process already has."""

@@ -152,7 +152,7 @@ def _require_step(result: TrialResult) -> None:
     failure = result.failure
     if result.status is TrialStatus.OK or failure is None:
         return
-    message = f"one step with the baseline settings fails ({result.status}): {failure.reason}"
+    message = f"one step with the baseline settings fails{result.status.bracketed}: {failure.reason}"
     if result.status is TrialStatus.OOM:
         message += "; not even one sample fits into memory"
     raise WorkloadError(f"{failure.section}: {message}" if failure.section else message)

@@ -54,7 +54,7 @@ def test_a_step_of_the_baseline_that_fails(loaded: LoadedSpec, tmp_path: Path) -
     with pytest.raises(WorkloadError) as caught:
         look_around(loaded, 60.0, runs=True, start_backend=backend)
     assert str(caught.value) == (
-        f"{tmp_path}/mine.yaml:4:9: training.loss: one step with the baseline settings fails (failed): {FAILURE.reason}"
+        f"{tmp_path}/mine.yaml:4:9: training.loss: one step with the baseline settings fails: {FAILURE.reason}"
     )
     assert backend.closed
     assert [(request.max_steps, request.config.micro_batch_size) for request in backend.requests] == [(1, 32)]
@@ -107,7 +107,7 @@ def test_a_baseline_that_fails_in_a_search(loaded: LoadedSpec, tmp_path: Path) -
         search(loaded, folder, start_backend=backend, open_study=MemoryStudies(), clock=backend._clock)
     said = str(caught.value)
     assert said.startswith(
-        f"{tmp_path}/mine.yaml:4:9: training.loss: your training code fails with the baseline settings (failed): "
+        f"{tmp_path}/mine.yaml:4:9: training.loss: your training code fails with the baseline settings: "
     )
     assert FAILURE.reason in said
     assert said.endswith(f". Full traceback: {folder.trials / '0000.txt'}")

@@ -277,4 +277,4 @@ def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
         ),
         "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
     }.get(result.status, "fix the model, data or loss")
-    return f"your training code fails with the baseline settings ({result.status}): {reason}; {advice}. {where}"
+    return f"your training code fails with the baseline settings{result.status.bracketed}: {reason}; {advice}. {where}"
