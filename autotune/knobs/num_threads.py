@@ -14,12 +14,20 @@ def _untuned(context: KnobContext) -> KnobValue:
 
 
 def _domain(context: KnobContext) -> tuple[KnobValue, ...]:
-    most = context.facts.host.default_num_threads
-    return tuple(sorted({most, *(1 << n for n in range(most.bit_length()))})) if context.on_cpu else (None,)
+    host = context.facts.host
+    most = max(host.default_num_threads, min(host.usable_cores, host.physical_cores))
+    counts = {host.default_num_threads, most, *(1 << n for n in range(most.bit_length()))}
+    return tuple(sorted(counts)) if context.on_cpu else (None,)
 
 
 def _refusal(value: KnobValue, context: KnobContext) -> str | None:
-    return "CPU only" if value is not None and not context.on_cpu else None
+    if value is not None and not context.on_cpu:
+        return "CPU only"
+    own = context.facts.host.default_num_threads
+    if isinstance(value, int) and value > own and not context.listed("num_threads"):
+        threads = "1 thread" if own == 1 else f"{own} threads"
+        return f"PyTorch has {threads} here, set most often by OMP_NUM_THREADS; list it under search to try more"
+    return None
 
 
 def _expected(config: TrainConfig, facts: Facts) -> Expectation:

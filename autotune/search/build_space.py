@@ -34,9 +34,7 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     searched |= {name: tuple(knob.values) for name, knob in spec.search.custom.items()}
     accum_by_micro = _batch_plan(spec, searched, facts.workload.dataset_samples, whose)
     wanted = f"effective_batch_size {_shown(spec.training.effective_batch_size)}{whose}"
-    if context.listed("micro_batch_size"):
-        unfit = [micro for micro in searched["micro_batch_size"] if micro not in accum_by_micro]
-        dropped += [Dropped(knob="micro_batch_size", value=micro, reason=f"cannot give {wanted}") for micro in unfit]
+    dropped = _with_unfit(dropped, spec, context, searched, wanted)
     searched["micro_batch_size"] = tuple(accum_by_micro)
     if isinstance(spec.training.effective_batch_size, int):
         searched["grad_accum_steps"] = (baseline.grad_accum_steps,)
@@ -59,6 +57,24 @@ def build_space(spec: Spec, facts: Facts) -> Space:
     return space
 
 
+def _with_unfit(
+    dropped: list[Dropped], spec: Spec, context: KnobContext, searched: dict[str, tuple[KnobValue, ...]], wanted: str
+) -> list[Dropped]:
+    """`dropped` with the micro-batches that cannot give the effective batch size, however large the data set is. One
+    entry for all those that nobody has asked for."""
+    name = "micro_batch_size"
+    knob = next(knob for knob in KNOBS if knob.name == name)
+    micros = [micro for micro in _wanted(knob, context) if isinstance(micro, int)]
+    fitting = _batch_plan(spec, {**searched, name: tuple(micros)}, None, "")
+    unfit = [micro for micro in micros if micro not in fitting]
+    kept = [each for each in dropped if each.knob != name or each.value not in unfit]
+    reason = f"cannot give {wanted}"
+    if context.listed(name):
+        return kept + [Dropped(knob=name, value=micro, reason=reason) for micro in unfit]
+    several = ", ".join(map(str, unfit))
+    return [*kept, Dropped(knob=name, value=None, reason=f"{several} {reason}")] if unfit else kept
+
+
 def _with_its_batch(spec: Spec, baseline: TrainConfig) -> Spec:
     """`spec` with the baseline's effective batch size in place of the word for it."""
     training = spec.training.model_copy(update={"effective_batch_size": baseline.effective_batch_size})
@@ -67,7 +83,7 @@ def _with_its_batch(spec: Spec, baseline: TrainConfig) -> Spec:
 
 def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tuple[tuple[KnobValue, ...], list[Dropped]]:
     """The values of `knob` that apply, and what dropped out; never empty: the baseline's value stands in."""
-    wanted: tuple[KnobValue, ...] = context.spec.search.values(knob.name) or knob.domain(context)
+    wanted = _wanted(knob, context)
     reasons = {value: knob.refusal(value, context) for value in wanted}
     values = tuple(value for value in wanted if reasons[value] is None)
     refused = [(value, reason) for value, reason in reasons.items() if reason is not None]
@@ -79,6 +95,10 @@ def _applicable(knob: Knob, context: KnobContext, baseline: TrainConfig) -> tupl
         dropped = [Dropped(knob=knob.name, value=value, reason=reason) for value, reason in refused]
     own = baseline.value(knob.name)
     return values or (own if own is not None else knob.untuned_value(context),), dropped
+
+
+def _wanted(knob: Knob, context: KnobContext) -> tuple[KnobValue, ...]:
+    return context.spec.search.values(knob.name) or knob.domain(context)
 
 
 def _dimensions(searched: dict[str, tuple[KnobValue, ...]], baseline: TrainConfig) -> tuple[Dimension, ...]:

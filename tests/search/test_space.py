@@ -193,6 +193,36 @@ def test_listed_micro_batches_that_cannot_give_the_effective_batch_are_said() ->
         assert f"micro_batch_size {micro}: cannot give effective_batch_size 32, the baseline's" in dropped(space)
 
 
+def test_micro_batches_that_cannot_give_the_effective_batch_are_not_blamed_on_the_data_set() -> None:
+    """With 300 samples, 64 to 256 would not be searched either."""
+    facts = cpu_facts(dataset_samples=300)
+    reasons = [entry for entry in dropped(space_of(facts, batch=None)) if entry.startswith("micro_batch_size")]
+    assert reasons == ["micro_batch_size: 64, 128, 256, 512 cannot give effective_batch_size 32, the baseline's"]
+    listed = space_of(facts, batch=None, search={"micro_batch_size": [16, 32, 512]})
+    assert "micro_batch_size 512: cannot give effective_batch_size 32, the baseline's" in dropped(listed)
+    assert not any("300 samples" in entry for entry in dropped(listed))
+
+
+@pytest.mark.parametrize(
+    ("default", "searched", "said"),
+    [
+        (1, (), "num_threads: PyTorch has 1 thread"),
+        (2, (1, 2), "num_threads 4: PyTorch has 2 threads"),
+        (4, (1, 2, 4), ""),
+    ],
+)
+def test_threads_that_the_environment_keeps_back_are_said(default: int, searched: tuple[int, ...], said: str) -> None:
+    facts = cpu_facts()
+    facts = facts.model_copy(update={"host": facts.host.model_copy(update={"default_num_threads": default})})
+    space = space_of(facts)
+    assert dimension_values(space).get("num_threads", ()) == searched
+    reasons = [entry for entry in dropped(space) if entry.startswith("num_threads")]
+    rest = " here, set most often by OMP_NUM_THREADS; list it under search to try more"
+    assert reasons == ([said + rest] if said else [])
+    listed = space_of(facts, search={"num_threads": [1, 4]})
+    assert {1, 4} <= set(dimension_values(listed)["num_threads"])
+
+
 def test_a_silent_baseline_is_an_untuned_users() -> None:
     untuned = TrainConfig(micro_batch_size=32, grad_accum_steps=1)
     assert space_of(cuda_facts()).baseline == untuned
