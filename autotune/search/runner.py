@@ -103,12 +103,15 @@ class TrialRunner:
             record = self.next_ended()
             if record is not None:
                 return record
-            left_s = max(min(run.deadline_s, self._budget.remaining_s), 0.0)
-            run = dataclasses.replace(run, deadline_s=left_s)
         raise EnvironmentFailure(f"{MOST_LOSSES} times in a row the machine of a trial was lost; stopping")
 
     def begin(self, run: Run, *, optuna_trial: int | None = None) -> None:
-        """Start a trial; `next_ended` has its record."""
+        """Start a trial; `next_ended` has its record.
+
+        Its deadline stems from before the decision, and before the strategy was asked, which take seconds on a busy
+        machine: not past the budget's end as it is now.
+        """
+        run = dataclasses.replace(run, deadline_s=max(min(run.deadline_s, self._budget.remaining_s), 0.0))
         flight = _Flight(
             run=run,
             running=Running(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from support.deciding import BASE, BF16, BF16_TWO, FOUR, TWO, confirming, in_rounds, searched, so_far
+from support.facts import cpu_facts
 from support.simulation import Clock
 
 from autotune.config import TrainConfig
-from autotune.records import Purpose, TrialRecord
+from autotune.execution import OnEvent
+from autotune.records import Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search import loop
 from autotune.search.budget import Budget
 from autotune.search.decide.actions import Action, Measure, Run, Stop, Try, Wait
@@ -20,7 +23,7 @@ from autotune.search.decide.judging import provisional
 from autotune.search.decide.session import Session
 from autotune.search.decide.study import StudySoFar
 from autotune.search.ledger import Ledger
-from autotune.search.runner import TrialRunner
+from autotune.search.runner import Listener, TrialRunner
 from autotune.search.telling import NothingWorthTrying
 
 SEARCHED = list(so_far(searched({BASE: 1000.0, TWO: 1200.0})).records)
@@ -44,6 +47,46 @@ class Books:
 
     def withdraw(self, number: int) -> None:
         self.withdrawn.append(number)
+
+
+class Slow:
+    """A backend whose trials take as long as they may."""
+
+    slots, remarks = 1, ()
+
+    def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
+        return TrialResult(config=request.config, status=TrialStatus.TIMEOUT, seed=0, wall_s=deadline_s)
+
+
+class Filed(Books):
+    """A ledger that keeps records."""
+
+    next_number = 9
+
+    def predicted(self, _number: int | None) -> None: ...
+
+    def baseline(self) -> None: ...
+
+    def best_so_far(self) -> tuple[float, ...]:
+        return ()
+
+    def leaders(self) -> list[TrialRecord]:
+        return []
+
+    def file(self, record: TrialRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.mark.parametrize(("thought_s", "left_s"), [(0.0, 40.0), (270.0, 29.0), (310.0, 0.0)])
+def test_what_was_decided_slowly_still_ends_within_the_budget(thought_s: float, left_s: float) -> None:
+    clock, books = Clock(), Filed([])
+    budget = Budget(300.0, clock)
+    runner = TrialRunner("study", cast(Any, Slow()), cast(Ledger, books), budget, cpu_facts(), Listener())
+    run = dataclasses.replace(trial_of(confirming(so_far(SEARCHED)), TWO), deadline_s=40.0, patience_s=40.0)
+    clock.now_s += thought_s
+    record = runner.run(run)
+    assert record.result.wall_s == left_s
+    assert record.cut_short is (left_s < 40.0)
 
 
 class Hands:
