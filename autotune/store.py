@@ -324,6 +324,19 @@ def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
     return document.values
 
 
+def read_spec_to_run(folder: StudyFolder) -> dict[str, Any]:
+    """The same for trials: where the folder was moved, the data set that `autotune.tune` has written is taken from
+    beside it or from within."""
+    values = read_resolved_spec(folder)
+    match values.get("data"):
+        case {"factory": "autotune.workload.pickled:load", "args": {"path": str(path), **others}}:
+            name, at = Path(path).name, folder.path.absolute()
+            moved = [place for place in (at.parent / name, at / name) if place.is_file()]
+            if moved and not Path(path).exists():
+                values["data"]["args"] = {"path": str(moved[0]), **others}
+    return values
+
+
 def read_study_spec(folder: StudyFolder) -> Spec:
     """The same, as a spec. Raises EnvironmentFailure where it is none."""
     values = read_resolved_spec(folder)

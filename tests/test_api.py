@@ -30,7 +30,8 @@ from autotune.config import TrainConfig
 from autotune.errors import SpecError, StudyMismatch, WorkloadError
 from autotune.importable import PickledDataset
 from autotune.records import Progress, Purpose, TrialRecord
-from autotune.store import StudyFolder
+from autotune.search.identity import differences
+from autotune.store import StudyFolder, read_spec_to_run
 from autotune.wording import OPTIONS, TUNE, in_python
 
 SPEC: dict[str, Any] = {
@@ -282,6 +283,30 @@ def test_tune_takes_a_data_set_itself(simulated: FormulaBackend) -> None:
     assert len(load(**spec["data"]["args"])) == 8
     with pytest.raises(ValueError, match="has changed since"):
         load(**(spec["data"]["args"] | {"sha256": "0"}))
+
+
+@pytest.mark.parametrize("is_within", [False, True])
+def test_the_data_set_of_a_study_that_was_moved_is_found(simulated: FormulaBackend, is_within: bool) -> None:
+    from autotune.workload.pickled import load
+
+    before = Path(autotune.tune(build, data(), loss, name="mine").folder).absolute()
+    [file] = before.parent.glob("*.pkl")
+    moved = before.rename(file.parent.parent / "renamed")
+    args = read_spec_to_run(StudyFolder(moved))["data"]["args"]
+    assert args["path"] == str(file), "it is where it was"
+    there = file.rename((moved if is_within else moved.parent) / file.name)
+    with pytest.raises(FileNotFoundError, match=r"is gone, .* put it back, or beside the study's folder"):
+        load(**args)
+    args = read_spec_to_run(StudyFolder(moved))["data"]["args"]
+    assert args["path"] == str(there)
+    assert len(load(**args)) == 8
+
+
+def test_a_data_set_that_lies_elsewhere_is_the_same() -> None:
+    before, moved = ({"args": {"path": path, "sha256": "1"}} for path in ("/a", "/b"))
+    assert differences(before, moved) == []
+    other = {"args": {"path": "/b", "sha256": "2"}}
+    assert differences(before, other) == ["args.path: was /a, is /b", "args.sha256: was 1, is 2"]
 
 
 def test_a_call_that_is_refused_leaves_the_earlier_study_its_data_set(simulated: FormulaBackend) -> None:

@@ -25,7 +25,7 @@ from autotune.search.duel import DoesNotRun, Duel, Measure, Trials
 from autotune.search.ledger import read_origin
 from autotune.spec import parse_spec
 from autotune.stats import Comparison, Outcome
-from autotune.store import StudyFolder, read_resolved_spec
+from autotune.store import StudyFolder, read_spec_to_run
 
 SCRIPTS = ("torch",)
 """Targets whose export trains by itself, ends with its throughput as JSON, and takes `--seconds` and `--seed`."""
@@ -63,7 +63,7 @@ def verify_export(
         raise SpecError(f"--export: this study trains on {ranks} ranks, and exports are run in one process only")
     source = read_source(folder.path)
     paths = write(export(source, target), source, None)
-    spec_json = read_resolved_spec(folder)
+    spec_json = read_spec_to_run(folder)
     folder.open()
     try:
         origin = read_origin(folder)

@@ -18,7 +18,7 @@ from autotune.search.emit import environment_of
 from autotune.search.identity import differences
 from autotune.search.ledger import read_origin
 from autotune.stats import TIE, Comparison, Estimate, Interval, Outcome
-from autotune.store import StudyFolder, read_resolved_spec, read_study_spec
+from autotune.store import StudyFolder, read_spec_to_run, read_study_spec
 
 DEFAULT_BUDGET_S = 60.0
 _FEWEST_ROUNDS = 2
@@ -50,7 +50,7 @@ def verify(
     document = folder.read_best()
     if document is None:
         raise SpecError(f"{folder.path} has no result yet; run the search again")
-    spec_json, seed = read_resolved_spec(folder), read_study_spec(folder).training.seed
+    spec_json, seed = read_spec_to_run(folder), read_study_spec(folder).training.seed
     folder.open()
     try:
         backend = start_backend(spec_json, read_origin(folder))

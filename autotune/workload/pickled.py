@@ -9,7 +9,13 @@ from typing import Any
 
 
 def load(path: str, sha256: str) -> Any:
-    """The data set in the file at `path`. Raises ValueError when it is not the one with that hash."""
+    """The data set in the file at `path`. Raises FileNotFoundError, or ValueError when it is not the one with that
+    hash."""
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"{path} is gone, where autotune.tune wrote the data set; put it back, or beside the study's folder where "
+            "that was moved, or call autotune.tune again"
+        )
     content = Path(path).read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path} has changed since the study began")
