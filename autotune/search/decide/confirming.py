@@ -35,7 +35,7 @@ from autotune.search.earning import (
     together,
 )
 from autotune.search.policy import EVEN, FEWEST_STEPS, MUCH_SLOWER, SHORTEST_RUN_S
-from autotune.stats import TIE, WORTHWHILE, Comparison, Outcome
+from autotune.stats import FEWEST_ROUNDS, TIE, WORTHWHILE, Comparison, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +94,24 @@ class Confirming:
     @cached_property
     def for_rounds_s(self) -> float:
         """Seconds that further rounds may take."""
+        return self.study.budget.remaining_s if self.needs_all_time else self._beside_tests_s
+
+    @cached_property
+    def needs_all_time(self) -> bool:
+        """Whether the next round takes what is kept for the tests and the soak: it has no other time, and as long as
+        nobody knows whether the leader is faster than the baseline, they would tell nothing."""
+        first = self.leader or next(iter(self.finalists.now), None)
+        if first is None or not self._is_open(first):
+            return False
+        return self._beside_tests_s < self.timetable.round_s([self.baseline, first], SHORTEST_RUN_S, SHORTEST_RUN_S)
+
+    def _is_open(self, first: TrainConfig) -> bool:
+        if self.rounds(first) < FEWEST_ROUNDS:
+            return True
+        return not self.is_worthwhile(first) and self._seems_worthwhile(first)
+
+    @cached_property
+    def _beside_tests_s(self) -> float:
         return self.timetable.for_rounds_s(self.finalists.now, self.done, to_soak=self._to_soak)
 
     @cached_property

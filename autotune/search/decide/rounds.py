@@ -49,6 +49,8 @@ def racing(confirming: Confirming, given_s: float) -> list[TrainConfig]:
 
 def rounds_so_far(confirming: Confirming, round_s: Seconds) -> RoundsSoFar:
     leader, finalists, measured = confirming.leader, confirming.finalists.now, confirming.measured
+    if confirming.needs_all_time:
+        finalists = finalists[:1] if leader is None else (leader,)
     known = [confirming.baseline, *finalists]
 
     def at_stake(other: TrainConfig) -> float:

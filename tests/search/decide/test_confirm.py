@@ -61,6 +61,7 @@ from autotune.search.policy import (
     PATIENCE,
     PATIENCE_S,
     PRECISE,
+    SHORTEST_RUN_S,
     TRUE_TO,
 )
 
@@ -338,6 +339,31 @@ def test_a_rival_of_which_little_is_known_runs_on_while_it_may_be_much_better(sw
     assert not now.measured.is_decided(TWO, FOUR)
     assert (now.measured.expected_loss(TWO, FOUR) > LITTLE) is matters
     assert is_decided(now, [TWO, FOUR]) is not matters
+
+
+def test_a_round_takes_the_time_of_tests_and_soak_until_it_is_clear_that_the_leader_is_faster() -> None:
+    """A search beside other work ended with half of its budget left: without an answer, no test tells anything."""
+    one = confirming(so_far([*SEARCHED, *rounds(1)]))
+    duel_s = one.timetable.round_s([BASE, TWO], SHORTEST_RUN_S, SHORTEST_RUN_S)
+    late = confirming(so_far([*SEARCHED, *rounds(1)], left_s=duel_s + 0.01))
+    assert not one.needs_all_time
+    assert late.needs_all_time
+    assert late.for_rounds_s == late.study.budget.remaining_s
+    assert set(racing(late, SHORTEST_RUN_S)) == {BASE, TWO}, "and no other finalist"
+    assert racing(confirming(so_far([*SEARCHED, *rounds(1)], left_s=duel_s - 0.01)), SHORTEST_RUN_S) == []
+
+
+@pytest.mark.parametrize(
+    ("rates", "does"),
+    [
+        pytest.param((1900.0, 1100.0), True, id="likely, not sure"),
+        pytest.param((1501.0, 1499.0), False, id="sure"),
+        pytest.param((1000.0, 1005.0), False, id="as slow"),
+    ],
+)
+def test_it_does_so_only_for_a_leader_that_seems_faster(rates: tuple[float, ...], does: bool) -> None:
+    records = [*searched({BASE: 1000.0, TWO: 1500.0}), *in_rounds({BASE: (1000.0, 1001.0), TWO: rates})]
+    assert confirming(so_far(records, left_s=5.0)).needs_all_time is does
 
 
 @pytest.mark.parametrize(
