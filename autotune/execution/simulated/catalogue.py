@@ -82,6 +82,7 @@ def worlds(hardware: Hardware) -> dict[str, World]:
         ),
         _steps_of(computing, "steps of 2 ms", 0.002),
         _steps_of(computing, "steps of 2 s", 2.0),
+        _bursts(computing, hardware),
     ]
     return {world.name: world for world in made}
 
@@ -147,6 +148,16 @@ def _neighbour(world: World, hardware: Hardware) -> World:
     best_s = world.step.sample_s * world.step.amp * world.step.channels_last
     changed = dataclasses.replace(world, hardware=busy, sample_wait_s=best_s, sample_cpu_s=0.5 * cores * best_s)
     return dataclasses.replace(changed, name="noisy neighbour")
+
+
+def _bursts(world: World, hardware: Hardware) -> World:
+    """Steps so long that most of them are free of other work or not: that keeps the machine busy half of the time."""
+    noise = dataclasses.replace(hardware.noise, burst_every_s=2.0, burst_s=2.0, burst_cores=2.0 * hardware.cores)
+    largest, step = world.effective_batch_size, world.step
+    sample_s = 0.5 / (0.2 + 0.9) / largest
+    step = dataclasses.replace(step, sample_s=sample_s, fixed_s=0.2 * largest * sample_s, amp=1.0, channels_last=0.9)
+    busy = dataclasses.replace(hardware, noise=noise)
+    return dataclasses.replace(world, name="steps of 0.5 s beside bursts", hardware=busy, step=step, budget="2m")
 
 
 def _steps_of(world: World, name: str, seconds: float) -> World:
