@@ -37,11 +37,14 @@ class BudgetNow:
     """What is kept for the end, as a share of the whole."""
     use_all: bool = False
     """Whether time in which nothing more is to be expected is spent all the same."""
+    between_runs_s: float = 0.0
+    """Seconds that passed between runs, to decide: seconds instead of tenths beside other work. The shorter of the last
+    two pauses, because one long one says little of the next."""
 
     @property
     def remaining_s(self) -> float:
-        """Until the last process has to be gone."""
-        return self.total_s - EMIT_RESERVE_S - self.elapsed_s
+        """Until the last process has to be gone. Another run is decided on before, and the result after it."""
+        return self.total_s - EMIT_RESERVE_S - 2 * self.between_runs_s - self.elapsed_s
 
     @property
     def search_remaining_s(self) -> float:
@@ -96,6 +99,7 @@ class Budget:
         self._spent_before_s: float | None = None
         self._is_over = False
         self._confirm_share = CONFIRM_SHARE
+        self._pauses_s = (0.0, 0.0)
 
     def carry_over(self, spent_before_s: float) -> None:
         """What earlier sessions have spent, known only once their records are read. The first time counts: a session
@@ -106,6 +110,9 @@ class Budget:
     def end(self) -> None:
         """What is left is too little for anything."""
         self._is_over = True
+
+    def note_between_runs(self, seconds: float) -> None:
+        self._pauses_s = self._pauses_s[1], seconds
 
     def reserve_for_confirming(self, needed_s: float) -> None:
         """Keep `needed_s` for the end, within bounds; never less than its share."""
@@ -118,6 +125,7 @@ class Budget:
             elapsed_s=max(self.elapsed_s, self.total_s) if self._is_over else self.elapsed_s,
             confirm_share=self._confirm_share,
             use_all=self.use_all,
+            between_runs_s=min(self._pauses_s),
         )
 
     @property

@@ -78,6 +78,8 @@ class TrialRunner:
         self._begun = itertools.count()
         self._said = 0
         """How many of the backend's remarks."""
+        self._idle_since_s: float | None = None
+        """Since the end of a run; None: one has begun."""
         self.phase = Phase.PREPARING
 
     @property
@@ -112,6 +114,7 @@ class TrialRunner:
         machine: not past the budget's end as it is now.
         """
         run = dataclasses.replace(run, deadline_s=max(min(run.deadline_s, self._budget.remaining_s), 0.0))
+        self._note_pause(begins=True)
         flight = _Flight(
             run=run,
             running=Running(
@@ -157,7 +160,15 @@ class TrialRunner:
         self._ledger.file(record)
         self.publish(message=_outcome(record))
         self._listener.on_trial(record)
+        self._note_pause(begins=False)
         return record
+
+    def _note_pause(self, *, begins: bool) -> None:
+        """A run `begins`, or has ended."""
+        now_s = self._budget.elapsed_s
+        if begins and self._idle_since_s is not None:
+            self._budget.note_between_runs(now_s - self._idle_since_s)
+        self._idle_since_s = None if begins else now_s
 
     def _say_remarks(self) -> None:
         for remark in self._backend.remarks[self._said :]:

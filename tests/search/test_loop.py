@@ -89,6 +89,20 @@ def test_what_was_decided_slowly_still_ends_within_the_budget(thought_s: float, 
     assert record.cut_short is (left_s < 40.0)
 
 
+def test_what_decisions_take_is_kept_of_the_budget() -> None:
+    clock, books = Clock(), Filed([])
+    budget = Budget(300.0, clock)
+    runner = TrialRunner("study", cast(Any, Slow()), cast(Ledger, books), budget, cpu_facts(), Listener())
+    run = trial_of(confirming(so_far(SEARCHED)), TWO)
+    clock.advance(50.0)  # to start: that is no decision
+    runner.run(run)
+    assert budget.remaining_s == 249.0
+    for left_s, between_s in ((241.0, 0.0), (233.0, 8.0), (232.0, 1.0)):  # the shorter of two pauses
+        clock.advance(1.0 if left_s == 232.0 else 8.0)
+        runner.run(run)
+        assert budget.remaining_s == left_s - 2 * between_s
+
+
 class Hands:
     """A runner that only remembers."""
 
