@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import dposv
+from scipy.linalg.lapack import dposv, dpotri
 from scipy.optimize import minimize
 
 from autotune.search.performance.repeats import NO_REPEATS, Repeats
@@ -206,28 +206,47 @@ class AdditiveProcess:
         return _weighted([np.asarray(group) for group in groups], self._factors)
 
 
-@lru_cache(maxsize=64)  # most fits differ from the one before in what one process of several is told
-def _tuned(groups: bytes, told: bytes, start: bytes, usual_noise: float, repeated: Repeats) -> Array:
-    """The factors of the groups and of the noise that are the most probable, given the values and a prior around 1 for
-    each. `told`: values, errors and runs, a row each."""
-    values, errors, runs = np.frombuffer(told).reshape(3, -1)
-    parts = np.frombuffer(groups).reshape(-1, len(values), len(values))
+class Told(NamedTuple):
+    """What the scales are tuned to."""
 
-    def surprise(factors: Array) -> float:
+    groups: Array
+    """(groups, rows, rows): the covariance of each before it is scaled."""
+    values: Array
+    errors: Array
+    runs: Array
+    usual_noise: float
+    repeated: Repeats
+
+    def surprise(self, factors: Array) -> tuple[float, Array]:
+        """How improbable these factors of the groups and of the noise are, given the values and a prior around 1 for
+        each, and the gradient of that (Rasmussen & Williams, equation 5.9)."""
         # LAPACK itself: the checks around it take ten times as long as these small matrices.
-        covariance = _weighted(parts, factors)
-        noise = usual_noise * math.exp(factors[5])
-        _add_to_diagonal(covariance, errors**2 + noise**2 / runs + _JITTER)
-        lower, solved, failed = dposv(covariance, values, lower=1)
+        noise = self.usual_noise * math.exp(factors[5])
+        covariance = _weighted(self.groups, factors)
+        _add_to_diagonal(covariance, self.errors**2 + noise**2 / self.runs + _JITTER)
+        lower, solved, failed = dposv(covariance, self.values, lower=1)
         if failed:
             raise np.linalg.LinAlgError("the covariance is not positive definite")
-        fit = values @ solved / 2 + np.log(np.diag(lower)).sum()
-        return float(fit - repeated.log_likelihood(noise) + (factors**2).sum() / (2 * _TUNED_DOUBT**2))
+        misfit = self.values @ solved / 2 + np.log(np.diag(lower)).sum()
+        prior = (factors**2).sum() / (2 * _TUNED_DOUBT**2)
+        inverse, _ = dpotri(lower, lower=1)
+        left = 2 * np.tril(inverse) - np.outer(solved, solved)  # its other half is the same
+        _add_to_diagonal(left, -np.diag(inverse))
+        gradient = factors / _TUNED_DOUBT**2
+        gradient[:5] += np.exp(2 * factors[:5]) * (self.groups[1:].reshape(5, -1) @ left.ravel())
+        gradient[5] += noise**2 * (np.diag(left) / self.runs).sum() - self.repeated.slope(noise)
+        return float(misfit - self.repeated.log_likelihood(noise) + prior), gradient
 
+
+@lru_cache(maxsize=64)  # most fits differ from the one before in what one process of several is told
+def _tuned(groups: bytes, told: bytes, start: bytes, usual_noise: float, repeated: Repeats) -> Array:
+    """The most probable factors of the groups and of the noise. `told`: values, errors and runs, a row each."""
+    values, errors, runs = np.frombuffer(told).reshape(3, -1)
+    covariances = np.frombuffer(groups).reshape(-1, len(values), len(values))
+    surprise = Told(covariances, values, errors, runs, usual_noise, repeated).surprise
     start_at = np.frombuffer(start)
-    found = minimize(
-        surprise, start_at, method="L-BFGS-B", bounds=[(-2.0, 2.0)] * len(start_at), options={"maxiter": 15}
-    )
+    bounds = [(-2.0, 2.0)] * len(start_at)
+    found = minimize(surprise, start_at, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15})
     return np.asarray(found.x)
 
 
@@ -240,7 +259,7 @@ def _weighted(groups: Sequence[Array] | Array, factors: Array) -> Array:
 
 
 def _add_to_diagonal(matrix: Array, values: Array) -> None:
-    """In place. The matrix is contiguous."""
+    """In place."""
     matrix.flat[:: len(matrix) + 1] += values
 
 

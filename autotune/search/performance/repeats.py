@@ -34,6 +34,11 @@ class Repeats(NamedTuple):
         variance = between**2 + self.within
         return -0.5 * (self.freedom * math.log(variance) + self.squares / variance) if self.freedom else 0.0
 
+    def slope(self, between: float) -> float:
+        """Derivative of `log_likelihood` by the logarithm of `between`."""
+        variance = between**2 + self.within
+        return (self.squares / variance - self.freedom) * between**2 / variance if self.freedom else 0.0
+
     def spread(self, usual: float, worth: int) -> float:
         """Standard deviation between runs, pooled with a usual one that counts as so many degrees of freedom."""
         return math.sqrt((worth * usual**2 + self.squares) / (worth + self.freedom))

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import check_grad
 
-from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales
+from autotune.search.performance.process import AdditiveProcess, Array, Rows, Scales, Told
+from autotune.search.performance.repeats import Repeats
 
 IDENTITY = [np.eye(2), np.eye(3)]
 SCALES = Scales(
@@ -117,3 +119,20 @@ def test_a_mean_of_many_runs_is_believed_more_than_one_run() -> None:
     (_, of_one), (_, of_many) = one.predict(at), many.predict(at)
     assert of_many[1] < 0.5 * of_one[1], "sixteen runs have a quarter of the noise"
     assert of_many[0] > 0.9 * of_one[0]
+
+
+@pytest.mark.parametrize("repeated", [Repeats(), Repeats(squares=0.02, freedom=5, within=1e-4)])
+def test_the_gradient_that_tuning_follows_is_that_of_what_it_minimises(repeated: Repeats) -> None:
+    generator = np.random.default_rng(0)
+    roots = generator.normal(size=(6, 9, 3))
+    told = Told(
+        groups=roots @ roots.transpose(0, 2, 1),
+        values=generator.normal(size=9),
+        errors=generator.uniform(0.01, 0.1, size=9),
+        runs=generator.integers(1, 4, size=9).astype(float),
+        usual_noise=0.05,
+        repeated=repeated,
+    )
+    for factors in (np.zeros(6), generator.normal(size=6)):
+        away = check_grad(lambda at: told.surprise(at)[0], lambda at: told.surprise(at)[1], factors)
+        assert away < 1e-5 * np.linalg.norm(told.surprise(factors)[1])
