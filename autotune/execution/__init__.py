@@ -1,4 +1,4 @@
-"""Where trial processes run. The search knows `Backend` only; each file of this folder that offers one is a place."""
+"""Where trial processes run. The search knows only the `Backend` protocol; the modules of this folder implement it."""
 
 from __future__ import annotations
 

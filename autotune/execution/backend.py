@@ -14,27 +14,27 @@ StartBackend = Callable[[dict[str, Any], Path], "Backend"]
 
 
 class TrialLost(Exception):
-    """The place where a trial ran is gone, and its result with it: that says nothing about the configuration."""
+    """The node that ran a trial is gone, and the result is lost with it. This says nothing about the configuration."""
 
 
 class Backend(Protocol):
     """A place where trials run.
 
-    Guarantees: no two trials run in one process at the same time; one that does not say `in_any_process` has a process
-    that has run nothing before. When `run` returns, nothing of the trial is left: its process has ended, or has freed
-    what the trial held and waits. A workload that crashes, hangs or raises comes back as a result with that status,
-    never as an exception; where other trials had run in its process before, it has failed again in a new one, or its
+    Guarantees: no two trials run in one process at the same time. A trial without `in_any_process` gets a process that
+    has run nothing before. When `run` returns, nothing of the trial is left: its process has ended, or has freed what
+    the trial held and waits. A workload that crashes, hangs or raises gives a result with that status, never an
+    exception. If other trials ran in that process before, the trial was first repeated in a new process, unless its
     time was over.
     """
 
     @property
     def slots(self) -> int:
-        """How many trials may run at the same time: so many threads may be inside `run`."""
+        """How many trials may run at the same time, so how many threads may be inside `run`."""
         ...
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What whoever relies on the figures should know about the place, a sentence each; more may come."""
+        """What to know about this place before relying on its measurements, one sentence each. The list may grow."""
         ...
 
     def facts(self, deadline_s: float) -> Facts:
@@ -43,12 +43,12 @@ class Backend(Protocol):
         ...
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        """Run one trial, killed after `deadline_s` seconds; `on_event` is called for each of its events as it comes.
+        """Run one trial; kill it after `deadline_s` seconds. `on_event` is called for each of its events as it arrives.
 
-        Raises TrialLost when its place is gone.
+        Raises TrialLost when the node that ran it is gone.
         """
         ...
 
     def close(self) -> None:
-        """End every process, also from under a `run` in another thread. May be called twice."""
+        """End every process, even while another thread is inside `run`. May be called twice."""
         ...

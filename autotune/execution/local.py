@@ -1,4 +1,4 @@
-"""Trials on this machine: a template process that forks theirs, and the controller's end of its control socket."""
+"""Trials on this machine: a template process forks the processes of trials; this is the controller's side of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _LET_GO_S = 10.0
 _RESTARTS_WITHIN_S = 30.0
-"""Seconds beyond a trial's own, for the template that takes the place of one that died."""
+"""Extra seconds, beyond the trial's own, to start a new template after the old one died."""
 _MOST_RESTARTS = 3
 _SCRATCH = "autotune-scratch-"
 _PROBLEMS: dict[str, type[AutotuneError]] = {
@@ -41,8 +41,8 @@ def remove_leftovers() -> None:
 
 
 class LocalBackend:
-    """Runs trials in forks of a template that has torch, timm and the data set's index loaded; in one after another of
-    them as long as that pays."""
+    """Runs trials in forks of a template that has torch, timm and the data set's index loaded. A fork runs several
+    trials, one after another, as long as that saves time."""
 
     slots = 1
 
@@ -50,9 +50,9 @@ class LocalBackend:
         self, spec: dict[str, Any], folder: Path, place: Place = ANYWHERE, *, keeps_processes: bool = True
     ) -> None:
         """`spec`: the resolved spec as JSON; `folder`: the spec's own, importable for factories; `place`: the devices
-        and cores that trials have; `keeps_processes`: whether a process may wait for the next trial, with its device.
+        and cores of the trials; `keeps_processes`: whether a process may keep its device and wait for the next trial.
 
-        The template starts to load at once, so that the caller can load its own things meanwhile.
+        The template starts to load at once, so that the caller can load its own modules at the same time.
         """
         self._open = contextlib.ExitStack()
         scratch = self._open.enter_context(scratch_folder(Path(tempfile.gettempdir()), _SCRATCH))
@@ -71,7 +71,7 @@ class LocalBackend:
         self._ready = False
         self._ended = False
         self._busy = threading.RLock()
-        """Held by whoever talks to the template."""
+        """Held by the thread that talks to the template."""
 
     def facts(self, deadline_s: float) -> Facts:
         began_s, kills = time.monotonic(), host.oom_kills()
@@ -91,7 +91,7 @@ class LocalBackend:
         raise NoStableConfiguration(f"the workload cannot be built: {failure.reason}\n{outcome.output_tail}".rstrip())
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent) -> TrialResult:
-        """Where it fails and something else may be to blame, once more in a new process."""
+        """Run the trial; if it fails and something else may be the cause, run it once more in a new process."""
         ends_at_s, kills = time.monotonic() + deadline_s, host.oom_kills()
         result = self._trial(request, ends_at_s, on_event)
         again = is_asked_again(result, kernel_killed=host.oom_kills() != kills)
@@ -107,7 +107,7 @@ class LocalBackend:
         return outcome.result(request)
 
     def end(self) -> None:
-        """Kill every process and wait for none; a `run` in another thread comes back. To be followed by `close`."""
+        """Kill every process and wait for none; a `run` in another thread returns. Call `close` afterwards."""
         self._ended = True
         template = self._template
         if template is not None:
@@ -131,8 +131,8 @@ class LocalBackend:
             raise kind(problems if issubclass(kind, WorkloadError) else "\n".join(problems))
 
     def _run(self, task: str, request: TrialRequest | None, ends_at_s: float, on_event: OnEvent) -> Outcome:
-        """Again, where the template died under it: that may have had nothing to do with it. The second time it is taken
-        to be to blame."""
+        """Run the task; if the template dies meanwhile, run it once more, because the task may not be the cause. If it
+        dies again, the task counts as the cause."""
         with self._busy:
             outcome = self._run_alone(task, request, ends_at_s, on_event)
             has_ended = any(event.event in ("result", "facts", "problem") for event in outcome.events)
@@ -144,14 +144,14 @@ class LocalBackend:
         outcome = Outcome(asked_at_s=time.monotonic())
         try:
             template = self._started_template(ends_at_s + (_RESTARTS_WITHIN_S if request else 0.0))
-            if request is not None:  # what it has waited for a template is not of its own time
+            if request is not None:  # waiting for a template does not count against the trial's time
                 ends_at_s += time.monotonic() - outcome.asked_at_s
                 outcome.asked_at_s = time.monotonic()
             try:
                 self._processes.run(outcome, template, task, request, ends_at_s, on_event)
             except TemplateDied:
                 raise
-            except BaseException:  # Ctrl-C above all: whatever it is, the trial must not outlive it
+            except BaseException:  # such as Ctrl-C: the trial must end before the exception goes on
                 self._discard_template()
                 raise
         except TemplateDied as death:

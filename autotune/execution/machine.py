@@ -1,4 +1,4 @@
-"""A look at this machine alone, in a process of its own: the controller stays free of torch."""
+"""Looks at this machine without a workload, in a separate process, so that the controller does not import torch."""
 
 from __future__ import annotations
 

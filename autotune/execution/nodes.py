@@ -1,4 +1,4 @@
-"""Which nodes of a cluster trials run on: those of one kind and, once all have run the same trial, of one speed."""
+"""Which nodes of a cluster run trials: nodes of one kind and, after all have run the same trial, of one speed."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Node:
 
     id: str
     name: str = ""
-    """For people."""
+    """Shown in messages."""
     slots: int
-    """Trials at the same time."""
+    """How many trials it runs at the same time."""
 
 
 def fingerprint(facts: Facts) -> str:
-    """What has to be the same for two nodes to be of one kind: device, driver, processor, PyTorch."""
+    """What must be equal for two nodes to be of one kind: device, driver, processor, PyTorch."""
     versions = facts.host.versions
     memory = round(facts.device.total_memory_bytes / (1 << 30))
     device = f"{facts.device.name} ({memory} GiB)" if facts.device.kind != "cpu" else "no accelerator"
@@ -33,7 +33,7 @@ def fingerprint(facts: Facts) -> str:
 
 
 def of_one_kind(kinds: Mapping[Node, str]) -> tuple[list[Node], list[str]]:
-    """The nodes of the kind that has the most slots, and a sentence on each other one."""
+    """The nodes of the kind that has the most slots, and one sentence about each node that is left out."""
     slots: Counter[str] = Counter()
     for node, kind in kinds.items():
         slots[kind] += node.slots
@@ -52,14 +52,14 @@ class Levelled:
     """Nodes after all of them have run the same trial."""
 
     reference: Node
-    """The one in the middle; trials alone run there."""
+    """The node of median speed; trials that run alone run there."""
     factors: Mapping[Node, float]
-    """For each node in use: the factor by which seconds measured on it are multiplied."""
+    """For each node in use: its measured seconds are multiplied by this factor."""
     remarks: list[str]
 
 
 def level(results: Mapping[Node, TrialResult], tolerance: float, *, normalise: bool) -> Levelled:
-    """Compare the nodes by the trial that each of them ran; needs one that was measured.
+    """Compare the nodes by the trial that each of them ran; at least one node must have measured it.
 
     One that is off by more than `tolerance` is left out, or all figures are brought to the reference's speed.
     """

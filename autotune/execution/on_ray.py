@@ -1,7 +1,7 @@
-"""Trials on a Ray cluster: each a task with the CPUs and GPUs that it needs, on nodes of one kind and one speed.
+"""Trials on a Ray cluster: each is a task with the CPUs and GPUs that it needs, on nodes of one kind and one speed.
 
-Ray decides which of the nodes a trial goes to, and notices when one dies; the trial itself is the same process, under
-the same isolation, as on one machine.
+Ray chooses the node of a trial, and notices when a node dies. The trial itself is the same isolated process as on one
+machine.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from autotune.records import Facts, Failure, TrialRequest, TrialResult, TrialSta
 log = logging.getLogger(__name__)
 
 _MOST_LOSSES = 2
-"""Losses of one configuration, after which it is suspected to cause them."""
+"""After one configuration was lost so often, it is suspected to be the cause."""
 
 
 class RayBackend:
-    """A cluster. The first trial that it is asked for is run on every node at once, to compare them."""
+    """A cluster. The first trial runs on every node at the same time, to compare the nodes."""
 
     def __init__(self, spec: dict[str, Any], folder: Path) -> None:
         """`spec`: the resolved spec as JSON; `folder`: the spec's own. Raises EnvironmentFailure where there is no
@@ -53,7 +53,7 @@ class RayBackend:
         return max(min(self._execution.get("trials_in_flight") or room, room), 1)
 
     def facts(self, deadline_s: float) -> Facts:
-        """Those of the kind of node that is used. Every node builds the workload, its data included, before that."""
+        """The facts of the kind of node that is used. Before that, every node builds the workload with its data."""
         nodes = self._cluster.nodes()
         answers = self._cluster.on_each(nodes, ray_node.look, self._spec, deadline_s, deadline_s=deadline_s)
         good: dict[Node, Facts] = {}
@@ -98,7 +98,8 @@ class RayBackend:
         return [node for node in self._factors if node.id in alive and node not in self._gone]
 
     def _at_home(self) -> Node:
-        """Always the same node, as long as it lives. Raises EnvironmentFailure when none is left."""
+        """The node for trials that run alone: always the same one, as long as it lives. Raises EnvironmentFailure when
+        none is left."""
         alive = self._alive()
         if not alive:
             raise EnvironmentFailure("all nodes that can run trials are gone; run the same command again")
@@ -109,8 +110,8 @@ class RayBackend:
         return self._home or alive[0]
 
     def _compare_nodes(self, request: TrialRequest, deadline_s: float) -> TrialResult:
-        """The trial on every node, and what the one in the middle says of it; nodes that are off are out, or brought to
-        its speed, from here on."""
+        """Run the trial on every node; returns the result of the node of median speed. From then on, nodes that differ
+        are left out, or their times are scaled to its speed."""
         asked = (self._spec, request.model_dump(mode="json"), deadline_s)
         answers = self._cluster.on_each(self._alive(), ray_node.run, *asked, deadline_s=deadline_s)
         results = {
@@ -161,7 +162,7 @@ class RayBackend:
         return with_seconds_times(result, self._factors[node], node)
 
     def _lost(self, request: TrialRequest, error: Exception) -> TrialResult:
-        """Raises TrialLost, unless this configuration has been lost before."""
+        """A failed result if this configuration was lost before; else raises TrialLost."""
         with self._lock:
             count = self._losses[request.config] = self._losses.get(request.config, 0) + 1
         if count < _MOST_LOSSES:
@@ -176,7 +177,7 @@ def _without_result(request: TrialRequest, status: TrialStatus, reason: str) -> 
 
 
 def _as_seen_from_anywhere(spec: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """For a node by itself, with whole paths: the spec's folder is another one there."""
+    """The spec with absolute paths, for another node: the spec's folder is elsewhere there."""
     data = dict(spec["data"])
     for name, key in (("image_folder", "path"), ("timm", "root")):
         section = data.get(name)
@@ -187,7 +188,7 @@ def _as_seen_from_anywhere(spec: dict[str, Any], folder: Path) -> dict[str, Any]
 
 
 def _has_code(spec: dict[str, Any]) -> bool:
-    """Whether the spec names modules that may lie beside it."""
+    """Whether the spec names modules that may be in its own folder."""
     training, data = spec.get("training", {}), spec["data"]
     optimizer = training.get("optimizer", {}).get("factory")
     named = (spec["model"].get("factory"), data.get("factory"), data.get("collate"), optimizer)

@@ -1,4 +1,4 @@
-"""From what a trial's process reported, and how it ended, to a `TrialResult`."""
+"""Makes a `TrialResult` from what a trial's process reported and how it ended."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from autotune.records import (
 
 @dataclass(kw_only=True)
 class Outcome:
-    """Everything that came of one request, and the manner of its process's end where it has ended."""
+    """Everything that one request produced, and how its process ended, if it has ended."""
 
     asked_at_s: float
     process: str | None = None
     runs_before: int = 0
-    """That the process had run."""
+    """Runs of the same process before this one."""
     ended_at_s: float = 0.0
     events: list[TrialEvent] = field(default_factory=list)
     exit_code: int | None = None
-    """As `subprocess` gives it: negative for a signal; None when nobody could tell."""
+    """As in `subprocess`: negative for a signal; None when it is unknown."""
     deadline_s: float | None = None
     """Set when the process was killed for its deadline."""
     output_tail: str = ""
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody else has: the kernel, or a person."""
+        """Whether something other than autotune killed it: the kernel, or a person."""
         return self.exit_code == -signal.SIGKILL and self.deadline_s is None
 
     def of_kind(self, name: str) -> list[TrialEvent]:
@@ -109,7 +109,7 @@ class Outcome:
 
 
 def _memory(seen: dict[str, Any], blocks: Sequence[Block]) -> Memory:
-    """What the trial's process has seen of its own, with the most that its loader's processes held."""
+    """Peak memory as the trial's process reported it, and the most that its loader processes held."""
     held = [block.machine.loader_bytes or 0 for block in blocks if block.machine]
     return Memory.model_validate({**seen, "loader_bytes": max(held, default=0) or None})
 

@@ -1,6 +1,6 @@
-"""Where on this machine a trial runs: which devices it sees, and which CPU cores are its own.
+"""Where on this machine a trial runs: which devices it sees, and which CPU cores it may use.
 
-Trials that run side by side would else starve each other's loader processes, and be measured by who came first.
+Without this, trials that run side by side would slow down each other's loader processes and spoil the measurements.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from autotune.host import allowed_cpus, usable_cores
 
 _CPUS = Path("/sys/devices/system/cpu")
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-"""ROCm goes by it too."""
+"""ROCm uses it too."""
 _VISIBLE_XPU = "ZE_AFFINITY_MASK"
 
 
@@ -25,21 +25,22 @@ class Place:
     """One slot."""
 
     devices: tuple[int, ...] = ()
-    """As the machine numbers them; empty: all that there are."""
+    """Numbers of the devices on this machine; empty: all of them."""
     cores: tuple[int, ...] = ()
-    """Empty: all that this process may use."""
+    """Empty: all cores that this process may use."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables that its processes have beside those of this one."""
+    """Environment variables of its processes, in addition to those of this process."""
 
 
 ANYWHERE = Place()
 
 
 def places(spec: dict[str, Any]) -> list[Place]:
-    """The slots of a resolved spec: as many devices each as a trial has ranks, and an equal share of the cores.
+    """The slots of a resolved spec: each has as many devices as a trial has ranks, and an equal share of the cores.
 
-    Raises SpecError where the devices do not come to whole slots, EnvironmentFailure where there are fewer cores than
+    Raises SpecError if the devices do not divide evenly into slots, EnvironmentFailure if there are fewer cores than
     slots.
+
     """
     execution = spec.get("execution", {})
     devices, ranks = execution.get("devices"), execution.get("ranks_per_trial", 1)
@@ -54,13 +55,13 @@ def places(spec: dict[str, Any]) -> list[Place]:
 
 
 def usable_cpus() -> list[int]:
-    """Numbers of the CPUs that this process may use, those of one core and of one socket next to each other; under a
-    container's quota no more of them than it can keep busy, as all slots share that."""
+    """Numbers of the CPUs that this process may use; CPUs of one core and of one socket are next to each other. Under a
+    container's CPU quota: only as many as the quota can keep busy, because all slots share it."""
     return sorted(allowed_cpus(), key=lambda cpu: (*_position(cpu), cpu))[: usable_cores()]
 
 
 def shares_of(cores: Sequence[int], slots: int) -> list[tuple[int, ...]]:
-    """Equal shares; what is left over stays idle, lest one slot is faster than the others.
+    """Equal shares; cores that are left over stay idle, so that no slot is faster than the others.
 
     Raises EnvironmentFailure where there are fewer cores than slots.
     """
@@ -83,7 +84,7 @@ def _position(cpu: int) -> tuple[int, int]:
 
 
 def _visible(devices: Sequence[int]) -> dict[str, str]:
-    """Variables that show these devices alone, counted among those that this process sees."""
+    """Environment variables that make only these devices visible, numbered among the devices that this process sees."""
     return {name: ",".join(_named(name, device) for device in devices) for name in (_VISIBLE, _VISIBLE_XPU)}
 
 

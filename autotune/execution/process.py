@@ -13,12 +13,12 @@ from autotune.execution.template import Template
 from autotune.records import TrialEvent, TrialRequest
 
 CLEAR = "clear"
-"""Told after a result: get ready for another request."""
+"""Message after a result: get ready for another request."""
 
 
 class TrialProcess:
-    """Begins with the first request, or with `let_go` where there is none. Once let go it ends by itself, and `exited`
-    from the template says so."""
+    """Starts with the first request, or with `let_go` if there is none. After `let_go` it ends by itself, and the
+    template reports `exited`."""
 
     def __init__(self, template: Template, name: str, task: str) -> None:
         """Raises TemplateDied."""
@@ -46,18 +46,18 @@ class TrialProcess:
         self.tell(request.model_dump(mode="json"))
 
     def tell(self, message: Any) -> None:
-        """One that has ended does not hear it; the template says that it has."""
+        """Send `message`. A process that has ended does not receive it; the template reports its end."""
         with contextlib.suppress(BrokenPipeError):
             os.write(self._requests, json.dumps(message).encode() + b"\n")
 
     def let_go(self) -> None:
-        """Nothing more will be asked of it."""
+        """Tell the process that no more requests follow."""
         if self._is_asked:
             os.close(self._requests)
             self._is_asked = False
 
     def events(self) -> list[TrialEvent]:
-        """Those that have come since the last call."""
+        """The events that have arrived since the last call."""
         return [TrialEvent.model_validate_json(line) for line in self.lines.read()]
 
     def close(self) -> None:

@@ -1,4 +1,5 @@
-"""The processes that trials run in, one at a time: followed to a result, killed at a deadline, kept while that pays."""
+"""The processes that trials run in, one at a time: followed to a result, killed at a deadline, kept while that saves
+time."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _LEAVE_S = 10.0
 
 
 class Processes:
-    """Those of one template after the other."""
+    """The processes of one template after another."""
 
     def __init__(self, *, keep: bool) -> None:
         """`keep`: whether a process may wait for the next request."""
@@ -44,8 +45,8 @@ class Processes:
         ends_at_s: float,
         on_event: OnEvent,
     ) -> None:
-        """Have `task` done, until `ends_at_s`; `outcome` takes all that comes of it. Raises TemplateDied; after that,
-        and after any other exception, the template has to end, and the process with it."""
+        """Run `task` until `ends_at_s`, and collect its results in `outcome`. Raises TemplateDied. After any exception,
+        the caller must end the template, and with it the process."""
         process = self._process_for(task, request, template)
         outcome.process, outcome.runs_before = f"{self._session}-{process.name}", len(process.ran)
         try:
@@ -61,15 +62,15 @@ class Processes:
                 process.close()
 
     def forget(self) -> None:
-        """The template has ended, and all processes with it."""
+        """Forget all processes, because the template and its processes have ended."""
         if self._resident is not None:
             self._resident.close()
         self._resident = None
         self._codes.clear()
 
     def _process_for(self, task: str, request: TrialRequest | None, template: Template) -> TrialProcess:
-        """The resident, where it lives and `request` may join it; else a new one, the resident having ended, unless
-        the new one needs no device: then it waits on."""
+        """The resident process, if it is alive and `request` may run in it; else a new process. The resident is ended
+        before that, except when the new process needs no device."""
         if request is not None and request.side == "loader":
             return TrialProcess(template, f"{task}-{next(self._names)}", task)
         resident, self._resident = self._resident, None
@@ -121,7 +122,7 @@ class Processes:
             killed, ends_at_s = True, time.monotonic() + _KILL_GRACE_S
 
     def _dismiss(self, process: TrialProcess, request: TrialRequest, result: TrialResult) -> None:
-        """Have the process that has just said `result` get ready for another run where that pays, else end."""
+        """After `result`: let the process get ready for another run if that saves time, else let it end."""
         self._residence.note(request, result)
         keep = self._keep and request.config.world_size == 1 and request.side != "loader"
         if keep and self._residence.is_worth_keeping:
@@ -137,7 +138,7 @@ class Processes:
                 raise TemplateDied("it survived SIGKILL")
 
     def _exit_code(self, process: TrialProcess, timeout_s: float, *others: HasFileno) -> int | None:
-        """Wait for its end, for something to read from `others`, or until the time is over; None: it may still live."""
+        """Wait for its end, for something to read from `others`, or for the timeout; None: it may still be alive."""
         if process.name not in self._codes:
             for message in process.template.wait(others, timeout_s):
                 if message.get("event") == "exited":

@@ -1,4 +1,4 @@
-"""A Ray cluster as trials know it: nodes with room for so many of them, and tasks on one node or on any of several."""
+"""A Ray cluster as trials see it: nodes with slots, and tasks on one given node or on any of several."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from autotune.execution.nodes import Node
 log = logging.getLogger(__name__)
 
 LATE_S = 30.0
-"""After its deadline on the node: for Ray to find a worker, for the worker to load PyTorch."""
+"""Seconds after its deadline on the node: Ray has to find a worker, and the worker has to load PyTorch."""
 _KNOCK_S = 10.0
 _LEFT_AT_HOME = ["studies", ".git", ".venv", "venv", "__pycache__", "*.pyc", "*.db"]
-"""Left out of the code's folder, like what its .gitignore names."""
+"""Not sent to the nodes with the code's folder; nor is what its .gitignore names."""
 
 
 class RayCluster:
@@ -38,7 +38,7 @@ class RayCluster:
         self._device = str(spec.get("device", "auto"))
         self._execution: dict[str, Any] = spec["execution"]
         self.exceptions: Any = ray.exceptions
-        # What befalls its nodes Ray else prints to stdout, by the page; it is told here, in a sentence.
+        # Ray would print long messages about its nodes to stdout; autotune reports such events in one sentence.
         ray._private.worker._worker_logs_enabled = False
         address = str(self._execution.get("address", "auto"))
         environment = {} if code is None else {"working_dir": str(code), "excludes": _LEFT_AT_HOME}
@@ -51,7 +51,7 @@ class RayCluster:
             ) from error
 
     def close(self) -> None:
-        """Leave, which ends this program's workers, and with them all that they run."""
+        """Leave the cluster. This ends the workers of this program and everything that they run."""
         if self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -70,14 +70,14 @@ class RayCluster:
         return with_room
 
     def on_node(self, node: Node, function: Callable[..., Any], *arguments: Any) -> Any:
-        """A task there, and nowhere else; called with the node's id, its slots, and `arguments`."""
+        """Start a task on `node` only; the function gets the node's id, its slots, and `arguments`."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
         return self._task(function, node, scheduling_strategy=strategy).remote(node.slots, *arguments)
 
     def on_any(self, nodes: Sequence[Node], function: Callable[..., Any], *arguments: Any) -> Any:
-        """A task on whichever of `nodes`, which are of one kind, Ray finds room."""
+        """Start a task on any of `nodes` that has room; the nodes are of one kind."""
         allowed = ",".join(node.id for node in nodes)
         task = self._task(function, nodes[0], label_selector={"ray.io/node-id": f"in({allowed})"})
         return task.remote(nodes[0].slots, *arguments)
@@ -85,8 +85,8 @@ class RayCluster:
     def on_each(
         self, nodes: Sequence[Node], function: Callable[..., Any], *arguments: Any, deadline_s: float
     ) -> dict[Node, Any]:
-        """What a task on every node answers, all at the same time: a `problem` where it raised, nothing from those that
-        are gone, or late."""
+        """The answers of a task that runs on every node at the same time: a `problem` if it raised. Nodes that are gone
+        or late have no answer."""
         tasks = {self.on_node(node, function, *arguments): node for node in nodes}
         done, late = self._ray.wait(list(tasks), num_returns=len(tasks), timeout=deadline_s + LATE_S)
         for task in late:
@@ -103,7 +103,8 @@ class RayCluster:
         return answers
 
     def answer(self, task: Any, deadline_s: float) -> Any:
-        """What a task answers; None, and the task is cancelled, when it does not within its time. Raises RayError."""
+        """The answer of a task. If it gives none in time, the task is cancelled and the result is None. Raises
+        RayError."""
         done, _ = self._ray.wait([task], timeout=deadline_s + LATE_S)
         if done:
             return self._ray.get(task)
@@ -111,7 +112,7 @@ class RayCluster:
         return None
 
     def _task(self, function: Callable[..., Any], node: Node, **options: Any) -> Any:
-        """Never tried again by Ray: whoever asked decides, and knows what has become known meanwhile."""
+        """Ray never retries it: the caller decides, with what it has learned meanwhile."""
         alive = self.alive()
         share = alive.get(node.id, {}).get("CPU", 1.0) // node.slots
         cpus = self._execution.get("cpus_per_trial") or share
@@ -132,18 +133,18 @@ class RayCluster:
 
 
 def _knock(address: str) -> None:
-    """Raises OSError where nobody listens, for which Ray itself takes minutes."""
+    """Raises OSError if nothing listens at `address`; Ray itself would take minutes to notice."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
 
 
 def raised(error: Any) -> str:
-    """What a task raised, from Ray's RayTaskError, whose own text begins with the traceback on the node."""
+    """What a task raised, taken from Ray's RayTaskError, whose own text begins with the traceback on the node."""
     return f"{type(error.cause).__name__}: {first_line(error.cause)}"
 
 
 def first_line(error: Exception) -> str:
-    """The first sentence of Ray's messages, which are pages."""
+    """The first line of Ray's messages, which are long."""
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return line.partition(". ")[0]

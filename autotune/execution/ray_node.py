@@ -1,7 +1,7 @@
 """What runs on a node of a Ray cluster: the same trial process as on the user's own machine, under a Ray worker.
 
-A worker keeps its template from one trial to the next, and the CPU cores that it has taken: trials that share a node do
-not share cores. Plain JSON comes in and goes out.
+A worker keeps its template and its CPU cores from one trial to the next: trials that share a node do not share cores.
+Input and output are plain JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from autotune.records import TrialRequest
 
 _LOCK = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _DEVICES = "CUDA_VISIBLE_DEVICES"
-"""Which Ray sets for each task anew."""
+"""Ray sets it anew for each task."""
 
 
 @dataclass
@@ -36,12 +36,12 @@ class _Warm:
 
 _warm: _Warm | None = None
 _held: IO[bytes] | None = None
-"""The lock on this worker's share of the cores, until it ends."""
+"""The lock on this worker's share of the cores, held until the worker ends."""
 _place: Place = ANYWHERE
 
 
 def look(slots: int, spec: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-    """Facts of this node, one of whose `slots` this is, and its name; or the problem that it has with the workload."""
+    """The facts and the name of this node, which has `slots` slots; or the problem that it has with the workload."""
     try:
         facts = _backend(spec, slots).facts(deadline_s)
     except AutotuneError as error:
@@ -50,7 +50,7 @@ def look(slots: int, spec: dict[str, Any], deadline_s: float) -> dict[str, Any]:
 
 
 def run(slots: int, spec: dict[str, Any], request: dict[str, Any], deadline_s: float) -> dict[str, Any]:
-    """One trial: its result, or the problem that kept it from any."""
+    """Run one trial: its result, or the problem that prevented one."""
     asked = TrialRequest.model_validate(request)
     try:
         result = _backend(spec, slots).run(asked, deadline_s=deadline_s, on_event=lambda _event: None)
@@ -70,7 +70,7 @@ def _in_one_line(error: AutotuneError) -> str:
 
 
 def _backend(spec: dict[str, Any], slots: int) -> LocalBackend:
-    """That of this worker; a new one for another study, or once Ray has given it other devices."""
+    """The backend of this worker; a new one for another study, or after Ray has given the worker other devices."""
     global _warm
     stated = json.dumps(spec, sort_keys=True) + os.environ.get(_DEVICES, "")
     key = hashlib.sha256(stated.encode()).hexdigest()
@@ -83,10 +83,11 @@ def _backend(spec: dict[str, Any], slots: int) -> LocalBackend:
 
 
 def code_folder() -> Path:
-    """Where this worker runs, which is where Ray has unpacked the workload's code.
+    """The folder that this worker runs in, where Ray has unpacked the workload's code.
 
-    Every node removes what is there and unpacks it anew. Nodes that share a host share the folder, so a worker that one
-    of them has started may stand in what another has removed since; under the same name there is the new one.
+    Every node removes the folder and unpacks it anew. Nodes on one host share the folder, so another node may have
+    removed the folder that this worker runs in. The new folder has the same name.
+
     """
     try:
         return Path.cwd()
@@ -96,14 +97,14 @@ def code_folder() -> Path:
 
 
 def _own_place(slots: int) -> Place:
-    """A share of the node's cores that no other worker has taken; all of them where there is none left."""
+    """A share of the node's cores that no other worker has taken; all cores if no share is left."""
     global _held, _place
     if _held is not None or slots < 2:
         return _place
     for slot, cores in enumerate(shares_of(usable_cpus(), slots)) if slots <= len(usable_cpus()) else ():
         path = Path(tempfile.gettempdir()) / f"autotune-{os.getuid()}-{_this_node()[:12]}-{slot}.lock"
         try:
-            # In a folder of all users, where anybody may have put a link, a pipe or a file of that name.
+            # All users can write to this folder: somebody may have put a link, a pipe or a file of that name there.
             lock = os.fdopen(os.open(path, _LOCK, 0o600), "wb")
         except OSError:
             continue

@@ -1,4 +1,4 @@
-"""Trials played back from a recorded table: its costs, its failures, its noise; no process, no training, no waiting."""
+"""Trials replayed from a recorded table, with its costs, failures and noise: no process, no training, no waiting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from autotune.stats import relative_standard_error, throughput, throughput_inter
 
 
 class ReplayBackend:
-    """A backend on a clock of its own: `advance` is called with the seconds that each trial cost."""
+    """A backend with a virtual clock: `advance` is called with the seconds that each trial cost."""
 
     slots = 1
     remarks: Sequence[str] = ()
@@ -38,10 +38,11 @@ class ReplayBackend:
         return self._facts
 
     def run(self, request: TrialRequest, *, deadline_s: float, on_event: OnEvent = lambda _event: None) -> TrialResult:
-        """One of the recorded processes, at random; its blocks drawn again, with replacement.
+        """One of the recorded processes, chosen at random; its blocks are drawn again, with replacement.
 
-        A request that ends hopeless trials early has this one ended after the same block as a real one. Raises
+        If the request ends hopeless trials early, this one ends after the same block as a real one would. Raises
         EnvironmentFailure for a configuration that the table lacks.
+
         """
         result = self._played(request)
         if result.wall_s > deadline_s:
@@ -78,20 +79,20 @@ class ReplayBackend:
 
 
 def played(run: RecordedRun) -> TrialResult:
-    """The recorded run itself, nothing drawn again."""
+    """The recorded run as it is, without drawing its blocks again."""
     request = TrialRequest(config=run.config, seed=run.seed, time_limit_s=0.0)
     return _result(run, request, tuple(row.block() for row in run.blocks), run.status, run.wall_s)
 
 
 def _sustained_share(run: RecordedRun) -> float:
-    """What the recorded run sustains, over the throughput of its blocks."""
+    """The sustained rate of the recorded run, divided by the throughput of its blocks."""
     if run.rates is None:
         return 1.0
     return run.rates.sustained_per_s / throughput(undisturbed([row.block() for row in run.blocks]))
 
 
 def _rates(run: RecordedRun, blocks: Sequence[Block]) -> Rates | None:
-    """The recorded rates, as far from the throughput of `blocks` as from that of the run's own."""
+    """The recorded rates, scaled so that their ratio to the throughput of the blocks stays the same."""
     if run.rates is None or not blocks:
         return run.rates
     sustained_per_s = throughput(undisturbed(blocks)) * _sustained_share(run)

@@ -1,8 +1,8 @@
 """Which process a trial runs in: a new one, or the resident, which has run others before.
 
-A new process costs its start and a slow first step: a device's context, its kernels, libraries that get ready. Where
-that is much of what a trial takes and a process that lives on pays clearly less of it, it is worth keeping. On a plain
-CPU, where a fork takes milliseconds, it is not. The runs so far tell which; the device's name does not matter.
+A new process costs its start and a slow first step: the device's context, its kernels, libraries that initialise. A
+process is worth keeping if this is a large part of a trial's time and a kept process clearly saves some of it. On a
+plain CPU, where a fork takes milliseconds, it is not. The runs so far decide; the device's name does not matter.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from autotune.config import TrainConfig
 from autotune.records import TrialRequest, TrialResult, TrialStatus
 
 _SHARE = 0.15
-"""What a living process has to save to be kept, as a share of the seconds that a run trains."""
+"""What keeping a process must save, as a share of the seconds that a run trains."""
 _RECENT = 5
-"""Runs of either kind that count."""
+"""How many of the latest runs of each kind count."""
 _BLAMED_ON_ITSELF = (TrialStatus.CRASHED, TrialStatus.FAILED, TrialStatus.OOM, TrialStatus.DIVERGED)
 
 
@@ -27,13 +27,13 @@ class RunCost:
     """Seconds of one run."""
 
     before_s: float
-    """Its start and what its first step took longer than others, without waiting for data."""
+    """Its start, and by how much its first step was slower than the others, without waiting for data."""
     trained_s: float
     """The steps after the first."""
 
 
 def cost_of(result: TrialResult) -> RunCost | None:
-    """None where it was not measured, or was compiled, which is paid in any process; nor of one side, which is
+    """None if the run was not measured, was compiled (every process pays for that), or measured only one side, which is
     short."""
     warm_up = result.warm_up
     if result.side or warm_up is None or result.start_up_s is None or result.config.compile != "none":
@@ -50,8 +50,8 @@ def cost_of(result: TrialResult) -> RunCost | None:
 def is_worth_keeping(new: Sequence[RunCost], again: Sequence[RunCost]) -> bool:
     """Whether the process that has just run a trial is kept for the next one.
 
-    `new`: of runs in new processes; `again`: of runs in processes that had run others. As long as there is none of the
-    latter, it is tried where a new process costs enough for it to pay.
+    `new`: costs of runs in new processes; `again`: costs of runs in processes that had run others. While `again` is
+    empty, it is tried if a new process costs enough for it to save time.
     """
     if not new:
         return False
@@ -67,8 +67,8 @@ def _usual_s(costs: Sequence[RunCost]) -> float:
 def may_join(request: TrialRequest, earlier: Sequence[TrainConfig]) -> bool:
     """Whether `request` may run in the process in which `earlier` ran.
 
-    What is read without loader processes may change the data set that the process holds: a cache, a generator of its
-    own. A run whose losses are compared needs it as it was opened.
+    Reading without loader processes may change the data set in the process, such as its cache or its random generator.
+    A run whose losses are compared needs the data set as it was opened.
     """
     alone = request.config.world_size == 1
     unread = not request.watch_training or all(config.num_workers for config in earlier)
@@ -76,14 +76,15 @@ def may_join(request: TrialRequest, earlier: Sequence[TrainConfig]) -> bool:
 
 
 def is_asked_again(result: TrialResult, *, kernel_killed: bool = False) -> bool:
-    """Whether it is run once more, in a new process: it failed where other runs may be to blame, or somebody killed one
-    of its processes. `kernel_killed`: whether the kernel has, meanwhile, because memory had run out."""
+    """Whether the trial runs once more, in a new process: other runs of its process may have caused its failure, or one
+    of its processes was killed from outside. `kernel_killed`: whether the kernel killed a process meanwhile because
+    memory ran out."""
     shared = result.runs_before > 0 and result.status in _BLAMED_ON_ITSELF
     return shared or (was_killed(result) and not kernel_killed)
 
 
 def was_killed(result: TrialResult) -> bool:
-    """Whether somebody killed one of its processes: the kernel, where memory had run out, or a person."""
+    """Whether one of its processes was killed from outside: by the kernel, when memory ran out, or by a person."""
     return result.failure is not None and result.failure.signal == signal.SIGKILL
 
 
@@ -92,7 +93,7 @@ class Residence:
     """What the runs so far have shown."""
 
     _are_shared: bool = False
-    """Whether any might have joined another: who asks for a process of its own each time has no use for a resident."""
+    """Whether any run could have shared a process; if every request wants its own process, a resident is useless."""
     _new: list[RunCost] = field(default_factory=list)
     _again: list[RunCost] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""Several trials at once on this machine: for each slot a template of its own, with its devices and its CPU cores."""
+"""Several trials at once on this machine: each slot has its own template, devices and CPU cores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from autotune.records import Facts, TrialRequest, TrialResult
 
 
 class SlotsBackend:
-    """A `LocalBackend` for each place. A trial alone always has the first, so that runs that confirm are comparable."""
+    """A `LocalBackend` for each place. A trial that runs alone always uses the first, so that confirming runs are
+    comparable."""
 
     remarks: Sequence[str] = ()
 
@@ -32,7 +33,7 @@ class SlotsBackend:
         return len(self._backends)
 
     def facts(self, deadline_s: float) -> Facts:
-        """Those of the first. Raises EnvironmentFailure when another slot's devices are of another kind."""
+        """The facts of the first slot. Raises EnvironmentFailure if another slot has devices of another kind."""
         with ThreadPoolExecutor(self.slots) as threads:
             found: list[Facts] = list(threads.map(lambda backend: backend.facts(deadline_s), self._backends))
         for place, facts in zip(self._places, found, strict=True):

@@ -12,7 +12,7 @@ from autotune.execution.slots import SlotsBackend
 
 
 def start_all(spec: dict[str, Any], folder: Path) -> Backend:
-    """For a search: as many trials at once as `execution` of the resolved spec says."""
+    """The backend of a search: it runs as many trials at once as `execution` in the resolved spec says."""
     if _on_cluster(spec):
         return _cluster(spec, folder)
     slots = places(spec)
@@ -20,7 +20,7 @@ def start_all(spec: dict[str, Any], folder: Path) -> Backend:
 
 
 def start_alone(spec: dict[str, Any], folder: Path) -> Backend:
-    """For measuring one trial at a time: where a search has its confirming runs."""
+    """The backend that measures one trial at a time, on the place where a search runs its confirming runs."""
     return _cluster(spec, folder) if _on_cluster(spec) else LocalBackend(spec, folder, places(spec)[0])
 
 

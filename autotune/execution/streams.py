@@ -1,4 +1,4 @@
-"""The controller's ends of a trial's two pipes: lines of events, and output of which only the end is kept."""
+"""The controller's ends of a trial's two pipes: lines of events, and output (only the end of it is kept)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Pipe:
         os.close(self._descriptor)
 
     def _arrived(self) -> bytes:
-        """What has come, up to a bound: endless output must not keep the controller from its clock."""
+        """The bytes that have arrived, up to a limit: endless output must not delay the controller."""
         chunks: list[bytes] = []
         with contextlib.suppress(BlockingIOError):
             while len(chunks) < _MOST_CHUNKS and (chunk := os.read(self._descriptor, _CHUNK_BYTES)):
@@ -33,7 +33,7 @@ class _Pipe:
 
 
 class LineReader(_Pipe):
-    """Whole lines as they arrive; a last line that a dying process left torn is never handed out."""
+    """Whole lines as they arrive; an incomplete last line of a process that died is never returned."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
@@ -45,7 +45,7 @@ class LineReader(_Pipe):
 
 
 class Drain(_Pipe):
-    """Takes all that a process prints, so that it never blocks, and keeps the last 16 KiB."""
+    """Reads everything that a process prints, so that the process never blocks, and keeps the last 16 KiB."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(descriptor)
@@ -60,6 +60,6 @@ class Drain(_Pipe):
         self._kept = (self._kept + self._arrived())[-_TAIL_BYTES:]
 
     def tail(self) -> str:
-        """The end of what was printed, terminal escapes and all, bytes that are no text replaced."""
+        """The end of what was printed, terminal escapes included; bytes that are not text are replaced."""
         self.read()
         return self._kept.decode(errors="replace")

@@ -28,13 +28,13 @@ class TemplateDied(Exception):
 
 
 class Template:
-    """A running template process. Closing its socket, or the controller's death, ends it with all its trials."""
+    """A running template process. It ends, with all its trials, when its socket closes or the controller dies."""
 
     fresh = False
     """Whether each trial must start in a fresh interpreter instead of a fork."""
 
     def __init__(self, setting: dict[str, Any], variables: Mapping[str, str] | None = None) -> None:
-        """`variables`: of the environment, beside those of this process."""
+        """`variables`: environment variables in addition to those of this process."""
         mine, theirs = socket.socketpair()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         with theirs:
@@ -52,14 +52,14 @@ class Template:
         self._send(json.dumps(setting).encode() + b"\n", [])
 
     def send(self, message: dict[str, Any], *descriptors: int) -> None:
-        """Ask for a run; the descriptors become its events and its output. Raises TemplateDied."""
+        """Request a run; the descriptors become its pipes for events and output. Raises TemplateDied."""
         self._send(json.dumps(message | {"fresh": self.fresh}).encode() + b"\n", list(descriptors))
 
     def kill(self, run: str) -> None:
         self._send(json.dumps({"kill": run}).encode() + b"\n", [])
 
     def wait(self, others: Sequence[HasFileno], timeout_s: float) -> list[dict[str, Any]]:
-        """Sleep until a message comes, one of `others` is readable, or the time is over. Raises TemplateDied."""
+        """Sleep until a message arrives, one of `others` is readable, or the time is over. Raises TemplateDied."""
         with selectors.DefaultSelector() as selector:
             for readable in (self._socket, *others):
                 selector.register(readable.fileno(), selectors.EVENT_READ)
@@ -72,7 +72,7 @@ class Template:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """End the process and all its trials: by closing the socket, and by force when it does not follow."""
+        """End the process and all its trials: close the socket, and kill the process if it does not end."""
         self._socket.close()
         try:
             self._process.wait(_CLOSE_GRACE_S)
