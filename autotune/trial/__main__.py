@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
             from autotune.trial import exported
 
             exported.main()
-        gc.freeze()  # else Python would take PyTorch apart at its end, which takes a second
+        gc.freeze()  # otherwise Python would unload PyTorch at its end, which takes a second
         return
     *descriptors, parent = (int(number) for number in numbers)
     isolation.die_with_parent(parent)
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         from autotune.trial.template import serve
 
         serve(socket.socket(fileno=descriptors[0]))
-        os._exit(0)  # taking PyTorch down in order would take a second of the budget
+        os._exit(0)  # unloading PyTorch in order would take a second of the budget
     else:
         from autotune.trial.job import Job, Pipes
 

@@ -1,6 +1,6 @@
-"""What the ranks of a trial share beside their collectives: a file in memory in which each notes how far it is.
+"""A file in memory that the ranks of a trial share, in addition to their collectives: each notes its progress there.
 
-Only so can it be told, from outside, which rank keeps the others waiting: those that wait are silent in a collective.
+This shows, from outside, which rank keeps the others waiting: ranks that wait inside a collective report nothing.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import NamedTuple
 
 _ENTRY = struct.Struct("=qqqd")
 _PATIENCE_S = 5.0
-"""At least; a loader that begins an epoch, or a garbage collection, takes less."""
+"""Shortest time before a rank counts as hanging; a loader that begins an epoch, or a garbage collection, takes less."""
 _TIMES_LONGEST = 3.0
-"""The longest pause of any rank so far, such as a compilation."""
+"""Factor on the longest pause of any rank so far, such as a compilation."""
 
 
 class Entry(NamedTuple):
     """The entry of one rank."""
 
     pid: int = 0
-    """0: it has not begun."""
+    """0: the rank has not begun."""
     forwards: int = 0
     steps: int = 0
     at_s: float = 0.0
@@ -31,10 +31,10 @@ class Entry(NamedTuple):
 
 
 class Board:
-    """The notes of all ranks; each writes its own only."""
+    """The entries of all ranks; each rank writes only its own."""
 
     def __init__(self, path: Path, ranks: int) -> None:
-        """`path`: of a file that is made where there is none."""
+        """`path`: the file; it is created if it does not exist."""
         self._ranks = ranks
         with path.open("ab") as file:
             file.truncate(_ENTRY.size * ranks)
@@ -50,10 +50,10 @@ class Board:
 
 @dataclass
 class Vigil:
-    """Decides that a rank hangs, from one look at the board after the other.
+    """Detects a rank that hangs, by looking at the board repeatedly.
 
-    One that others wait for, and that has noted nothing for much longer than any rank ever did before; and once all of
-    them have trained a step: all, when none notes anything any more.
+    A rank hangs if others wait for it and it has written nothing for much longer than any rank ever did before. Once
+    all ranks have trained a step, all of them hang if none writes anything any more.
     """
 
     longest_s: float = 0.0
@@ -81,7 +81,7 @@ class Vigil:
 
 
 class Diary:
-    """A rank's own notes."""
+    """Writes the entry of one rank."""
 
     def __init__(self, board: Board, rank: int, pid: int) -> None:
         self._board = board

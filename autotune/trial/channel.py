@@ -1,4 +1,5 @@
-"""JSON lines over a descriptor: how a trial is asked and reports, and how the template and the controller talk."""
+"""JSON lines over a descriptor: requests to a trial, its reports, and messages between the template and the
+controller."""
 
 from __future__ import annotations
 
@@ -28,19 +29,19 @@ class Reporter:
 
 
 class Requests:
-    """What a trial's process is told: a request, and after its result to clear up for another."""
+    """The messages to a trial's process: a request and, after its result, whether to get ready for another."""
 
     def __init__(self, descriptor: int) -> None:
         self._lines = os.fdopen(descriptor, "rb")
 
     def next(self) -> Any:
-        """Waits for it; None once nothing more will come."""
+        """Wait for the next message; None when no more follow."""
         line = self._lines.readline()
         return json.loads(line) if line.endswith(b"\n") else None
 
 
 class ControlLine:
-    """The template's end of the control socket: messages in, with the descriptors that came along; messages out."""
+    """The template's end of the control socket: it receives messages with their descriptors, and sends messages."""
 
     def __init__(self, control: socket.socket) -> None:
         self.socket = control

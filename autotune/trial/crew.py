@@ -1,6 +1,6 @@
-"""Those that train one model together, as the measurement knows them: it leads, and the others do as it does.
+"""The ranks that train one model together, as the measurement sees them: its process leads, and the others follow.
 
-Every decision that depends on a clock is made by one process and told to all: whether to go on, and for how many steps.
+One process makes every decision that depends on a clock, and sends it to all: whether to go on, and for how many steps.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 from autotune.records import OptimizerSteps
 
 END, HARVEST = 0, -1
-"""Orders beside a number of optimizer steps."""
+"""Orders that are not a number of optimizer steps."""
 
 
 def discard(batches: int) -> int:
@@ -19,7 +19,7 @@ def discard(batches: int) -> int:
 
 
 def discarded(order: int) -> int:
-    """How many micro-batches an order has discarded; 0 of all other orders."""
+    """How many micro-batches an order discards; 0 for all other orders."""
     return max(HARVEST - order, 0)
 
 
@@ -29,13 +29,13 @@ class Crew(Protocol):
     size: int
 
     def lead(self, order: int) -> None:
-        """Tell the others what is done next; of one that follows: nothing."""
+        """Tell the others what to do next; does nothing in a process that follows."""
 
     def pool(self, steps: OptimizerSteps) -> OptimizerSteps:
-        """What all of them said together: mean losses, and samples added up."""
+        """The results of all processes together: mean losses, and the sum of the samples."""
 
     def note_step(self) -> None:
-        """An optimizer step has been asked of the device."""
+        """Note that the host has queued an optimizer step on the device."""
 
 
 class _Alone:

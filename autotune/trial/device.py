@@ -32,12 +32,12 @@ def _exists(device: torch.device) -> bool:
 
 
 def make_current(device: torch.device) -> None:
-    """Have everything that names no device, such as an event or a random state, mean this one."""
+    """Make `device` the current one, for everything that names no device, such as an event or a random state."""
     if device.type in ("cuda", "xpu"):
         getattr(torch, device.type).set_device(device)
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that was asked of it; nothing to wait for on the CPU."""
+    """Wait until the device has done all queued work; on the CPU there is nothing to wait for."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

@@ -1,4 +1,4 @@
-"""What the machine offers and what the workload is, found out in a process that may touch the device."""
+"""Facts about the machine and the workload, found in a process that may touch the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NATIVE_BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf
 
 
 def gather_facts(prepared: Prepared, device: torch.device) -> Facts:
-    """Everything that the search has to know before its first trial. Builds the model once.
+    """Everything that the search must know before its first trial. Builds the model once.
 
     Raises EnvironmentFailure where there are fewer devices than ranks.
     """

@@ -24,20 +24,20 @@ _OUT_OF_MEMORY = (
     "killed by signal: Bus error",
     "out of shared memory",
 )
-"""Texts of RuntimeErrors that mean it: torch raises its own class for the caching allocator only. A loader process dies
-of `Killed` by the kernel's OOM killer and of `Bus error` when /dev/shm is full."""
+"""Texts of RuntimeErrors that mean out of memory: torch raises its own class only for the caching allocator. A loader
+process dies with `Killed` by the kernel's OOM killer, and with `Bus error` when /dev/shm is full."""
 
 
 _OF_A_CONTEXT = "CUDA error:"
-"""So every error that CUDA itself returns begins; all calls after an illegal access, a failed launch or an assertion on
-the device come back with the same one."""
+"""Every error that CUDA itself returns begins like this. After an illegal access, a failed launch or an assertion on
+the device, all later calls return the same error."""
 _ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|.)")
 """ECMA-48 control sequences, operating system commands, and two-character escapes."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 _LONGEST = 500
-"""Characters of a reason."""
+"""Longest reason, in characters."""
 _OWN = Path(__file__).resolve().parents[1]
 _CALLED_FROM = {
     "training.step.__call__": "training.loss",
@@ -54,11 +54,11 @@ _CALLED_FROM = {
 
 
 class Diverged(Exception):
-    """A loss is not finite."""
+    """Raised when a loss is not finite."""
 
 
 def classify(error: BaseException) -> TrialStatus:
-    """The status of a trial that `error` ended."""
+    """The status of a trial that ended with `error`."""
     chain = _causes(error)
     if any(isinstance(link, torch.OutOfMemoryError | MemoryError) for link in chain):
         return TrialStatus.OOM
@@ -79,20 +79,20 @@ def poisons(error: BaseException) -> bool:
 
 def _causes(error: BaseException | None) -> list[BaseException]:
     chain: list[BaseException] = []
-    while error is not None and not any(error is link for link in chain):  # users' own may define ==
+    while error is not None and not any(error is link for link in chain):  # a user's class may define ==
         chain.append(error)
         error = error.__cause__ or error.__context__
     return chain
 
 
 def printable(text: str) -> str:
-    """`text` without terminal escapes, other control characters and halves of characters: it ends up in JSON, on
-    screens and in reports."""
+    """`text` without terminal escapes, other control characters and unpaired surrogates, safe for JSON, terminals and
+    reports."""
     return _CONTROL.sub("", _ESCAPE.sub("", text)).encode(errors="replace").decode()
 
 
 def _section(error: BaseException) -> str | None:
-    """Section of the spec: found from the last frame of autotune itself, which called the code that failed."""
+    """The section of the spec whose code failed, found from the last frame of autotune, which called that code."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(_OWN)]
     if not frames:
         return None
@@ -102,11 +102,11 @@ def _section(error: BaseException) -> str | None:
 
 
 def describe(error: BaseException) -> Failure:
-    """The telling line of the message and the place in the user's code for people, the whole traceback for the record,
-    and the signal if a loader process was killed."""
+    """For people: the most useful line of the message and the line in the user's code. For the record: the whole
+    traceback, and the signal if a loader process was killed."""
     lines = [line for line in printable(said(error)).strip().splitlines() if line.strip()]
     name = type(error).__name__
-    # A loader process wraps its traceback into the message, which then says what happened at its end.
+    # A loader process puts its traceback into the message; the end of it says what happened.
     line = (lines[-1] if lines[0].startswith("Caught ") else lines[0]) if lines else "(no message)"
     is_named = isinstance(error, Diverged) or re.match(rf"([\w.]+\.)?{re.escape(name)}\b", line)
     reason = line if is_named else f"{name}: {line}"
@@ -123,6 +123,6 @@ def describe(error: BaseException) -> Failure:
 def _whole(error: BaseException) -> str:
     try:
         text = "".join(traceback.format_exception(error))
-    except BaseException:  # noqa: BLE001 - the user's code, which is asked for its text
+    except BaseException:  # noqa: BLE001 - calls the user's code for the text
         text = "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
     return text.encode(errors="replace").decode()

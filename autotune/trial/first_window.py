@@ -1,7 +1,7 @@
-"""The first accumulation window again and again, as long as the GradScaler skips it while it finds its scale.
+"""Repeats the first accumulation window as long as the GradScaler skips it while it finds its scale.
 
-A skipped step leaves the weights alone but uses its samples up, and the losses that follow would belong to other
-samples than the reference's. Only watched runs begin this way.
+A skipped step does not change the weights but uses up its samples. Later losses would then belong to other samples than
+those of the reference run. Only watched runs begin this way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 _MOST_SKIPS = 32
-"""The scale starts at 2¹⁶ and halves each time: after these nothing is left to be found."""
+"""The scale starts at 2¹⁶ and halves each time: after so many skips, no scale is left to try."""
 
 
 RandomState = tuple[torch.Tensor, torch.Tensor | None]
@@ -20,7 +20,7 @@ RandomState = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class FirstWindow:
-    """Batches, of which those of the first window can be had again, with the same random numbers for the model."""
+    """Batches; those of the first window can be repeated, with the same random numbers for the model."""
 
     def __init__(self, batches: Iterator[Any], device: torch.device) -> None:
         self._batches = batches
@@ -40,12 +40,12 @@ class FirstWindow:
             return batch
         batch = next(self._batches)
         if self._in_first:
-            # After the loader has drawn what it needs, for the model to go on from here each time.
+            # Saved after the loader has drawn its numbers, so that the model continues from here each time.
             self._seen.append((batch, self._random_state()))
         return batch
 
     def window_closed(self, *, skipped: bool) -> None:
-        """To be told after each optimizer step."""
+        """Call this after each optimizer step."""
         if not self._in_first:
             return
         self._skips += skipped
@@ -65,5 +65,5 @@ class FirstWindow:
 
     @property
     def _device_random(self) -> Any:
-        """torch's module with the generator of the device; None for the CPU, whose state is the host's."""
+        """The torch module that has the device's generator; None for the CPU, whose state is the host's."""
         return None if self._device.type == "cpu" else getattr(torch, self._device.type)

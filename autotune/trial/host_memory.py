@@ -1,4 +1,4 @@
-"""Host memory as a trial may use it: the machine's, or less under a container's or a shell's limit."""
+"""The host memory that a trial may use: the machine's, or less under the limit of a container or a shell."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def usable_bytes() -> int:
-    """All that this process may come to use."""
+    """Most bytes that this process may use."""
     return min(filter(None, (psutil.virtual_memory().total, _data_limit(), _cgroup_limit())))
 
 
 def available_bytes(process: psutil.Process) -> int:
-    """What `process`, this one, could still get."""
+    """Bytes that `process`, which is this process, could still get."""
     left = [psutil.virtual_memory().available]
     data, group = _data_limit(), _cgroup_limit()
     if data is not None:
@@ -39,6 +39,6 @@ def _cgroup_limit() -> int | None:
 
 
 def _cgroup_used() -> int:
-    """Without the page cache that the kernel would give up first."""
+    """Used bytes, without the page cache that the kernel would free first."""
     statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
     return int((_CGROUP / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))

@@ -1,4 +1,4 @@
-"""Processes that never outlive their owner: sessions, death signals, and the sweep of what a trial leaves behind.
+"""Ensures that processes never outlive their owner: sessions, death signals, and killing what a trial leaves behind.
 
 Linux has all three. Elsewhere the session alone remains, and trials start in fresh interpreters.
 """
@@ -28,9 +28,10 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel kill this process when its parent dies; not inherited over a fork, so every child says it again.
+    """Make the kernel kill this process when its parent dies. A fork does not inherit this, so every child calls it
+    again.
 
-    `parent`: its process id; when the parent has died before this call, the process ends at once.
+    `parent`: process id of the parent. If the parent died before this call, the process ends at once.
     """
     if not ON_LINUX:
         return
@@ -46,7 +47,7 @@ def adopt_orphans() -> None:
 
 
 def kill_session(leader: int) -> None:
-    """Kill `leader`, a child of this process, and the process group that it leads, if it has come that far."""
+    """Kill `leader`, a child of this process, and the process group that it leads, if it already leads one."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
@@ -54,19 +55,19 @@ def kill_session(leader: int) -> None:
 
 
 def keep_to(cores: list[int]) -> None:
-    """Run on these CPUs only, and all that is forked from here on too; an empty list: wherever one may."""
+    """Run only on these CPUs, later forks included; an empty list means no restriction."""
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, cores)
 
 
 def lead_session() -> None:
-    """Lead a session of one's own: no terminal, no signal meant for others, one group to kill."""
+    """Start a new session: no terminal, no signals meant for other processes, one group to kill."""
     if os.getsid(0) != os.getpid():
         os.setsid()
 
 
 def sweep(keep: set[int]) -> None:
-    """Kill and reap all children but `keep`, those orphaned by their death included."""
+    """Kill and reap all children except `keep`, and the orphans that these leave."""
     deadline = time.monotonic() + _SWEEP_LIMIT_S
     while time.monotonic() < deadline:
         strays = [child for child in psutil.Process().children() if child.pid not in keep]

@@ -1,4 +1,4 @@
-"""One job of an isolated process: enter isolation, run trials or look at the workload, report, leave at once."""
+"""One job of an isolated process: isolate itself, run trials or inspect the workload, report, exit at once."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class Pipes(NamedTuple):
 
 def prepare_workload(setting: Setting) -> Prepared:
     """Phase one of the workload, safe to run in the template."""
-    # Loader processes that are killed leave the folders of their sockets behind, in here rather than in /tmp.
+    # Loader processes that are killed leave their socket folders behind: here, not in /tmp.
     multiprocessing.current_process()._config["tempdir"] = setting["sockets"]  # type: ignore[attr-defined]
     folder = Path(setting["folder"])
     prepared = prepare(parse_spec(setting["spec"], folder), folder)
-    # What each fork would spend seconds on again; mistakes are told before. Every optimizer imports the former.
+    # Each fork would spend seconds on these imports again. They come after the checks, so that mistakes are reported
+    # sooner. Every optimizer imports the first.
     importlib.import_module("torch._dynamo")
     if prepared.spec.execution.ranks_per_trial > 1:
         importlib.import_module("autotune.trial.together")
@@ -63,7 +64,7 @@ class Job:
         return cls(**json.loads(text))
 
     def run_and_exit(self, prepared: Prepared | None, pipes: Pipes, *, parent: int) -> None:
-        """Run in this process, which is the job's own, and end it without any clean-up that could hang.
+        """Run the job in this process, which runs nothing else, and end it without any clean-up that could hang.
 
         `prepared`: what the template has loaded; None in a fresh interpreter, which has to load it first.
         """
@@ -76,7 +77,7 @@ class Job:
             report("problem", {"kind": type(error).__name__, "problems": list(error.problems)})
         except AutotuneError as error:
             report("problem", {"kind": type(error).__name__, "problems": [str(error)]})
-        except BaseException:  # noqa: BLE001 - the process's outer edge: a bug, and its traceback is the evidence
+        except BaseException:  # noqa: BLE001 - outermost level of the process: a bug, with its traceback
             sys.excepthook(*sys.exc_info())
             code = 1
         sys.stdout.flush()
@@ -106,7 +107,7 @@ class Job:
 
 
 def _isolate(output: int, parent: int) -> None:
-    """A session of its own, death with the parent for itself and all that it forks, output to the controller."""
+    """Start a new session, die with the parent (also everything that it forks), and send output to the controller."""
     isolation.lead_session()
     isolation.die_with_parent(parent)
     os.register_at_fork(after_in_child=isolation.die_with_parent)

@@ -1,4 +1,4 @@
-"""Host memory that a DataLoader's processes hold for themselves, looked at while training goes on."""
+"""Private host memory of a DataLoader's processes, read while training goes on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterable
 import psutil
 
 _AT_MOST = 0.01
-"""Share of the time that close looks may take, beside the first. The kernel walks through all pages of a process: on
-two idle cores 13 to 22 ms for a loader process of 0.3 to 0.8 GB, 41 to 45 ms for one of 2.4 GB (2026-11-29)."""
+"""Largest share of the time for exact readings, in addition to the first. The kernel walks through all pages of a
+process: on two idle cores 13 to 22 ms for a loader process of 0.3 to 0.8 GB, 41 to 45 ms for one of 2.4 GB
+(2026-11-29)."""
 
 
 class LoaderMemory:
     """Private memory of some processes (unique set size): what would be free without them.
 
-    A process that was forked shares most of its pages with the one that trains, until either writes to one. Which are
-    still shared only a close look tells; between two of them, what a process has allocated meanwhile is cheap to see.
+    A forked process shares most of its pages with the training process, until one of them writes to a page. Only an
+    exact reading shows which pages are still shared. Between exact readings, the change of what a process has allocated
+    is cheap to read.
     """
 
     def __init__(self, processes: Iterable[psutil.Process], clock: Callable[[], float] = time.perf_counter) -> None:
@@ -30,8 +32,8 @@ class LoaderMemory:
         """At the last close look: bytes of its own, and bytes that it had allocated. The oldest look comes first."""
 
     def read(self) -> int | None:
-        """Bytes of all of them that are alive; who has had no close look yet is taken to hold as much as the others.
-        None where there are none, or the system does not say."""
+        """Bytes of all processes that are alive. One without an exact reading yet is assumed to hold as much as the
+        others. None if there are no processes, or the system does not say."""
         allocated: dict[psutil.Process, int] = {}
         for process in self._processes:
             with contextlib.suppress(psutil.Error):
@@ -44,7 +46,7 @@ class LoaderMemory:
         return round(statistics.fmean(known) * len(allocated)) if known else None
 
     def _look_closely(self, allocated: dict[psutil.Process, int]) -> None:
-        """At one that was not looked at yet, else at the one that was longest ago."""
+        """Read one process exactly: one without a reading, else the one whose reading is the oldest."""
         oldest = (each for each in self._looked if each in allocated)
         chosen = next((each for each in allocated if each not in self._looked), None) or next(oldest)
         began_s = self._clock()

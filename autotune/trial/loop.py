@@ -1,4 +1,4 @@
-"""The training loop of a trial, one optimizer step at a time, with what it says and where its time goes."""
+"""The training loop of a trial, one optimizer step at a time, with its losses and where its time goes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Clock = Callable[[], float]
 
 
 class Step(Protocol):
-    """`autotune.training.TrainStep`, as far as the loop knows it."""
+    """The part of `autotune.training.TrainStep` that the loop uses."""
 
     loss_scale: float | None
 
@@ -31,14 +31,15 @@ class Step(Protocol):
 
 @dataclass(kw_only=True)
 class Watch:
-    """What a step is watched with: the timeline always, the rest in runs for the stability gates."""
+    """What observes a step: always the timeline; gradients and activations only in runs for the stability gates."""
 
     timeline: Timeline
     gradients: GradientWatch | None = None
     activations: ActivationWatch | None = None
 
     def look_at_training(self, model: nn.Module, *, compiled: bool) -> None:
-        """Watch gradients from now on, and activations too, where that does not take a compiled model apart."""
+        """Watch gradients from now on, and activations too unless the model is compiled (hooks would break its
+        graph)."""
         self.gradients = GradientWatch()
         self.activations = None if compiled else ActivationWatch(model)
 
@@ -50,7 +51,7 @@ class Watch:
             self.gradients.look(parameters)
 
     def findings(self) -> dict[str, Any]:
-        """For the trial's result: the first gradient and the largest activation, None if nothing watched."""
+        """For the trial's result: the first gradient and the largest activation; None for what was not watched."""
         gradient = self.gradients.first if self.gradients else None
         activation = self.activations.largest() if self.activations else None
         return {
@@ -61,7 +62,7 @@ class Watch:
 
 @dataclass
 class Loop:
-    """Asks for batches, steps, and remembers what the steps said."""
+    """Takes batches, trains on them, and keeps the results of the steps."""
 
     batches: Iterator[Any]
     step: Step
@@ -71,7 +72,7 @@ class Loop:
     crew: Crew = ALONE
     trains_on_cpu: bool = False
     samples: int = 0
-    """Over all processes that train together."""
+    """Samples over all processes that train together."""
     steps_done: int = 0
     _losses: list[torch.Tensor] = field(default_factory=list)
     _samples: list[int] = field(default_factory=list)
@@ -79,7 +80,7 @@ class Loop:
     _scales: list[float] = field(default_factory=list)
 
     def begin(self, steps: int) -> None:
-        """Have all that train together do as many; to be called before the clock starts."""
+        """Let all processes that train together do `steps` steps; call this before the clock starts."""
         self.crew.lead(steps)
         self.watch.timeline.restart()
 
@@ -88,17 +89,18 @@ class Loop:
         return self.crew.size
 
     def phases(self, seconds: float) -> dict[StepPhase, float]:
-        """Where the time since `begin` went, in shares of `seconds`; asked once the device has done its work."""
+        """How the time since `begin` was spent, as shares of `seconds`; call this after the device has done its
+        work."""
         return self.watch.timeline.phases(seconds)
 
     def discard(self, batches: int) -> None:
-        """Take `batches` micro-batches, and have all that train together do so, without training on them."""
+        """Take `batches` micro-batches without training on them, in all processes that train together."""
         self.crew.lead(discard(batches))
         for _ in range(batches):
             next(self.batches)
 
     def optimizer_step(self) -> None:
-        """Micro-batches until the window closes; nothing is waited for but data."""
+        """Train on micro-batches until the window closes; waits for nothing but data."""
         closed = False
         while not closed:
             batch = next(self.batches)
@@ -119,7 +121,7 @@ class Loop:
             self.watch.activations.step_ended()
 
     def harvest(self) -> OptimizerSteps:
-        """What the steps since the last harvest said. Copies from the device: for the edges of blocks only.
+        """Results of the steps since the last harvest. Copies from the device, so call it only between blocks.
 
         Raises Diverged when a loss is not finite.
         """

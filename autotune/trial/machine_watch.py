@@ -1,4 +1,4 @@
-"""What the machine does beside training while a block is timed."""
+"""What the machine does in addition to training while a block is timed."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _SHM = Path("/dev/shm")
 
 
 class MachineWatch:
-    """The machine during one block after the other: `start` right before a block, `read` right after it."""
+    """Observes the machine during each block: call `start` right before a block, `read` right after it."""
 
     def __init__(
         self, device: torch.device, sensors: GpuSensors | None = None, root: psutil.Process | None = None
     ) -> None:
-        """`sensors`: those of the device, unless they are to be found from it. `root`: the process that began the
-        trial, and all of whose descendants belong to it. Default: this one."""
+        """`sensors`: default, the sensors of `device`. `root`: the process that started the trial; all its descendants
+        belong to the trial. Default: this process."""
         self._device = device
         self._gpu = sensors if sensors is not None or device.type != "cuda" else GpuSensors(_uuid(device))
         self._cpus = _Cpus()
@@ -39,14 +39,14 @@ class MachineWatch:
         self.start()
 
     def find_workers(self) -> None:
-        """Count the trial's processes of now, such as a DataLoader's, as its own from here on.
+        """From now on, count the trial's present processes, such as those of a DataLoader, as part of the trial.
 
-        Starts anew, lest what they did before is taken for work of the block. Takes milliseconds.
+        Restarts the counters, so that earlier work of these processes does not count for the block. Takes milliseconds.
         """
         family = [self._root, *self._root.children(recursive=True)]
         self._workers = [process for process in family if process != self._process]
         self._loader_memory = LoaderMemory(self._workers if self._root == self._process else ())
-        self._loader_memory.read()  # the first close look comes before the first block, not after it
+        self._loader_memory.read()  # the first exact reading of memory comes before the first block, not after it
         self.start()
 
     def start(self) -> None:
@@ -54,7 +54,8 @@ class MachineWatch:
         self._before = self._cpu_seconds()
 
     def read(self) -> MachineState:
-        """Since the last `start`. The loads are coarse in short blocks, by the kernel's ticks of 10 ms."""
+        """The state since the last `start`. In short blocks the loads are coarse, because the kernel counts in ticks of
+        10 ms."""
         after = self._cpu_seconds()
         gpu = GpuReading() if self._gpu is None else self._gpu.read()
         own_load, outside_load = _loads(self._before, after, self._cpus.count)
@@ -80,9 +81,10 @@ class MachineWatch:
         )
 
     def _cpu_seconds(self) -> _CpuSeconds:
-        """CPU seconds of this process, its workers, and the children of either that have ended and been waited for.
+        """CPU seconds of this process and its workers, and of their children that have ended and were waited for.
 
-        The last keep the sum from falling when a worker ends. Of this process to the microsecond, of others in ticks.
+        The ended children keep the sum from falling when a worker ends. This process is counted to the microsecond,
+        others in ticks.
         """
         reaped, workers_s = os.times(), self._workers_s()
         own_s = time.process_time() + reaped.children_user + reaped.children_system + workers_s
@@ -100,7 +102,7 @@ class MachineWatch:
 
 @dataclass(frozen=True)
 class _CpuSeconds:
-    """Counters at one moment, each from a start of its own."""
+    """Counters at one moment; each has its own zero."""
 
     at_s: float
     idle_s: float | None
@@ -109,10 +111,10 @@ class _CpuSeconds:
 
 
 def _loads(before: _CpuSeconds, after: _CpuSeconds, cpus: int) -> tuple[float, float | None]:
-    """Cores kept busy by the trial, and by anything else.
+    """Cores kept busy by the trial, and by everything else.
 
-    Busy is what is left of `cpus` × wall seconds beside idle: user, system, interrupts and steal. The same as their
-    sum, but closer: a kernel that halts idle CPUs takes idle time from a clock, and busy time from samples.
+    Busy time is `cpus` × wall seconds minus idle time: user, system, interrupts and steal. This is more precise than
+    their sum: a kernel that halts idle CPUs measures idle time with a clock, but samples busy time.
     """
     wall_s = after.at_s - before.at_s
     own_load = max(after.own_s - before.own_s, 0.0) / wall_s
@@ -123,7 +125,7 @@ def _loads(before: _CpuSeconds, after: _CpuSeconds, cpus: int) -> tuple[float, f
 
 
 class _Cpus:
-    """The CPUs that this process may run on: all of the machine's, unless a cpuset or the user forbids some."""
+    """The CPUs that this process may run on: all CPUs of the machine, unless a cpuset or the user excludes some."""
 
     def __init__(self) -> None:
         allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
@@ -133,11 +135,12 @@ class _Cpus:
             listed = 0
         self.count = len(allowed) if allowed else listed
         self._subset = sorted(allowed) if allowed and len(allowed) < listed else None
-        # psutil lists the CPUs that are online, without their numbers: with gaps in them they cannot be told apart.
+        # psutil lists the CPUs that are online without their numbers: if numbers are missing, they cannot be matched.
         self._known = listed >= self.count and (self._subset is None or self._subset[-1] < listed)
 
     def idle_s(self) -> float | None:
-        """Seconds that they have idled, waiting for a disk included, all together; None where nobody counts them."""
+        """Idle seconds of all these CPUs together, waiting for a disk included; None if the system does not count
+        them."""
         if not self._known:
             return None
         if self._subset is None:
@@ -145,7 +148,7 @@ class _Cpus:
         else:
             every = psutil.cpu_times(percpu=True)
             counters = [every[number] for number in self._subset]
-        # Sandboxes such as gVisor show counters that stay at nought.
+        # Sandboxes such as gVisor show counters that stay at zero.
         return math.fsum(cpu.idle + getattr(cpu, "iowait", 0.0) for cpu in counters) or None
 
 
@@ -155,7 +158,7 @@ def _uuid(device: torch.device) -> str | None:
 
 
 def _allocator(device: torch.device) -> tuple[int | None, int | None]:
-    """Bytes that torch's allocator has handed out, and how often it had to empty its cache to go on."""
+    """Bytes that torch's allocator has allocated, and how often it had to empty its cache and retry."""
     if device.type == "cuda":
         statistics = torch.cuda.memory_stats(device)
     elif device.type == "xpu":

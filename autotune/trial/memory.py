@@ -17,10 +17,11 @@ _CLEAR_PEAK = "5"
 
 
 class MemoryWatch:
-    """Started before the model is built, read once after the last step."""
+    """Watches memory: create it before the model is built, read it once after the last step."""
 
     def __init__(self, device: torch.device, resident_before: int | None = None) -> None:
-        """`resident_before`: bytes before the first run of a process that runs several; None: as it is now."""
+        """`resident_before`: resident bytes before the first run of a process that runs several; None: the bytes
+        now."""
         self._device = device
         # The peak mark is inherited from the template; 5 resets it (proc(5), /proc/pid/clear_refs).
         with contextlib.suppress(OSError):

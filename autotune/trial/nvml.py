@@ -1,7 +1,7 @@
-"""What NVIDIA's management library says of one GPU: clock, power, temperature, throttling, company, energy.
+"""What NVIDIA's management library says about one GPU: clock, power, temperature, throttling, other processes, energy.
 
-Every figure is optional. There may be no library or no driver, a MIG slice is not found by its id, a card may not
-support a query, a container may forbid it: each of these leaves None, and none of them raises.
+Every value is optional and None if it cannot be read: there is no library or no driver, a MIG slice is not found by its
+id, a card does not support a query, or a container forbids it. Nothing raises.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class GpuSensors:
             self._handle = self._find(uuid)
 
     def read(self) -> GpuReading:
-        """All sensors, those first that change soonest once the device is idle."""
+        """Read all sensors, first those that change soonest when the device becomes idle."""
         nvml = self._nvml
         if self._handle is None:
             return GpuReading()
@@ -80,7 +80,7 @@ class GpuSensors:
             return None
 
     def _ask(self, *queries: str, of: tuple[Any, ...] = ()) -> Any:
-        """The answer to the first of `queries`, names of one thing in several versions, that has one."""
+        """The answer to the first of `queries` that works; they are names of one query in several versions."""
         for query in queries:
             try:
                 return getattr(self._nvml, query)(self._handle, *of)
@@ -89,10 +89,11 @@ class GpuSensors:
         return None
 
     def _other_processes(self) -> int | None:
-        """All that compute on the device but this process, which does so too: hence one fewer than are listed.
+        """How many other processes compute on the device: one fewer than are listed, because this process is listed
+        too.
 
-        Its own id is no help in telling it from the others: inside a container the driver states the ids of the host.
-        A list without any process hides this one, and who knows which others.
+        This process cannot be recognised by its id: inside a container the driver gives the ids of the host. An empty
+        list hides this process, and perhaps others.
         """
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
         return len({process.pid for process in processes}) - 1 if processes else None

@@ -1,7 +1,7 @@
 """Batches for the loop, epoch after epoch, with a log of when each was loaded and taken.
 
-Each loader process writes down when it finishes a batch, in memory that it shares with the loop's process. Nobody waits
-for a lock there: a loader process may be killed at any moment.
+Each loader process records when it finishes a batch, in memory that it shares with the loop's process. There are no
+locks: a loader process may be killed at any moment.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from autotune.config import TrainConfig
 from autotune.measure import LoaderLog
 
 _UNTOUCHED = 4096
-"""Batches of one process that are kept until they are read."""
+"""How many batches of one process are kept until they are read."""
 _DIES_WITHIN_S = 2.0
 """Time that a loader process takes to end after its sockets have closed."""
 _READ_EVERY = 256
-"""Batches that are taken; long before any process could have finished more than are kept."""
+"""Read after so many batches taken, long before any process could have finished more than are kept."""
 
 
 class ObservedLoader:
-    """A DataLoader of a trial, once it has one: `observing` its collate function comes before, `batches` after."""
+    """Observes the DataLoader of a trial: call `observing` before the loader is built, `batches` afterwards."""
 
     def __init__(self, config: TrainConfig) -> None:
         prefetch = (config.prefetch_factor or 2) if config.num_workers else 0
@@ -37,13 +37,13 @@ class ObservedLoader:
         self._finishes = Finishes(config.num_workers)
 
     def observing(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """`collate`, which writes down when it ends; runs in the loader's processes."""
+        """`collate`, extended to record when it ends; runs in the loader's processes."""
         return _ObservedCollate(collate, self._finishes)
 
     def batches(self, loader: DataLoader[Any]) -> Iterator[Any]:
-        """Epoch after epoch, each begun as a user's loop begins it.
+        """Batches, epoch after epoch; each epoch begins as in a user's loop.
 
-        Raises ValueError where an epoch has no batch.
+        Raises ValueError if an epoch has no batch.
         """
         if not isinstance(loader.dataset, IterableDataset):
             self._log.epoch_batches = len(loader)
@@ -69,7 +69,7 @@ class ObservedLoader:
             self._log.end_epoch()
 
     def read(self) -> LoaderLog:
-        """The log, with all that loader processes have written down by now."""
+        """The log, with everything that loader processes have recorded so far."""
         for worker in range(self._log.workers):
             for at_s, cpu_s in self._finishes.take(worker):
                 self._log.finish(worker, at_s, cpu_s)
@@ -77,7 +77,7 @@ class ObservedLoader:
 
 
 def _telling_of_deaths(batches: Iterator[Any]) -> Iterator[Any]:
-    """`batches`; where one cannot be fetched because a loader process has ended, an error that says how it did.
+    """`batches`. If one cannot be fetched because a loader process has ended, raises an error that says how it ended.
 
     PyTorch raises one of several errors, depending on which of its threads and sockets notices first.
     """
@@ -95,7 +95,8 @@ def _telling_of_deaths(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def _death_behind(error: Exception, workers: Sequence[Any]) -> str | None:
-    """In PyTorch's words, how the loader process ended whose end `error` tells of; None: it tells of something else."""
+    """How the loader process ended that `error` is about, in PyTorch's words; None if `error` is about something
+    else."""
     if not _tells_of_a_death(error):
         return None
     ends_s = time.monotonic() + _DIES_WITHIN_S
@@ -103,7 +104,7 @@ def _death_behind(error: Exception, workers: Sequence[Any]) -> str | None:
         time.sleep(0.01)
     if not dead:
         return None
-    first = max(dead, key=lambda worker: worker.exitcode < 0)  # others may have ended in order, after it
+    first = max(dead, key=lambda worker: worker.exitcode < 0)  # others may have ended normally, after it
     if first.exitcode < 0:
         return f"DataLoader worker (pid {first.pid}) is killed by signal: {signal.strsignal(-first.exitcode)}."
     raised = ", as after a KeyboardInterrupt in the data set" if first.exitcode == 0 else ""
@@ -120,7 +121,7 @@ def _tells_of_a_death(error: Exception) -> bool:
 
 
 class Finishes:
-    """For each loader process, when it finished its last batches, and its CPU seconds by then."""
+    """For each loader process: when it finished its last batches, and its CPU seconds at these times."""
 
     def __init__(self, workers: int) -> None:
         self._counts = multiprocessing.RawArray("q", max(workers, 1))
@@ -128,14 +129,14 @@ class Finishes:
         self._read = [0] * workers
 
     def note(self, worker: int) -> None:
-        """A batch has been loaded; called in process `worker`."""
+        """Record that a batch has been loaded; called in process `worker`."""
         count = self._counts[worker]
         place = 2 * (worker * _UNTOUCHED + count % _UNTOUCHED)
         self._entries[place : place + 2] = (time.monotonic(), time.process_time())
-        self._counts[worker] = count + 1  # last, so that whoever reads finds the entry
+        self._counts[worker] = count + 1  # last, so that a reader finds a complete entry
 
     def take(self, worker: int) -> Iterator[tuple[float, float]]:
-        """What has not been read yet, in order."""
+        """The entries that have not been read yet, in order."""
         while self._read[worker] < self._counts[worker]:
             place = 2 * (worker * _UNTOUCHED + self._read[worker] % _UNTOUCHED)
             self._read[worker] += 1
@@ -143,7 +144,7 @@ class Finishes:
 
 
 class _ObservedCollate:
-    """A class, not a closure, so that loader processes that are spawned can have it pickled."""
+    """A class, not a closure, so that it can be pickled for spawned loader processes."""
 
     def __init__(self, collate: Callable[[Any], Any], finishes: Finishes) -> None:
         self._collate = collate

@@ -1,9 +1,9 @@
-"""A data set that is opened once for all trials, by a process that then takes the template's place.
+"""Opens a data set once for all trials, in a process that then replaces the template.
 
-People's data sets take seconds to open, and each trial would open them again. In the template itself that could spoil
-all trials: what starts threads, touches a device or holds a file open cannot be forked afterwards. So a fork of the
-template opens it. If that fork can be forked in turn, it serves trials from then on, and each of them finds the data
-set as it was when it was opened; if not, it ends, and the template serves as if nothing had been tried.
+Data sets may take seconds to open, and each trial would open them again. Opening one in the template itself could spoil
+all trials: a process that has started threads, touched a device or holds a file open cannot be forked afterwards. So a
+fork of the template opens the data set. If that fork can itself be forked, it serves trials from then on, and each
+trial finds the data set as it was when it was opened. If not, the fork ends, and the template serves trials as before.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from autotune.workload import Prepared
 
 _WORTH_A_WORD_S = 1.0
-"""Seconds of opening; nobody minds that less is done again in each trial."""
+"""Seconds of opening from which on it is worth a remark that each trial opens the data set again."""
 _PROC = Path("/proc/self")
 
 
@@ -38,17 +38,17 @@ class _Outcome:
     """What the fork tells the template."""
 
     refusal: str | None
-    """Why it cannot serve; None: it does."""
+    """Why the fork cannot serve trials; None: it does."""
     seconds: float
 
 
 def let_a_fork_open(prepared: Prepared, let_go: Callable[[], None]) -> str | None:
-    """Fork a process that opens the data set of `prepared`, and serves in the place of this one if it can.
+    """Fork a process that opens the data set of `prepared`, and that replaces this process if it can.
 
-    Comes back with None in a process that shall serve trials, which may be the fork or, where the data set is not kept
-    or cannot be opened, this one: what is wrong with it then shows in the first process that needs it. Else with the
-    reason for which each trial has to open it again, if that takes long. Where the fork serves, this process calls
-    `let_go`, waits for its end, and ends as it did.
+    Returns None in the process that serves trials from now on: the fork, or this process if the data set is not kept or
+    cannot be opened (the first process that needs it then shows what is wrong). Otherwise returns the reason why each
+    trial has to open the data set again, if that takes long. If the fork serves, this process calls `let_go`, waits for
+    the fork's end, and exits with the same code.
     """
     if not prepared.keeps_data:
         return None
@@ -69,7 +69,7 @@ def let_a_fork_open(prepared: Prepared, let_go: Callable[[], None]) -> str | Non
         return None
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        said = pipe.readline()  # not to its end: what the data set has forked may hold the other end open
+        said = pipe.readline()  # not until end of file: a child of the data set may hold the other end open
     if said:
         outcome = _Outcome(*json.loads(said))
         if outcome.refusal is None:
@@ -81,7 +81,7 @@ def let_a_fork_open(prepared: Prepared, let_go: Callable[[], None]) -> str | Non
 
 
 def _end_of(pid: int) -> int:
-    """The exit code with which that child ends; of one that a signal kills, as a shell has it."""
+    """Wait for the child and return its exit code; if a signal killed it, the code that a shell would report."""
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code
 
@@ -92,13 +92,13 @@ def _open(prepared: Prepared) -> _Outcome:
     try:
         _seed(prepared.spec.training.seed)
         prepared.dataset()
-    except BaseException:  # noqa: BLE001 - the user's code; whoever opens it again can say what is wrong
+    except BaseException:  # noqa: BLE001 - the user's code; the process that opens it again reports what is wrong
         return _Outcome("", 0.0)
     return _Outcome(_Footprint.now().refusal(before), time.monotonic() - began_s)
 
 
 def _seed(seed: int) -> None:
-    """What a factory draws at random is the same in each study."""
+    """Seed the generators, so that random draws of a factory are the same in each study."""
     import numpy as np
     import torch
 
@@ -109,12 +109,12 @@ def _seed(seed: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Footprint:
-    """What of a process a fork of it lacks, or would share with it."""
+    """What a fork of a process would lack, or would share with it."""
 
     threads: int
     children: frozenset[int]
     files: frozenset[tuple[int, str]]
-    """Descriptor and target of what is open."""
+    """Descriptors and targets of open files."""
     is_cuda_initialised: bool
 
     @classmethod
@@ -129,7 +129,7 @@ class _Footprint:
         )
 
     def refusal(self, before: _Footprint) -> str | None:
-        """Why a process that has come from `before` to this must not be forked; None: it may."""
+        """Why a process whose footprint was `before` and is now `self` must not be forked; None: it may be."""
         if self.threads > before.threads:
             return "opening it starts threads"
         if self.children - before.children:
@@ -141,7 +141,7 @@ class _Footprint:
 
 
 def count_threads() -> int:
-    """Threads of this process, those of libraries included."""
+    """How many threads this process has, those of libraries included."""
     tasks = _PROC / "task"
     return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
 
@@ -157,8 +157,8 @@ def _open_files() -> list[tuple[int, str]]:
 
 
 def _is_shared_by_forks(descriptor: int) -> bool:
-    """Whether it is a file with a position, a pipe or a connection. A file that is mapped into memory for reading is
-    read there."""
+    """Whether forks would share its state: a file with a position, a pipe or a connection. A file that is mapped into
+    memory for reading is no problem."""
     try:
         status = os.fstat(descriptor)
     except OSError:

@@ -1,4 +1,5 @@
-"""What users' code raises before there is a trial: an error of the workload, never of the process that runs it."""
+"""Turns what users' code raises before there is a trial into an error of the workload, never of the process that runs
+it."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ from autotune.trial.failure import classify, describe
 
 @contextlib.contextmanager
 def told_as_problem(doing: str) -> Iterator[None]:
-    """Whatever is raised inside becomes a WorkloadError of `doing`, KeyboardInterrupt and SystemExit included; running
-    out of memory a NoStableConfiguration. The traceback is printed, for the log."""
+    """Turn any exception inside, KeyboardInterrupt and SystemExit included, into a WorkloadError that names `doing`;
+    running out of memory becomes NoStableConfiguration. The traceback is printed, for the log."""
     try:
         yield
     except AutotuneError:
         raise
     except BaseException as error:
-        with contextlib.suppress(Exception):  # an exception of the user's own may refuse to be printed
+        with contextlib.suppress(Exception):  # printing an exception of the user's code may itself fail
             traceback.print_exception(error)
         message = f"{doing} raised {describe(error).reason}"
         kind = NoStableConfiguration if classify(error) is TrialStatus.OOM else WorkloadError

@@ -1,4 +1,5 @@
-"""One rank of a trial: it follows rank 0's orders, adds up what all ranks said, and knows how long the others wait."""
+"""One rank of a trial: it follows the orders of rank 0, combines the results of all ranks, and knows how long it waits
+for others."""
 
 from __future__ import annotations
 
@@ -17,14 +18,14 @@ from autotune.trial.loop import Loop
 from autotune.trial.timeline import make_timeline
 
 _STEPS_TO_SETTLE = 2
-"""The first ones compile, and grow the allocator."""
+"""The first steps compile, and grow the allocator's cache."""
 
 
 class Ranks:
-    """This process's place in the default group, which has gloo for tensors on the CPU."""
+    """This process as a rank of the default process group, which uses gloo for tensors on the CPU."""
 
     def __init__(self, device: torch.device, diary: Diary, root: psutil.Process) -> None:
-        """`root`: the process that began all ranks."""
+        """`root`: the process that started all ranks."""
         self.rank = dist.get_rank()
         self.size = dist.get_world_size()
         self.root = root
@@ -40,7 +41,7 @@ class Ranks:
             self._begin(order)
 
     def follow(self, loop: Loop) -> None:
-        """Do as rank 0 does until it ends. Raises what the workload raises, and Diverged."""
+        """Follow the orders of rank 0 until it ends. Raises what the workload raises, and Diverged."""
         order = torch.tensor(END)
         while True:
             dist.broadcast(order, 0)
@@ -72,11 +73,12 @@ class Ranks:
         self._steps += 1
 
     def watch(self, model: nn.Module) -> None:
-        """Note each forward pass from now on: only what comes after the last one of a step may wait for others."""
+        """Note each forward pass from now on: only the time after the last forward pass of a step may include waiting
+        for other ranks."""
         model.register_forward_hook(self._note_forward)
 
     def times(self) -> tuple[float | None, float | None]:
-        """Mean seconds of an optimizer step before its last forward pass has ended, and of the whole step."""
+        """Mean seconds of an optimizer step until its last forward pass ends, and of the whole step."""
         if not self._timed_steps:
             return None, None
         return self._own_s / self._timed_steps, self._step_s / self._timed_steps
@@ -86,7 +88,7 @@ class Ranks:
         self._timeline.mark("forward_backward")
 
     def _begin(self, order: int) -> None:
-        """End the stretch before, if there was one, and start another. The device has been waited for."""
+        """End the previous stretch, if there was one, and start another. The device has no work left."""
         now_s = time.monotonic()
         if self._began_s is not None:
             seconds = now_s - self._began_s

@@ -1,7 +1,7 @@
-"""A process that runs one trial after another, as long as each finds it as a new process would be.
+"""A process that runs several trials, as long as each of them finds it in the state of a new process.
 
-After a run, all that it held is freed and PyTorch's settings are put back. What cannot be put back ends the process:
-the next run then has a new one. What a user's module keeps in its globals stays; so does a data set, opened once.
+After a run, everything that it held is freed and PyTorch's settings are restored. If that fails, the process ends and
+the next run gets a new one. Globals of a user's module stay, and so does a data set that was opened once.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from autotune.trial.switches import Switches
 from autotune.workload import Prepared
 
 _MAY_GROW = 0.1
-"""Share of the resident set after the first run: what libraries keep for later, such as kernels of another format."""
+"""Allowed growth, as a share of the resident set after the first run: libraries keep things such as kernels for another
+format."""
 _DEVICE_MAY_KEEP_BYTES = 64 << 20
 _THREADS_END_WITHIN_S = 1.0
 _RELEASES = ("empty_cache", "reset_peak_memory_stats", "reset_accumulated_memory_stats")
 
 
 class Resident:
-    """Reports each run's events, and, where another one may follow, `cleared`."""
+    """Runs requests and reports their events; `cleared` means that another request may follow."""
 
     def __init__(self, prepared: Prepared, device: torch.device, report: Report, scratch: Path) -> None:
-        isolation.adopt_orphans()  # of a loader's processes, above all: they would be left behind unseen
+        isolation.adopt_orphans()  # above all of loader processes: they would be left behind unnoticed
         self._prepared = prepared
         self._device = device
         self._report = report
@@ -49,7 +50,7 @@ class Resident:
         self._bytes_cleared: int | None = None
 
     def serve(self, request: TrialRequest, requests: Requests) -> None:
-        """Run `request`, and those that follow, until no more come or something spoils this process."""
+        """Run `request` and the requests that follow, until no more come or a run spoils this process."""
         asked: TrialRequest | None = request
         while asked is not None:
             poisoned = run_trial(
@@ -63,12 +64,12 @@ class Resident:
             asked = TrialRequest.model_validate(following) if following else None
 
     def clear(self) -> str | None:
-        """Make this process as it was before its first run. Why it is not; None: it is."""
+        """Restore the state before the first run. Returns why that failed; None if it succeeded."""
         try:
             free(self._device)
             self._switches.restore()
             return self._left_behind() or self._kept_memory()
-        except BaseException as error:  # noqa: BLE001 - what a run has left broken may raise anything
+        except BaseException as error:  # noqa: BLE001 - what a run has broken may raise anything
             return describe(error).reason
 
     def _left_behind(self) -> str | None:
@@ -83,7 +84,8 @@ class Resident:
         return None
 
     def _is_new(self, thread: threading.Thread) -> bool:
-        """Threads of libraries, which show here once they have called Python, are no one's to end."""
+        """Whether the run started it. Threads of libraries, listed here once they have called Python, do not count:
+        nobody can end them."""
         return thread not in self._threads and not isinstance(thread, threading._DummyThread)
 
     def _kept_memory(self) -> str | None:
@@ -97,7 +99,7 @@ class Resident:
 
 
 def free(device: torch.device) -> None:
-    """Give back all that a run has held, on the device and on the host."""
+    """Free everything that a run has held, on the device and on the host."""
     compiled: Any = sys.modules.get("torch._inductor.async_compile")
     if compiled is not None:
         compiled.shutdown_compile_workers()
@@ -106,7 +108,7 @@ def free(device: torch.device) -> None:
         dynamo.reset()
     torch.clear_autocast_cache()
     gc.collect()
-    synchronise(device)  # raises where the device's context is spoilt
+    synchronise(device)  # raises if the device's context is broken
     _release(device)
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:

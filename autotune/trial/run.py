@@ -1,4 +1,4 @@
-"""One trial, from the workload to its result: the same step and the same loader that users' own training code calls."""
+"""One trial, from the workload to its result, with the same step and loader that users' own training code calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from autotune.workload import Prepared
 
 
 class Report(Protocol):
-    """`Reporter`, or what stands for it in one of several ranks."""
+    """`Reporter`, or its replacement in one of several ranks."""
 
     def __call__(self, event: str, payload: dict[str, Any] | None = None) -> None: ...
 
@@ -51,9 +51,9 @@ def run_trial(
 ) -> str | None:
     """Train, measure and report. What the workload raises becomes the trial's status: a failed trial is data.
 
-    `ranks`: this process's place among those that train with it; None where it trains alone. `resident_before`: bytes
-    of the resident set before the process's first run; None: this is it. Comes back with the reason for which nothing
-    more can run in this process, None where nothing is known to keep it.
+    `ranks`: this process as one of several ranks; None if it trains alone. `resident_before`: bytes of the resident set
+    before the process's first run; None: this is the first run. Returns the reason why nothing more can run in this
+    process; None if there is none.
     """
     poisoned = None
     device = CPU if request.side == "loader" else device
@@ -67,14 +67,14 @@ def run_trial(
             outcome |= _drain(prepared, request, report, unreadable_log)
         else:
             outcome |= _train(prepared, request, device, report, watch, unreadable_log, ranks, scratch)
-    except BaseException as raised:  # noqa: BLE001 - what the user's workload raises is an outcome
+    except BaseException as raised:  # noqa: BLE001 - what the user's workload raises is a result
         error = raised
     with _deaf_to_children():
         if error is not None:
             outcome = {"status": classify(error), "failure": describe(error).model_dump()}
             poisoned = outcome["failure"]["reason"] if poisons(error) else None
         unreadable = []
-        with contextlib.suppress(OSError):  # most often there is none; and the workload may have become another user
+        with contextlib.suppress(OSError):  # usually there is none; and the workload may have changed its user id
             unreadable = unreadable_log.read_text().splitlines()
         seen = {"memory": memory.read().model_dump(), "unreadable_samples": sorted(set(unreadable))}
         report("result", {**outcome, **seen, **watch.findings()})
@@ -83,8 +83,8 @@ def run_trial(
 
 @contextlib.contextmanager
 def _deaf_to_children() -> Iterator[None]:
-    """PyTorch raises wherever this process is when one of its loader processes dies. A batch that could not be fetched
-    may tell of it first, and its report would be interrupted."""
+    """Ignore the deaths of loader processes meanwhile. PyTorch raises at any point of this process when one of them
+    dies. The failure to fetch a batch may be noticed first, and PyTorch's exception would then interrupt its report."""
     before = signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
     try:
         yield
@@ -102,7 +102,7 @@ def _train(
     ranks: Ranks | None,
     scratch: Path,
 ) -> dict[str, Any]:
-    """What the trial's result says of its measurement."""
+    """Train and measure; returns what the measurement adds to the trial's result."""
     config = request.config
     make_current(device)
     apply_to_process(config, device)
@@ -115,7 +115,7 @@ def _train(
     model = distribute(model, config, device)
     if ranks is not None:
         ranks.watch(model)
-        _seed_everything(request.seed + ranks.rank)  # the same weights everywhere, and augmentation of each rank's own
+        _seed_everything(request.seed + ranks.rank)  # the same weights on all ranks, but different augmentation
     optimizer = prepared.optimizer(model, fused=config.fused_optimizer)
     clip = prepared.spec.training.clip_grad_norm
     step = TrainStep(model, optimizer, prepared.loss_fn(), config, device=device, clip_grad_norm=clip, observer=watch)
@@ -145,7 +145,7 @@ def _train(
 
 
 def _drain(prepared: Prepared, request: TrialRequest, report: Report, unreadable_log: Path) -> dict[str, Any]:
-    """As `_train`, without a model; pinning, which follows once a batch is loaded, left out."""
+    """Like `_train`, without a model, and without pinning, which happens after a batch is loaded."""
     config = request.config.with_values({"pin_memory": False})
     prepared = prepared.with_custom(dict(config.custom))
     _seed_everything(request.seed)
@@ -160,7 +160,8 @@ def _as_json(record: Record | None) -> dict[str, Any] | None:
 
 
 def _seed_everything(seed: int) -> None:
-    """Weights, and the augmentation of a loader without processes; a fork would else continue the template's state."""
+    """Seed the weights, and the augmentation of a loader without processes; otherwise a fork would continue the
+    template's state."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -169,7 +170,7 @@ def _seed_everything(seed: int) -> None:
 def _batches(
     prepared: Prepared, unreadable_log: Path, request: TrialRequest, device: torch.device, scratch: Path
 ) -> tuple[Iterator[Any], Loader]:
-    """What is trained on, and what is known of its loading."""
+    """The batches to train on, and what is known about their loading."""
     if request.side == "step":
         dataset = prepared.dataset(unreadable_log)
         collate = prepared.collate_fn(dataset)
@@ -183,7 +184,7 @@ def _batches(
 def _loader(
     prepared: Prepared, unreadable_log: Path, config: TrainConfig, device: torch.device, seed: int
 ) -> tuple[DataLoader[Any], ObservedLoader]:
-    """The loader that users get, its batches observed where processes of their own make them."""
+    """The loader that users get; its batches are observed if loader processes make them."""
     observed = ObservedLoader(config)
     dataset = prepared.dataset(unreadable_log)
     collate = prepared.collate_fn(dataset)

@@ -1,4 +1,4 @@
-"""One side of a training run without the other: batches that are there for the step, and a loader that is drained."""
+"""One side of a training run without the other: ready batches for the step alone, or a drained loader alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from autotune.trial.observed_loader import ObservedLoader
 
 CPU = torch.device("cpu")
 _MOST_OF_DISK = 0.1
-"""Share of what is free, for the batches of one size."""
+"""Largest share of the free disk space for the batches of one size."""
 
 
 def ready_batches(
@@ -41,10 +41,10 @@ def ready_batches(
     shelf: Path,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> list[Any]:
-    """A few batches of the data set's own, in the host's memory, pinned where `config` pins them.
+    """A few batches of the data set in host memory, pinned if `config` pins them.
 
-    Loaded once for each size of micro-batch and each setting of the user's knobs: they lie in `shelf` for later
-    processes, as far as they can be pickled and there is room.
+    They are loaded once for each micro-batch size and each setting of the user's knobs. They stay in `shelf` for later
+    processes if they can be pickled and there is room.
     """
     kept = shelf / f"batches-{_name(config)}.pt"
     batches = _taken_from(kept)
@@ -58,8 +58,8 @@ def ready_batches(
 
 
 def anew(batch: Any, device: torch.device) -> Any:
-    """`batch` as nobody has moved it or taken anything out of it: another object of the same content. Its tensors are
-    shared, unless training computes where they lie."""
+    """A copy of `batch`, as if nobody had moved it or taken anything out of it. Its tensors are shared, unless training
+    computes in the same memory."""
     if isinstance(batch, torch.Tensor):
         return batch.clone() if device.type == "cpu" else batch
     if isinstance(batch, MutableMapping):
@@ -73,7 +73,7 @@ def anew(batch: Any, device: torch.device) -> Any:
 
 
 def drain_loader(loader: Any, observed: ObservedLoader, request: TrialRequest) -> SideRate | None:
-    """What `loader`, whose log is `observed`, delivers to a process that does nothing else."""
+    """The rate at which `loader`, whose log is `observed`, delivers batches to a process that does nothing else."""
     judge = partial(disturbances, cpus=len(allowed_cpus()))
     return drain(_Taker(observed.batches(loader)), observed, request, machine=MachineWatch(CPU), judge=judge)
 
@@ -96,9 +96,9 @@ def _name(config: TrainConfig) -> str:
 
 
 def _loaded(dataset: Any, config: TrainConfig, seed: int, collate: Callable[[list[Any]], Any]) -> Iterator[Any]:
-    """In as many loader processes as there are batches, where `config` has any; each loads one and ends."""
+    """Load in as many loader processes as there are batches, if `config` has any; each loads one and ends."""
     streams = isinstance(dataset, IterableDataset)
-    workers = min(config.num_workers, 1 if streams else HANDFUL)  # what this process reads itself may change a stream
+    workers = min(config.num_workers, 1 if streams else HANDFUL)  # reading in this process may change a stream
     changes = {"num_workers": workers, "prefetch_factor": 1 if workers else None, "pin_memory": False}
     overrides: dict[str, Any] = {"collate_fn": collate}
     if not streams:
@@ -118,7 +118,7 @@ def _taken_from(kept: Path) -> list[Any] | None:
 
 
 def _keep(batches: list[Any], kept: Path) -> None:
-    """Whole or not at all."""
+    """Write the file completely or not at all."""
     partial_file = kept.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError, RuntimeError, OSError):
         room = _MOST_OF_DISK * shutil.disk_usage(kept.parent).free

@@ -1,4 +1,4 @@
-"""PyTorch's global settings that a run may change: kept as they were found, and put back."""
+"""PyTorch's global settings that a run may change: saved before the run, and restored."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class _Switch(NamedTuple):
 
 
 class Switches:
-    """As they are when this is made. Runs no operator and touches no accelerator."""
+    """The settings when this object is created. Runs no operator and touches no accelerator."""
 
     def __init__(self, device: torch.device) -> None:
         self._kept = [(switch, switch.read()) for switch in _switches({"cpu", device.type})]
 
     def restore(self) -> None:
-        """Write those that differ, and no others: reading one interface after another was written may raise."""
+        """Write only those that differ: reading one interface after another was written may raise."""
         for switch, value in self._kept:
             if switch.read() != value:
                 switch.write(value)
@@ -44,7 +44,7 @@ def _switches(devices: set[str]) -> Iterator[_Switch]:
 
 
 def _precisions() -> Iterator[_Switch]:
-    """What fp32 may round to. Of PyTorch's two interfaces exactly one is used, as in `autotune.training.precision`."""
+    """What fp32 may round to. PyTorch has two interfaces; this uses the same one as `autotune.training.precision`."""
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):

@@ -1,9 +1,10 @@
-"""The template: a process that imports and indexes once, and forks trials' processes instead of starting them anew.
+"""The template: a process that imports and indexes once, and forks the processes of trials instead of starting
+interpreters.
 
 It never runs a torch operator and never touches an accelerator: OpenMP's threads and a CUDA context do not survive a
-fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`).
-Where forking is not safe all the same (another system than Linux, a user module that started threads) it starts a fresh
-interpreter for each trial instead. Either way it owns the trial: it reaps it, and kills what it leaves behind.
+fork. A data set that takes long to open is opened once, in a fork that takes its place (`autotune.trial.opening`). If
+forking is not safe (not Linux, or a user module that started threads), it starts a new interpreter for each trial. In
+both cases the template owns the trial: it reaps it, and kills what it leaves behind.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 
 def serve(control: socket.socket) -> None:
-    """Prepare the workload that the first message describes, then run trials as asked, until the controller is gone."""
+    """Prepare the workload that the first message describes, then run trials on request until the controller is
+    gone."""
     isolation.adopt_orphans()
     line = ControlLine(control)
     hello = line.receive()
@@ -52,7 +54,7 @@ class _Template:
         self._trials: dict[int, str] = {}
 
     def warm_up(self) -> None:
-        """Load what every trial needs, and say whether trials can be forked from here."""
+        """Load what every trial needs, and report whether trials can be forked from this process."""
         refusal = None if isolation.ON_LINUX else f"forking PyTorch is not safe on {sys.platform}"
         problems: list[str] = []
         reopened = None
@@ -68,12 +70,12 @@ class _Template:
         self._line.send({"event": "ready", "fork_refusal": refusal, "problems": problems, "reopened": reopened})
 
     def _prepare(self) -> str | None:
-        """Prepare the workload; why the process must not be forked afterwards, or None."""
+        """Prepare the workload; returns why the process must not be forked afterwards, or None."""
         with _without_garbage():
             from autotune.trial.job import prepare_workload
             from autotune.trial.problem import told_as_problem
 
-            # Torch's own start-up leaves idle OpenBLAS threads, which survive a fork; what the user's modules add may
+            # Torch's start-up leaves idle OpenBLAS threads, which survive a fork; threads of the user's modules may
             # not.
             threads_of_libraries = count_threads()
             with told_as_problem("loading the workload"):
@@ -161,7 +163,8 @@ class _Template:
 
 @contextlib.contextmanager
 def _without_garbage() -> Iterator[None]:
-    """What is loaded stays: looking for garbage among it would take a quarter of the time, and again in each fork."""
+    """Switch garbage collection off meanwhile. What is loaded stays, and searching it would take a quarter of the time,
+    again in each fork."""
     gc.disable()
     try:
         yield

@@ -1,8 +1,8 @@
 """Where the time of a block goes: a timeline cut at the end of each phase, so that the phases add up by construction.
 
 On the CPU the cuts are readings of the host's clock. On an accelerator they are events in its queue, which cost a few
-microseconds and wait for nothing: between the end of one step's work and the first of the next lies what the device
-idled, and that is the part of the host's waiting for data that was not hidden behind work.
+microseconds and wait for nothing. The time between the end of one step's work and the start of the next is the device's
+idle time: the part of the host's waiting for data that no work hides.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ class Timeline(Protocol):
     """One block's phases, in the order in which they end."""
 
     def restart(self) -> None:
-        """The block begins; the device has nothing left to do."""
+        """Begin a block; the device has no work left."""
         ...
 
     def mark(self, phase: StepPhase) -> None:
-        """Whatever came since the last mark was `phase`."""
+        """Count the time since the last mark as `phase`."""
         ...
 
     def phases(self, seconds: float) -> dict[StepPhase, float]:
-        """Shares of `seconds`, the block's length; to be asked once the device has done its work."""
+        """Shares of `seconds`, the block's length; call this after the device has done its work."""
         ...
 
 
 def make_timeline(device: torch.device, clock: Callable[[], float]) -> Timeline:
-    """The device's own clock where PyTorch lets one read it, else the host's."""
+    """A timeline by the device's clock if PyTorch can read it, else by the host's clock."""
     return DeviceTimeline(device) if device.type in _WITH_TIMED_EVENTS else HostTimeline(clock)
 
 
 class HostTimeline:
-    """Right where the host runs the operators itself; on other devices it sees when work was asked for."""
+    """Exact if the host runs the operators itself; for other devices it sees when work was queued."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -61,7 +61,7 @@ class HostTimeline:
 
 
 class DeviceTimeline:
-    """Events recorded into the current stream; they are kept and used again, block after block."""
+    """Events recorded into the current stream; they are reused in each block."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -73,7 +73,7 @@ class DeviceTimeline:
         self._record()
 
     def mark(self, phase: StepPhase) -> None:
-        if not self._events:  # the warm-up: nobody asks where its time went
+        if not self._events:  # the warm-up: its phases are not needed
             return
         self._phases.append(phase)
         self._record()
@@ -92,6 +92,6 @@ class DeviceTimeline:
 
 
 def _scaled(parts: dict[StepPhase, float], total: float) -> dict[StepPhase, float]:
-    """`parts` in proportion, adding up to `total`."""
+    """`parts`, scaled to add up to `total`."""
     whole = sum(parts.values())
     return {phase: part * total / whole for phase, part in parts.items()} if whole > 0 else {}

@@ -1,7 +1,7 @@
-"""A trial of several ranks: started by torch's own elastic launcher, watched, and made into one result.
+"""A trial with several ranks: torch's elastic launcher starts them; they are watched and combined into one result.
 
-A rank that fails ends with a non-zero code, at which the launcher ends the others; none of them is left in a collective
-that nobody else will enter.
+A rank that fails ends with a non-zero code. The launcher then ends the others, so that none waits in a collective that
+nobody else will enter.
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ from autotune.trial.run import run_trial
 from autotune.workload import Prepared
 
 Load = Any
-"""From a setting to a `Prepared`; passed in, lest this module and the one that starts it import each other."""
+"""Makes a `Prepared` from a setting. It is passed in, so that this module and the one that starts it do not import each
+other."""
 
 _LOOK_EVERY_S = 0.1
 _TIME_FOR_THE_CULPRIT_S = 3.0
 _LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Read error", "NCCL", "Connection refused")
-"""Texts of what a rank raises because another one is gone."""
+"""Texts of errors that a rank raises because another rank is gone."""
 
 
 class _Descriptor:
-    """A file descriptor that goes over to a process that is spawned, as it does to one that is forked."""
+    """A file descriptor that is passed on to a spawned process, as a fork would inherit it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -58,18 +59,18 @@ def _received(duplicate: Any) -> _Descriptor:
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """What every rank is given."""
+    """The input of every rank."""
 
     setting: dict[str, Any]
     load: Load
     prepared: Prepared | None
-    """None where each rank has to load the workload by itself."""
+    """None if each rank must load the workload itself."""
     request: TrialRequest
     device: str
     ranks: int
     events: _Descriptor
     folder: Path
-    """For their notes and their ends."""
+    """Folder of the ranks' board and results."""
     launcher: int
 
 
@@ -82,9 +83,10 @@ def run_together(
     events: int,
     report: Reporter,
 ) -> None:
-    """Run `request` on as many ranks as its configuration has, on devices from `device` on, and report as one trial.
+    """Run `request` on as many ranks as its configuration has, on consecutive devices from `device`, and report as one
+    trial.
 
-    `prepared`: the workload, where this process may be forked; else each rank calls `load(setting)`.
+    `prepared`: the workload, if this process may be forked; else each rank calls `load(setting)`.
     """
     ranks = request.config.world_size
     folder = Path(setting["scratch"]) / f"ranks-{os.getpid()}"
@@ -118,8 +120,8 @@ def _launch_config(ranks: int, folder: Path, *, forks: bool) -> LaunchConfig:
         max_nodes=1,
         nproc_per_node=ranks,
         run_id=folder.name,
-        # In a file of this user's own: what is read there is unpickled, and the server of the usual store listens to
-        # all of the network.
+        # A file that only this user can write: what is read from it is unpickled, and the usual store's server is open
+        # to the whole network.
         rdzv_backend="c10d",
         rdzv_configs={"store_type": "file"},
         rdzv_endpoint=str(folder / "rendezvous"),
@@ -132,7 +134,7 @@ def _launch_config(ranks: int, folder: Path, *, forks: bool) -> LaunchConfig:
 
 
 class _Watch(threading.Thread):
-    """Looks at the board while the ranks train, and ends them all when one hangs."""
+    """Watches the board while the ranks train, and ends all ranks when one hangs."""
 
     def __init__(self, folder: Path, ranks: int) -> None:
         super().__init__(daemon=True)
@@ -165,7 +167,7 @@ def _of_a_hang(culprits: list[int], ranks: int, steps: int) -> str:
 
 
 def _run_rank(task: _Task) -> None:
-    """One rank, in a process of its own."""
+    """Run one rank in its own process."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python would never run inside a collective
     isolation.die_with_parent(task.launcher)
     number = int(os.environ["RANK"])
@@ -193,10 +195,10 @@ def _run_rank(task: _Task) -> None:
     partial.rename(task.folder / f"{number}.json")
     if ended["failure"] is None:
         dist.barrier()
-        return  # and not exit: the launcher waits for what this function returns
+        return  # do not exit: the launcher waits for the return value of this function
     if _lost_a_peer(ended):
-        time.sleep(_TIME_FOR_THE_CULPRIT_S)  # the launcher reports the first to go
-    os._exit(1)  # without any clean-up that could wait for another rank
+        time.sleep(_TIME_FOR_THE_CULPRIT_S)  # the launcher reports the first rank that ends
+    os._exit(1)  # skip any clean-up that could wait for another rank
 
 
 def _device_of(first: str, rank: int) -> torch.device:
@@ -207,7 +209,7 @@ def _device_of(first: str, rank: int) -> torch.device:
 def _one_result(
     ranks: int, folder: Path, deaths: dict[int, Any], hang: str | None, device: torch.device
 ) -> dict[str, Any]:
-    """The trial's result from those of its ranks: the first failure, and the largest memory."""
+    """The trial's result, made from those of its ranks: the first failure, and the largest memory."""
     ends = {rank: json.loads(path.read_text()) for rank in range(ranks) if (path := folder / f"{rank}.json").exists()}
     status, failure = _verdict(ranks, ends, deaths, hang)
     largest = max((end["memory"] for end in ends.values()), key=_peak, default=None)
@@ -237,7 +239,7 @@ def _one_result(
 def _verdict(
     ranks: int, ends: dict[int, Any], deaths: dict[int, Any], hang: str | None
 ) -> tuple[TrialStatus, Failure | None]:
-    """What the ranks came to: a hang, else the first that was killed, else the first that raised."""
+    """Status and failure of the trial: a hang, else the first rank that was killed, else the first that raised."""
     if hang is not None:
         return TrialStatus.TIMEOUT, Failure(reason=hang)
     for rank, death in deaths.items():
@@ -268,7 +270,7 @@ def _of_a_death(rank: int, code: int) -> tuple[TrialStatus, Failure]:
 
 
 def _lost_a_peer(end: dict[str, Any]) -> bool:
-    """Whether all that a rank failed of is that another one is gone."""
+    """Whether a rank failed only because another rank is gone."""
     return end["failure"] is not None and any(text in end["failure"]["reason"] for text in _LOST_PEER)
 
 

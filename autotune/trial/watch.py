@@ -1,6 +1,6 @@
-"""What the stability gates look at: the gradients of every step, and the largest activations of a few.
+"""What the stability gates need: the gradients of every step, and the largest activations of a few steps.
 
-Looking costs time, so only runs that are not measured for their speed are watched.
+Watching costs time, so only runs that are not measured for speed are watched.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from autotune.records import FirstGradient, LargestActivation
 
 _BUCKETS = 4096
-"""Size of the sketch. For a true cosine c the sketched one scatters by about (1 − c²)/√4096: by 0.0003 at c = 0.99."""
+"""Size of the sketch. For a true cosine c, the estimate scatters by about (1 − c²)/√4096: by 0.0003 at c = 0.99."""
 _CHUNK = 1 << 22
 _OF_A_MASK = 1e30
 
 
 class GradientWatch:
-    """Norms of all gradients, and a sketch of the first."""
+    """Records the norms of all gradients, and a sketch of the first gradient."""
 
     def __init__(self) -> None:
         self.first: FirstGradient | None = None
@@ -33,12 +33,12 @@ class GradientWatch:
         self._norms.append(norm)
         if not gradients:
             return
-        # A step that the scaler skips while it finds its scale has no gradient to compare.
+        # A step that the scaler skips while it finds its scale has no gradient for comparison.
         if self.first is None and bool(torch.isfinite(norm)):
             self.first = _condensed(gradients, float(norm))
 
     def harvest(self) -> list[float]:
-        """Norms since the last harvest. Copies from the device."""
+        """The norms since the last harvest. Copies from the device."""
         norms = torch.stack(self._norms).double().tolist() if self._norms else []
         self._norms = []
         return norms
@@ -52,7 +52,7 @@ def _condensed(gradients: Sequence[Tensor], norm: float) -> FirstGradient:
 
 
 def _whole(tensor: Any) -> Tensor:
-    """All of a tensor of which several processes hold a share each; all of them have to ask."""
+    """The whole of a tensor that is sharded over several processes; all of them must call this."""
     whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return whole
 
@@ -60,14 +60,14 @@ def _whole(tensor: Any) -> Tensor:
 def count_sketch(tensors: Sequence[Tensor]) -> Tensor:
     """Every element, with a random sign, added to a random one of 4096 buckets; shape (4096,), fp64, on the CPU.
 
-    The signs and buckets depend on an element's place only, so that inner products of sketches estimate those of the
+    Signs and buckets depend only on the index of an element, so that inner products of sketches estimate those of the
     tensors (Charikar, Chen, Farach-Colton, ICALP 2002; Pham and Pagh, KDD 2013, for inner products).
     """
     sketch = torch.zeros(_BUCKETS, dtype=torch.float64)
     random = torch.Generator().manual_seed(0)
     for tensor in tensors:
         for chunk in tensor.detach().reshape(-1).split(_CHUNK):  # type: ignore[no-untyped-call]
-            # The lowest bit is the sign, the rest the bucket: one draw for both.
+            # One draw for both: the lowest bit is the sign, the other bits are the bucket.
             draw = torch.randint(2 * _BUCKETS, (chunk.numel(),), generator=random)
             signed = chunk.to("cpu", torch.float64) * (draw % 2 * 2 - 1)
             sketch.index_add_(0, draw // 2, signed)
@@ -75,7 +75,7 @@ def count_sketch(tensors: Sequence[Tensor]) -> Tensor:
 
 
 class ActivationWatch:
-    """The largest output of any module, in steps 1, 2, 4, 8, …: ranges grow while a model learns."""
+    """Records the largest output of any module, in steps 1, 2, 4, 8, …: values grow while a model learns."""
 
     def __init__(self, model: nn.Module) -> None:
         self._peaks: dict[str, Tensor] = {}
@@ -89,7 +89,7 @@ class ActivationWatch:
         self._active = (self._steps + 1).bit_count() == 1
 
     def largest(self) -> LargestActivation | None:
-        """None when no module put out a floating-point tensor. Copies from the device."""
+        """None if no module returned a floating-point tensor. Copies from the device."""
         if not self._peaks:
             return None
         peaks = {name: float(peak) for name, peak in self._peaks.items()}
@@ -105,7 +105,7 @@ class ActivationWatch:
 
 
 def _largest(magnitudes: Tensor) -> Tensor:
-    """Attention masks are filled with the smallest number that there is: no activation."""
+    """The largest magnitude. Ignores values near the smallest representable number: they fill attention masks."""
     if torch.finfo(magnitudes.dtype).max > _OF_A_MASK:
         magnitudes = magnitudes.masked_fill((magnitudes > _OF_A_MASK) & magnitudes.isfinite(), 0)
     return magnitudes.amax().float()

@@ -1,7 +1,8 @@
-"""Worlds whose truth is known: trials in virtual time, by discrete events, measured by the real measuring code.
+"""Simulated worlds with a known truth: trials run in virtual time, by discrete events, and the real measuring code
+measures them.
 
-A `World` says what each configuration does on one machine; `truth` what a training run of hours gets from it; a
-`SimulatedBackend` runs trials in it, with the noise of a real machine, on a clock that only trials move.
+A `World` says what each configuration does on one machine. `truth` calculates what a training run of hours gets from
+it. A `SimulatedBackend` runs trials in it, with the noise of a real machine, on a clock that only trials move.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Trials in a world, in virtual time, measured by the code that measures real ones."""
+"""Trials in a simulated world, in virtual time, measured by the code that measures real trials."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ class _Resident:
 
     number: int
     slowness: float
-    """Its luck, the same in all that it runs."""
+    """Drawn once for the process: the same in all its runs."""
     ran: list[TrainConfig] = field(default_factory=list)
 
 
 class SimulatedBackend:
-    """`seed`: of all that is luck: the same requests in the same order then give the same results."""
+    """`seed` determines all random draws: the same requests in the same order give the same results."""
 
     slots = 1
     remarks: Sequence[str] = ()
@@ -125,7 +125,8 @@ class SimulatedBackend:
         """Nothing to end."""
 
     def _resident_for(self, request: TrialRequest) -> _Resident:
-        """What needs no device has a process of its own, and the resident waits on."""
+        """The process for `request`. A run that needs no device gets a separate process, and the resident keeps
+        waiting."""
         if request.side == "loader":
             return self._new_resident()
         resident, self._resident = self._resident, None

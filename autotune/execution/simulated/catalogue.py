@@ -1,14 +1,14 @@
-"""The worlds in which searches are judged, each as one function of the hardware.
+"""The simulated worlds in which searches are judged, each a function of the hardware.
 
-Seconds follow from how long the hardware computes one sample in its best way (bf16, channels_last): 0.37 ms on the
-H200, as ResNet-50 does, 2 ms on two CPU cores. The hardware's own figures were measured: docs/worlds.md.
+Times follow from how long the hardware computes one sample with its best settings (bf16, channels_last): 0.37 ms on the
+H200 (ResNet-50), 2 ms on two CPU cores. The values of the hardware were measured: docs/worlds.md.
 
-What a run costs in a process that has run others before was not measured on a GPU yet. The records of an H200
-(2026-11-27) have starts of 0.7 s for ResNet-50 and 1.5 s for ViT-B/16, much of it building the model on the CPU, which
-stays, and first steps of 2 to 3 s, of which stays what a new shape or number format needs: 0.6 s is a guess. On two CPU
-cores a ResNet-18's start took 0.1 s to 0.2 s in either kind of process, its first step 0.25 s. The first step of 7 s
-stands for libraries that get ready once in a process. A fork of the template, which has all modules loaded, took 0.02 s
-on two CPU cores; 0.1 s on the H200's host is a guess.
+What a run costs in a process that has run others before was not measured on a GPU yet. In the records of an H200
+(2026-11-27), a start takes 0.7 s for ResNet-50 and 1.5 s for ViT-B/16. Much of it builds the model on the CPU, which
+each run does again. First steps take 2 to 3 s. Each run repeats the part that a new shape or number format needs: 0.6 s
+is a guess. On two CPU cores a ResNet-18's start took 0.1 s to 0.2 s in either kind of process, its first step 0.25 s.
+The first step of 7 s stands for libraries that get ready once in a process. A fork of the template, which has all
+modules loaded, took 0.02 s on two CPU cores; 0.1 s on the H200's host is a guess.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ HARDWARE = {"cpu": CPU, "cpu-noisy": NOISY_CPU, "h200": H200}
 
 
 def worlds(hardware: Hardware) -> dict[str, World]:
-    """All of them, by name."""
+    """All worlds, by name."""
     computing = _computing(hardware)
     best_s = computing.step.sample_s * computing.step.amp * computing.step.channels_last
     cores = hardware.cores
-    # So many processes as the largest choice of workers has give half, all or twice of what the step could take.
+    # With the largest number of workers, the loader delivers half, all or twice of what the step could take.
     most = 8 if hardware.device == "cpu" else 16
     waiting = _changed(computing, "loader-bound by waiting", sample_wait_s=2 * most * best_s)
     made = [
@@ -88,7 +88,7 @@ def worlds(hardware: Hardware) -> dict[str, World]:
 
 
 def _computing(hardware: Hardware) -> World:
-    """Compute-bound, as soon as the training process does not load itself."""
+    """Compute-bound, as soon as loader processes do the loading."""
     on_device = hardware.device == "cuda"
     if on_device:
         step = StepTime(sample_s=0.00094, fixed_s=0.004, optimizer_s=0.003, amp=0.5, copy_s=2e-5, host_s=0.004)
@@ -135,7 +135,7 @@ def _computing(hardware: Hardware) -> World:
 
 
 def _short_epoch(hardware: Hardware) -> int:
-    """Samples, fewer than the queue of the most workers holds."""
+    """Samples of an epoch: fewer than the prefetch queue of the largest number of workers holds."""
     return 4096 if hardware.device == "cuda" else 320
 
 

@@ -1,7 +1,7 @@
 """CPU cores that processes share, and a clock that goes from one event to the next.
 
-Whoever computes asks for a number of cores; when all together ask for more than there are, everyone gets the same
-share of what was asked. So all that compute progress alike, and one counter of progress orders the ends of their work.
+Each computation asks for a number of cores. If they ask for more than there are in total, each gets the same share of
+what it asked for. So all computations progress at the same speed, and one counter of progress orders their ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Event = Callable[[], None]
 
 
 class Burst(NamedTuple):
-    """Work of others."""
+    """Work of other programs."""
 
     from_s: float
     to_s: float
@@ -44,7 +44,8 @@ class Cores:
         self._change_outside()
 
     def compute(self, seconds: float, cores: float, ended: Event, *, loads: bool = False) -> None:
-        """Have `ended` called once someone, who `loads` or trains, has computed `seconds` on `cores` cores."""
+        """Call `ended` after `seconds` of computation on `cores` cores have been done. `loads`: by a loader process,
+        not by training."""
         self._numbers += 1
         heapq.heappush(self._computing, (self._progress + seconds, self._numbers, cores, loads, ended))
         self._ask(cores, loads)
@@ -101,7 +102,7 @@ class Cores:
             self.now_s = to_s
 
     def _ask(self, cores: float, loads: bool) -> None:
-        """For so many more; fewer, where they are negative."""
+        """Ask for so many more cores, or for fewer if the number is negative."""
         self._asked += cores
         self._asked_by_loader += cores if loads else 0.0
         self._set_rate()
@@ -111,7 +112,7 @@ class Cores:
         self._rate = 1.0 if asked <= self._count else self._count / asked
 
     def _change_outside(self) -> None:
-        """A burst begins or ends now, or none is known yet."""
+        """Begin or end a burst that is due now, or look for the first one."""
         while self._burst.to_s <= self.now_s:
             self._burst = next(self._bursts, Burst(math.inf, math.inf, 0.0, False))
         under_way = self._burst.from_s <= self.now_s

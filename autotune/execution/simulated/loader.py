@@ -1,8 +1,8 @@
 """PyTorch's DataLoader in virtual time, which writes its log as a real one does.
 
-With loader processes: an epoch begins with workers × prefetch batches dispatched, batch k to worker k mod workers; each
-batch that is taken has the one workers × prefetch later dispatched, as long as the epoch has more; a worker loads what
-it was sent one batch after the other; batches come in order.
+With loader processes: an epoch begins by dispatching workers × prefetch batches, batch k to worker k mod workers. Each
+time a batch is taken, the batch workers × prefetch later is dispatched, as long as the epoch has more. A worker loads
+its batches one after another. Batches arrive in order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Fetch = Callable[[int], tuple[float, float]]
 
 
 class Killed(Exception):
-    """The deadline is over."""
+    """The deadline has passed."""
 
 
 class VirtualLoader:
@@ -33,8 +33,8 @@ class VirtualLoader:
         restart_s: Callable[[bool], float] = lambda _first: 0.0,
         deadline_s: float = math.inf,
     ) -> None:
-        """`restart_s`: what `iter(loader)` takes, for the first epoch and for others. Waiting for a batch ends with
-        `Killed` at `deadline_s`."""
+        """`restart_s`: seconds that `iter(loader)` takes, for the first epoch or for others. Waiting for a batch ends
+        with `Killed` at `deadline_s`."""
         self.taken = 0
         """Batches, of all epochs."""
         self._cores = cores
@@ -53,7 +53,8 @@ class VirtualLoader:
         return self._cores.now_s
 
     def take(self) -> int:
-        """Wait for the next batch; at an epoch's end begin another. Its number, counted over all epochs."""
+        """Wait for the next batch; at the end of an epoch begin another. Returns the batch's number, counted over all
+        epochs."""
         asked_s, batch = self._cores.now_s, self.taken
         if not batch or batch - self._epoch_start == self._epoch_batches:
             self._begin_epoch()
@@ -86,7 +87,7 @@ class VirtualLoader:
             self._dispatch()
 
     def _dispatch(self) -> None:
-        """The epoch's next batch to its worker, if there is one."""
+        """Send the epoch's next batch to its worker, if there is one."""
         number = self._dispatched - self._epoch_start
         if number == self._epoch_batches or not self._log.workers:
             return
@@ -97,7 +98,7 @@ class VirtualLoader:
             self._load(worker)
 
     def _load(self, worker: int) -> None:
-        """The first of `worker`'s queue: it waits, then computes."""
+        """Load the first batch in the queue of `worker`: it waits, then computes."""
         wait_s, cpu_s = self._fetch(self._queues[worker][0])
         self._cpu_s[worker] += cpu_s
 

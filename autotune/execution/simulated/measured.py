@@ -11,7 +11,7 @@ from autotune.measure import LoaderLog
 from autotune.records import MachineState, OptimizerSteps, StepPhase, TrialRequest
 
 _USUAL_OUTSIDE = 0.02
-"""Cores that any machine keeps busy beside."""
+"""Cores that other work on any machine keeps busy."""
 _TICKS_S = 0.01
 """Error of the counters of CPU time, at both edges of a block together."""
 
@@ -81,7 +81,7 @@ class VirtualMachine:
         self._before = cores.now_s, cores.own_s, self._loader_s(), cores.outside_s
 
     def _loader_s(self) -> float:
-        """As kernels count it: in ticks, from somewhere inside one on."""
+        """CPU seconds of the loader as kernels count them: in whole ticks, with a start somewhere inside a tick."""
         return math.floor(self._process.cores.loader_s / _TICKS_S + self._phase) * _TICKS_S
 
     def read(self) -> MachineState:

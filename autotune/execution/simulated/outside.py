@@ -1,4 +1,4 @@
-"""The machine over a study, whichever process runs: bursts of other work, and its drift."""
+"""What the machine does during a study, independent of the process: bursts of other work, and drift of its speed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Outside:
         self._known_to_s = began_s
 
     def slowness(self, at_s: float) -> float:
-        """By which the machine's drift multiplies all seconds."""
+        """The factor by which the machine's drift multiplies all seconds."""
         return math.exp(self._noise.drift * math.sin(self._phase + 2 * math.pi * at_s / self._noise.drift_period_s))
 
     def bursts(self, from_s: float) -> Iterator[Burst]:

@@ -17,20 +17,20 @@ from autotune.measure import LoaderLog, ReadyBatches
 from autotune.records import StepPhase
 
 _AHEAD, _AHEAD_PINNED = 1, 3
-"""Micro-batches that the device may have left when the host asks for another: a copy from memory that is not pinned
-waits for all work before it."""
+"""Micro-batches that the device may still have to do when the host asks for another. A copy from memory that is not
+pinned waits for all earlier work."""
 _CHUNK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Luck:
-    """What the noise has made of one process."""
+    """The random properties of one process."""
 
     slowness: float = 1.0
-    """Times all of its seconds."""
+    """Factor on all of its seconds."""
     seed: int = 0
     phase: float = 0.0
-    """How far into the period of slow batches it begins, as a share: data is shuffled anew for each run."""
+    """Where in the period of slow batches it begins, as a share of the period: each run shuffles the data anew."""
 
 
 NO_LUCK = Luck()
@@ -38,7 +38,7 @@ NO_LUCK = Luck()
 
 @dataclass
 class PageCache:
-    """The machine's page cache: what one process has read, the next finds."""
+    """The machine's page cache: what one process has read, later processes find there."""
 
     samples: float = 0.0
 
@@ -60,9 +60,9 @@ class TrainingProcess:
         is_new: bool = True,
         ready: bool = False,
     ) -> None:
-        """`cache`: None for one that holds the whole data set. `warm`: first step, start of the loader's processes and
-        first epoch are over, and an epoch begins. `is_new`: whether it has run nothing before. `ready`: whether it
-        trains on batches that are there, whatever the loader does."""
+        """`cache`: None for one that holds the whole data set. `warm`: the first step, the start of the loader
+        processes and the first epoch are over, and an epoch begins. `is_new`: whether it has run nothing before.
+        `ready`: whether it trains on batches that are ready, independent of the loader."""
         hardware, noise = world.hardware, world.hardware.noise
         self.world, self.config = world, config
         self.cores = Cores(hardware.cores, began_s, bursts)
@@ -88,7 +88,7 @@ class TrainingProcess:
         self.first_step_s = hardware.first_step_s if is_new else hardware.next_first_step_s
         self._cache = cache or PageCache(math.inf)
         self._asynchronous = hardware.asynchronous
-        # What computes on the CPU uses all cores that PyTorch takes by default; a host that only launches uses one.
+        # Training on the CPU uses all cores that PyTorch takes by default; a host that only launches kernels uses one.
         self._threads = min(config.num_threads or hardware.cores, hardware.cores)
         random = np.random.default_rng(luck.seed)
         self._step_noise = _factors(random, noise.step)
@@ -122,7 +122,7 @@ class TrainingProcess:
         self.steps_done += 1
 
     def micro_batch(self, *, last: bool) -> None:
-        """Take one and train on it; `last`: the optimizer's step follows."""
+        """Take one micro-batch and train on it; `last`: the optimizer's step follows."""
         if self.now_s > self._deadline_s:
             raise Killed
         asked_s = self.now_s
@@ -152,7 +152,7 @@ class TrainingProcess:
             raise Killed
 
     def phases(self, seconds: float) -> dict[StepPhase, float]:
-        """Where `seconds` since `restart_phases` went. On an asynchronous device the rest is what it idled."""
+        """How the `seconds` since `restart_phases` were spent. On an asynchronous device the rest is idle time."""
         parts = dict(self.seconds)
         if self._asynchronous:
             parts["data_wait"] = max(seconds - math.fsum(parts.values()), 0.0)
@@ -164,7 +164,7 @@ class TrainingProcess:
             self.seconds[phase] += seconds
 
     def _ask_device(self, seconds: float) -> None:
-        """The host copies, which waits for earlier work, launches, and goes on; the device works when it is free."""
+        """The host copies (which waits for earlier work), launches, and goes on; the device starts when it is free."""
         if len(self._device_ends) >= self._ahead:
             self.cores.run_until(max(self._device_ends[-self._ahead], self.now_s))
         began_s = self.now_s

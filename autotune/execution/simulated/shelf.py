@@ -1,4 +1,4 @@
-"""A few batches of each size that lie there for steps to be measured on: what it takes to have them."""
+"""The stored batches of each size on which steps are measured alone: the time to get them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Shelf:
         self._sizes: set[int] = set()
 
     def seconds(self, size: int, loader: VirtualLoader, workers: int) -> float:
-        """What it takes to have the batches of `size`: the first time `loader` loads them, which has as many processes
-        as that needs."""
+        """Seconds to get the batches of `size`. The first time, `loader` loads them, with as many processes as that
+        needs."""
         if size in self._sizes:
             return _READ_S * HANDFUL * size
         self._sizes.add(size)

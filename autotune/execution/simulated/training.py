@@ -1,4 +1,4 @@
-"""What a trial says of its training beside its speed: losses that learn, a first gradient, activations."""
+"""What a trial reports besides its speed: falling losses, a first gradient, activations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDING = {"none": 0.0, "bf16": 2e-3, "fp16": 5e-4}
 
 
 def loss_of(_config: TrainConfig, samples: int) -> float:
-    """After `samples`: training goes well, however it is done."""
+    """The loss after `samples`; training converges with every configuration."""
     return 2.3 / (1 + samples / 1000)
 
 
@@ -28,7 +28,7 @@ class Losses:
         self._steps = 0
 
     def next(self, steps: int) -> OptimizerSteps:
-        """What the next `steps` optimizer steps say."""
+        """Losses of the next `steps` optimizer steps."""
         config = self._request.config
         samples, rounding = config.effective_batch_size, ROUNDING[config.amp_dtype]
         losses = []
@@ -47,7 +47,7 @@ class Losses:
 
 
 def findings(request: TrialRequest) -> dict[str, Any]:
-    """What a watched run says of its first gradient and of its activations."""
+    """What a watched run reports about its first gradient and its activations."""
     if not request.watch_training:
         return {}
     same, rounding = random.Random(request.seed), random.Random(request.config.canonical_json())

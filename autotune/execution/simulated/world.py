@@ -11,14 +11,14 @@ from autotune.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Noise:
-    """What makes two runs of one configuration differ. The truth is without all of it but `step` and `fetch`."""
+    """What makes two runs of one configuration differ. The truth contains only `step` and `fetch` of it."""
 
     between: float = 0.0
     """Standard deviation of the logarithm of a process's speed."""
     step: float = 0.0
     """Relative standard deviation of a step's seconds inside a process."""
     fetch: float = 0.0
-    """Relative standard deviation of a sample's seconds of loading; those of a micro-batch add up."""
+    """Relative standard deviation of the seconds that loading one sample takes; those of a micro-batch add up."""
     outlier_share: float = 0.0
     """Share of the processes that are slow outliers."""
     outlier_slows: float = 1.0
@@ -31,7 +31,8 @@ class Noise:
     """Mean length."""
     burst_cores: float = 1.0
     burst_unseen: float = 0.0
-    """Share of the bursts that the machine's counters do not show, as a hypervisor's neighbour."""
+    """Share of the bursts that the machine's counters do not show, such as those of a neighbour on the same
+    hypervisor."""
 
     @property
     def of_a_process(self) -> float:
@@ -50,22 +51,22 @@ class Hardware:
     start_s: float
     """From the request to the first training step."""
     first_step_s: float
-    """Beyond a usual step, in a new process: context, kernels, convolution algorithms."""
+    """Extra seconds of the first step in a new process: context, kernels, convolution algorithms."""
     next_start_s: float
     """From the request to the first training step in a process that has run others: the model, the loader."""
     next_first_step_s: float
-    """Beyond a usual step, in such a process."""
+    """Extra seconds of the first step in such a process."""
     fork_s: float
-    """From the request to the first batch's loading in a new process that needs no device and no model."""
+    """Seconds from the request until the first batch is being loaded, in a new process without device and model."""
     worker_start_s: float
-    """That the training process takes to start one loader process."""
+    """Seconds in which the training process starts one loader process."""
     epoch_restart_s: float
-    """That `iter(loader)` takes between epochs."""
+    """Seconds that `iter(loader)` takes between epochs."""
     noise: Noise
 
     @property
     def asynchronous(self) -> bool:
-        """Whether the host only asks the device for its work."""
+        """Whether the host only queues work on the device."""
         return self.device == "cuda"
 
 
@@ -78,13 +79,13 @@ class StepTime:
     fixed_s: float = 0.0
     optimizer_s: float = 0.0
     amp: float = 0.6
-    """Times the seconds in bf16."""
+    """Factor on the seconds in bf16."""
     channels_last: float = 0.8
-    """In bf16; in fp32 it gains nothing."""
+    """Factor in bf16; in fp32 there is no gain."""
     copy_s: float = 0.0
-    """To the device, a sample, from memory that is not pinned; half of it from pinned memory."""
+    """Seconds to copy a sample to the device from memory that is not pinned; pinned memory needs half of it."""
     host_s: float = 0.0
-    """CPU seconds in which the host asks an asynchronous device for a micro-batch."""
+    """CPU seconds in which the host queues one micro-batch on an asynchronous device."""
 
     def compute_s(self, config: TrainConfig) -> float:
         sample_s = self.sample_s
@@ -102,9 +103,9 @@ class World:
     hardware: Hardware
     step: StepTime
     sample_wait_s: float
-    """That one process waits for one sample: a disk, a network, a lock."""
+    """Seconds that one process waits for one sample: for a disk, a network, a lock."""
     sample_cpu_s: float
-    """That it computes for it."""
+    """CPU seconds that it computes for one sample."""
     samples: int
     """Size of the data set."""
     budget: str
@@ -113,13 +114,13 @@ class World:
     baseline: tuple[tuple[str, object], ...]
     effective_batch_size: int
     slow_every: int = 0
-    """Every so many-th micro-batch takes `slow_times` as long to load; 0: none."""
+    """One micro-batch in so many takes `slow_times` as long to load; 0: none."""
     slow_times: float = 1.0
     cold_times: float = 1.0
-    """Times the waiting for each sample until the machine has read as many as the data set has: its page cache is then
-    warm, for later processes too."""
+    """Factor on the waiting for each sample until the machine has read as many samples as the data set has. Then its
+    page cache is warm, for later processes too."""
     sample_memory_bytes: int = 0
-    """At the peak, a sample of a micro-batch in fp32."""
+    """Peak memory for each sample of a micro-batch in fp32."""
 
     def memory_bytes(self, config: TrainConfig) -> int:
         per_sample = self.sample_memory_bytes * (0.6 if config.amp_dtype != "none" else 1.0)

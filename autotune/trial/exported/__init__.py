@@ -1,7 +1,8 @@
-"""Trains a study's workload through what was exported for another library, and says how fast: one file a library.
+"""Trains a study's workload through the files exported for another library, and measures the speed: one module for each
+library.
 
-What an export leaves to its user, threads, layout, the optimizer, is done here as its notes say. Every module has
-`train(workload, stopwatch)`, which trains until the stopwatch says that it is over.
+What an export leaves to its user (threads, layout, the optimizer) is done here as its notes say. Every module has
+`train(workload, stopwatch)`, which trains until the stopwatch says that the time is over.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ from autotune.workload import Prepared, prepare
 _WARM_UP_SHARE = 0.4
 """Share of the seconds; timing begins after it."""
 _NEUTRAL: dict[str, Any] = {"compile": "none", "activation_checkpointing": False, "memory_format": "contiguous"}
-"""Settings of the model, as they are where the library itself takes care of them."""
+"""Neutral settings of the model, for knobs that the library itself applies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What the user of an export would have: the files, and a model, data and an optimizer of their own."""
+    """What the user of an export has: the files, and their own model, data and optimizer."""
 
     files: dict[str, str]
     """Name → path."""
@@ -50,7 +51,7 @@ class Workload:
     prepared: Prepared
 
     def exported(self, name: str) -> dict[str, Any]:
-        """What the exported module of that name defines."""
+        """What the exported module `name` defines."""
         return runpy.run_path(self.files[name])
 
     @cached_property
@@ -87,7 +88,7 @@ class Stopwatch:
     """Counts optimizer steps and the seconds that they take, once the first ones are over."""
 
     def __init__(self, seconds: float, device: torch.device, *, epoch_steps: int | None = None) -> None:
-        """`epoch_steps`: optimizer steps of an epoch; None where nobody knows."""
+        """`epoch_steps`: optimizer steps of an epoch; None if unknown."""
         self._seconds = seconds
         self._device = device
         self._epoch_steps = epoch_steps
@@ -99,8 +100,8 @@ class Stopwatch:
         self._epoch_ends_s: list[float] = []
 
     def lap(self) -> bool:
-        """One optimizer step more; whether the time is over. The very first one, with all that is done once, does not
-        count."""
+        """Count one optimizer step; returns whether the time is over. The very first step, with its one-time work, does
+        not count."""
         now = time.perf_counter()
         self._laps += 1
         if self._began_s is None:
@@ -119,7 +120,7 @@ class Stopwatch:
         return True
 
     def epoch_s(self) -> float | None:
-        """Mean seconds of the whole epochs among what was timed; None where there was none."""
+        """Mean seconds of the whole epochs that were timed; None if there was none."""
         if len(self._epoch_ends_s) < 2:
             return None
         return (self._epoch_ends_s[-1] - self._epoch_ends_s[0]) / (len(self._epoch_ends_s) - 1)
@@ -131,7 +132,7 @@ class Stopwatch:
 def main() -> None:
     """The job that stdin describes, as JSON: target, files, expresses, spec, folder, config, seconds, seed.
 
-    The last line that is printed is a JSON object with `samples_per_s`: of whole epochs, where the time holds one.
+    The last printed line is a JSON object with `samples_per_s`: over whole epochs, if the time contains one.
     """
     job = json.loads(sys.stdin.read())
     spec, config = parse_spec(job["spec"], job["folder"]), TrainConfig.from_dict(job["config"])
@@ -150,7 +151,7 @@ def main() -> None:
         prepared=prepared.with_custom(dict(config.custom)),
     )
     batches = _epoch_batches(workload)
-    # The libraries step at the end of an epoch, whatever is missing of a window.
+    # The libraries step at the end of an epoch, even if a window is incomplete.
     epoch_steps = None if batches is None else math.ceil(batches / config.grad_accum_steps)
     stopwatch = Stopwatch(job["seconds"], device, epoch_steps=epoch_steps)
     importlib.import_module(f"{__name__}.through_{job['target']}").train(workload, stopwatch)
@@ -162,7 +163,7 @@ def main() -> None:
 
 
 def _epoch_batches(workload: Workload) -> int | None:
-    """Full micro-batches of an epoch; None where the data set has no length."""
+    """Full micro-batches of an epoch; None if the data set has no length."""
     dataset: Any = workload.dataset
     if isinstance(dataset, IterableDataset):
         return None

@@ -1,4 +1,5 @@
-"""A loop around Hugging Face's Accelerator as its documentation writes it, with the exported one and its DataLoader."""
+"""A training loop with Hugging Face's Accelerator, as in its documentation, with the exported Accelerator and
+DataLoader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with its exported arguments and those of the DataLoader."""
+"""Lightning's Trainer, with the exported arguments for it and for the DataLoader."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def train(workload: Workload, stopwatch: Stopwatch) -> None:
             control.should_training_stop = stopwatch.lap()
             return control
 
-    # As the study clips: where it does not, the export leaves the Trainer's own clipping in place.
+    # Clip as the study does. If the study does not clip, the export keeps the Trainer's own clipping.
     clip = {} if workload.clip_grad_norm else {"max_grad_norm": 0.0}
     quiet = {"report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True}
     constant = torch.optim.lr_scheduler.LambdaLR(workload.optimizer, lambda _step: 1.0)
