@@ -50,7 +50,9 @@ class Gain:
 
     @classmethod
     def of(cls, logarithm: float, deviation: float, source: Literal["measured", "model"]) -> Gain:
-        """A gain from its logarithm and the standard deviation of that."""
+        """A gain from its logarithm and the standard deviation of that; infinite: nobody knows how far it is off."""
+        if math.isinf(deviation):
+            return cls(math.exp(logarithm), None, source)
         ratio, low, high = log_interval(logarithm, deviation)
         return cls(ratio, Interval(low, high), source)
 
@@ -268,9 +270,7 @@ def worth_confirming(
 
 def _deviation(gain: Gain) -> float:
     """Standard deviation of the logarithm."""
-    if gain.interval is None or gain.interval.low <= 0:
-        return math.inf
-    return math.log(gain.interval.high / gain.interval.low) / (2 * 1.96)
+    return math.log(gain.interval.high / gain.interval.low) / (2 * 1.96) if gain.interval else math.inf
 
 
 def settings(

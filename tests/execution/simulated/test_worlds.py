@@ -17,8 +17,9 @@ from autotune.spec import load_spec
 from autotune.store import StudyFolder
 
 ALL = [world for hardware in (CPU, H200) for world in worlds(hardware).values()]
-EACH_ONCE = ALL[::2]
-"""Eleven worlds on each hardware: every other one of all is each world once."""
+PAIRS = zip(worlds(CPU).values(), worlds(H200).values(), strict=True)
+EACH_ONCE = [pair[number % 2] for number, pair in enumerate(PAIRS)]
+"""On the CPU and on the H200 in turns."""
 
 
 def name(world: World) -> str:
