@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from autotune.config import TrainConfig
 from autotune.emitted import FORMAT, batch_change
-from autotune.records import Facts, Measurement, Purpose, TrialRecord
+from autotune.records import Check, Facts, Measurement, Purpose, TrialRecord
 from autotune.search.bottleneck import bottleneck
 from autotune.search.budget import Budget
 from autotune.search.decide.verdict import Verdict
@@ -44,10 +45,9 @@ def best_document(
         "settings": list(verdict.settings),
         "stability": {
             "verdict": verdict.word,
-            "checks": [check.model_dump(mode="json") for check in verdict.checks],
+            "checks": plain(verdict.checks),
             "refused": [
-                {"config": other.to_dict(), "checks": [check.model_dump(mode="json") for check in failed]}
-                for other, failed in verdict.refused.items()
+                {"config": other.to_dict(), "checks": plain(failed)} for other, failed in verdict.refused.items()
             ],
         },
         "search": _effort(ledger.records, budget) | {"strategy": strategy_section(strategy, config, ledger)},
@@ -55,6 +55,11 @@ def best_document(
         "spec_sha256": spec_sha256,
         "created": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
+
+
+def plain(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """As records have them: a value that is not finite as text, for who reads `best.yaml` takes no such number."""
+    return [json.loads(check.model_dump_json()) for check in checks]
 
 
 def _figures(

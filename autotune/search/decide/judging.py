@@ -125,7 +125,7 @@ def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
     """The check that the baseline is kept because the others were measured and are not faster, not because measurements
     are missing.
 
-    Value: the upper end of the interval of the best other configuration.
+    Value: the upper end of the interval of the best other configuration; its ratio where there is no interval.
     """
     if closest is None:
         settled = study.exhausted
@@ -133,12 +133,12 @@ def nothing_faster(study: StudySoFar, closest: Closest | None) -> Check:
         return Check(name="nothing_faster", passed=settled, value=1.0, limit=WORTHWHILE, detail=detail)
     config, comparison = closest
     interval = comparison.ratio.interval
-    high = interval.high if interval else math.inf
-    passed = comparison.outcome is not Outcome.AMBIGUOUS or high <= WORTHWHILE
+    passed = comparison.outcome is not Outcome.AMBIGUOUS or bool(interval and interval.high <= WORTHWHILE)
     names = ", ".join(f"{knob} {own}" for knob, (own, _) in config.differences(study.baseline).items())
     within = f", {interval.low:.2f} to {interval.high:.2f}" if interval else ""
     detail = f"the best other, {names}: {comparison.ratio.value:.2f}×{within}, {comparison.outcome}"
-    return Check(name="nothing_faster", passed=passed, value=high, limit=WORTHWHILE, detail=detail)
+    value = interval.high if interval else comparison.ratio.value
+    return Check(name="nothing_faster", passed=passed, value=value, limit=WORTHWHILE, detail=detail)
 
 
 def _by_its_soak(confirming: Confirming, config: TrainConfig, soaked: TrialResult) -> Posterior:
