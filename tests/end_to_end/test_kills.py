@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.processes import gone, marked
+from support.processes import gone, has_ended, marked
 from support.shell import Shell
 
 from autotune.records import TrialStatus
@@ -74,8 +74,9 @@ def test_any_process_may_be_killed_at_any_moment(shell: Shell, number: int) -> N
     controller, victim, tree = kill_something(shell, generator)
     before = files_of(shell.study)
     # The controller is this process's own child, whose exit code nobody else may fetch.
-    _, alive = psutil.wait_procs([each for each in tree if each.pid != controller.pid], timeout=END_WITHIN_S)
-    assert [describe(process, controller) for process in alive] == [], "what it had started outlives it"
+    _, there = psutil.wait_procs([each for each in tree if each.pid != controller.pid], timeout=END_WITHIN_S)
+    alive = [describe(process, controller) for process in there if not has_ended(process)]
+    assert alive == [], f"what {victim} had started outlives it"
     stdout, stderr = controller.communicate(timeout=180)
     print(f"{victim}; the controller ended with {controller.returncode}, {stderr.strip().splitlines()[-1:]}")
     assert gone(shell.mark, END_WITHIN_S)

@@ -25,6 +25,14 @@ def marked(mark: str) -> list[psutil.Process]:
     return found
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Also where its parent has not fetched its exit code yet, which a busy machine delays."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def gone(mark: str, within_s: float = 10.0) -> bool:
     """Whether all processes with `mark` end within that time."""
     deadline = time.monotonic() + within_s
