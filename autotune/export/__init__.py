@@ -1,6 +1,6 @@
-"""From a study's result to the files of other tools, one target a file.
+"""From a study's result to the files of other tools, one module per target.
 
-A new `to_….py` with a `TARGET` is found by itself, under its name.
+A new module `to_….py` with a `TARGET` is found automatically, under its name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGETS: dict[str, Target] = _discover()
 
 
 def export(source: Source, to: str) -> Export:
-    """`source` in the form of the target named `to`. Raises SpecError where the target needs more than is known."""
+    """`source` in the form of the target named `to`. Raises SpecError if the target needs more than is known."""
     target = TARGETS[to]
     return Export(
         target=to, files=target.render(source), about=_lines(promise(source)), notes=_lines(notes(source, target))
@@ -34,5 +34,5 @@ def export(source: Source, to: str) -> Export:
 
 
 def _lines(sentences: Iterable[str]) -> tuple[str, ...]:
-    """As a terminal may show them."""
+    """Each sentence as one line that is safe to show in a terminal."""
     return tuple(map(one_line, sentences))

@@ -26,7 +26,7 @@ def document(source: Source) -> dict[str, Any]:
 
 
 def _usual_rules(emitted: Emitted) -> dict[str, Any]:
-    """What the rules of `batch_change` multiply the learning rate by, where the effective batch size changes."""
+    """The learning-rate factors of the rules in `batch_change`, if the effective batch size changes."""
     factor = emitted.config.effective_batch_size / emitted.baseline.config.effective_batch_size
     rules = {"linear": round(factor, 4), "square_root": round(factor**0.5, 4)}
     return {} if factor == 1 else {"learning_rate_factor": rules}

@@ -1,4 +1,4 @@
-"""What every export says of itself: where it comes from, what was measured, what its target leaves to the user."""
+"""What every export says about itself: where it comes from, what was measured, what its target leaves to the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNTUNED = {name: TrainConfig().value(name) for name in KNOB_NAMES}
 
 
 def promise(source: Source) -> tuple[str, ...]:
-    """Study, figures, effective batch size: a sentence each."""
+    """Study, measurements, effective batch size: one sentence each."""
     emitted, config = source.emitted, source.config
     version = emitted.environment.get("autotune")
     tool = f"autotune {version}" if version else "autotune"
@@ -76,7 +76,7 @@ def _on_batches(source: Source, target: Target) -> str | None:
 
 
 def _left_over(source: Source, target: Target) -> Iterator[str]:
-    """A sentence on each knob that differs from PyTorch's default and is not in the files."""
+    """One sentence for each knob that differs from PyTorch's default and is not in the files."""
     exceptions, config = target.exceptions(source), source.config
     for knob in KNOB_NAMES:
         value = getattr(config, knob)
@@ -126,7 +126,7 @@ _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
     "gradient_as_bucket_view": lambda value: f"DistributedDataParallel(gradient_as_bucket_view={value})",
     "static_graph": lambda value: f"DistributedDataParallel(static_graph={value})",
 }
-"""How to do in plain PyTorch what a target does not."""
+"""For each knob: how to set it in plain PyTorch if a target does not."""
 
 
 def _rate(samples_per_s: float) -> str:

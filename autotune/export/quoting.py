@@ -1,7 +1,7 @@
 """How a value is written in the language of a file: one function a language, and no other way into a file.
 
-What comes out is one literal, one word or one line, whatever goes in. Python's literals also show what an editor would
-hide: marks that turn the writing direction around, zero widths, line separators.
+The result is always one literal, one word or one line, for any input. Python literals also show what an editor would
+hide: marks that reverse the writing direction, zero-width characters, line separators.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autotune.errors import SpecError
 
 
 def literal(value: Any) -> str:
-    """A plain value as Python writes it, text in double quotes. Raises SpecError for what has no literal."""
+    """A plain value as a Python literal, text in double quotes. Raises SpecError for values without a literal."""
     if isinstance(value, str):
         return "".join(map(_visible, json.dumps(value, ensure_ascii=False)))
     if isinstance(value, Mapping):
@@ -41,7 +41,7 @@ def _visible(character: str) -> str:
 
 
 def word(value: Any) -> str:
-    """One word of a POSIX shell that is no flag. Raises SpecError for what no command line takes."""
+    """One word of a POSIX shell that is no flag. Raises SpecError for values that a command line cannot contain."""
     text = value if isinstance(value, str) else literal(value)
     if not text.isprintable() or text.startswith("-"):
         raise SpecError(f"{text[:60]!r} cannot be given on a command line; change it in the spec, or export --to yaml")
@@ -49,7 +49,7 @@ def word(value: Any) -> str:
 
 
 def comment(lines: Iterable[str]) -> str:
-    """As comments of Python, shell and YAML, a line each."""
+    """`lines` as comments for Python, shell and YAML."""
     return "".join(f"# {one_line(line)}".rstrip() + "\n" for line in lines)
 
 
@@ -60,7 +60,8 @@ def docstring(title: str, lines: Iterable[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Printable characters only: whatever a terminal, an editor or a parser may take for a line end is a space."""
+    """Only printable characters: everything that a terminal, an editor or a parser may treat as a line end becomes a
+    space."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

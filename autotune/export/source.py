@@ -1,4 +1,4 @@
-"""Reads what an export is made from: a result, and beside it the spec and the records of its study."""
+"""Reads what an export is made from: a result, and the spec and the records of its study."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from autotune.store import StudyFolder, read_study_spec
 
 
 def read_source(path_or_study: str | Path) -> Source:
-    """The result in a study's folder, of a study under `studies/` by its name, or in a `best.yaml`.
+    """The result in a study's folder, of a study under `studies/` given by its name, or in a `best.yaml`.
 
-    Of a `best.yaml` outside of a study nothing else is known. Raises SpecError where there is no result, or where it
-    does not go with the study around it, and EnvironmentFailure for damaged files of the study.
+    For a `best.yaml` outside of a study, nothing else is known. Raises SpecError if there is no result, or if the
+    result does not belong to the study around it, and EnvironmentFailure for damaged files of the study.
     """
     emitted = read_emitted(path_or_study)
     folder = study_around(emitted)
@@ -27,7 +27,7 @@ def read_source(path_or_study: str | Path) -> Source:
 
 
 def study_around(emitted: Emitted) -> StudyFolder | None:
-    """The study that this file is the result of; None for a copy that lies elsewhere."""
+    """The study whose result this file is; None for a copy that lies elsewhere."""
     folder = StudyFolder(emitted.path.parent) if emitted.path else None
     return folder if folder is not None and emitted.path == folder.best and folder.spec.exists() else None
 
@@ -48,8 +48,8 @@ def _has_factories(spec: Spec) -> bool:
 def _origin(folder: StudyFolder) -> Path | None:
     remote = folder.read_remote()
     if not folder.exists() or (remote is not None and remote.origin is None):
-        return None  # a server is not asked: a folder from elsewhere may name any
-    from autotune.search.ledger import read_origin  # with Optuna, a second that most exports do not need
+        return None  # no server is contacted: a folder from elsewhere may name any server
+    from autotune.search.ledger import read_origin  # imports Optuna: a second that most exports do not need
 
     return read_origin(folder)
 

@@ -14,16 +14,16 @@ from autotune.spec import Spec
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A study's result, with what its folder says about the workload."""
+    """A study's result, with the facts about the workload in its folder."""
 
     emitted: Emitted
     spec: Spec | None = None
-    """As the trials of this configuration had it, the values of custom knobs at their arguments; None for a lone
-    `best.yaml`."""
+    """The spec as the trials of this configuration used it, with the values of custom knobs in their arguments; None
+    for a `best.yaml` without its study."""
     folder: Path | None = None
-    """The spec's own, from which its factories are imported."""
+    """The spec's folder, from which its factories are imported."""
     data_folder: str | None = None
-    """Where the study's image files lie; None where it had none, or where that is unknown."""
+    """The folder of the study's image files; None if it had none, or if it is unknown."""
 
     @property
     def config(self) -> TrainConfig:
@@ -31,7 +31,7 @@ class Source:
 
     @property
     def device_kind(self) -> str:
-        """Type of the device that was measured, as torch calls it."""
+        """The torch type of the device that was measured."""
         return str(self.emitted.environment.get("device_kind", "cpu"))
 
     @property
@@ -45,7 +45,7 @@ class Source:
         return (int(version[0]), int(version[1])) if len(version) > 1 and all(map(str.isdigit, version[:2])) else None
 
     def require_spec(self, target: str) -> Spec:
-        """Raises SpecError where only a lone `best.yaml` is known."""
+        """The spec. Raises SpecError if only a `best.yaml` without its study is known."""
         if self.spec is None:
             raise SpecError(
                 f"--to {target} needs the study's model and data, which best.yaml does not name; give the study's "
@@ -67,32 +67,32 @@ class Target:
     """Every `to_….py` of this folder holds one, named `TARGET`."""
 
     name: str
-    """As `--to` says it."""
+    """The name for `--to`."""
     gives: str
-    """What the files are, in up to six words: a line on the screen names every target."""
+    """What the files are, in up to six words: one line on the screen lists all targets."""
     render: Callable[[Source], Mapping[str, str]]
     """File name → text. May raise SpecError."""
     expresses: frozenset[str]
-    """Built-in knobs that the files set. Of the others the notes speak where they differ from PyTorch's default."""
+    """Built-in knobs that the files set. The notes name the others if they differ from PyTorch's default."""
     exceptions: Callable[[Source], Mapping[str, str]] = _nothing
-    """Knob → a sentence that names it, in place of "does not set": values that the target cannot express although it
-    has the knob, and knobs that it sets by itself."""
+    """Knob → a sentence that names it and replaces "does not set": for values that the target cannot express although
+    it has the knob, and for knobs that the target sets by itself."""
     customs: Callable[[Source], Collection[str]] = _none
     """Names of the spec's own knobs that the files set."""
     collates: bool = False
-    """Whether the files make batches with the function that the spec names."""
+    """Whether the files make batches with the collate function of the spec."""
     remarks: Callable[[Source], Sequence[str]] = _none
-    """What else a user of the files should know, a sentence each."""
+    """What else a user of the files should know, one sentence each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What one target makes of a result."""
+    """The files that one target makes of a result."""
 
     target: str
     files: Mapping[str, str]
     """File name → text, the most important first."""
     about: tuple[str, ...]
-    """Where the settings come from and what they were measured to be worth, a sentence each."""
+    """Where the settings come from and their measured effect, one sentence each."""
     notes: tuple[str, ...]
-    """What to know or to do before relying on the files, a sentence each."""
+    """What to know or to do before relying on the files, one sentence each."""

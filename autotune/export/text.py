@@ -12,13 +12,13 @@ from autotune.export.quoting import literal
 from autotune.export.target import Source, Target
 
 WIDTH = 120
-"""Columns of what is written."""
+"""Width of generated text, in columns."""
 LOADER_KNOBS = frozenset({"micro_batch_size", "num_workers", "pin_memory", "prefetch_factor"})
 """What `loader_arguments` sets."""
 
 
 def introduction(source: Source, target: Target, *more: str) -> list[str]:
-    """What goes to the top of a file: the promise, `more` in a paragraph of its own, the notes; lines of WIDTH - 2."""
+    """The text at the top of a file: the promise, `more` as a separate paragraph, the notes; lines of WIDTH - 2."""
     lines = [line for sentence in promise(source) for line in _wrapped(sentence)]
     for sentence in more:
         lines += ["", *_wrapped(sentence)]
@@ -32,11 +32,11 @@ def _wrapped(sentence: str, bullet: str = "") -> list[str]:
 
 
 class Expression(str):
-    """Python source, to stand as an argument as it is."""
+    """Python source that is used as an argument without quoting."""
 
 
 def arguments(values: Mapping[str, Any]) -> list[str]:
-    """`name=value` each; what is no name of Python's stands in a mapping of its own."""
+    """One `name=value` each; names that Python does not allow go into a mapping."""
     names = {name: value for name, value in values.items() if name.isidentifier() and not keyword.iskeyword(name)}
     rest = {name: value for name, value in values.items() if name not in names}
     written = [f"{name}={value if isinstance(value, Expression) else literal(value)}" for name, value in names.items()]
@@ -44,7 +44,7 @@ def arguments(values: Mapping[str, Any]) -> list[str]:
 
 
 def call(head: str, given: Iterable[str], indent: int = 0) -> str:
-    """`head(given, …)` on one line, or a line for each where that is too long; `indent`: spaces before it."""
+    """`head(given, …)` on one line, or one line per argument if that is too long; `indent`: spaces before it."""
     given = list(given)
     line = f"{' ' * indent}{head}({', '.join(given)})"
     if len(line) <= WIDTH:
@@ -54,7 +54,7 @@ def call(head: str, given: Iterable[str], indent: int = 0) -> str:
 
 
 def mapping(name: str, values: Mapping[str, Any]) -> str:
-    """`name = dict(…)`, a line for each entry."""
+    """`name = dict(…)`, one line per entry."""
     inner = "".join(f"    {each},\n" for each in arguments(values))
     return f"{name} = dict(\n{inner})\n"
 

@@ -1,4 +1,4 @@
-"""`accelerate`: the configuration of `accelerate launch`, and the `Accelerator(…)` call. As of accelerate 1.15.
+"""`accelerate`: the configuration of `accelerate launch`, and the `Accelerator(…)` call. Written for accelerate 1.15.
 
 Two files, because the YAML refuses a top-level `gradient_accumulation_steps`; the call takes it.
 """

@@ -1,4 +1,4 @@
-"""`deepspeed`: its JSON. Keys as of DeepSpeed 0.19.
+"""`deepspeed`: its JSON configuration. Keys of DeepSpeed 0.19.
 
 Never `train_batch_size`: it is micro-batch × accumulation × processes, and DeepSpeed refuses it for any other number of
 them. AMP is `torch_autocast`, which keeps weights in fp32 as the trials did; `bf16` and `fp16` would convert them. No

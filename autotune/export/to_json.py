@@ -1,4 +1,4 @@
-"""`json`: the same as `yaml`, for what reads no YAML."""
+"""`json`: the same as `yaml`, for programs that do not read YAML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`lightning`: arguments of `Trainer`, of `Fabric` and of the DataLoader. Names as of lightning 2.6."""
+"""`lightning`: arguments of `Trainer`, of `Fabric` and of the DataLoader. Names of lightning 2.6."""
 
 from __future__ import annotations
 

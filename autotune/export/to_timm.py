@@ -1,4 +1,4 @@
-"""`timm`: the flags of timm's `train.py`, as a shell script. Names as of timm 1.0.28's; 1.0.31 has the same."""
+"""`timm`: the flags of timm's `train.py`, as a shell script. Names of timm 1.0.28; 1.0.31 has the same."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 _OPTIMIZERS = {"sgd": "momentum", "adam": "adam", "adamw": "adamw"}
 """Name in specs → `--opt`. timm's `sgd` is SGD with Nesterov momentum."""
 _WEIGHT_DECAY = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01}
-"""Default of PyTorch if the spec does not name it; train.py has another."""
+"""PyTorch's default, used if the spec does not name it; train.py has another default."""
 _USAGE = "Usage, beside timm's train.py: sh train_timm.sh --data-dir DIR [more of its flags]. Later flags win."
 
 Flags = list[list[str]]
-"""A line of the script each."""
+"""One line of the script each."""
 
 
 def _render(source: Source) -> dict[str, str]:
@@ -48,7 +48,7 @@ def _settings(source: Source) -> Flags:
 
 
 def _loading(config: TrainConfig, on_cpu: bool) -> Flags:
-    # The prefetcher alone copies without blocking, which is what pinning is for.
+    # Only the prefetcher copies without blocking, which is the purpose of pinning.
     how = ["--pin-mem"] if config.pin_memory and not on_cpu else ["--no-prefetcher"]
     return [["-j", word(config.num_workers), *how]]
 
@@ -98,7 +98,7 @@ def _optimizer(spec: Spec) -> Flags:
 
 
 def _optimizer_options(spec: Spec | None) -> dict[str, Any]:
-    """What has no flag of its own."""
+    """Options of the optimizer without a flag of their own."""
     if spec is None or spec.training.optimizer.name.lower() not in _OPTIMIZERS:
         return {}
     own = {"lr", "weight_decay", "momentum"}

@@ -1,7 +1,7 @@
 """`torch`: a training script for this model and this data with these settings. It needs no autotune.
 
-It holds no branch that the settings do not take, and reads as if written by hand for them. What it does, and in which
-order, is what a trial does: it is as fast.
+It contains no branch that the settings do not use, and reads as if written by hand. It does the same as a trial, in the
+same order, so it is as fast.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _MAIN = 'if __name__ == "__main__":\n    main()'
 
 
 def _imports(statements: Iterable[str], own: list[Own], source: Source) -> str:
-    """In three groups, the last of the user's own modules, found where the study found them."""
+    """Imports in three groups; the last group has the user's own modules, which are found where the study found
+    them."""
     groups: list[list[str]] = [[], []]
     for statement in sorted(_merged(statements), key=_order):
         groups[_package(statement) not in sys.stdlib_module_names].append(statement)
@@ -62,7 +63,7 @@ def _imports(statements: Iterable[str], own: list[Own], source: Source) -> str:
 
 
 def _merged(statements: Iterable[str]) -> list[str]:
-    """One statement for all names from one module."""
+    """The same imports with one statement for all names from one module."""
     whole = {statement for statement in statements if statement.startswith("import")}
     names: dict[str, set[str]] = {}
     for statement in set(statements) - whole:
@@ -81,7 +82,7 @@ def _package(statement: str) -> str:
 
 
 def _order(statement: str) -> tuple[bool, str]:
-    """As isort has it: whole modules first, then names from modules."""
+    """Sort key as in isort: whole modules first, then names from modules."""
     return statement.startswith("from"), statement.split()[1].lower()
 
 

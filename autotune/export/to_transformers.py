@@ -1,4 +1,4 @@
-"""`transformers`: a module that makes `TrainingArguments`. Names as of transformers 5.23."""
+"""`transformers`: a module that makes `TrainingArguments`. Names of transformers 5.23."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _loading(source: Source) -> dict[str, Any]:
 
 
 def _optimization(source: Source) -> dict[str, Any]:
-    """What the study says about it, as far as it is a matter of speed: what is learnt is the user's own affair."""
+    """Arguments about the optimization that affect speed; the others are left to the user."""
     if source.spec is None:
         return {}
     clip = source.spec.training.clip_grad_norm

@@ -1,4 +1,4 @@
-"""Where exports land."""
+"""Writes exports to files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 
 def write(made: Export, source: Source, out: Path | None = None) -> list[Path]:
-    """Write the files of `made` into the folder `out`. Default: `exports/` of the study's folder, or into the
-    current folder for a result outside of one. Returns their paths.
+    """Write the files of `made` into the folder `out`. Default: `exports/` in the study's folder, or the current folder
+    for a result outside of a study. Returns their paths.
 
-    Only in a study's own `exports/` is a file replaced that says something else. Raises SpecError where that would
-    have to happen elsewhere, EnvironmentFailure where files cannot be written.
+    A file with other content is replaced only in a study's own `exports/`. Raises SpecError if such a file is in the
+    way elsewhere, EnvironmentFailure if files cannot be written.
     """
     study = study_around(source.emitted)
     own = study.path / _EXPORTS if study is not None else None

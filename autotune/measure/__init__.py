@@ -1,7 +1,7 @@
 """How a trial measures: warm-up, blocks, the loader, and the rates that follow from them.
 
-No torch and no process in here: a real trial and a virtual world run the same code against `Loop`, `Loader` and
-`Machine`.
+This package uses no torch and no processes: a real trial and a simulated world run the same code through `Loop`,
+`Loader` and `Machine`.
 """
 
 from autotune.measure.account import Account

@@ -1,8 +1,8 @@
-"""From timed blocks and the loader's log to rates: what a run of hours gets, and what limits it.
+"""Calculates rates from timed blocks and the loader's log: what a run of hours gets, and what limits it.
 
-Over a stretch without an epoch's edge, what lasts is the smaller of what the loop took and what the loader's processes
-loaded in the same time. An epoch's edge is in the figure as often as there are edges: (samples ÷ samples of an epoch)
-times, whether that many were timed or not.
+Between two epoch edges, the sustained rate is the smaller of two: what the loop took, and what the loader's processes
+loaded in the same time. The edge of an epoch counts as often as there are edges in a long run, (samples ÷ samples of an
+epoch) times, even if fewer or more edges were timed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from autotune.records import Block, Rates
 from autotune.stats import Interval, relative_standard_error, student_t
 
 _USUAL_OF_TWO = 0.6745 * math.sqrt(2)
-"""Median of the absolute difference of two normal values, in standard deviations of one."""
+"""Median of the absolute difference of two normal values, in standard deviations of one value."""
 
 
 class _Found(NamedTuple):
@@ -38,11 +38,11 @@ class _Found(NamedTuple):
 
 
 class Account:
-    """The timed blocks of one run, and what follows from them: calculated once for each state of the log."""
+    """The timed blocks of one run and the rates that follow from them, calculated once for each state of the log."""
 
     def __init__(self, log: LoaderLog, *, whole_epochs: bool = False, trains_on_cpu: bool = False) -> None:
-        """`whole_epochs`: each block begins and ends with an epoch. `trains_on_cpu`: training computes on the cores on
-        which the loader's processes do."""
+        """`whole_epochs`: each block begins and ends with an epoch. `trains_on_cpu`: training and the loader's
+        processes compute on the same cores."""
         self._log = log
         self._whole_epochs = whole_epochs
         self._trains_on_cpu = trains_on_cpu
@@ -50,19 +50,20 @@ class Account:
         self._found: _Found | None = None
 
     def add(self, block: Block, *, began_s: float, asked_s: float, ended_s: float, first_take: int) -> None:
-        """As `timed_block` has it."""
+        """Add a block; arguments as for `timed_block`."""
         timed = timed_block(block, self._log, began_s=began_s, asked_s=asked_s, ended_s=ended_s, first_take=first_take)
         self.timed.append(timed)
 
     def lasting(self) -> list[Block]:
-        """What lasts of the blocks that count, in millionths of batches: their spread is that of the figure.
+        """The sustained part of the blocks that count, in millionths of batches: their spread is the spread of the
+        result.
 
-        Those near an epoch's edge are left out where others are left.
+        Blocks near an epoch's edge are left out if there are others.
         """
         return self._find().lasting
 
     def rates(self) -> Rates | None:
-        """None before the first block, or where nobody has seen anything loaded."""
+        """None before the first block, or if no loaded batch has been seen."""
         return self._find().rates
 
     def interval(self) -> Interval | None:
@@ -90,14 +91,14 @@ class Account:
 
 
 def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | None:
-    """`each`: what lasts of each block in the middle, and `error` the relative standard error of that."""
+    """`each`: the sustained part of each block in the middle of an epoch; `error`: its relative standard error."""
     loaded, epoch, log = seen.loaded, seen.log.epoch_batches, seen.log
     if loaded is None:
         return None
     amount, seconds = total(each)
     edge_s = edge_seconds(seen, loaded, amount / seconds)
     edges = sum(timed.edges for timed in seen.middle)
-    # Of a single block that counts nobody knows the error; it is surely less than with the disturbed ones.
+    # The error of a single block that counts is unknown; it is smaller than the error with the disturbed blocks.
     counted = seen.clean if len(seen.clean) > 1 else seen.timed
     demand_error = relative_standard_error([timed.busy for timed in counted])
     began_s = seen.clean[0].began_s
@@ -106,10 +107,10 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
     seconds = max(seconds + owed_s, seconds / 2)
     error = max(error, owed_error_s / seconds)
     if seen.may_wait and not seen.whole_epochs and not seen.compete:
-        # A fetch goes on over several blocks, which therefore differ by less than their mean is off.
+        # A fetch spans several blocks, so the blocks differ from each other by less than the error of their mean.
         error = max(error, loaded.relative_error_of(amount))
     if seen.compete and loaded.cpu_s is not None and log.workers:
-        # What a batch costs the cores to load is the same number in all blocks.
+        # The CPU time to load a batch is the same number in all blocks.
         computed_s = seconds * statistics.fmean(map(cores.own_load, seen.middle))
         share = min(amount * loaded.cpu_s / computed_s, 1.0)
         error = math.hypot(error, share * loaded.cpu_error, cores.counting_error(seen.middle))
@@ -144,8 +145,8 @@ def rates_of(seen: Evidence, each: Sequence[Share], error: float) -> Rates | Non
 
 
 def _error_of_neighbours(blocks: Sequence[TimedBlock]) -> float:
-    """Relative standard error of what training takes in all of them, by how much each differs from the one before:
-    over an epoch it changes, as loading beside it does, now and then by a step."""
+    """Relative standard error of the time that training takes, from the differences of neighbouring blocks: over an
+    epoch it changes with the loading at the same time, sometimes by a step."""
     paces = [timed.busy.seconds / timed.batches for timed in blocks]
     if len(paces) < 2:
         return math.inf
@@ -154,8 +155,8 @@ def _error_of_neighbours(blocks: Sequence[TimedBlock]) -> float:
 
 
 def _pace_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
-    """Seconds for each batch in the middle of an epoch, by calculation. What the device still has to do hides part of
-    what a slow batch is late by."""
+    """Calculated seconds for each batch in the middle of an epoch. Work that the device still has to do hides part of
+    the delay of a slow batch."""
     if seen.lacks_slow_batches:
         late_s = np.maximum(fetch_s - ahead_s(seen.middle, seen.step_s), np.median(fetch_s))
         fetch_s = np.where(are_slow(fetch_s), late_s, fetch_s)
@@ -164,8 +165,8 @@ def _pace_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
 
 
 def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
-    """Relative standard error of what an epoch takes, from knowing few slow batches: their number varies by its
-    root."""
+    """Relative standard error of the time of an epoch, because few slow batches are known: the standard deviation of
+    their number is its square root."""
     slow = are_slow(loaded.fetch_s)
     if not slow.any():
         return 0.0
@@ -174,7 +175,7 @@ def _error_of_slow_batches(seen: Evidence, loaded: Loading) -> float:
 
 
 def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
-    """Seconds for each batch, those at an epoch's edge included."""
+    """Seconds for each batch, including the time at an epoch's edge."""
     log, epoch = seen.log, seen.log.epoch_batches
     pace_s = _pace_s(seen, fetch_s)
     if epoch is None:
@@ -189,5 +190,5 @@ def _lasts_s(seen: Evidence, fetch_s: NDArray[np.float64]) -> float:
 
 
 def _finite(error: float) -> float:
-    """The error; as large as the value where there is one value alone, of which nobody knows it."""
+    """The error; 100 % if it is unknown because there is only one value."""
     return error if math.isfinite(error) else 1.0

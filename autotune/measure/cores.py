@@ -9,24 +9,24 @@ from autotune.measure.loading import Loading
 from autotune.measure.timed_block import TimedBlock
 
 _MOSTLY = 0.5
-"""Share of a fetch that it waits, from which on loading does not compete for cores."""
+"""If a fetch waits for at least this share of its time, loading does not compete for cores."""
 _TICK_S = 0.01
-"""In which kernels count the CPU time of another process."""
+"""Unit in which kernels count the CPU time of another process."""
 _LONG_ENOUGH_S = 20 * _TICK_S
 _BUSY_SHARE = 0.9
-"""Share of the cores: with more at work, whoever computes takes time from the others."""
+"""Share of the cores: if more are busy, each computation takes time from the others."""
 
 
 def compete(blocks: Sequence[TimedBlock], loaded: Loading, workers: int) -> bool:
-    """Whether loading, which computes for the most part, and training, which computes on the same cores, have left none
-    of them idle in any of `blocks`."""
+    """Whether loading (which mostly computes) and training (on the same cores) kept all cores busy in every one of
+    `blocks`."""
     if not workers or not all(map(_were_busy, blocks)):
         return False
     return _waiting_share(loaded, workers, cores_of(blocks)) < _MOSTLY
 
 
 def idle_share(blocks: Sequence[TimedBlock], loaded: Loading, workers: int) -> float:
-    """Share of the cores that idle while training waits for an epoch's first batches and the workers load."""
+    """Share of the cores that are idle while training waits for an epoch's first batches and the workers load."""
     cores = cores_of(blocks)
     waiting = _waiting_share(loaded, workers, cores)
     return waiting + (1 - waiting) * max(1 - workers / cores, 0.0)
@@ -39,10 +39,10 @@ def own_load(timed: TimedBlock) -> float:
 
 
 def loader_loads(blocks: Sequence[TimedBlock]) -> list[float | None]:
-    """Cores that the loader's processes kept busy, for each block; None where nobody counted them.
+    """Cores that the loader's processes kept busy, for each block; None if they were not counted.
 
-    Of blocks that are short beside a tick, so many together that it hardly matters: a tick that falls into one of them
-    is work of its neighbours too.
+    Blocks that are short compared with a tick are counted in groups, because a tick in one block also contains work of
+    its neighbours.
     """
     found: list[float | None] = []
     group, group_s, left_s = list[TimedBlock](), 0.0, _seconds(blocks)
@@ -56,7 +56,7 @@ def loader_loads(blocks: Sequence[TimedBlock]) -> list[float | None]:
 
 
 def counting_error(blocks: Sequence[TimedBlock]) -> float:
-    """What counting in ticks may make of the share of the cores' time that loading took, as a standard deviation."""
+    """Standard deviation that counting in ticks adds to the share of the cores' time that loading took."""
     return _TICK_S / max(math.fsum(own_load(timed) * timed.block.seconds for timed in blocks), _TICK_S)
 
 
@@ -78,8 +78,8 @@ def cores_of(blocks: Sequence[TimedBlock]) -> int:
 
 
 def _waiting_share(loaded: Loading, workers: int, cores: int) -> float:
-    """Share of a fetch in which it waits for more than for cores: so far it takes longer than its computing does beside
-    training and all other workers."""
+    """Share of a fetch in which it waits for something else than cores: the part beyond the time that its computing
+    takes next to training and all other workers."""
     beside = 1 + workers / cores
     return max(1 - (loaded.cpu_s or 0.0) * beside / loaded.mean_s, 0.0)
 

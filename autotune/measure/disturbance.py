@@ -1,4 +1,4 @@
-"""Whether the machine disturbed a block, decided by its state alone."""
+"""Decides from the machine's state alone whether the machine disturbed a block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from autotune.records import Disturbance, MachineState
 
 _TICK_S = 0.01
-"""In which Linux counts a CPU's time, and a process's for others to read."""
+"""Unit in which Linux counts the time of a CPU, and of other processes."""
 _ROUNDING_TICKS = 2.0
 _HARMLESS_SHARE = 0.05
 """Share of the CPUs that any machine uses for other things, such as its kernel and autotune's controller."""
@@ -17,12 +17,12 @@ _SLOWED_DOWN = frozenset({"hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slow
 
 
 def disturbances(state: MachineState, seconds: float, cpus: int) -> tuple[Disturbance, ...]:
-    """What disturbed a block of `seconds`; decided by the machine's state alone, never by the block's speed.
+    """What disturbed a block of `seconds`. Only the machine's state decides, never the block's speed.
 
-    `contended`: others compute on the accelerator, or work outside competed with the trial for the CPU cores.
-    `throttled`: heat or the power supply held the accelerator's clock down. Its power limit (`sw_power_cap`) does so
-    whenever it works hard, and counts as its speed. `cpus`: those that the trial may run on, and on which others were
-    counted; a container's quota makes them no fewer for the others.
+    `contended`: other processes compute on the accelerator, or competed with the trial for the CPU cores. `throttled`:
+    heat or the power supply lowered the accelerator's clock. The power limit (`sw_power_cap`) does that under any full
+    load, so it does not count. `cpus`: the CPUs that the trial may run on, where other work was counted too; a
+    container's quota does not reduce them.
     """
     found: list[Disturbance] = []
     if state.other_device_processes or _competed_for_cores(state, seconds, cpus):
@@ -33,11 +33,12 @@ def disturbances(state: MachineState, seconds: float, cpus: int) -> tuple[Distur
 
 
 def _competed_for_cores(state: MachineState, seconds: float, cpus: int) -> bool:
-    """Others kept more busy than any machine has beside, and than the counters' ticks could feign; and with them the
-    cores were full.
+    """Whether other work kept more cores busy than usual on any machine and than rounding of the counters explains, and
+    the cores were full with it.
 
-    Each counter is rounded to a tick at both edges of a block. Each core has its own, so that the errors partly cancel:
-    two ticks × √cores is at least 3.5 standard deviations. On two cores that is 0.28 for 0.1 s and 0.06 for 0.5 s.
+    Each counter is rounded to a tick at both edges of a block. Each core has its own counter, so the errors partly
+    cancel: two ticks × √cores is at least 3.5 standard deviations. On two cores that is 0.28 for 0.1 s and 0.06 for 0.5
+    s.
     """
     if state.outside_load is None:
         return False

@@ -1,4 +1,4 @@
-"""The loader's side alone: batches are taken as soon as they are loaded, and nothing is trained."""
+"""Measures the loader's side alone: takes batches as soon as they are loaded, and trains nothing."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from autotune.measure.slow_batches import have_been_timed, slow_batches_of
 from autotune.records import SideRate, TrialRequest
 
 _STRETCH_SHARE, _LONGEST_STRETCH_S = 0.1, 0.5
-"""How long the machine is looked at in one go: a share of the time limit, and seconds."""
+"""How long the machine is observed at a time: a share of the time limit, and seconds."""
 _FEWEST_ROUNDS = 2
-"""Batches of each loader process, whose mean is known well enough where they differ little."""
+"""Batches of each loader process that are enough for a good mean if they differ little."""
 _GIVEN_BACK = 1.0
-"""Share of the time limit that is added where others disturb: what was drained meanwhile does not count."""
+"""Share of the time limit that is added if other work disturbs the measurement: what was drained meanwhile does not
+count."""
 
 
 class Drained(Protocol):
-    """A `Loop` that only takes."""
+    """A `Loop` that only takes batches."""
 
     def clock(self) -> float: ...
 
@@ -27,8 +28,8 @@ class Drained(Protocol):
 
 
 def drain(loop: Drained, loader: Loader, request: TrialRequest, *, machine: Machine, judge: Judge) -> SideRate | None:
-    """Drain until what the loader delivers is known as well as `request` asks, or its time is over, which counts from
-    the first batch of each loader process on: meanwhile these have started up. None where nothing was loaded.
+    """Drain until the loader's rate is known as precisely as `request` asks, or until the time limit. The time counts
+    from the first batch of each loader process, so their start is excluded. None if nothing was loaded.
 
     The rate follows from the same log as in training (`loading`).
     """
@@ -74,7 +75,7 @@ def _is_over(log: LoaderLog, began_s: float, now_s: float, request: TrialRequest
 
 
 def _rounds(log: LoaderLog, began_s: float) -> float:
-    """Batches of each loader process since then."""
+    """Batches of each loader process since `began_s`."""
     if not log.workers:
         return float(sum(take.asked_s >= began_s for take in log.takes))
     return sum(1 for _ in log.since(began_s)) / log.workers

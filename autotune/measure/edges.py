@@ -1,4 +1,4 @@
-"""What an epoch's edge costs: the seconds that an epoch takes beyond its batches at the rate in its middle."""
+"""The cost of an epoch's edge: the seconds that an epoch takes beyond its batches at the rate in its middle."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _HELD_UP = 0.9
 
 
 def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
-    """Where training is the limit, as measured beside the blocks in the middle, which take `rate` micro-batches per
-    second; else as calculated, because batches come in bursts."""
+    """Seconds of one edge. If training is the limit: measured, in comparison with the blocks in the middle, which take
+    `rate` micro-batches per second. Otherwise calculated, because batches arrive in bursts."""
     log = seen.log
     epoch = log.epoch_batches
     if epoch is None:
@@ -25,7 +25,7 @@ def edge_seconds(seen: Evidence, loaded: Loading, rate: float) -> float:
     restarts = [one.restart_s for one in log.epochs[1:]]
     restart_s = math.fsum(restarts) / len(restarts) if restarts else 0.0
     if seen.compete:
-        # What cores load at an edge, they need not load later: what counts is who idles.
+        # Work that cores do for loading at an edge is not needed later: only idle cores cost time.
         idle = cores.idle_share(seen.middle, loaded, log.workers)
         return restart_s + idle * _calculated_s(seen, loaded, epoch)
     training_limits = loaded.pace_s * seen.demand < 1
@@ -46,8 +46,8 @@ def _calculated_s(seen: Evidence, loaded: Loading, epoch: int) -> float:
 
 
 def ahead_s(blocks: Sequence[TimedBlock], step_s: float) -> float:
-    """By how much the host runs ahead of its device. One that nothing held up in a whole block would have run on: how
-    far, no short block can show."""
+    """How far the host runs ahead of its device. If nothing held up the host in a whole block, it would have run
+    further ahead than a short block can show."""
     backlog_s = statistics.median(timed.backlog_s for timed in blocks)
     whole_s = statistics.median(timed.going_on_s for timed in blocks)
     return backlog_s if backlog_s < _HELD_UP * whole_s else max(backlog_s, USUALLY_AHEAD * step_s)

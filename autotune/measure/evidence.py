@@ -1,4 +1,4 @@
-"""What rates are calculated from: the timed blocks that count, and what is known of the loader alone."""
+"""The input for calculating rates: the timed blocks that count, and what is known about the loader alone."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ from autotune.measure.timed_block import TimedBlock, blocks_of_epochs, demand
 _FEWEST_LATER = 3
 _FEWEST_CLEAR_OF_EDGES = 2
 CLEARLY_FASTER = 1.1
-"""A loader that loads so much faster than the loop trains keeps its queue full."""
+"""A loader that is faster than training by this factor keeps its queue full."""
 USUALLY_AHEAD = 3
 """Micro-batches that a device has when its queue of kernels is full, the present one included."""
 _AT_ONCE = 0.1
-"""Share of a micro-batch: a host that is less ahead of its device trains on the CPU, or might as well."""
+"""Share of a micro-batch: a host that is less ahead of its device trains on the CPU, or behaves like that."""
 _SHORT_EPOCH = 2
-"""Times what the queue holds."""
+"""Factor on the capacity of the queue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
     log: LoaderLog
     loaded: Loading | None
-    """None where nobody has seen anything loaded."""
+    """None if no loaded batch has been seen."""
     timed: Sequence[TimedBlock]
     clean: list[TimedBlock]
-    """Blocks that count, as `autotune.stats.undisturbed` has it; without the first epoch's, where enough are."""
+    """Blocks that count according to `autotune.stats.undisturbed`; without those of the first epoch if enough others
+    are left."""
     middle: list[TimedBlock]
-    """Those of them in the middle of an epoch, where its start and its end, at which workers idle, are far; all of them
-    where whole epochs were timed, or too few lie in the middle."""
+    """Those of them in the middle of an epoch, far from its start and its end, where workers are idle; all of them if
+    whole epochs were timed, or if too few are in the middle."""
     near_edge: list[TimedBlock]
-    """The other ones that count."""
+    """The other blocks that count."""
     whole_epochs: bool
     has_middle: bool
     """Whether enough blocks lie far from an epoch's start and end."""
@@ -64,9 +65,10 @@ class Evidence:
 
     @functools.cached_property
     def blocks_of_epochs(self) -> Sequence[TimedBlock]:
-        """Blocks that make up as many batches as an epoch has, where that tells what an epoch takes: in bursts of a
-        loader that is the limit only from its start on, never where the files of the first one were cold, nor where
-        the device had been waited for just before an edge, over which it would have had work."""
+        """Blocks that together have as many batches as an epoch, if they show how long an epoch takes. They do not in
+        the first epoch if the loader is the limit (batches arrive in bursts) or its files were cold. They also do not
+        if a block began just before an edge: the device had no work left then, which it would have had over the
+        edge."""
         whole = [] if self.whole_epochs else blocks_of_epochs(self.timed, self.log.epoch_batches)
         if whole and whole[0].is_first_epoch and (self.loader_limits or first_was_cold(self.log)):
             return []
@@ -81,13 +83,13 @@ class Evidence:
 
     @property
     def is_calculated(self) -> bool:
-        """Whether what an epoch takes is calculated from both sides' rates, because no blocks show it."""
+        """Whether the time of an epoch is calculated from the rates of both sides, because no blocks show it."""
         return self.is_all_queued or self.lacks_slow_batches
 
     @functools.cached_property
     def lacks_slow_batches(self) -> bool:
-        """Whether there are slow batches that loader processes have to make up for, and the blocks have not met as many
-        as come."""
+        """Whether there are slow batches that loader processes have to make up for, and too few of them are in the
+        blocks."""
         if self.whole_epochs or self.compete or not self.log.workers:
             return False
         began_s = min(timed.began_s for timed in self.clean)
@@ -96,8 +98,8 @@ class Evidence:
 
     @property
     def is_all_queued(self) -> bool:
-        """Whether an epoch is too short for the queue to come to a state of its own, or for blocks between two edges,
-        and was not timed as a whole: it has no middle, and is calculated from both sides' rates."""
+        """Whether an epoch is too short for the queue to reach its steady state or for blocks between two edges, and
+        was not timed as a whole. Such an epoch has no middle; its time is calculated from the rates of both sides."""
         epoch = self.log.epoch_batches
         if epoch is None or self.whole_epochs or self.compete:
             return False
@@ -107,7 +109,7 @@ class Evidence:
 
 
 def evidence(timed: Sequence[TimedBlock], log: LoaderLog, *, whole_epochs: bool, trains_on_cpu: bool) -> Evidence:
-    """Needs one block. `whole_epochs`: each begins and ends with an epoch."""
+    """Needs at least one block. `whole_epochs`: each block begins and ends with an epoch."""
     clean = _clean(timed)
     near = [] if whole_epochs else [one for one in clean if _is_near_edge(one, log)]
     has_middle = len(clean) - len(near) >= _FEWEST_CLEAR_OF_EDGES

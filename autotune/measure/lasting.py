@@ -1,4 +1,4 @@
-"""What lasts of timed blocks: the rest came out of the prefetch queue, or went into it."""
+"""The sustained part of timed blocks: the rest came from the prefetch queue, or went into it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PER_BATCH = 1_000_000
 
 
 class Share(NamedTuple):
-    """What lasts of a block."""
+    """The sustained part of a block."""
 
     batches: float
     seconds: float
@@ -32,8 +32,8 @@ class Share(NamedTuple):
 
 
 def shares(seen: Evidence) -> Sequence[Share]:
-    """For each block in the middle of an epoch: what the loop took where the loader is clearly faster, what the workers
-    loaded where it is clearly slower, else the smaller of the two over all of them, or the mean where they agree."""
+    """For each block in the middle of an epoch: what the loop took if the loader is clearly faster; what the workers
+    loaded if it is clearly slower; otherwise the smaller of the two over all blocks, or the mean if they agree."""
     log, loaded, blocks = seen.log, seen.loaded, seen.middle
     taken = [Share(float(timed.batches), timed.going_on_s) for timed in blocks]
     if seen.whole_epochs or loaded is None or not log.workers:
@@ -45,7 +45,7 @@ def shares(seen: Evidence) -> Sequence[Share]:
     if not seen.may_wait:
         return taken
     delivered = [Share(produced(timed, log, loaded), timed.block.seconds) for timed in blocks]
-    if not any(share.batches for share in delivered):  # all of an epoch is dispatched, and nothing of the next
+    if not any(share.batches for share in delivered):  # all batches of the epoch are dispatched, none of the next epoch
         return taken
     if seen.loader_limits:
         return delivered
@@ -53,8 +53,8 @@ def shares(seen: Evidence) -> Sequence[Share]:
 
 
 def _smaller(one: Sequence[Share], other: Sequence[Share], error: float) -> Sequence[Share]:
-    """The smaller of two, or the mean where they differ by no more than chance: the smaller of two that are equal but
-    for noise is too small. `error`: relative standard error of their ratio."""
+    """The smaller of two, or the mean if the difference may be noise: the smaller of two values that differ only by
+    noise is biased. `error`: relative standard error of their ratio."""
     smaller, larger = sorted((one, other), key=lambda each: total(each).rate)
     if total(larger).rate > (1 + _BY_CHANCE * error) * total(smaller).rate:
         return smaller
@@ -64,7 +64,7 @@ def _smaller(one: Sequence[Share], other: Sequence[Share], error: float) -> Sequ
 
 
 def _error(each: Sequence[Share]) -> float:
-    """Relative standard error of the rate of all together."""
+    """Relative standard error of the common rate."""
     rates = [share.rate for share in each]
     return statistics.stdev(rates) / statistics.fmean(rates) / math.sqrt(len(rates)) if len(rates) > 1 else math.inf
 
@@ -74,7 +74,7 @@ def total(each: Sequence[Share]) -> Share:
 
 
 def as_blocks(blocks: Sequence[TimedBlock], each: Sequence[Share]) -> list[Block]:
-    """What lasts of `blocks`, in millionths of batches: their spread is that of the figure."""
+    """The sustained part of `blocks`, in millionths of batches: their spread is the spread of the result."""
     return [
         Block(
             steps=timed.block.steps,
@@ -88,9 +88,9 @@ def as_blocks(blocks: Sequence[TimedBlock], each: Sequence[Share]) -> list[Block
 
 
 def _on_busy_cores(timed: TimedBlock, log: LoaderLog, loaded: Loading, cpu_s: float, load: float | None) -> Share:
-    """Where every core computes, what the workers load beyond what is trained on is time that training lacks; once the
-    queue is full they load no more than that. What they have computed says how much it was, better than the batches
-    that they began and ended. `load`: cores that they kept busy, where it was counted."""
+    """If all cores are busy, batches that the workers load beyond those that are trained on take time from training;
+    with a full queue they load none. Their CPU time shows how much that was, more precisely than the batches that they
+    began and ended. `load`: cores that they kept busy, if counted."""
     computed_s = produced(timed, log, loaded) * cpu_s if load is None else load * timed.block.seconds
     surplus_s = (computed_s - timed.batches * cpu_s) / cores.own_load(timed)
     return Share(float(timed.batches), max(timed.going_on_s - surplus_s, timed.going_on_s / 2))

@@ -1,4 +1,4 @@
-"""The loader alone: what one process takes for a batch, and what all of them deliver together."""
+"""The loader alone: how long one process takes for a batch, and what all processes deliver together."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from autotune.measure.loader_log import Fetch, LoaderLog
 from autotune.measure.slow_batches import as_often_as_they_come, known
 
 _FIRST_FETCHES, _LAST_FETCHES = 16, 512
-"""Fetches of each process: those that fill the queue in the beginning, and as many as give a mean."""
+"""Numbers of fetches: those that fill the queue in the beginning, and the latest ones that the mean uses."""
 
 
 _COLD = 1.3
-"""Times as long."""
+"""Factor on the time of a batch from which on the first epoch counts as cold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """What is known of the loader alone, in seconds for each micro-batch."""
+    """What is known about the loader alone, in seconds for each micro-batch."""
 
     fetch_s: NDArray[np.float64]
-    """In one process."""
+    """Durations of fetches in one process."""
     cpu_s: float | None
     pace_s: float
-    """Seconds for each batch, of all processes together, while the queue is not full."""
+    """Seconds for each batch of all processes together while the queue is not full."""
     seen: int
-    """Batches that this is known from."""
+    """Number of batches behind these values."""
     cpu_error: float = 0.0
     """Relative standard error of `cpu_s`."""
 
@@ -46,29 +46,31 @@ class Loading:
         return self.relative_error_of(self.seen)
 
     def relative_error_of(self, batches: float) -> float:
-        """Relative standard error of the mean of so many fetches, by how much they differ."""
+        """Relative standard error of the mean of so many fetches, from their spread."""
         if len(self.fetch_s) < 2:
             return math.inf
         return float(self.fetch_s.std(ddof=1)) / self.mean_s / math.sqrt(max(batches, 1.0)) if self.mean_s else 0.0
 
     def usual_s(self, lasted_s: float) -> float:
-        """What a fetch takes that has not ended after `lasted_s`, as the harmonic mean of those that took longer: the
-        part of it that is done is then right on average. Long ones are under way more often than they come."""
+        """Expected total duration of a fetch that has not ended after `lasted_s`: the harmonic mean of those that took
+        longer. The finished part of it is then right on average, because a long fetch is more likely to be in
+        progress."""
         longer, inverse_sums = self._longer
         count = len(longer) - int(np.searchsorted(longer, lasted_s, side="right"))
         return count / float(inverse_sums[count - 1]) if count else lasted_s
 
     @functools.cached_property
     def _longer(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The fetches in order; and of the longest, the two longest, … the sum of their inverses."""
+        """The sorted fetches, and the sums of the inverses of the longest, the two longest, and so on."""
         fetch_s = np.sort(self.fetch_s)
         return fetch_s, np.cumsum(1 / np.maximum(fetch_s[::-1], 1e-12))
 
 
 def loading(log: LoaderLog, since_s: float) -> Loading | None:
-    """From the fetches since `since_s`, where those are enough; None before anything has been loaded.
+    """The rates from the fetches since `since_s`, if there are enough; None before anything has been loaded.
 
-    Those made while the queue was not full come first: then every process is at work, as when the loader is the limit.
+    Fetches made while the queue was not full are preferred: every process is busy then, as when the loader is the
+    limit.
     """
     if not log.workers:
         takes = [take for take in log.takes if take.asked_s >= since_s] or log.takes
@@ -80,7 +82,7 @@ def loading(log: LoaderLog, since_s: float) -> Loading | None:
         return None
     seconds, counted = np.array([fetch.seconds for fetch in fetches[-_LAST_FETCHES:]]), fetches
     if log.workers:
-        counted = [fetch for fetch in every if not fetch.first]  # waiting or not, they compute the same
+        counted = [fetch for fetch in every if not fetch.first]  # the CPU time is the same, with or without waiting
         began_s = log.epoch_began_s(since_s)  # files of earlier epochs may have been cold
         started = np.array([fetch.seconds for fetch in every if not fetch.first and fetch.finish_s > began_s])
         seconds = as_often_as_they_come(seconds, started, known(log, since_s), _LAST_FETCHES)
@@ -107,7 +109,7 @@ def first_was_cold(log: LoaderLog) -> bool:
 
 
 def _error_of_mean(values: NDArray[np.float64]) -> float:
-    """Relative standard error; 0 where there is nothing to know it by."""
+    """Relative standard error of the mean; 0 if it cannot be known."""
     return (
         float(values.std(ddof=1) / values.mean()) / math.sqrt(len(values)) if len(values) > 1 and values.any() else 0.0
     )

@@ -1,4 +1,4 @@
-"""What is timed after the warm-up: whole epochs where two fit into the time, else steps in the middle of an epoch."""
+"""What to time after the warm-up: whole epochs if two fit into the time, else steps in the middle of an epoch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from autotune.records import TrialRequest
 
 _BLOCKS_PER_LIMIT = 12
 _BLOCKS_OF_A_SOAK = 30
-"""At least: a trend in the memory shows between them."""
+"""Fewest blocks of a soak, so that a trend in memory is visible."""
 _SHORTEST_BLOCK_S, _LONGEST_BLOCK_S = 0.02, 0.5
-"""The shorter dwarfs the clock and the synchronisation, some 10 µs each; beyond the longer blocks would only hide the
-spread."""
+"""The shortest is much longer than the errors of clock and synchronisation, about 10 µs each. Blocks longer than the
+longest would only hide the spread."""
 _FEWEST_EPOCHS, _FEWEST_PARTS = 2, 6
 EDGE_COUNTS = 0.02
-"""Share of an epoch that its edge takes, from which on it is worth timing."""
+"""If the edge takes at least this share of an epoch, it is worth timing."""
 _PAST_FIRST_EPOCH = 0.4
-"""Share of the time limit for loading the rest of the first epoch, so that caches are warm while timing."""
+"""Largest share of the time limit for loading the rest of the first epoch, so that caches are warm during timing."""
 _LOADER_LIMITS = 0.9
-"""Share of the steps' rate: a loader that delivers less keeps its queue empty."""
+"""Share of the rate of training: a loader that delivers less keeps its queue empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +33,17 @@ class Plan:
     """Optimizer steps of a block."""
     block_s: float
     whole_epochs: bool = False
-    """Whether each block is as many steps as whole epochs have, from an epoch's start on."""
+    """Whether each block consists of whole epochs and starts with an epoch."""
     one_epoch: bool = False
-    """Whether the blocks are parts of as many batches as an epoch has, wherever they begin."""
+    """Whether the blocks together have as many batches as an epoch, starting anywhere in it."""
     discard: int = 0
-    """Micro-batches that are taken without training first, to the end of the epoch."""
+    """Micro-batches to take first without training, up to the end of the epoch."""
     empty_queue: bool = False
-    """Whether what is queued is discarded first, because in the long run the queue is empty."""
+    """Whether to discard the queued batches first, because the queue is empty in the long run."""
 
 
 def may_discard(request: TrialRequest) -> bool:
-    """Whether batches may be taken without training on them: not where losses are compared, nor in a soak, which has to
+    """Whether batches may be taken without training on them: not if losses are compared, and not in a soak, which must
     train as a user does."""
     return request.max_steps is None and not request.watch_training and request.min_steps == 0
 
@@ -51,7 +51,8 @@ def may_discard(request: TrialRequest) -> bool:
 def plan(
     request: TrialRequest, log: LoaderLog, loaded: Loading, *, step_s: float, left_s: float, wall_s: float
 ) -> Plan:
-    """For steps of `step_s` seconds without waiting for data, `wall_s` with it; `left_s`: to the time limit."""
+    """Plan for steps of `step_s` seconds without waiting for data, `wall_s` with it; `left_s`: seconds to the time
+    limit."""
     accumulated = request.config.grad_accum_steps
     batch_s = step_s / accumulated
     block_s = min(max(request.time_limit_s / _BLOCKS_PER_LIMIT, _SHORTEST_BLOCK_S), _LONGEST_BLOCK_S)
@@ -80,7 +81,7 @@ def plan(
 
 
 def loader_limits(log: LoaderLog, loaded: Loading, batch_s: float) -> bool:
-    """Whether the loader is surely slower than training, at `batch_s` seconds a micro-batch."""
+    """Whether the loader is certainly slower than training, at `batch_s` seconds per micro-batch."""
     return log.workers > 0 and batch_s < _LOADER_LIMITS * loaded.pace_s
 
 
@@ -92,10 +93,10 @@ def _lasting_s(log: LoaderLog, loaded: Loading, batch_s: float) -> float:
 def _whole_epochs(
     log: LoaderLog, loaded: Loading, batch_s: float, accumulated: int, block_s: float, left_s: float
 ) -> Plan | None:
-    """Blocks of as many epochs as last `block_s` at least; None where two do not fit into `left_s`.
+    """Blocks of whole epochs that last at least `block_s`; None if two do not fit into `left_s`.
 
-    Where windows of accumulation do not come out even with an epoch, blocks have so many epochs that they do, or as
-    nearly as the time allows; `Account` makes up for what is left.
+    If an epoch is not a multiple of an accumulation window, a block has as many epochs as make one, or as close as the
+    time allows; `Account` corrects the rest.
     """
     batches = log.epoch_batches
     if batches is None:
@@ -117,7 +118,7 @@ def _whole_epochs(
 
 
 def _one_epoch(batches: int, accumulated: int, epoch_s: float, edge_s: float, block_s: float) -> Plan | None:
-    """Blocks that make up as many batches as one epoch has, and so have its edge among them, where that is worth it."""
+    """Blocks that together have as many batches as one epoch, and so include its edge; None if that is not worth it."""
     steps, uneven = divmod(batches, accumulated)
     if uneven or edge_s < EDGE_COUNTS * epoch_s:
         return None

@@ -1,6 +1,7 @@
-"""What the measurement asks of a training loop, its loader and its machine: a real trial has them, a virtual world too.
+"""What the measurement needs from a training loop, its loader and its machine: a real trial or a simulated world
+implements it.
 
-A loop reads all its times from one clock, in seconds; where processes train together, one of them measures and leads.
+A loop reads all times from one clock, in seconds. If processes train together, one of them measures and leads.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from autotune.measure.loader_log import LoaderLog
 from autotune.records import Disturbance, MachineState, OptimizerSteps, StepPhase
 
 Report = Callable[[str, dict[str, Any]], None]
-"""Takes the name of an event and its payload."""
+"""Called with the name of an event and its payload."""
 Judge = Callable[[MachineState, float], tuple[Disturbance, ...]]
-"""What disturbed a block, from the machine's state during it and its seconds."""
+"""Returns what disturbed a block, from the machine's state during the block and its seconds."""
 
 
 class Loop(Protocol):
-    """A training loop, one optimizer step at a time. A step only asks the device for work; `synchronise` waits."""
+    """A training loop, one optimizer step at a time. A step only queues work on the device; `synchronise` waits."""
 
     @property
     def ranks(self) -> int:
@@ -32,7 +33,7 @@ class Loop(Protocol):
 
     @property
     def samples(self) -> int:
-        """Trained on so far, over all ranks."""
+        """Samples trained on so far, over all ranks."""
         ...
 
     @property
@@ -43,44 +44,45 @@ class Loop(Protocol):
     def clock(self) -> float: ...
 
     def begin(self, steps: int) -> None:
-        """To be called before `steps` optimizer steps: all ranks are told, and the phases are counted from here."""
+        """Call this before `steps` optimizer steps: it informs all ranks, and phases are counted from here."""
 
     def optimizer_step(self) -> None: ...
 
     def synchronise(self) -> None:
-        """Wait until the device has done all that it was asked for."""
+        """Wait until the device has done all queued work."""
 
     def phases(self, seconds: float) -> dict[StepPhase, float]:
-        """Where the time since `begin` went, scaled to add up to `seconds`; asked once the device has been waited for.
+        """How the time since `begin` was spent, scaled to add up to `seconds`; call this after `synchronise`.
 
-        `data_wait` is what the device idled for data; empty where nobody can tell.
+        `data_wait` is the time in which the device was idle because of missing data. Empty if the phases are unknown.
         """
         ...
 
     def discard(self, batches: int) -> None:
-        """Take `batches` micro-batches on every rank without training on them; over an epoch's end like a step."""
+        """Take `batches` micro-batches on every rank without training on them; continues in the next epoch if one
+        ends."""
 
     def harvest(self) -> OptimizerSteps:
-        """What the steps since the last harvest said. Raises Diverged."""
+        """Results of the steps since the last harvest. Raises Diverged."""
         ...
 
 
 class Loader(Protocol):
-    """The loader of the process that measures."""
+    """The loader in the process that measures."""
 
     def read(self) -> LoaderLog:
-        """Everything that is known by now; the same object each time."""
+        """The log with everything that is known so far; the same object each time."""
         ...
 
 
 class Machine(Protocol):
-    """The machine during one block after the other."""
+    """Observes the machine during each block."""
 
     def find_workers(self) -> None:
-        """Count the loader's processes as the trial's own from here on."""
+        """From now on, count the loader's processes as part of the trial."""
 
     def start(self) -> None: ...
 
     def read(self) -> MachineState:
-        """Since the last `start`."""
+        """The state since the last `start`."""
         ...

@@ -1,4 +1,4 @@
-"""A loader whose batches are there: the same few, again and again. What trains on them shows the step's side alone."""
+"""A loader with a few ready batches that it repeats: training on them measures the step alone."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 from autotune.measure.loader_log import LoaderLog
 
 HANDFUL, FEWEST = 4, 2
-"""Batches that a step is measured on; where they are loaded one after the other, and that takes long."""
+"""Number of batches that a step is measured on; the second if they are loaded one after another, which takes long."""
 LONG_S = 0.5
 
 
 class ReadyBatches:
-    """Is the loader of a `Measurement`; nobody ever waits for it."""
+    """The loader of a `Measurement` that never has to wait for a batch."""
 
     def __init__(
         self, batches: Sequence[Any], clock: Callable[[], float], anew: Callable[[Any], Any] = lambda batch: batch
     ) -> None:
-        """`anew`: a batch as a loader would hand it over once more, whatever training did to it the last time."""
+        """`anew` restores a batch as a loader would deliver it, after training may have changed it."""
         self._batches = batches
         self._clock = clock
         self._anew = anew

@@ -1,4 +1,4 @@
-"""A timed block, and what the loader's log says of it."""
+"""A timed block, and what the loader's log shows about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autotune.measure.loading import Loading
 from autotune.records import Block
 
 _ENDED = 4.0
-"""Usual fetches after which all that was under way has ended."""
+"""After so many usual fetch times, all fetches in progress have ended."""
 _LEAST_S = 1e-9
 
 
@@ -24,17 +24,17 @@ class TimedBlock:
     first_take: int
     end_take: int
     waited_s: float
-    """For batches that were not ready, as far as the training stood still for them."""
+    """Waiting for batches that were not ready, as far as training stood still."""
     backlog_s: float
-    """Work that the device still had when the host had asked for the last step: how far the host runs ahead."""
+    """Work that the device still had after the host had queued the last step: how far the host runs ahead."""
     overlap_s: float
-    """That the block took longer than in training that goes on, where the device still works while the host waits for
-    the first batch; here it had been waited for."""
+    """Extra seconds of the block compared with continuous training. There, the device still works while the host waits
+    for the first batch; here it had no work left."""
     edges: int
-    """Epochs that began in it, the very first left out."""
+    """Epochs that began in it, without the very first."""
     is_first_epoch: bool
     produced: float | None = None
-    """Batches that the workers loaded meanwhile; None until it is sure."""
+    """Batches that the workers loaded meanwhile; None until that is certain."""
 
     def __post_init__(self) -> None:
         busy_s = max(self.block.seconds - self.waited_s, _LEAST_S)
@@ -47,15 +47,15 @@ class TimedBlock:
 
     @property
     def going_on_s(self) -> float:
-        """Seconds that it takes in training that goes on."""
+        """Seconds that the block takes in continuous training."""
         return self.block.seconds - self.overlap_s
 
 
 def timed_block(
     block: Block, log: LoaderLog, *, began_s: float, asked_s: float, ended_s: float, first_take: int
 ) -> TimedBlock:
-    """`block` has just ended; `log` knows all that happened in it. `asked_s`: when the host had asked the device for
-    its last step."""
+    """`block` has just ended; `log` contains everything that happened in it. `asked_s`: when the host had queued its
+    last step."""
     end_take, backlog_s = log.taken, ended_s - asked_s
     return TimedBlock(
         block=block,
@@ -72,8 +72,8 @@ def timed_block(
 
 
 def blocks_of_epochs(blocks: Sequence[TimedBlock], epoch_batches: int | None) -> Sequence[TimedBlock]:
-    """The first of `blocks`, one after the other and undisturbed, that make up as many batches as an epoch has, or a
-    multiple: as many edges as epochs are among them, wherever they begin."""
+    """The first consecutive, undisturbed `blocks` that together have as many batches as an epoch, or a multiple. They
+    contain as many edges as epochs, wherever they begin."""
     whole = batches = 0
     for number, timed in enumerate(blocks):
         if timed.block.disturbances or (number and timed.first_take != blocks[number - 1].end_take):
@@ -85,7 +85,7 @@ def blocks_of_epochs(blocks: Sequence[TimedBlock], epoch_batches: int | None) ->
 
 
 def _waited_s(log: LoaderLog, taken: range) -> float:
-    """For batches that were not ready, beyond what taking a ready one takes."""
+    """Seconds of waiting for batches that were not ready, beyond the time to take a ready one."""
     ready = [log.was_loaded(take) for take in taken]
     waits = [log.takes[take].waited_s for take in taken]
     usual = [wait for wait, loaded in zip(waits, ready, strict=True) if loaded]

@@ -1,8 +1,8 @@
-"""The measurement of one trial: warm up, bring the loader's queue to the level that it keeps, time blocks of whole
-optimizer steps.
+"""The measurement of one trial: warm up, bring the loader's queue to its steady level, time blocks of whole optimizer
+steps.
 
-The device is waited for at the edges of a block only, so that host and device overlap inside it as they do in training.
-What the figure is, and how queue, epochs and disturbances are dealt with: docs/measuring.md.
+The host waits for the device only at the edges of a block, so that both overlap inside it as in training.
+docs/measuring.md explains the measured rate, and how queue, epochs and disturbances are handled.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from autotune.stats import noise_has_settled, relative_standard_error
 
 _OVERRUN = 2.0
 _FEWEST_BLOCKS = 2
-"""Blocks of a trial whose steps are so long that its time ends before `min_blocks`; one alone would not say how far its
-figure is known."""
+"""Fewest blocks of a trial whose steps are so long that its time ends before `min_blocks`; one block would not show the
+error."""
 _MOST_TIME_GIVEN_BACK, _MOST_GIVEN_BACK_S = 0.5, 3.0
-"""Share of the time limit for measuring disturbed blocks again; seconds, if too few blocks were free of it: a short run
-that waits until other work is over is worth more than one that measured it."""
+"""Share of the time limit for measuring disturbed blocks again; seconds if too few blocks were undisturbed: it is
+better that a short run waits until other work is over than that it measures it."""
 _FEWEST_SLOW = 3
-"""Steps that take several times as long as the others: so many the blocks have to hold, where there are any."""
+"""If there are steps that take several times as long as the others, the blocks must contain so many of them."""
 _WITHOUT_SLOW = 100
-"""Batches that this run and earlier ones have loaded without meeting a slow one, after which it need not look for them
-further: if one in fifty were slow, 87 % of them would have met one, and later runs go on counting."""
+"""After so many batches without a slow one, in this run and earlier ones, the run stops looking for slow batches: if
+one in fifty were slow, 87 % of such runs would have seen one, and later runs go on counting."""
 _MOST_EMPTYING = 8
-"""Times that what is queued is discarded: meanwhile the workers go on."""
+"""How often the queued batches are discarded: the workers go on loading meanwhile."""
 
 
 class Measurement:
-    """Warm-up and blocks of one trial, reported as they come."""
+    """Runs and reports the warm-up and the blocks of one trial."""
 
     def __init__(
         self, loop: Loop, loader: Loader, request: TrialRequest, report: Report, *, machine: Machine, judge: Judge
@@ -78,12 +78,12 @@ class Measurement:
         return TrialStatus.PRUNED if self._is_hopeless() else TrialStatus.OK
 
     def rates(self) -> Rates | None:
-        """What the blocks so far say; None before the first."""
+        """Rates from the blocks so far; None before the first."""
         self._loader.read()
         return self._account.rates()
 
     def step_rate(self) -> SideRate | None:
-        """What the blocks so far say of the step alone."""
+        """Rate of the step alone from the blocks so far."""
         rates = self.rates()
         if rates is None:
             return None
@@ -103,10 +103,10 @@ class Measurement:
         self._report(event, {**payload, "steps": steps.model_dump(mode="json")})
 
     def _prepare(self, warm: WarmedUp) -> Plan:
-        """Decide what to time, and bring the loader to where it begins."""
+        """Decide what to time, and bring the loader to the state in which timing begins."""
         log = self._loader.read()
         loaded = loading(log, warm.began_s)
-        if loaded is None:  # nobody has seen a batch
+        if loaded is None:  # no batch has been seen
             return Plan(steps=1, block_s=math.inf)
         left_s = self._request.time_limit_s - self._spent_s
         planned = plan(self._request, log, loaded, step_s=warm.step_s, left_s=left_s, wall_s=warm.wall_s)
@@ -120,8 +120,8 @@ class Measurement:
         return planned
 
     def _block(self, planned: Plan) -> Block:
-        """As many optimizer steps as planned; fewer when they take much longer than the warm-up promised, where no
-        others have been told to do as many."""
+        """Time as many optimizer steps as planned. A process that trains alone stops earlier if they take much longer
+        than in the warm-up."""
         loop = self._loop
         most = int(min(planned.steps, (self._request.max_steps or math.inf) - loop.steps_done))
         if planned.one_epoch and (epoch := self._loader.read().epoch_batches):
@@ -154,7 +154,7 @@ class Measurement:
         return block
 
     def _done(self, planned: Plan) -> bool:
-        """Whether the throughput is known well enough, will not be known better, or the time is over."""
+        """Whether the throughput is known well enough or cannot become more precise, or the time is over."""
         request, steps, blocks = self._request, self._loop.steps_done, self._blocks
         if request.max_steps is not None and steps >= request.max_steps:
             return True
@@ -172,7 +172,8 @@ class Measurement:
         return clean >= request.min_blocks and self._has_seen_enough() and self._is_known_well()
 
     def _is_known_well(self) -> bool:
-        """Whether the figure is known as well as the request asks, or as well as more blocks could tell."""
+        """Whether the throughput is known as precisely as the request asks, or as precisely as more blocks could make
+        it."""
         good = [block for block in self._account.lasting() if not block.disturbances]
         rates = self._account.rates()
         if rates is None or len(good) < _FEWEST_BLOCKS:
@@ -182,7 +183,7 @@ class Measurement:
         return noise_has_settled(good) and relative_standard_error(good) >= rates.sustained_error
 
     def _has_seen_enough(self) -> bool:
-        """Whether slow batches and slow steps, if there are any, are in the blocks as often as they come."""
+        """Whether the blocks contain enough slow batches and slow steps, if there are any."""
         if sum(block.steps for block in self._blocks) < self._fewest_steps:
             return False
         if self._request.side == "step":
@@ -194,14 +195,14 @@ class Measurement:
         return have_been_timed(log, began_s)
 
     def _waits(self, blocks: list[Block]) -> bool:
-        """Whether the disturbance of too many blocks may soon be over."""
+        """Whether to wait, because too many blocks were disturbed and the disturbance may soon be over."""
         clean = sum(not block.disturbances for block in blocks)
         disturbed_s = math.fsum(block.seconds for block in blocks if block.disturbances)
         return clean < _FEWEST_BLOCKS and disturbed_s < self._request.waits_s
 
     def _given_back_s(self, blocks: list[Block]) -> float:
-        """Time for measuring again what was disturbed, within bounds: all of them as long as too few blocks were not;
-        none where the disturbance is there to stay."""
+        """Extra time for measuring disturbed blocks again, up to a limit: the whole limit while too few blocks are
+        undisturbed, none if all blocks are disturbed."""
         clean = sum(not block.disturbances for block in blocks)
         most_s = _MOST_TIME_GIVEN_BACK * self._request.time_limit_s
         if not clean:
@@ -211,12 +212,12 @@ class Measurement:
         return min(math.fsum(block.seconds for block in blocks if block.disturbances), most_s)
 
     def _is_hopeless(self) -> bool:
-        """Whether even the upper end of the interval is below what the request asks a winner for."""
+        """Whether even the upper end of the interval is below the rate that the request needs from a winner."""
         floor, blocks = self._request.hopeless_below, self._blocks
         if floor is None or len(blocks) < self._request.min_blocks:
             return False
         clean = sum(not block.disturbances for block in blocks)
         if clean < self._request.min_blocks and (clean or self._spent_s < self._request.time_limit_s / 2):
-            return False  # a burst of other work is no reason to give up; one that is there to stay is
+            return False  # a short burst of other work is no reason to give up; lasting work is
         interval = self._account.interval()
         return interval is not None and interval.high < floor

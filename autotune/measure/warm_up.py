@@ -1,4 +1,4 @@
-"""Before the first block: train until the step time has settled, whatever the loader does meanwhile."""
+"""Before the first block: train until the step time has settled, independent of the loader."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from autotune.measure.protocols import Loader, Loop
 from autotune.records import TrialRequest, WarmUp
 
 _SHARE, _LONGEST_SHARE = 0.4, 0.6
-"""Shares of the time limit for a warm-up: normally, and while its steps still become faster or are too few."""
+"""Shares of the time limit for a warm-up: normally, and if its steps still become faster or are too few."""
 _FEWEST_TO_SETTLE = 3
 """Steps: the first one never counts."""
 _SETTLED, _SETTLED_AT_BEST = 0.15, 0.05
-"""Two steps in a row whose times differ by less than this share; two stretches of many steps."""
+"""Largest relative difference that counts as settled: between two consecutive steps, and between two stretches of many
+steps."""
 _STRETCH_SHARE = 0.04
 """Share of the time limit that a stretch of steps must last to show that step times have settled."""
 _STEPS_FOR_PACE = 8
-"""At least; half of all steps where those are more."""
+"""Fewest steps for the pace; half of all steps if that is more."""
 _SLOW = 4.0
 """Times the median of the steps."""
 
@@ -32,16 +33,15 @@ class WarmedUp:
     step_s: float
     """Mean seconds of the last steps, without waiting for data."""
     wall_s: float
-    """With it."""
+    """The same with waiting for data."""
     began_s: float
-    """The end of the first step: compilation counts against the budget, not against this trial's time to measure."""
+    """The end of the first step: compilation counts against the budget, but not against this trial's time limit."""
     steps_between_slow: int
-    """Steps for each of those that took several times as long as the others; 0 where there were none."""
+    """Number of steps per slow step, which took several times as long as the others; 0 if there were none."""
 
 
 def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
-    """Train step by step until the time of a step, without waiting for data, has settled, or its share of the time is
-    over."""
+    """Train until the step time (without waiting for data) has settled, or the warm-up's share of the time is over."""
     walls: list[float] = []
     times: list[float] = []
     began_s = loop.clock()
@@ -74,7 +74,7 @@ def warm_up(loop: Loop, loader: Loader, request: TrialRequest) -> WarmedUp:
 
 
 def _pace_s(seconds: Sequence[float]) -> float:
-    """Mean of the last steps; the first one counts only where it is alone."""
+    """Mean of the last steps; the first step counts only if it is the only one."""
     last = max(_STEPS_FOR_PACE, len(seconds) // 2)
     return statistics.fmean(seconds[1:][-last:] or seconds)
 
@@ -87,7 +87,7 @@ def _steps_between_slow(times: Sequence[float]) -> int:
 
 
 def _step(loop: Loop, loader: Loader) -> tuple[float, float]:
-    """Seconds of one optimizer step, and those of them that it waited for batches that were not ready."""
+    """Seconds of one optimizer step, and how many of them it waited for batches that were not ready."""
     first = loader.read().taken
     loop.begin(1)
     before_s = loop.clock()
@@ -99,7 +99,7 @@ def _step(loop: Loop, loader: Loader) -> tuple[float, float]:
 
 
 def _becomes_faster(times: Sequence[float]) -> bool:
-    """Whether the last third of the steps took clearly less than the third before; the first step never counts."""
+    """Whether the last third of the steps took clearly less time than the third before; the first step never counts."""
     third = (len(times) - 1) // 3
     if third < 1:
         return False
@@ -107,12 +107,12 @@ def _becomes_faster(times: Sequence[float]) -> bool:
 
 
 def has_settled(times: Sequence[float], least_s: float = 0.0, walls: Sequence[float] | None = None) -> bool:
-    """Whether step times have stopped falling: the last stretch of steps took about as long as the one before it.
+    """Whether step times have stopped falling: the last stretch of steps took about as long as the stretch before it.
 
-    Stretches of 1, 2, 4, … steps are tried, for step times that alternate; those shorter than `least_s` seconds cannot
-    show a slow trend, such as clocks that ramp up. The more steps, the closer the two have to be. The first step never
-    counts: it compiles, searches for convolution algorithms and grows the allocator. `walls`: how long the steps lasted
-    by the clock, where that is more than the times that are compared.
+    Stretches of 1, 2, 4, … steps are tried, because step times may alternate. Stretches shorter than `least_s` seconds
+    cannot show a slow trend, such as clocks that ramp up. With more steps, the two have to be closer. The first step
+    never counts: it compiles, searches for convolution algorithms and grows the allocator. `walls`: wall time of the
+    steps, if it is more than the times that are compared.
     """
     walls = times if walls is None else walls
     stretch = 1

@@ -1,7 +1,7 @@
-"""How one step is trained: what trials and users' own training code share. Needs torch and nothing else.
+"""How one step is trained: the code that trials and users' own training code share. Needs only torch.
 
-A `TrainConfig` meets a training loop in this order: `apply_to_process`, `apply_to_model`, `distribute` where several
-processes train together, `build_dataloader`, then one `TrainStep` call a micro-batch. A setting that PyTorch would
+Apply a `TrainConfig` to a training loop in this order: `apply_to_process`, `apply_to_model`, `distribute` if several
+processes train together, `build_dataloader`, then one `TrainStep` call per micro-batch. A setting that PyTorch would
 accept and ignore raises `SettingHasNoEffect`.
 """
 

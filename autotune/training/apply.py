@@ -1,4 +1,4 @@
-"""Puts the settings of a `TrainConfig` into effect that concern the process or the model, not the single step."""
+"""Applies the settings of a `TrainConfig` that concern the process or the model, not the single step."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ def apply_to_process(config: TrainConfig, device: torch.device) -> None:
 
 
 def apply_to_model(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """Place, lay out and compile `model`, and switch activation checkpointing on, as `config` says.
+    """Move `model` to `device`, set its memory format, compile it and switch on activation checkpointing, as `config`
+    says.
 
     Works in place and returns `model`: its parameters stay the same objects, and the keys of its state_dict the same
-    names. Raises SettingHasNoEffect for what the model or the device cannot do.
+    names. Raises SettingHasNoEffect for a setting that the model or the device does not support.
     """
     if config.activation_checkpointing:
         _set_activation_checkpointing(model, True)
@@ -50,7 +51,7 @@ def _to_channels_last(model: nn.Module) -> None:
 
 
 def _compile(model: nn.Module, mode: CompileMode, device: torch.device) -> None:
-    import torch._dynamo  # a second or two that only compiled training needs to spend
+    import torch._dynamo  # takes a second or two, needed only for compiled training
 
     if torch._dynamo.config.disable:
         raise SettingHasNoEffect("compile", mode, "TORCH_COMPILE_DISABLE or TORCHDYNAMO_DISABLE is set")
@@ -61,7 +62,8 @@ def _compile(model: nn.Module, mode: CompileMode, device: torch.device) -> None:
 
 
 def _keep_autocast_out_of_backward() -> None:
-    """Compile backward as it will run, outside autocast; by default it is compiled under the forward's autocast."""
+    """Compile the backward pass as it will run, outside autocast; by default it is compiled under the autocast of the
+    forward pass."""
     import torch._functorch.config as functorch_config
 
     if hasattr(functorch_config, "backward_pass_autocast"):
@@ -79,7 +81,8 @@ def activation_checkpointing_refusal(model: nn.Module) -> str | None:
 
 
 def _set_activation_checkpointing(model: nn.Module, enable: bool) -> None:
-    """Through timm's method, or transformers'. Both have it on models that cannot, and raise there when called."""
+    """Use the method of timm or transformers. Models that do not support checkpointing have the method too, but it
+    raises."""
     switch: Any = getattr(model, "set_grad_checkpointing", None)
     arguments = {"enable": enable}
     if switch is None:
@@ -97,7 +100,7 @@ def _set_activation_checkpointing(model: nn.Module, enable: bool) -> None:
 def fused_optimizer_refusal(optimizer_class: type[Optimizer], device: torch.device) -> str | None:
     """Why `optimizer_class` cannot run its fused implementation on `device`; None when it can.
 
-    Found out by one step on a single number, so it runs an operator on `device`.
+    Tests it with one step on a single number, so it runs an operator on `device`.
     """
     name = optimizer_class.__name__
     if "fused" not in inspect.signature(optimizer_class).parameters:

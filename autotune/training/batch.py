@@ -22,8 +22,8 @@ def move_batch(
 ) -> Any:
     """The same structure with every tensor on `device`.
 
-    Goes into tuples, named tuples, lists and mappings, calls `.to(device)` on any object that has it, and leaves
-    everything else as it is. `memory_format` concerns floating-point tensors of four dimensions only.
+    Traverses tuples, named tuples, lists and mappings, calls `.to(device)` on any object that has it, and leaves
+    everything else as it is. `memory_format` applies only to floating-point tensors with four dimensions.
     """
 
     def move(part: Any) -> Any:
@@ -44,7 +44,7 @@ def move_batch(
 
 
 def _rebuild_mapping(original: Mapping[Any, Any], moved: dict[Any, Any]) -> Mapping[Any, Any]:
-    """`moved` as the same kind of mapping, with whatever else that kind keeps, such as a default factory."""
+    """`moved` as a mapping of the same type, with its other state, such as a default factory."""
     if not isinstance(original, MutableMapping):
         return moved
     rebuilt = copy.copy(original)
@@ -57,7 +57,7 @@ def _move_tensor(
 ) -> Tensor:
     moved = tensor.to(device, non_blocking=non_blocking)
     if tensor.dim() == _IMAGE_BATCH_DIMENSIONS and tensor.is_floating_point():
-        # After the copy, so that the device does the shuffling and the pinned source is read as it lies.
+        # After the copy, so that the device changes the layout and the pinned source is read in order.
         moved = moved.contiguous(memory_format=memory_format)
     return moved
 
@@ -73,8 +73,8 @@ def _takes_non_blocking(to: Any) -> bool:
 def batch_size(batch: Any) -> int:
     """Samples in `batch`: the leading dimension of the first tensor in it that has one.
 
-    Looks into the same structures as `move_batch`, and into the attributes of objects. Raises TypeError when there is
-    no such tensor.
+    Searches the same structures as `move_batch`, and the attributes of objects. Raises TypeError if there is no such
+    tensor.
     """
     for tensor in _tensors(batch):
         if tensor.dim() > 0:
@@ -83,8 +83,8 @@ def batch_size(batch: Any) -> int:
 
 
 def input_shape(batch: Any) -> tuple[int, ...] | None:
-    """Shape of one sample of the model's input: of the first images in `batch`, else of the first tensor of what comes
-    first in a tuple, or of a mapping. None where there is none."""
+    """Shape of one sample of the model's input: of the first images in `batch`; else of the first tensor in a mapping,
+    or in the first item of a tuple. None if there is none."""
     inputs = batch[0] if isinstance(batch, tuple | list) and batch else batch
     images = (t for t in _tensors(batch) if t.dim() == _IMAGE_BATCH_DIMENSIONS and t.is_floating_point())
     first = next(images, None)
@@ -99,7 +99,7 @@ def sample_shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def structure(sample: Any) -> str:
-    """For people: `image 3×48×48, label scalar` of a mapping, `3×48×48, scalar` of a tuple."""
+    """Description for messages: `image 3×48×48, label scalar` for a mapping, `3×48×48, scalar` for a tuple."""
     if isinstance(sample, Mapping):
         return ", ".join(f"{key} {_bracketed(value)}" for key, value in sample.items())
     if isinstance(sample, tuple | list):

@@ -15,9 +15,9 @@ Criterion = Callable[[Any, Any], Tensor]
 
 
 def loss_of(criterion: Criterion, device: torch.device) -> LossFn:
-    """The loss of a batch `(inputs, targets)` by `criterion`, whose own tensors, such as weights of classes, are moved
-    to `device`. Raises ValueError for a criterion that does not take the mean, and, once called, TypeError for batches
-    of another form."""
+    """A loss function for batches `(inputs, targets)` that calls `criterion`. The criterion's own tensors, such as
+    class weights, are moved to `device`. Raises ValueError for a criterion that does not take the mean. The loss
+    function raises TypeError for batches of another form."""
     reduction = getattr(criterion, "reduction", "mean")
     if reduction not in ("mean", "batchmean"):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What a device calls itself."""
+"""The name of a device."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from autotune.host import cpu_name
 
 
 def device_name(device: torch.device) -> str:
-    """The model's name: of the accelerator, or of the processor."""
+    """The model name of the accelerator or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "xpu":

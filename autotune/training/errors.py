@@ -1,10 +1,10 @@
-"""The one error of this package: PyTorch accepts many settings, warns, and ignores them; here they raise instead."""
+"""The error of this package: PyTorch accepts many settings, warns, and ignores them; this package raises instead."""
 
 from __future__ import annotations
 
 
 class MeanOfMeans(UserWarning):
-    """Micro-batches of different shapes are accumulated with a loss that is the mean over each of them."""
+    """Warning: micro-batches of different shapes are accumulated with a loss that is the mean over each of them."""
 
 
 class SettingHasNoEffect(ValueError):

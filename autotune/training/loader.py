@@ -39,7 +39,7 @@ def loader_kwargs(config: TrainConfig, device: torch.device) -> dict[str, Any]:
 
 
 def collate_of(dataset: Any) -> Callable[[list[Any]], Any]:
-    """What makes a batch of a list of its samples: the data set's own method, where it has one."""
+    """The function that makes a batch of a list of samples: the data set's own method, if it has one."""
     return getattr(dataset, "collate_fn", None) or stack
 
 
@@ -70,22 +70,21 @@ def build_dataloader(
 ) -> DataLoader[Any]:
     """A DataLoader of micro-batches over `dataset`.
 
-    `shuffle` is ignored where it has no meaning: for iterable data sets, and beside a sampler in `overrides`. `seed`
-    fixes the order of the samples and the seeds of the workers. Where several processes train together, each gets its
-    part by a DistributedSampler, whose `set_epoch` is to be called as always; an iterable data set has to share itself
-    out, as among its workers. `drop_last` is on by default because a shorter last
-    batch makes torch.compile compile again, breaks CUDA graphs, and gives BatchNorm statistics of a handful of samples.
-    A data set with a method `collate_fn` has it make the batches, else PyTorch does. `overrides` go to the DataLoader
-    as they are and win.
+    `shuffle` is ignored for iterable data sets, and if `overrides` contains a sampler. `seed` fixes the order of the
+    samples and the seeds of the workers. If several processes train together, each gets its part from a
+    DistributedSampler: call its `set_epoch` as usual. An iterable data set must divide its samples among the processes
+    itself, as among workers. `drop_last` is on by default because a shorter last batch makes torch.compile compile
+    again, breaks CUDA graphs, and gives BatchNorm statistics of a few samples. Batches are made by the data set's
+    method `collate_fn` if it has one, else by PyTorch. `overrides` are passed to the DataLoader and take precedence.
 
-    Raises ValueError when `drop_last` would leave nothing of a data set smaller than one batch.
+    Raises ValueError if the data set is smaller than one batch and `drop_last` would drop all of it.
     """
     arguments = loader_kwargs(config, device) | {"drop_last": drop_last}
     if hasattr(dataset, "collate_fn") or overrides.get("batch_size", 1) is not None:
         arguments["collate_fn"] = collate_of(dataset)
     if not isinstance(dataset, IterableDataset) and "sampler" not in overrides:
         if world_size() > 1:
-            # Of unequal parts the longer would leave its process waiting for the others at the end of an epoch.
+            # With unequal parts, the process with the longest part would wait for the others at the end of an epoch.
             arguments["sampler"] = DistributedSampler(dataset, shuffle=shuffle, seed=seed or 0, drop_last=drop_last)
         else:
             arguments["shuffle"] = shuffle

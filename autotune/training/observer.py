@@ -1,4 +1,4 @@
-"""How a step lets itself be watched: trials measure through it, and training that is not measured needs none."""
+"""The interface for watching a step: trials measure through it; other training needs no observer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StepObserver(Protocol):
     """Called from inside a step. May queue work on the device, and must not wait for it."""
 
     def mark(self, phase: StepMark) -> None:
-        """All work of `phase`, for this micro-batch or this window, has been asked of the device."""
+        """All work of `phase`, for this micro-batch or this window, has been queued on the device."""
 
     def look_at_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """The window is full: `parameters` hold its gradient, unscaled and not yet clipped."""

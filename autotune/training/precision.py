@@ -47,10 +47,10 @@ def make_grad_scaler(amp_dtype: AmpDtype, device: torch.device) -> torch.amp.Gra
 
 
 def set_fp32_precision(precision: Fp32Precision | None, device: torch.device) -> None:
-    """Let fp32 matrix products and convolutions round to `precision`, for the whole process.
+    """Allow fp32 matrix products and convolutions to round to `precision`, for the whole process.
 
-    None leaves PyTorch's own choice alone: tf32 for cuDNN's convolutions, ieee for matrix products.
-    Raises SettingHasNoEffect off CUDA, and for tf32 on a GPU without it.
+    None leaves PyTorch's own choice alone: tf32 for cuDNN's convolutions, ieee for matrix products. Raises
+    SettingHasNoEffect on devices other than CUDA, and for tf32 on a GPU without it.
     """
     if precision is None:
         return
@@ -68,8 +68,8 @@ def _has_tf32(device: torch.device) -> bool:
 
 
 def _write_fp32_precision(precision: Fp32Precision) -> None:
-    # Once the API of 2.9 has been written, reading the older one raises: exactly one of the two is ever touched. Its
-    # leaves are written, not their common root, because cuDNN's convolutions have a value of their own from the start.
+    # After the API of PyTorch 2.9 was written, reading the older one raises, so only one of them is used. It sets each
+    # operator's value, not the common one, because cuDNN's convolutions have their own value from the start.
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):

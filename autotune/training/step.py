@@ -1,4 +1,4 @@
-"""One training step as a `TrainConfig` describes it. Trials run through this code, and so does what they recommend."""
+"""One training step as a `TrainConfig` describes it. Trials and training with their result run the same code."""
 
 from __future__ import annotations
 
@@ -35,28 +35,27 @@ _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutput:
-    """What one call did."""
+    """What one call of a `TrainStep` did."""
 
     loss: Tensor
-    """Detached 0-d tensor on the device: mean over the window when this call closed it, else over this micro-batch."""
+    """Detached 0-d tensor on the device: mean over the window if this call closed it, else over this micro-batch."""
     samples: int
-    """Samples that `loss` is the mean over."""
+    """Number of samples over which `loss` is the mean."""
     window_closed: bool
-    """Whether an optimizer step was due; true for a skipped one as well."""
+    """Whether an optimizer step was due; also true if the GradScaler skipped it."""
     optimizer_stepped: bool
-    """False while gradients accumulate, and where the GradScaler skipped the update."""
+    """False while gradients accumulate, and if the GradScaler skipped the update."""
 
 
 class TrainStep:
     """Forward and backward pass, and the optimizer's step once a window of `grad_accum_steps` micro-batches is full.
 
     `model` must already be on `device` (`apply_to_model`). Batches are moved here, without blocking if they are pinned.
-    No call waits for the device, unless fp16 has to look at the loss scale. A model that several processes train
-    (`distribute`) averages its gradients once per window; all processes must make the same calls.
+    No call waits for the device, unless fp16 has to read the loss scale. If several processes train the model
+    (`distribute`), gradients are averaged once per window, and all processes must make the same calls.
 
-    Raises SettingHasNoEffect if autocast or the GradScaler would switch itself off, or if `config.fused_optimizer`
-    meets an optimizer that was built without `fused=True`. Raises TypeError for a criterion in place of a loss
-    function.
+    Raises SettingHasNoEffect if autocast or the GradScaler would switch itself off, or if `config.fused_optimizer` is
+    set and the optimizer was built without `fused=True`. Raises TypeError for a criterion in place of a loss function.
     """
 
     def __init__(
@@ -102,8 +101,8 @@ class TrainStep:
         )
         self._observer.mark("copy")
         if self._window is None:
-            # Not right after the optimizer's step: with the activations gone too, the C library would give the memory
-            # back to the system, and every page of it would fault anew (5 % of a ResNet-18's step on two cores).
+            # Not right after the optimizer's step: the activations are freed then too, the C library would return the
+            # memory to the system, and every page would fault again (5 % of a ResNet-18's step on two cores).
             self._optimizer.zero_grad(set_to_none=True)
         before = 0 if self._window is None else self._window.micro_batches
         with self._together.pass_(last=before + 1 == self._config.grad_accum_steps):
@@ -130,18 +129,18 @@ class TrainStep:
             warnings.warn(MEAN_OF_MEANS, MeanOfMeans, stacklevel=3)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        """None for FSDP2, which casts by itself."""
+        """No autocast for FSDP2, which casts by itself."""
         return autocast_context("none" if self._together.shards else self._config.amp_dtype, self._device)
 
     def finish(self) -> StepOutput | None:
-        """Step on a window that the end of the epoch left short, with the mean over its micro-batches. None if none is
-        open."""
+        """Step on an incomplete window at the end of the epoch, with the mean over its micro-batches. None if no window
+        is open."""
         return None if self._window is None else self._close(self._window)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the states of model and optimizer: the loss scale, and the sums and gradients
-        of an unfinished window. Contains only what `torch.load` accepts by default: tensors, numbers and containers of
-        these."""
+        """What a checkpoint needs in addition to the states of model and optimizer: the loss scale, and the sums and
+        gradients of an unfinished window. Contains only what `torch.load` accepts by default: tensors, numbers and
+        containers of these."""
         gradients = None if self._window is None else [_copy(parameter.grad) for parameter in self._parameters()]
         return {
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
@@ -152,7 +151,7 @@ class TrainStep:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where `state_dict` was called. Load the model and the optimizer first.
 
-        Raises ValueError for a state of another precision, or of another number of parameters.
+        Raises ValueError for a state with another precision or another number of parameters.
         """
         gradients, parameters = state["gradients"], self._parameters()
         if (state["scaler"] is None) != (self._scaler is None):
@@ -190,7 +189,7 @@ class TrainStep:
         )
 
     def _update(self) -> bool:
-        """Step the optimizer; False where the GradScaler skipped it, which shows as a fall of the scale."""
+        """Step the optimizer; False if the GradScaler skipped the step, which lowers its scale."""
         if self._scaler is None:
             self._optimizer.step()
             return True
@@ -202,7 +201,7 @@ class TrainStep:
 
 
 def _own(gradient: Any) -> Any:
-    """The share of it that this process holds, where it is spread over several."""
+    """The local part of `gradient`, if it is sharded over several processes."""
     return gradient.to_local() if hasattr(gradient, "to_local") else gradient
 
 

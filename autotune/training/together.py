@@ -1,5 +1,5 @@
-"""Processes that train one model together, each on a part of the data: with a copy of it each, as
-DistributedDataParallel has them, or with a share of its parameters each, as FSDP2 does."""
+"""Processes that train one model together, each on a part of the data. Each process has a copy of the model
+(DistributedDataParallel) or a share of its parameters (FSDP2)."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from autotune.training.window import Weight
 
 
 def world_size() -> int:
-    """Processes that train together; 1 where this one is alone."""
+    """Number of processes that train together; 1 if this process trains alone."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def distribute(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """`model`, which is on `device` already, for training by all processes of the default group; itself in one.
+    """Prepare `model`, which is already on `device`, for training by all processes of the default group. With one
+    process, returns `model` itself.
 
-    Every process calls it, after `torch.distributed.init_process_group`. With `ddp` the result wraps `model`; with
-    `fsdp` it is `model`, whose parameters have become shares of themselves: build the optimizer afterwards.
+    Every process calls this, after `torch.distributed.init_process_group`. With `ddp` the result wraps `model`. With
+    `fsdp` it is `model` itself with sharded parameters: build the optimizer afterwards.
 
-    Raises SettingHasNoEffect for settings of several processes where there is one, and for a static graph with
+    Raises SettingHasNoEffect for settings of several processes if there is only one, and for a static graph with
     accumulation.
     """
     if world_size() == 1:
@@ -54,9 +55,9 @@ def distribute(model: nn.Module, config: TrainConfig, device: torch.device) -> n
 
 
 def _shard(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Module:
-    """Each block on its own, so that only one of them is whole at a time, then what is left.
+    """Shard each block separately, so that only one of them is gathered at a time, then the rest of the model.
 
-    AMP is FSDP's own: parameters and activations in `amp_dtype`, gradients added up in fp32.
+    AMP is FSDP's mixed precision: parameters and activations in `amp_dtype`, gradients reduced in fp32.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -69,7 +70,7 @@ def _shard(model: nn.Module, config: TrainConfig, device: torch.device) -> nn.Mo
 
     for block in _blocks(model):
         fully_shard(block, mesh=mesh, mp_policy=policy())
-    fully_shard(model, mesh=mesh, mp_policy=policy(torch.float32))  # the loss is computed in it, as under autocast
+    fully_shard(model, mesh=mesh, mp_policy=policy(torch.float32))  # fp32 for the loss, as under autocast
     return model
 
 
@@ -87,9 +88,10 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 class Together:
-    """What a step has to do because its model is trained by several processes; nothing where it is trained by one.
+    """The parts of a step that exist because several processes train the model; they do nothing if one process trains
+    it.
 
-    Gradients are averaged once a window, with its last backward pass. All processes must make the same calls.
+    Gradients are averaged once per window, in its last backward pass. All processes must make the same calls.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -106,11 +108,12 @@ class Together:
 
     @property
     def shards(self) -> bool:
-        """Whether each process holds a share of the parameters, in the precision that FSDP's own policy says."""
+        """Whether each process holds a share of the parameters, in the precision of FSDP's own policy."""
         return self._switch is not None
 
     def pass_(self, *, last: bool) -> AbstractContextManager[object]:
-        """Around forward and backward of one micro-batch; only the `last` of a window averages the gradients."""
+        """Context for forward and backward of one micro-batch; only the `last` one of a window averages the
+        gradients."""
         self._local = not last and self.several
         if not self._local:
             return nullcontext()
@@ -126,8 +129,8 @@ class Together:
             self._switch(True)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """For a window that ended early: no backward pass knew that it was the last. Not of FSDP2, whose gradients are
-        then still whole, and out of reach: raises RuntimeError."""
+        """Average the gradients of a window that ended early, because no backward pass was known to be the last. Raises
+        RuntimeError for FSDP2, whose unreduced gradients are not accessible."""
         if not self._local:
             return
         if self.shards:
@@ -139,7 +142,7 @@ class Together:
         self._local = False
 
     def average(self, weight: Weight) -> Weight:
-        """Over all processes; itself where there is one."""
+        """The average over all processes; `weight` itself if there is one."""
         if not self.several:
             return weight
         mean = torch.as_tensor(weight).detach().to(self._device, torch.float64, copy=True)

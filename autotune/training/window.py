@@ -1,13 +1,13 @@
 """The arithmetic of gradient accumulation: how micro-batches of any size add up to one optimizer step.
 
-A window is the micro-batches of one optimizer step. With n_i samples and mean loss m_i in the i-th of them, its loss is
-Σ n_i·m_i / Σ n_i, and its gradient the gradient of that: what one large batch would give. Σ n_i is unknown until the
-window ends, so each micro-batch is divided by the nominal weight, n_1 × (micro-batches per step), and what was
-accumulated is corrected once at the end, only where the true weight differs. A loss function that returns
+A window consists of the micro-batches of one optimizer step. With n_i samples and mean loss m_i in the i-th of them,
+its loss is Σ n_i·m_i / Σ n_i, and its gradient the gradient of that: what one large batch would give. Σ n_i is unknown
+until the window ends, so each micro-batch is divided by the nominal weight, n_1 × (micro-batches per step), and what
+was accumulated is corrected once at the end, only where the true weight differs. A loss function that returns
 `(summed_loss, count)` takes part with its own count (tokens, boxes, …) in place of n_i.
 
-Processes that train together average their gradients. Where losses come with counts, which differ from process to
-process, all divide by the same average of them: the gradient is that of the mean over all that all of them counted.
+Processes that train together average their gradients. If losses come with counts, these differ between processes, so
+all divide by the average count: the gradient is that of the mean over everything that all processes counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 Weight = float | Tensor
-"""Samples, or what else the loss is a mean over. A tensor stays on its device: looking at its value would wait."""
+"""Number of samples, or of what else the loss is a mean over. A tensor stays on its device: reading its value would
+wait."""
 Average = Callable[[Weight], Weight]
 """Averages a weight over all processes that train together."""
 
@@ -33,7 +34,7 @@ class MicroLoss:
     scale: float
     weight: Weight
     counted: bool = False
-    """Whether the loss function said itself what it is a mean over."""
+    """Whether the loss function returned its own count."""
 
     def mean(self) -> Tensor:
         """Detached mean loss, 0-d, in fp32 or better."""
@@ -41,7 +42,7 @@ class MicroLoss:
 
 
 def read_loss(result: Any, samples: int) -> MicroLoss:
-    """What a loss function returned for `samples` samples: a scalar mean loss, or `(summed_loss, count)`.
+    """The result of a loss function for `samples` samples: a scalar mean loss, or `(summed_loss, count)`.
 
     Raises TypeError for anything else.
     """
@@ -70,7 +71,7 @@ def _scalar(value: Any) -> Tensor:
 
 
 def _found(value: Any) -> str:
-    """What it did instead, and what to do."""
+    """What the loss function returned instead, and what to do."""
     if value is None:
         return "returned None: a return statement is missing"
     if isinstance(value, Tensor):
@@ -92,12 +93,13 @@ def _weight(count: Any) -> Weight:
 
 
 def _detached(value: Tensor) -> Tensor:
-    # A copy, because the memory of a loss that comes out of a CUDA graph is overwritten by the next replay.
+    # A copy, because the next replay of a CUDA graph overwrites the memory of its loss.
     return value.detach().to(torch.promote_types(value.dtype, torch.float32), copy=True)
 
 
 def _positive(weight: Weight) -> Weight:
-    """`weight`, or 1 where it is 0: a micro-batch that is all padding adds nothing, and must not divide by nothing."""
+    """`weight`, or 1 if it is 0: a micro-batch with only padding adds nothing, and must not cause a division by
+    zero."""
     if isinstance(weight, Tensor):
         return torch.where(weight > 0, weight, 1)
     return weight if weight > 0 else 1.0
@@ -115,22 +117,23 @@ class Window:
     """The running sums of one optimizer step."""
 
     nominal_weight: Weight
-    """What each micro-batch is divided by."""
+    """The divisor of each micro-batch."""
     counted: bool
     weight: Weight = 0.0
     loss: Tensor | None = None
-    """Σ of the shares."""
+    """Sum of the shares."""
     samples: int = 0
     micro_batches: int = 0
 
     @classmethod
     def opened_by(cls, first: MicroLoss, grad_accum_steps: int, average: Average | None = None) -> Self:
-        """For the micro-batch that comes first; it is still to be added. `average`: where processes train together."""
+        """A new window, sized by its first micro-batch, which the caller still has to add. `average`: given if
+        processes train together."""
         weight = _averaged(_positive(first.weight), average if first.counted else None)
         return cls(nominal_weight=weight * grad_accum_steps, counted=first.counted)
 
     def add(self, loss: MicroLoss, samples: int) -> Tensor:
-        """Count one micro-batch in. Returns its share of the window's loss, to be differentiated."""
+        """Add one micro-batch. Returns its share of the window's loss, for the backward pass."""
         share = _times(loss.value, loss.scale / self.nominal_weight)
         self.loss = _detached(share) if self.loss is None else self.loss + share.detach()
         self.weight = self.weight + loss.weight
@@ -139,14 +142,15 @@ class Window:
         return share
 
     def correction(self, average: Average | None = None) -> Weight | None:
-        """What the accumulated gradients must be multiplied by; None when the window came out as expected."""
+        """Factor for the accumulated gradients; None if the window has the expected weight."""
         weight = _averaged(_positive(self.weight), average if self.counted else None)
         if not isinstance(weight, Tensor) and weight == self.nominal_weight:
             return None
         return self.nominal_weight / weight
 
     def mean_loss(self, correction: Weight | None) -> Tensor:
-        """Detached mean loss over the window so far, 0-d, of this process's part; `correction`: as it said itself.
+        """Detached mean loss over the window so far, 0-d, of this process's part; `correction`: the result of the
+        method above.
 
         Needs at least one micro-batch.
         """

@@ -13,13 +13,14 @@ from autotune.workload.problems import blaming, suggestion
 
 
 def make_importable(folder: Path) -> None:
-    """Let modules that lie beside the spec be imported, before others of their name, as those beside a script are."""
+    """Make modules in the spec's folder importable, before other modules of the same name, as Python does for a
+    script."""
     if sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
 
 
 def load_callable(where: str, name: str) -> Callable[..., Any]:
-    """The callable that the spec names at `where`, such as `model.factory`.
+    """The callable `name`, which the spec gives at `where`, such as `model.factory`.
 
     Raises WorkloadError when the module cannot be imported, or has no such callable.
     """
@@ -42,7 +43,7 @@ def _import(where: str, module_name: str) -> Any:
         try:
             return importlib.import_module(module_name)
         except ModuleNotFoundError as error:
-            # Only where the named module itself is missing: one that it imports is the module's own failure.
+            # Only if the named module itself is missing: a missing import inside it is a failure of that module.
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise
             message = f"{where}: no module named '{error.name}'; install it, or put it into the spec's folder"

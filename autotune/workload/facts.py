@@ -1,4 +1,4 @@
-"""What a workload is, found out by building it once: what the search has to know before its first trial."""
+"""Facts about a workload, found by building it once: what the search has to know before its first trial."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from autotune.workload.problems import blaming
 from autotune.workload.streams import repeats_in_processes
 
 _QUICK_S = 1.0
-"""Seconds to the first sample of a stream. One that takes longer to begin is not begun twice more to see whether its
-processes repeat each other."""
+"""Seconds until the first sample of a stream. A slower stream is not started twice more to check whether its loader
+processes repeat each other's samples."""
 
 
 def workload_facts(prepared: Prepared, device: torch.device) -> WorkloadFacts:
-    """Builds model and optimizer, loads a sample, trains nothing. Raises WorkloadError for what the user has to fix."""
+    """Build model and optimizer, load a sample, train nothing. Raises WorkloadError for what the user has to fix."""
     dataset = prepared.dataset()
     samples = None if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized) else len(dataset)
     if samples == 0:
@@ -57,12 +57,12 @@ def _require_sync(batch_norm: bool, device: torch.device) -> None:
 
 
 def _data_folder(prepared: Prepared) -> str | None:
-    index = getattr(prepared.data, "index", None)  # not by its class: importing that takes a second
+    index = getattr(prepared.data, "index", None)  # not isinstance: importing the class takes a second
     return str(index.root) if index is not None else None
 
 
 def _first(dataset: Dataset[Any], prepared: Prepared) -> tuple[Any, Any]:
-    """The first sample, and a batch of it alone."""
+    """The first sample, and a batch that contains only this sample."""
     with blaming("data: loading the first sample"):
         sample = next(iter(dataset)) if isinstance(dataset, IterableDataset) else dataset[0]
     with blaming("data.collate" if prepared.collate else "data: making a batch of the first sample"):

@@ -1,4 +1,4 @@
-"""Work shared out over forked processes, for a process that must not have had threads when it is forked later on."""
+"""Distributes work over forked processes, for a process that must not start threads because it is forked later."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 def for_each(items: Sequence[T], do: Callable[[T], None], *, processes: int) -> None:
-    """`do` every item, in no particular order, shared out over so many processes, which are gone afterwards.
+    """Call `do` for every item, in any order, in `processes` processes, which have ended afterwards.
 
-    Where this process is killed, they end after the item that they are at. `do` must not need threads or a device.
-    Raises OSError: what `do` raised first, or when one of the processes was ended from outside.
+    If this process is killed, they end after their present item. `do` must not need threads or a device. Raises
+    OSError: the first one that `do` raised, or because one of the processes was ended from outside.
     """
     if processes <= 1 or sys.platform != "linux":  # forking a process that has loaded PyTorch is safe on Linux only
         for item in items:
@@ -54,7 +54,7 @@ def _work(items: Sequence[T], do: Callable[[T], None], parent: int, writer: int)
             code = 0
     except OSError as error:
         os.write(writer, (json.dumps([error.errno, error.strerror or str(error)]) + "\n").encode())
-    except Exception:  # noqa: BLE001 - a bug, and nothing above this would show it
+    except Exception:  # noqa: BLE001 - a bug, and nothing else would show it
         traceback.print_exc()
     finally:
         os._exit(code)

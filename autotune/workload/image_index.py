@@ -1,4 +1,4 @@
-"""Which images a folder holds, found by listing it: nothing is opened, no torch operator runs."""
+"""Finds the images in a folder by listing it: opens no file and runs no torch operator."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MOST_NAMED = 5
 class ImageIndex:
     """The images under `root`, each with its class.
 
-    Names and targets are arrays, not lists: loader processes share their memory, while the reference counts of a
-    million Python strings would be written to, and so copied, by each of them.
+    Names and targets are arrays, not lists, so that loader processes share their memory. Each process would write to
+    the reference counts of a million Python strings, and so copy them.
     """
 
     root: Path
@@ -52,9 +52,9 @@ class ImageIndex:
 
 
 def scan_image_folder(root: Path, where: str) -> ImageIndex:
-    """The images in the class folders of `root`, at any depth below them, in sorted order; hidden ones are left out.
+    """The images in the class folders of `root`, at any depth, in sorted order, without hidden files.
 
-    Raises WorkloadError, beginning with `where`, when `root` cannot be read, or holds no class folder, or an empty one.
+    Raises WorkloadError, beginning with `where`, if `root` cannot be read, has no class folder, or has an empty one.
     """
     try:
         classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not _hidden(entry.name))

@@ -24,13 +24,13 @@ logger = logging.getLogger(__name__)
 Transform = Callable[[Image.Image], Tensor]
 MAX_UNREADABLE_IN_A_ROW = 50
 _UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What PIL raises for files that are cut short, damaged, or no image; a broken PNG is a SyntaxError."""
+"""What PIL raises for files that are truncated, damaged, or no images; a broken PNG is a SyntaxError."""
 
 
 def training_transform(image_size: int, augment: Augment) -> Transform:
     """From an RGB image to a normalised fp32 tensor (3, `image_size`, `image_size`).
 
-    `timm` draws a random crop, flip and colour jitter from the generators of torch and `random`; `none` draws nothing.
+    `timm` uses the generators of torch and `random` for a random crop, flip and colour jitter; `none` is deterministic.
     """
     transform: Transform = create_transform(image_size, is_training=True, no_aug=augment == "none")
     return transform
@@ -39,8 +39,8 @@ def training_transform(image_size: int, augment: Augment) -> Transform:
 class ImageFiles(Dataset[tuple[Tensor, int]]):
     """The images of an index as `(tensor, class)`.
 
-    A file that cannot be decoded is replaced by the next one that can, always the same one. Its path becomes a line of
-    `unreadable_log`, once a process; None: no such file is written. `MAX_UNREADABLE_IN_A_ROW` of them raise
+    A file that cannot be decoded is replaced by the next one that can, always the same one. Each process writes its
+    path once to `unreadable_log`; None: no log is written. `MAX_UNREADABLE_IN_A_ROW` such files in a row raise
     WorkloadError.
     """
 

@@ -1,4 +1,4 @@
-"""Synthetic images as real JPEG files, written once into a cache folder, so that decoding costs what it costs."""
+"""Synthetic images as real JPEG files, written once into a cache folder, so that decoding has its real cost."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from autotune.workload.patterns import GENERATOR_VERSION, Patterns
 _QUALITY = 90
 _PARTIAL = ".partial-"
 _WORTH_A_PROCESS = 100
-"""Files of 256 pixels are written in 80 ms; to fork a process that has loaded PyTorch takes 10 to 20."""
+"""So many files of 256 pixels are written in 80 ms; forking a process that has loaded PyTorch takes 10 to 20 ms."""
 
 
 def cache_root() -> Path:
-    """Where this user's caches lie, by the XDG base directory specification."""
+    """The folder of this user's caches, by the XDG base directory specification."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "autotune"
 
 
 def cached_jpegs(*, samples: int, classes: int, size: int, seed: int) -> ImageIndex:
     """The index of `samples` JPEG files of `size` × `size` pixels, written now unless an earlier call has.
 
-    A folder under its final name is complete: files are written elsewhere first and renamed together, so that processes
-    may race and die as they like.
+    A folder under its final name is complete: files are written elsewhere first and renamed together. So processes may
+    race, and may be killed at any time.
 
-    Raises EnvironmentFailure when they cannot be written, WorkloadError when some have been deleted since.
+    Raises EnvironmentFailure if they cannot be written, WorkloadError if some of them were deleted later.
     """
     folder = cache_root() / "synthetic" / f"{samples}-of-{classes}-at-{size}-seed-{seed}-v{GENERATOR_VERSION}"
     patterns = Patterns.generate(samples=samples, classes=classes, size=size, seed=seed)
@@ -64,6 +64,6 @@ def _write_together(folder: Path, patterns: Patterns, names: list[str]) -> None:
         try:
             partial.rename(folder)
         except OSError:
-            # Another process was first, and what it has written is the same.
+            # Another process was first; it wrote the same files.
             if not folder.exists():
                 raise

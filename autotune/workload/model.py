@@ -13,7 +13,7 @@ from autotune.workload.factory import load_callable
 from autotune.workload.problems import blaming, suggestion
 
 BuildModel = Callable[[int | None], nn.Module]
-"""Builds the model on the CPU, for a data set of so many classes (None: unknown)."""
+"""Builds the model on the CPU, for a data set with that number of classes (None: unknown)."""
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 """Prefixes of names that timm takes from the hub or a folder, not from its own list."""
 
@@ -26,7 +26,7 @@ def prepare_model(spec: ModelSpec) -> BuildModel:
 
 
 def _timm_builder(name: str, args: dict[str, Any]) -> BuildModel:
-    import timm  # two seconds that a workload with a model of its own does not need
+    import timm  # takes two seconds, which a workload with its own model does not need
 
     if not name.startswith(_ELSEWHERE) and not timm.is_model(name):
         raise WorkloadError(f"model.timm: unknown model '{name}'{suggestion(name, timm.list_models())}")
@@ -54,7 +54,7 @@ def _factory_builder(name: str, args: dict[str, Any]) -> BuildModel:
 
 
 def require_outputs(model: nn.Module, classes: int | None) -> nn.Module:
-    """`model`, once it is sure that it can tell the data set's classes apart, as far as the two numbers are known."""
+    """`model`, after a check that it has enough outputs for the data set's classes, if both numbers are known."""
     outputs = getattr(model, "num_classes", None)
     if isinstance(outputs, int) and classes is not None and outputs < classes:
         raise WorkloadError(f"model: {outputs} outputs (its num_classes), but the data set has {classes} classes")

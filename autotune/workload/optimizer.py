@@ -26,11 +26,11 @@ class BuildOptimizer(Protocol):
         WorkloadError."""
 
     def fused_refusal(self, model: nn.Module, device: torch.device) -> str | None:
-        """Why it has no fused implementation on `device`; None where it has one. `model` may be on the CPU."""
+        """Why it has no fused implementation on `device`; None if it has one. `model` may be on the CPU."""
 
 
 def prepare_optimizer(spec: OptimizerSpec) -> BuildOptimizer:
-    """What `spec` names, its arguments' names checked. Raises WorkloadError."""
+    """The optimizer that `spec` names, after a check of its argument names. Raises WorkloadError."""
     if "fused" in spec.args:
         raise WorkloadError(f"{_WHERE}: fused is searched; to fix it, give search.fused_optimizer one value")
     return _class_of_torch(spec) if spec.factory is None else _factory(spec.factory, spec.args)

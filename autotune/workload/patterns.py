@@ -1,8 +1,8 @@
 """Images of classes that a network can learn, made from a seed by NumPy alone.
 
-A class is a smooth random pattern of colours. Each of its images is that pattern, shifted at random and covered with
-noise. A tenth of the labels is wrong, so that the loss settles near a known floor (0.50 for ten classes) and not at
-zero, where a comparison of losses relative to their size says nothing.
+A class is a smooth random pattern of colours. Each of its images is that pattern, shifted at random, with added noise.
+A tenth of the labels is wrong, so that the loss settles near a known minimum (0.50 for ten classes). At zero, relative
+differences of losses would mean nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 GENERATOR_VERSION = 1
-"""To be raised with any change that alters an image or a label: cached images are known by it."""
+"""Increase it with any change that alters an image or a label: it identifies cached images."""
 WRONG_LABELS = 0.1
 _COARSE = 4
 _PATTERN_LEVELS, _NOISE_LEVELS = 216, 40
@@ -23,16 +23,16 @@ _PATTERN_LEVELS, _NOISE_LEVELS = 216, 40
 
 @dataclass(frozen=True, kw_only=True)
 class Patterns:
-    """`len()` images of `size` × `size` pixels, each the same whenever it is asked for."""
+    """`len()` images of `size` × `size` pixels; image i is always the same."""
 
     templates: NDArray[np.uint8]
     """(classes, size, size, 3)"""
     noise: NDArray[np.uint8]
-    """Flat; each image takes a stretch of it, which costs a hundredth of drawing its own."""
+    """Flat; each image uses a part of it, which costs a hundredth of drawing new noise."""
     sources: NDArray[np.int64]
     """The class whose pattern each image shows."""
     labels: NDArray[np.int64]
-    """The class that each image is said to be."""
+    """The class that each image is labelled with."""
     shifts: NDArray[np.int64]
     """(samples, 2): pixels down and right."""
     stretches: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""A data set that `autotune.tune` was given as an object, for the processes of its trials."""
+"""Loads a data set that was passed to `autotune.tune` as an object, in the processes of trials."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 
 def load(path: str, sha256: str) -> Any:
-    """The data set in the file at `path`. Raises FileNotFoundError, or ValueError when it is not the one with that
-    hash."""
+    """The data set in the file at `path`. Raises FileNotFoundError, or ValueError if its hash differs."""
     if not Path(path).exists():
         raise FileNotFoundError(
             f"{path} is gone, where autotune.tune wrote the data set; put it back, or beside the study's folder where "

@@ -29,10 +29,10 @@ _Part = TypeVar("_Part")
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A workload whose modules are imported and whose data set is indexed. Its methods belong into the trial's process.
+    """A workload whose modules are imported and whose data set is indexed. Call its methods in the trial's process.
 
-    What they build depends on the global random generators of torch, `random` and NumPy, which the caller seeds.
-    All raise WorkloadError for what the user has to fix; running out of memory passes as it is.
+    What they build depends on the global random generators of torch, `random` and NumPy, which the caller seeds. All
+    raise WorkloadError for what the user has to fix; out-of-memory errors pass unchanged.
     """
 
     spec: Spec
@@ -42,14 +42,14 @@ class Prepared:
     build_model: BuildModel
     loss: LossFn
     collate: Collate | None = None
-    """The spec's own; None: it leaves batches to the data set, or to PyTorch."""
+    """The spec's collate function; None: the data set, or else PyTorch, makes the batches."""
     custom: Mapping[str, KnobValue] = field(default_factory=dict)
     """Values of the spec's own knobs that are in effect."""
 
     def with_custom(self, custom: Mapping[str, KnobValue]) -> Prepared:
-        """The same workload with these values of `search.custom` as arguments; what they do not touch is shared.
+        """The same workload with these values of `search.custom` as arguments; everything else is shared.
 
-        For the process that builds it: preparing again may do there what must not be done before a fork.
+        Call it only in the process that builds the workload: preparing again may do what must not happen before a fork.
         """
         if not custom:
             return self
@@ -70,8 +70,8 @@ class Prepared:
 
     @property
     def keeps_data(self) -> bool:
-        """Whether the data set, once built in this process, is there for all trials that are forked from it. One that a
-        custom knob changes is another in each."""
+        """Whether the data set, once built in this process, serves all trials that are forked from it. If a custom knob
+        changes the data set, each trial needs its own."""
         return self.data.is_kept and not any(knob.path[0] == "data" for knob in self.spec.search.custom.values())
 
     def dataset(self, unreadable_log: Path | None = None) -> Dataset[Any]:
@@ -93,7 +93,7 @@ class Prepared:
         return self.loss
 
     def collate_fn(self, dataset: Any) -> Collate:
-        """What makes batches of the samples of `dataset`."""
+        """The function that makes batches of the samples of `dataset`."""
         return self.collate or collate_of(dataset)
 
     def optimizer(self, model: nn.Module, *, fused: bool = False) -> Optimizer:
@@ -113,10 +113,10 @@ class Prepared:
 
 
 def prepare(spec: Spec, folder: Path) -> Prepared:
-    """Import and index what `spec` names; `folder` is the spec's own. What is cheap to check comes first; what is wrong
-    with optimizer, loss, collate function and model is told at once.
+    """Import and index what `spec` names; `folder` is the spec's own. Cheap checks come first. Problems with optimizer,
+    loss, collate function and model are reported together.
 
-    Runs no torch operator, touches no accelerator, leaves no thread behind: a fork carries none of these over. Raises
+    Runs no torch operator, touches no accelerator and leaves no thread behind: none of these survives a fork. Raises
     WorkloadError, and EnvironmentFailure when generated data cannot be written.
     """
     make_importable(folder)

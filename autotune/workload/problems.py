@@ -1,4 +1,4 @@
-"""Puts a failure of the user's model, data, loss or optimizer into words: which part of the spec, and the cause."""
+"""Messages for failures of the user's model, data, loss or optimizer: the part of the spec, and the cause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autotune.workload.user_code import at_user_line, said
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """`; did you mean …?` with the closest of `known`, to end a message with; empty when none is close."""
+    """`; did you mean …?` with the closest of `known`, for the end of a message; empty if none is close."""
     close = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
@@ -24,7 +24,7 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 def blaming(part: str) -> Iterator[None]:
     """Turn an exception into WorkloadError(`part` raised … (file:line)), with the exception as its cause.
 
-    Running out of memory passes as it is: it is no mistake in the spec, and what comes next depends on its type.
+    Out-of-memory errors pass unchanged: they are no mistake in the spec, and the caller needs their type.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def blaming(part: str) -> Iterator[None]:
 
 @contextmanager
 def with_settings(values: Mapping[str, KnobValue]) -> Iterator[None]:
-    """Name the spec's own knobs, and the values that were tried, in what goes wrong where they are arguments."""
+    """Add the custom knobs, and the values that were tried, to errors that come from where they are arguments."""
     try:
         yield
     except WorkloadError as error:
@@ -47,7 +47,8 @@ def with_settings(values: Mapping[str, KnobValue]) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # Beside torch's own class there are RuntimeErrors of many wordings; one that merely speaks of memory may pass too.
+    # Torch has its own class, but also raises RuntimeErrors with many texts; one that only mentions memory may pass
+    # too.
     texts = ("memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError | OSError) and any(text in str(error) for text in texts)

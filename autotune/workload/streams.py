@@ -1,4 +1,4 @@
-"""Whether an iterable data set shares its samples out among the processes of a loader."""
+"""Whether an iterable data set divides its samples among the processes of a loader."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 _LOOKED_AT = 2
-"""Samples of each process: one alone may be the same because all samples are."""
+"""How many samples of each process are compared: one sample could be equal only because all samples are."""
 _PATIENCE_S = 5.0
 
 
 def repeats_in_processes(dataset: IterableDataset[Any]) -> bool:
-    """Whether two loader processes begin with the same samples, each with all of the data: an epoch then holds every
-    sample once for each process. False where that cannot be seen: a stream that shuffles, or fails here."""
+    """Whether two loader processes begin with the same samples, because each reads all of the data: an epoch then
+    contains every sample once per process. False if this cannot be seen: the stream shuffles, or fails here."""
     loader = DataLoader(dataset, batch_size=None, num_workers=2, timeout=_PATIENCE_S)
     with contextlib.suppress(Exception):
         samples = [sample for sample, _ in zip(loader, range(2 * _LOOKED_AT), strict=False)]

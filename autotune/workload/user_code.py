@@ -1,4 +1,4 @@
-"""Where in the user's own code something went wrong: what a person wants to know of a traceback first."""
+"""Finds the line of the user's own code in which an error occurred: the most useful line of a traceback."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _INSTALLED = ("site-packages", "dist-packages")
 _STDLIB = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in (?P<name>.+)$', re.MULTILINE)
 _OF_A_LOADER = "Caught "
-"""So the message begins of what a loader process raised; the traceback there is part of it."""
+"""The message of an error in a loader process begins like this, and contains the traceback from there."""
 
 Frame = tuple[str, int, str]
 """File, line and function."""
 
 
 def user_line(error: BaseException) -> str | None:
-    """`proj.py:41, in loss`: the innermost line of the user's own modules that `error` came through; None where there
-    is none. Shown from the current folder, if it lies in there."""
+    """`proj.py:41, in loss`: the innermost line of the user's own modules in the traceback of `error`; None if there is
+    none. The path is relative to the current folder if it is inside it."""
     link: BaseException | None = error
     while link is not None:
         for file, line, name in reversed([*_frames(link)]):
@@ -33,7 +33,7 @@ def user_line(error: BaseException) -> str | None:
 
 
 def said(error: BaseException) -> str:
-    """Its message, also where asking a user's own exception for one raises."""
+    """The message of `error`, even if `__str__` of the user's exception raises."""
     try:
         return str(error)
     except BaseException as another:  # noqa: BLE001 - the user's code
@@ -41,7 +41,7 @@ def said(error: BaseException) -> str:
 
 
 def at_user_line(error: BaseException) -> str:
-    """The same in brackets, to end a message with; empty where there is none."""
+    """The same in brackets, for the end of a message; empty if there is none."""
     line = user_line(error)
     return f" ({line})" if line else ""
 

@@ -1,1 +1,1 @@
-"""Pieces of the training script that `to_torch` writes; none holds a branch that the settings do not take."""
+"""Pieces of the training script that `to_torch` writes; no piece contains a branch that the settings do not use."""

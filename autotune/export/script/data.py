@@ -28,9 +28,9 @@ class DataPiece(Piece):
     takes_folder: bool = False
     """Whether `build_dataset` is called with the folder that `--data` names."""
     folder: str | None = None
-    """Default of `--data`; None: it has to be given."""
+    """Default of `--data`; None: the option is required."""
     images: bool = True
-    """Whether batches are surely `(images, targets)`: two tensors, the first of four dimensions."""
+    """Whether batches are certainly `(images, targets)`: two tensors, the first with four dimensions."""
     may_be_iterable: bool = False
     """Whether the data set may have neither an order to shuffle nor a length."""
     may_collate: bool = False
@@ -38,7 +38,7 @@ class DataPiece(Piece):
 
 
 def data_piece(spec: Spec, source: Source) -> DataPiece:
-    """For the spec's own data source. Raises SpecError for one that only autotune can open."""
+    """The piece for the spec's data source. Raises SpecError for a source that only autotune can open."""
     data = spec.data
     if data.factory is not None:
         return _factory(Own(data.factory, "dataset_factory"), data.args)

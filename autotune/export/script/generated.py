@@ -1,4 +1,4 @@
-"""The data of `synthetic` in memory, as source: image by image what the trials trained on."""
+"""Source code for the data of `synthetic` in memory: exactly the images that the trials trained on."""
 
 from __future__ import annotations
 

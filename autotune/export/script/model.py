@@ -35,7 +35,7 @@ def takes_classes(spec: Spec) -> bool:
 
 
 def model_piece(spec: Spec, source: Source) -> Piece:
-    """`build_model`, called with the number of classes where the spec leaves it to the data set."""
+    """`build_model`; it gets the number of classes if the spec leaves it to the data set."""
     config = source.config
     compiled = "" if config.compile == "default" else f"mode={literal(config.compile)}"
     body = [
@@ -67,7 +67,7 @@ def _built(spec: Spec) -> str:
 def _checkpointing(spec: Spec) -> list[str]:
     if spec.model.timm is not None:
         return ["model.set_grad_checkpointing()"]
-    # timm's name for it, or transformers'.
+    # the method's name in timm, or in transformers
     return [
         'switch = getattr(model, "set_grad_checkpointing", None) or model.gradient_checkpointing_enable',
         "switch()",
@@ -93,7 +93,8 @@ def own_optimizer(spec: Spec) -> Own | None:
 
 
 def built_optimizer(spec: Spec, *, fused: bool) -> str:
-    """The call that makes the optimizer of `model`. Raises SpecError for one that torch.optim does not have."""
+    """The call that makes the optimizer of `model`. Raises SpecError for an optimizer that torch.optim does not
+    have."""
     asked = spec.training.optimizer
     given = [*arguments(asked.args), *(["fused=True"] if fused else [])]
     own = own_optimizer(spec)

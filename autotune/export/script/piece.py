@@ -1,4 +1,4 @@
-"""What the parts of a script have in common."""
+"""Types that all parts of a script share."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from autotune.export.quoting import identifier
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """Definitions, and what they import."""
+    """Definitions, and their imports."""
 
     code: str = ""
     """Functions and classes at the top level, two blank lines between them."""
     imports: frozenset[str] = frozenset()
-    """Whole statements, of installed packages and the standard library."""
+    """Complete statements that import installed packages and the standard library."""
     own: Own | None = None
-    """What the code calls of the user's own."""
+    """The user's callable that the code calls."""
 
 
 @dataclass(frozen=True)
 class Own:
-    """A callable of the user's own that a spec names as `package.module:path.to.it`."""
+    """A callable of the user that a spec names as `package.module:path.to.it`."""
 
     named: str
     role: str
-    """The name that it gets in the script, where several may be called `build`."""
+    """Its name in the script, because several callables may be called `build`."""
 
     @property
     def statement(self) -> str:
-        """That imports it."""
+        """The statement that imports it."""
         module, _, path = self.named.partition(":")
         return f"from {identifier(module)} import {identifier(path.partition('.')[0])} as {self.role}"
 
     @property
     def expression(self) -> str:
-        """By which the script calls it."""
+        """The expression by which the script calls it."""
         _, _, inside = self.named.partition(":")[2].partition(".")
         return f"{self.role}.{identifier(inside)}" if inside else self.role
 
 
 def function(head: str, docstring: str | None, body: Iterable[str | None]) -> str:
-    """`def head:` with a docstring, where there is one, and the lines of `body` that are not None."""
+    """`def head:` with a docstring, if there is one, and the lines of `body` that are not None."""
     lines = [f'"""{docstring}"""'] if docstring else []
     lines += [line for line in body if line is not None]
     return f"def {head}:\n" + indent("\n".join(lines), "    ")

@@ -1,4 +1,4 @@
-"""The frame of an exported script: options, what concerns the process, the loader, the run and its figure."""
+"""The frame of an exported script: options, process settings, the loader, the run and its measured throughput."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autotune.spec import Spec
 
 _FEWEST_WARM_UP_STEPS = 10
 _NEW_PRECISION_API = (2, 9)
-"""The PyTorch that brought `fp32_precision`."""
+"""The first PyTorch version with `fp32_precision`."""
 _OPTIONS = """\
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps, after the warm-up (default: 100)")
     parser.add_argument("--seconds", type=float, help="train so long instead, the first 40 %% of it to warm up")
@@ -48,7 +48,7 @@ def options_piece(spec: Spec, data: DataPiece) -> Piece:
 
 
 def loader_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
-    """`endless_batches`: the micro-batches of one epoch after the other, and when each epoch ended."""
+    """`endless_batches`: the micro-batches of all epochs in turn, and when each epoch ended."""
     given = {**loader_arguments(source), "generator": Expression("torch.Generator().manual_seed(seed)")}
     given["batch_size"] = Expression("MICRO_BATCH_SIZE")
     if source.on_cpu or not source.config.pin_memory:
@@ -95,7 +95,7 @@ def _accumulates(source: Source) -> bool:
 
 
 def process_lines(source: Source) -> list[str]:
-    """What has to be set before the first operator runs."""
+    """The settings that must come before the first operator."""
     config = source.config
     lines = [f"torch.set_num_threads({literal(config.num_threads)})"] if config.num_threads is not None else []
     if config.fp32_precision is not None:

@@ -1,4 +1,5 @@
-"""The training step of an exported script: a function `train_step`, as `autotune.training.TrainStep` would do it."""
+"""The training step of an exported script: a function `train_step` that does the same as
+`autotune.training.TrainStep`."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ _CORRECT = "parameter.grad.mul_(correction)"
 
 
 def _fetch(source: Source, data: DataPiece) -> list[str]:
-    """The next micro-batch, on the device and in the layout that the model has."""
+    """Take the next micro-batch and move it to the device, in the layout of the model."""
     channels_last = source.config.memory_format == "channels_last"
     if not data.images:
         return [f"batch = {'to_device(next(batches))' if _moves(source) else 'next(batches)'}"]
@@ -89,7 +90,7 @@ def _fetch(source: Source, data: DataPiece) -> list[str]:
         how = ", non_blocking=True" if source.config.pin_memory else ""
         lines += [f"images = images.to(DEVICE{how})", f"targets = targets.to(DEVICE{how})"]
     if channels_last:
-        # After the copy, so that the device does the shuffling.
+        # After the copy, so that the device changes the layout.
         lines.append("images = images.contiguous(memory_format=torch.channels_last)")
     return lines
 
@@ -99,7 +100,7 @@ def _moves(source: Source) -> bool:
 
 
 def _moving_function(source: Source, data: DataPiece) -> str:
-    """`to_device`, for batches of a structure that the study's own data set chooses."""
+    """`to_device`, for batches whose structure the study's data set defines."""
     if data.images or not _moves(source):
         return ""
     copy = "" if source.on_cpu else f".to(DEVICE{', non_blocking=True' if source.config.pin_memory else ''})"

@@ -1,7 +1,7 @@
 """Data sources: one module for each field of the spec's `data` section, of the same name.
 
-Each has `prepare(data, folder) -> DataSource`, which runs in a process that will be forked: it may import, list folders
-and compute with NumPy, but run no torch operator, touch no accelerator and leave no thread behind. It raises
+Each has `prepare(data, folder) -> DataSource`, which runs in a process that will be forked. It may import, list folders
+and compute with NumPy. It must not run a torch operator, touch an accelerator or leave a thread behind. It raises
 WorkloadError for what the user has to fix.
 """
 
@@ -24,26 +24,26 @@ class DataSource(Protocol):
 
     @property
     def is_kept(self) -> bool:
-        """Whether `dataset` builds it the first time, which may take long, and then gives the same one again."""
+        """Whether `dataset` builds the data set only once, which may take long, and then returns the same one again."""
 
     @property
     def num_classes(self) -> int | None:
-        """Classes to tell apart; None when that is unknown. May have to build the data set."""
+        """Number of classes; None if unknown. May have to build the data set."""
 
     def dataset(self, unreadable_log: Path | None = None) -> Dataset[Any]:
-        """The data set, map-style or iterable. Where a source can pass over unreadable samples, it appends the path of
-        each to `unreadable_log`, a line each."""
+        """The data set, map-style or iterable. A source that can skip unreadable samples appends their paths to
+        `unreadable_log`, one per line."""
 
 
 def prepare_data(data: DataSpec, folder: Path) -> DataSource:
-    """The source that `data` names. `folder`: the spec's own, where relative paths begin."""
+    """The source that `data` names. `folder`: the spec's folder, which relative paths start from."""
     given = next(name for name in DataSpec.model_fields if name not in _NO_SOURCES and getattr(data, name) is not None)
     source: DataSource = importlib.import_module(f"{__name__}.{given}").prepare(data, folder)
     return source
 
 
 def count_classes(dataset: Any) -> int | None:
-    """How many classes a data set says that it has, in any of the ways common for one to say so."""
+    """Number of classes according to the data set itself, read from any of the usual attributes."""
     count = getattr(dataset, "num_classes", None)
     if isinstance(count, int):
         return count

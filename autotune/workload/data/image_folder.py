@@ -1,4 +1,4 @@
-"""`data.image_folder`: image files in one folder a class."""
+"""`data.image_folder`: image files, one folder per class."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def prepare(data: DataSpec, folder: Path) -> ImageSource:
     if section is None:
         raise ValueError("the spec has no data.image_folder")
     index = scan_image_folder(folder / section.path.expanduser(), "data.image_folder")
-    from autotune.workload.images import ImageSource  # two seconds after which a mistake in the path would be told
+    from autotune.workload.images import ImageSource  # takes two seconds; a mistake in the path is reported before
 
     return ImageSource(index=index, image_size=section.image_size, augment=section.augment)

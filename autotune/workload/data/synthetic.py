@@ -17,7 +17,8 @@ from autotune.workload.jpeg_cache import cached_jpegs
 from autotune.workload.patterns import Patterns
 
 _SOURCE_SCALE = 256 / 224
-"""JPEG files are larger than the network's input, as ImageNet's 256 pixels are than 224: there is a crop to make."""
+"""JPEG files are larger than the network's input, like 256 and 224 pixels for ImageNet, so that there is something to
+crop."""
 _MEAN, _STD = 128.0, 64.0
 
 
@@ -38,7 +39,7 @@ def prepare(data: DataSpec, folder: Path) -> DataSource:
 
 
 class PatternImages(Dataset[tuple[Tensor, int]]):
-    """Generated images as `(tensor, class)`: fp32 (3, size, size), of about zero mean and unit variance."""
+    """Generated images as `(tensor, class)`: fp32 (3, size, size), with about zero mean and unit variance."""
 
     def __init__(self, patterns: Patterns) -> None:
         self._patterns = patterns
@@ -47,7 +48,7 @@ class PatternImages(Dataset[tuple[Tensor, int]]):
         return len(self._patterns)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        # NumPy, because torch would split so small a job over all threads, and have them wait for one another.
+        # NumPy, because torch would split this small job over all threads, which then wait for each other.
         pixels = self._patterns.image(position).transpose(2, 0, 1).astype(np.float32, order="C")
         pixels -= _MEAN
         pixels /= _STD

@@ -27,7 +27,7 @@ def prepare(data: DataSpec, folder: Path) -> _TimmSource:
 
 @dataclass(frozen=True)
 class _TimmSource:
-    """Built late: what such a data set does to be opened is its library's business."""
+    """Built late, in the trial's process, because the library may do anything when it opens the data set."""
 
     is_kept: ClassVar[bool] = True
     section: TimmDataSpec
