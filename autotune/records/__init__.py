@@ -1,4 +1,4 @@
-"""What crosses a process boundary or a file: requests, results, facts, progress; plain JSON on the wire."""
+"""Data that crosses process boundaries or is stored in files: requests, results, facts, progress, as plain JSON."""
 
 from __future__ import annotations
 

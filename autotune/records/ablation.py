@@ -1,4 +1,4 @@
-"""What an ablation came to: `ablation.json`. All intervals are 95 % ones."""
+"""The result of an ablation: `ablation.json`. All intervals are 95 % intervals."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Ends = tuple[float, float]
 
 
 class Ratio(Record):
-    """One figure over another, with its interval; None where one round alone says nothing about the spread."""
+    """The ratio of two measurements, with its interval; the interval is None after one round, which shows no spread."""
 
     ratio: float
     ci95: Ends | None
 
     @property
     def is_clear(self) -> bool:
-        """Whether the whole interval lies on one side of 1."""
+        """Whether the whole interval is on one side of 1."""
         return self.ci95 is not None and not self.ci95[0] <= 1 <= self.ci95[1]
 
 
@@ -27,45 +27,45 @@ class Factor(Record):
 
     knob: str
     label: str
-    """As tables and plots name it."""
+    """Its name in tables and plots."""
     off: KnobValue
     on: KnobValue
 
 
 class CellFigures(Record):
-    """One combination of the techniques, measured in a fresh process in every round."""
+    """One combination of the techniques, measured in a new process in every round."""
 
     on: tuple[str, ...]
-    """Labels of the techniques that are switched on; empty: the plain cell, which all others are compared with."""
+    """Labels of the techniques that are switched on; empty: the reference cell, with which all others are compared."""
     config: Config
     status: TrialStatus
     """`ok`, or how it failed if it has no measurement."""
     runs: int
     """Processes with a measurement."""
     failures: tuple[str, ...] = ()
-    """Why others did not, one line each."""
+    """Why other processes have no measurement, one line each."""
     samples_per_s: float | None = None
     """Geometric mean over the rounds."""
     samples_per_s_ci95: Ends | None = None
     ratio: Ratio | None = None
-    """Throughput over the plain cell's; the intervals of all cells hold together."""
+    """Throughput divided by that of the reference cell; the intervals of all cells hold simultaneously."""
     peak_memory_bytes: int | None = None
     """Largest over the rounds."""
     memory_ratio: Ratio | None = None
-    """Peak memory over the plain cell's."""
+    """Peak memory divided by that of the reference cell."""
     data_wait_fraction: float | None = None
     loss: float | None = None
-    """Mean over the samples of `loss_window`, over the rounds."""
+    """Mean loss over the samples of `loss_window` and over the rounds."""
     loss_difference: float | None = None
-    """To the plain cell, from the same weights and samples in every round."""
+    """Difference from the reference cell, with the same weights and samples in every round."""
     loss_difference_ci95: Ends | None = None
 
 
 class Effect(Record):
-    """What a technique does on average over all others, or what several do together beyond their parts.
+    """The effect of a technique, averaged over all others, or the interaction of several techniques.
 
-    Of one technique: the ratio with it to without it. Of several: the ratio of what they do together to the product of
-    what they do apart. The intervals of all effects hold together.
+    For one technique: the ratio of throughput with it to throughput without it. For several: the ratio of their joint
+    effect to the product of their single effects. The intervals of all effects hold simultaneously.
     """
 
     techniques: tuple[str, ...]
@@ -77,18 +77,18 @@ class Effect(Record):
 
 
 class Together(Record):
-    """All techniques at once, against what each alone promises."""
+    """All techniques at once, compared with the product of their single effects."""
 
     throughput: Ratio
-    """All of them over the plain cell."""
+    """Throughput with all of them, divided by that of the reference cell."""
     product: Ratio
-    """What those of each alone multiply to."""
+    """The product of the ratios of each technique alone."""
     beyond: Ratio
-    """The one over the other: below 1, they take something from each other."""
+    """`throughput` divided by `product`: below 1, the techniques reduce each other's effect."""
 
 
 class LossWindow(Record):
-    """The samples over which losses are compared: those that every run of every round has reached."""
+    """The samples over which losses are compared: every run of every round has reached them."""
 
     first_sample: int
     last_sample: int
@@ -107,12 +107,12 @@ class Ablation(Record):
     """Techniques that cannot apply here, and why."""
     effective_batch_size: int
     rounds: int
-    """Rounds in which every cell that runs at all has a measurement."""
+    """Rounds in which every cell that works has a measurement."""
     processes: int
     cells: tuple[CellFigures, ...]
     effects: tuple[Effect, ...]
     together: Together | None
-    """None for a single technique, or where a cell that it needs did not run."""
+    """None for a single technique, or if a cell that it needs did not run."""
     loss_window: LossWindow | None
     notes: tuple[str, ...]
     budget_s: float

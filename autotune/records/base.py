@@ -10,7 +10,7 @@ from autotune.config import TrainConfig
 
 
 class Record(BaseModel):
-    """Base of all records: frozen, closed, and able to carry a NaN loss through JSON."""
+    """Base of all records: frozen, no extra fields, and able to store a NaN loss in JSON."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -20,4 +20,4 @@ def _from_dict(value: Any) -> Any:
 
 
 Config = Annotated[TrainConfig, BeforeValidator(_from_dict), PlainSerializer(TrainConfig.to_dict)]
-"""A configuration, written as in `best.yaml`: custom knobs as a mapping, and only where there are any."""
+"""A configuration, written as in `best.yaml`: custom knobs as a mapping, left out if there are none."""

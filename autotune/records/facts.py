@@ -1,4 +1,4 @@
-"""What a machine offers and what a workload is: found out once, before the first trial."""
+"""Facts about a machine and a workload, found once, before the first trial."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DeviceFacts(Record):
     amp_dtypes: tuple[str, ...]
     """Dtypes whose autocast this device runs natively, of `bf16` and `fp16`."""
     compile_refusal: str | None = None
-    """Why torch.compile cannot work here; None when it can."""
+    """Why torch.compile cannot work here; None if it can."""
 
 
 class HostFacts(Record):
@@ -27,18 +27,18 @@ class HostFacts(Record):
     cpu: str
     physical_cores: int
     usable_cores: int
-    """By one process of a trial: its share, where several ranks train together."""
+    """CPU cores that one process of a trial may use: its share, if several ranks train together."""
     default_num_threads: int
-    """The same of PyTorch's intra-op threads."""
+    """The same for PyTorch's intra-op threads."""
     memory_bytes: int
     shm_bytes: int | None
-    """Size of /dev/shm; None where there is none."""
+    """Size of /dev/shm; None if it does not exist."""
     versions: dict[str, str]
     """Versions of autotune, python, torch, timm, cuda, driver, as far as they apply."""
 
 
 class WorkloadFacts(Record):
-    """What a workload is, found out by building it once."""
+    """Facts about a workload, found by building it once."""
 
     parameters: int
     dataset_samples: int | None
@@ -46,19 +46,19 @@ class WorkloadFacts(Record):
     repeats_in_processes: bool = False
     """Whether it is an iterable data set that gives each loader process all of its samples."""
     input_shape: tuple[int, ...] | None
-    """Shape of one input sample without the batch dimension; None where a batch holds no tensor."""
+    """Shape of one input sample without the batch dimension; None if a batch contains no tensor."""
     samples: str | None = None
-    """What a sample is, where it is not an input and its target: `dicts: image 3×48×48, label scalar`."""
+    """Description of a sample that is not a pair of input and target: `dicts: image 3×48×48, label scalar`."""
     activation_checkpointing_refusal: str | None
-    """Why the model cannot checkpoint its activations; None when it can."""
+    """Why the model cannot checkpoint its activations; None if it can."""
     fused_optimizer_refusal: str | None
     batch_norm: bool
     data_folder: str | None = None
-    """Where the image files lie; None where there are none."""
+    """Folder of the image files; None if there are none."""
 
 
 class Facts(Record):
-    """All that the search needs to know before its first trial."""
+    """Everything that the search needs to know before its first trial."""
 
     device: DeviceFacts
     host: HostFacts

@@ -1,4 +1,4 @@
-"""Whether the figures of a record are such as a run may have: a file may hold any, and arithmetic does not bear all."""
+"""Checks that the numbers of a record are possible: a file may contain any numbers, and calculations fail with some."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LEAST_S = 1e-9
 
 
 def require_figures(record: TrialRecord) -> None:
-    """Raises ValueError, in one line, for a figure that no run has."""
+    """Raises ValueError, in one line, for a number that no run can have."""
     for name, value, least in _figures(record):
         if not least <= value <= _MOST:
             raise ValueError(f"{name} is {value:g}, which no run has")
 
 
 def _figures(record: TrialRecord) -> Iterator[tuple[str, float, float]]:
-    """Name, value, and the least that it may be."""
+    """Name, value, and the smallest allowed value."""
     result = record.result
     yield "elapsed_s", record.elapsed_s, 0.0
     yield "result.wall_s", result.wall_s, 0.0

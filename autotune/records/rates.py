@@ -1,4 +1,4 @@
-"""The two sides of a training run, and what a run of hours gets from them."""
+"""The two sides of a training run, and the throughput of a run of hours that follows from them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Literal
 from autotune.records.base import Record
 
 Side = Literal["step", "loader"]
-"""What of a training run is measured alone: the training step on batches that are there, or the loader, drained without
+"""The part of a training run that is measured alone: the training step on ready batches, or the loader without
 training."""
 
 
 class SlowBatches(Record):
-    """How often batches come that take several times as long to load as the others, and how long they take."""
+    """How often slow batches occur, which take several times as long to load as the others, and how long they take."""
 
     batches: int = 0
-    """Seen in all."""
+    """Number of batches seen."""
     slow: int = 0
-    """Slow ones among them."""
+    """Number of slow ones among them."""
     times: float = 1.0
-    """Mean of the slow ones over what the others take."""
+    """Mean time of the slow ones, divided by that of the others."""
 
     def __add__(self, other: SlowBatches) -> SlowBatches:
         slow = self.slow + other.slow
@@ -30,44 +30,44 @@ class SlowBatches(Record):
 class Rates(Record):
     """Rates in samples per second, over all processes that train together.
 
-    Errors are relative standard errors from the spread inside the run: another process may differ by more.
+    Errors are relative standard errors from the spread within the run; other processes may differ by more.
     """
 
     sustained_per_s: float
-    """What a training run of hours gets: whole epochs after the first, their edges included, with the loader's queue in
-    its own steady state."""
+    """Throughput of a training run of hours: whole epochs after the first, edges included, with the loader's queue in
+    its steady state."""
     sustained_error: float
     demand_per_s: float
-    """What the training step takes while a batch is ready."""
+    """Rate of the training step while a batch is ready."""
     demand_error: float
     supply_per_s: float
-    """What the loader delivers while its queue is not full; without loader processes, what the training process loads
-    when it does nothing else."""
+    """Rate of the loader while its queue is not full; without loader processes, the rate of the training process when
+    it only loads."""
     supply_error: float
     fetch_s: float
     """Wall seconds that one process takes to load one micro-batch."""
     fetch_cpu_s: float | None = None
-    """CPU seconds of them: the rest is waiting, for a disk, a network or a lock. None if they could not be counted."""
+    """CPU seconds of that: the rest is waiting for a disk, a network or a lock. None if they could not be counted."""
     epoch_samples: int | None = None
-    """Samples that an epoch trains on; None where no end has been seen."""
+    """Samples that an epoch trains on; None if no end of an epoch was seen."""
     epoch_edge_s: float = 0.0
     """Seconds that an epoch takes beyond its samples at the rate in its middle."""
     slow_batches: SlowBatches = SlowBatches()
-    """Among all that the run has loaded."""
+    """Slow batches among all that the run has loaded."""
     whole_epochs: bool = False
-    """Whether whole epochs were timed; otherwise their middle, and the edge was calculated."""
+    """Whether whole epochs were timed; otherwise only their middle, and the edge was calculated."""
 
 
 class SideRate(Record):
-    """What one side does without the other, in samples per second over all processes that train together."""
+    """The rate of one side without the other, in samples per second over all processes that train together."""
 
     per_s: float
-    """`demand_per_s` of the step, `supply_per_s` of the loader, as `Rates` has them."""
+    """As in `Rates`: `demand_per_s` of the step, or `supply_per_s` of the loader."""
     error: float
-    """Relative standard error, from the spread inside the run."""
+    """Relative standard error, from the spread within the run."""
     seconds: float
-    """That it was measured for."""
+    """Duration of the measurement."""
     fetch_s: float | None = None
-    """As `Rates` has it; None for the step."""
+    """As in `Rates`; None for the step."""
     fetch_cpu_s: float | None = None
     slow_batches: SlowBatches = SlowBatches()

@@ -1,4 +1,4 @@
-"""What is computed from a record once: records never change."""
+"""Caches what is computed from a record: records never change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def once_for_each(function: Callable[[R], T]) -> Callable[[R], T]:
-    """`function` of a record, whose value is kept as long as the record itself is."""
+    """`function` with a cache: its value for a record is kept as long as the record exists."""
     known: dict[int, tuple[weakref.ref[R], T]] = {}
 
     @functools.wraps(function)

@@ -1,4 +1,4 @@
-"""What a study says: figures, gates, its progress while it runs, and its result."""
+"""Data of a study: measurements, gates, progress while it runs, and the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Measurement(Record):
 
     samples_per_s: float
     samples_per_s_ci95: tuple[float, float] | None
-    """None where one run alone says nothing about the spread between runs."""
+    """None for a single run, which shows no spread between runs."""
     step_time_s: float
     """Mean seconds of one optimizer step."""
     data_wait_fraction: float
@@ -28,9 +28,9 @@ class Measurement(Record):
     """The four fractions of the step's time add up to 1."""
     peak_memory_bytes: int
     energy_j_per_sample: float | None = None
-    """Energy of the whole device, if it counts that."""
+    """Energy of the whole device, if the device measures it."""
     steps: int
-    """Timed optimizer steps behind these figures."""
+    """Number of timed optimizer steps behind these values."""
     supply_per_s: float | None = None
     """Samples per second that the loader delivers while its queue is not full; None in records without rates."""
     demand_per_s: float | None = None
@@ -38,15 +38,15 @@ class Measurement(Record):
     fetch_s: float | None = None
     """Wall seconds that one process takes to load one micro-batch."""
     fetch_cpu_s: float | None = None
-    """CPU seconds of them; None if they could not be counted."""
+    """CPU seconds of that; None if they could not be counted."""
     epoch_edge_fraction: float | None = None
     """Share of an epoch's time that its edge costs."""
     disturbed_blocks: int = 0
-    """Timed blocks left out of them, because the machine was busy with something else, or throttled."""
+    """Timed blocks that were left out because the machine was busy with other work, or throttled."""
 
 
 class Check(Record):
-    """One stability gate: what was measured, and the limit it had to stay within."""
+    """One stability gate: the measured value and its limit."""
 
     name: str
     passed: bool
@@ -54,9 +54,9 @@ class Check(Record):
     limit: float
     detail: str = ""
     warns_only: bool = False
-    """A limit that sound training may pass as well: the reader is told, the configuration stands."""
+    """Healthy training may exceed this limit too: a warning is shown, and the configuration is kept."""
     conclusive: bool = True
-    """False where the noise was too large, or the steps too few, to tell; it then passes."""
+    """False if there was too much noise, or too few steps, to decide; the gate then passes."""
 
     @property
     def holds(self) -> bool:
@@ -64,7 +64,7 @@ class Check(Record):
 
 
 class Phase(StrEnum):
-    """Where a study stands."""
+    """The phase that a study is in."""
 
     PREPARING = "preparing"
     SEARCHING = "searching"
@@ -88,24 +88,24 @@ class Running(Record):
     config: Config
     purpose: Purpose
     since_s: float
-    """Elapsed budget when it was asked for."""
+    """Elapsed budget when it was requested."""
     round: int | None = None
-    """Round of the confirmation."""
+    """Round of confirmation."""
     predicted: Predicted | None = None
-    """What the strategy expects of it."""
+    """The strategy's prediction for it."""
     samples_per_s: float | None = None
     """Over the blocks so far; None while it warms up."""
     samples_per_s_ci95: tuple[float, float] | None = None
-    """From the spread between these blocks; None for fewer than two."""
+    """From the spread of these blocks; None for fewer than two."""
 
     @property
     def key(self) -> tuple[TrainConfig, float]:
-        """What tells it from every other run of the study."""
+        """Identifies this run among all runs of the study."""
         return self.config, self.since_s
 
 
 class Progress(Record):
-    """A snapshot of a running study, enough to draw the whole screen from."""
+    """A snapshot of a running study, with everything that the screen shows."""
 
     study: str
     phase: Phase
@@ -115,25 +115,25 @@ class Progress(Record):
     leaders: tuple[Standing, ...]
     """The fastest few, best first."""
     best_so_far: tuple[float, ...] = ()
-    """Samples per second of the fastest after each trial of the search, the baseline's first."""
+    """Samples per second of the fastest configuration after each trial of the search; the first is the baseline's."""
     running: tuple[Running, ...]
-    """The one that began first is the first."""
+    """In the order in which they began."""
     by_status: dict[TrialStatus, int]
     message: str = ""
     """One line about what happened last."""
 
 
 class Verification(Record):
-    """What a study's emitted configuration is worth now, beside what was promised. Ratios are over the baseline."""
+    """The present speed of a study's result, compared with what was promised. Ratios are relative to the baseline."""
 
     study: str
     holds: bool
     reason: str
-    """Why it holds or does not, in words."""
+    """Why the promise holds or does not."""
     known: bool = True
-    """Whether the runs could tell. If not, `holds` is false."""
+    """Whether the runs were enough to decide. If not, `holds` is false."""
     promised: bool = True
-    """Whether the search promised anything: not where its verdict was `unconfirmed`."""
+    """Whether the search promised anything: false if its verdict was `unconfirmed`."""
     promised_ratio: float
     promised_ratio_ci95: tuple[float, float] | None
     promised_samples_per_s: float
@@ -145,22 +145,22 @@ class Verification(Record):
     samples_per_s_ci95: tuple[float, float] | None
     rounds: int
     environment_changes: tuple[str, ...]
-    """One line for each figure of the environment that is not what it was."""
+    """One line for each property of the environment that has changed."""
 
 
 class ExportVerification(Record):
-    """What an exported script is worth beside the trials of the configuration that it was exported from."""
+    """The speed of an exported script, compared with trials of the same configuration."""
 
     study: str
     holds: bool
     reason: str
-    """Why it holds or does not, in words."""
+    """Why the promise holds or does not."""
     promised_samples_per_s: float
-    """By the study, when it was searched."""
+    """As measured by the study during its search."""
     samples_per_s: float | None
     """Throughput of the script now; None if no round was completed."""
     ratio: float | None
-    """Throughput of the script over that of the trials that ran in turns with it."""
+    """Throughput of the script, divided by that of the trials that ran in turns with it."""
     ratio_ci95: tuple[float, float] | None
     rounds: int
 
@@ -174,31 +174,32 @@ class SearchResult(Record):
     dropped: tuple[str, ...]
     """Knobs and values that were not searched, each with its reason."""
     notes: tuple[str, ...]
-    """What a reader should know before relying on the result, in words."""
+    """What to know before relying on the result, one sentence each."""
     already_finished: bool = False
 
     @property
     def config(self) -> TrainConfig:
-        """What to train with."""
+        """The configuration to train with."""
         return self.emitted.config
 
     @property
     def speedup(self) -> float:
-        """Throughput of `config` over the baseline's."""
+        """Throughput of `config`, divided by the baseline's."""
         return self.emitted.speedup
 
     @property
     def verdict(self) -> str:
-        """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that."""
+        """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that was
+        tested."""
         return self.emitted.verdict
 
     @property
     def emitted(self) -> Emitted:
-        """The result, its figures and its baseline."""
+        """The result with its measurements and its baseline."""
         return Emitted.from_document(self.best)
 
     def __str__(self) -> str:
-        """What it is worth, what it changes, what to know of it, and where it is."""
+        """The speed-up, the changed settings, the notes, and where the files are."""
         emitted, before = self.emitted, settings_of(self.emitted.baseline.config)
         changes = {name: value for name, value in settings_of(self.config).items() if value != before.get(name)}
         lines = [f"{emitted.study}: {emitted.worth}", *(f"  {name}: {shown(value)}" for name, value in changes.items())]
@@ -208,6 +209,6 @@ class SearchResult(Record):
         return f"SearchResult({self.folder!r}: {self.emitted.worth})"
 
     def _repr_html_(self) -> str:
-        """A table and what to know of it, for notebooks."""
+        """A table with the notes, for notebooks."""
         notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
         return self.emitted.as_html() + (f"<ul>{notes}</ul>" if notes else "")

@@ -1,4 +1,4 @@
-"""A recorded space: what every configuration of it came to, run after run, as `autotune sweep` writes it."""
+"""A recorded space: the measurements of every configuration, run by run, as `autotune sweep` writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autotune.records.trial import Block, Disturbance, Memory, TrialResult, Tria
 
 
 class BlockRow(NamedTuple):
-    """A timed block in one row, for hundreds of thousands of them in a file; the phases in seconds."""
+    """A timed block as one row, because a file may contain hundreds of thousands; phases are in seconds."""
 
     steps: int
     samples: int
@@ -56,7 +56,7 @@ class BlockRow(NamedTuple):
 
 
 class RecordedRun(Record):
-    """One process of one configuration."""
+    """The run of one configuration in one process."""
 
     config: Config
     repeat: int
@@ -64,20 +64,20 @@ class RecordedRun(Record):
     seed: int
     status: TrialStatus
     samples_per_s: float | None
-    """Sustained; None where the run measured nothing."""
+    """Sustained samples per second; None if the run measured nothing."""
     blocks: tuple[BlockRow, ...] = ()
     warm_up: WarmUp | None = None
     rates: Rates | None = None
     """None in tables from before 2026-11-28."""
     start_up_s: float | None = None
     wall_s: float
-    """From the request to the end of the process: what this trial cost."""
+    """From the request to the end of the process: the cost of this trial."""
     memory: Memory | None = None
     failure: str = ""
     started: str
     """UTC, ISO 8601."""
     again: bool = False
-    """Whether it took the place of one that was disturbed most of its time; it stays, whatever disturbed it."""
+    """Whether it replaces a run that was disturbed most of the time; it is kept even if it was disturbed too."""
 
     @classmethod
     def of(
@@ -108,23 +108,23 @@ class RecordedRun(Record):
 
 
 class Table(Record):
-    """Every configuration of a space, or a sample of them, measured on one machine."""
+    """All configurations of a space, or a sample of them, measured on one machine."""
 
     format: Literal[1] = 1
     name: StudyName
     created: str
-    """UTC, ISO 8601: when its first run began."""
+    """Start of the first run (UTC, ISO 8601)."""
     command: str
     spec: dict[str, Any]
-    """The resolved spec, from which the space is built again."""
+    """The resolved spec, from which the space can be rebuilt."""
     facts: Facts
     """The machine and the workload."""
     trial_s: float
-    """Warm-up and timed steps that each run was given."""
+    """Seconds for warm-up and timed steps of each run."""
     planned: int
-    """Configurations that were to be measured, of the `size` that the space has."""
+    """Number of configurations to measure, out of `size` in the space."""
     size: int | None
-    """None: more than anybody counted."""
+    """None: too many to count."""
     sample: int | None = None
     """How many configurations were asked for, and the seed of their choice and order; None: all."""
     seed: int = 0
@@ -140,5 +140,5 @@ class Table(Record):
 
 
 def _short(seconds: float) -> float:
-    """To 10 µs, the clock's and the synchronisation's own error."""
+    """Rounded to 10 µs, the error of clock and synchronisation."""
     return round(seconds, 5)

@@ -1,4 +1,4 @@
-"""One trial: what is asked of its process, what the process reports, and what is kept of it."""
+"""One trial: the request to its process, the reports of the process, and the record that is kept."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from autotune.records.rates import Rates, Side, SideRate, SlowBatches
 class TrialStatus(StrEnum):
     OK = "ok"
     PRUNED = "pruned"
-    """Stopped early because it could no longer win; its blocks are a valid, if noisy, measurement."""
+    """Stopped early because it could no longer win; its blocks are a valid but noisy measurement."""
     OOM = "oom"
     """Out of memory, on the device or the host (death by signal 9 included: the kernel's OOM killer sends it)."""
     DIVERGED = "diverged"
-    """A loss that is not finite."""
+    """A loss was not finite."""
     TIMEOUT = "timeout"
     CRASHED = "crashed"
     """The process ended without a result: a signal, `os._exit`."""
@@ -28,12 +28,12 @@ class TrialStatus(StrEnum):
 
     @property
     def bracketed(self) -> str:
-        """` (oom)`, to follow on a "fails"; empty where there is nothing to add."""
+        """` (oom)`, for use after "fails"; empty if it adds nothing."""
         return "" if self is TrialStatus.FAILED else f" ({self})"
 
 
 class TrialRequest(Record):
-    """One trial to run. The workload itself is the spec's, which the trial's process already has."""
+    """One trial to run. The workload is part of the spec, which the trial's process already has."""
 
     config: Config
     seed: int
@@ -42,75 +42,75 @@ class TrialRequest(Record):
     target_relative_error: float = 0.02
     """The trial may end early once the relative standard error of its throughput is below this."""
     hopeless_below: float | None = None
-    """Samples per second: the trial ends early once the upper end of its interval is below; None: it never does."""
+    """Samples per second: the trial ends early once the upper end of its interval is below this; None: never."""
     data_was_read: bool = False
-    """Whether earlier trials have read all of the data set: files of a first epoch are then no colder than later."""
+    """Whether earlier trials have read the whole data set: files are then not colder in the first epoch than later."""
     slow_batches: SlowBatches = SlowBatches()
-    """What earlier trials with batches of the same size have seen of slow ones: a short one sees hardly any."""
+    """Slow batches in earlier trials with the same batch size, because a short trial sees very few."""
     batches_without_slow: int = 0
-    """Batches of any size that earlier trials have loaded, none of which was slow; 0 where one was."""
+    """Batches of any size that earlier trials have loaded, if none of them was slow; else 0."""
     waits_s: float = 0.0
-    """Seconds of blocks that other work disturbs, up to which the trial goes on until two were free of it; 0 where the
-    machine is usually busy."""
+    """If other work disturbs blocks, the trial goes on until two blocks are undisturbed, or until disturbed blocks took
+    so many seconds; 0 if the machine is usually busy."""
     min_blocks: int = 3
     max_blocks: int = 400
     min_steps: int = 0
-    """Optimizer steps, warm-up included, before the trial may end: what a soak asks for."""
+    """Optimizer steps, warm-up included, before the trial may end; for a soak."""
     ends_after_s: float | None = None
-    """Seconds after the first step with which the trial ends, even before `min_steps`; None: no such end."""
+    """Seconds after the first step at which the trial ends, even before `min_steps`; None: no limit."""
     max_steps: int | None = None
-    """Optimizer steps, warm-up included, with which the trial ends: runs whose losses are compared."""
+    """Optimizer steps, warm-up included, after which the trial ends; for runs whose losses are compared."""
     in_any_process: bool = False
-    """Whether it may run in a process that has run other trials before; where not, it has a new one."""
+    """Whether it may run in a process that has run other trials before; otherwise it gets a new one."""
     watch_training: bool = False
-    """Look at every step's gradients and at the activations, for the stability gates. Slows the steps down."""
+    """Watch gradients of every step and activations, for the stability gates. Slows the steps down."""
     side: Side | None = None
-    """Measure that side alone; None: train, with both. Of one process's training only."""
+    """Measure only this side; None: train, with both sides. Only for training in one process."""
 
 
 StepPhase = Literal["data_wait", "copy", "forward_backward", "optimizer"]
-"""Where the time of a step goes. On an accelerator by its own clock: `data_wait` is then what it idled between one
-step's work and the next, the host's waiting that was hidden behind its work left out."""
+"""Phases of a step. On an accelerator they are measured by its own clock: `data_wait` is its idle time between the work
+of two steps, without the host's waiting that its work hides."""
 
 
 class MachineState(Record):
-    """What the machine did during one block, beside training; None where it cannot be known here."""
+    """What the machine did during one block in addition to training; None for what cannot be known here."""
 
     outside_load: float | None = None
-    """CPU cores kept busy by anything but this trial's own processes, the hypervisor's share (steal) included."""
+    """CPU cores kept busy by everything except this trial's processes, the hypervisor's share (steal) included."""
     own_load: float | None = None
     """CPU cores kept busy by this trial's own processes, its DataLoader's workers included."""
     loader_load: float | None = None
-    """The part of it that the DataLoader's workers keep busy; None where ranks train together."""
+    """The part of it that the DataLoader's workers keep busy; None if ranks train together."""
     cores: int | None = None
-    """On which the two were counted."""
+    """Number of cores on which the two were counted."""
     available_memory_bytes: int
-    """Host memory that could still be had, at the block's end."""
+    """Host memory that is still available at the end of the block."""
     shm_free_bytes: int | None = None
-    """Room left in /dev/shm, through which loader processes hand over their batches."""
+    """Free space in /dev/shm, through which loader processes pass their batches."""
     resident_bytes: int
     """Resident memory of the trial's process at the end of the block."""
     loader_bytes: int | None = None
-    """What the DataLoader's processes hold beside that, without what they share with it; None where there are none, or
-    ranks train together."""
+    """Additional memory of the DataLoader's processes, without the pages that they share with the trial's process; None
+    if there are none, or if ranks train together."""
     device_allocated_bytes: int | None = None
     allocator_retries: int | None = None
-    """Since the trial began: cudaMalloc failed, and torch gave cached blocks back to try again."""
+    """Since the trial began: how often cudaMalloc failed and torch freed cached blocks to try again."""
     sm_clock_mhz: int | None = None
     power_w: float | None = None
     temperature_c: int | None = None
     throttle_reasons: tuple[str, ...] = ()
-    """As NVML names them."""
+    """Names as in NVML."""
     other_device_processes: int | None = None
     energy_j: float | None = None
-    """Drawn by the whole device during the block."""
+    """Energy that the whole device used during the block."""
 
 
 Disturbance = Literal["contended", "throttled"]
 
 
 class Block(Record):
-    """A timed run of whole optimizer steps, synchronised at its two edges only."""
+    """A timed series of whole optimizer steps, synchronised only at its two edges."""
 
     steps: int
     samples: int
@@ -119,20 +119,20 @@ class Block(Record):
     """Seconds of each phase; they add up to `seconds`."""
     machine: MachineState | None = None
     disturbances: tuple[Disturbance, ...] = ()
-    """What else kept the machine busy, or slowed it down, while this block ran."""
+    """What kept the machine busy with other work, or slowed it down, while this block ran."""
 
 
 class WarmUp(Record):
-    """What was discarded before the first block."""
+    """The steps before the first block, which are not measured."""
 
     steps: int
     seconds: float
     first_step_s: float
-    """Compilation and every other one-off cost of the first optimizer step."""
+    """The first optimizer step, with compilation and all other one-time costs."""
     first_wait_s: float = 0.0
-    """The part of it that it waited for data; 0 in records from before 2026-11-28."""
+    """The part of it that was waiting for data; 0 in records from before 2026-11-28."""
     settled: bool
-    """False when the time limit ended the warm-up before the step time had settled."""
+    """False if the time limit ended the warm-up before the step time had settled."""
 
 
 class Memory(Record):
@@ -140,32 +140,32 @@ class Memory(Record):
 
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
-    """On an accelerator: what torch's allocator took from the device."""
+    """On an accelerator: memory that torch's allocator reserved on the device."""
     resident_bytes: int
     """Peak resident set of the trial's process, without its DataLoader workers."""
     resident_growth_bytes: int
-    """The part of it that came after the imports: model, optimizer, activations, data."""
+    """Its growth after the imports: model, optimizer, activations, data."""
     loader_bytes: int | None = None
-    """The most that the DataLoader's processes held beside that, at the end of a block."""
+    """Most additional memory of the DataLoader's processes at the end of a block."""
 
     @property
     def peak_bytes(self) -> int:
-        """The figure to compare: reserved on an accelerator; on CPU the growth of the resident set, and what the
-        loader's processes held."""
+        """The value to compare: reserved memory on an accelerator; on CPU the growth of the resident set plus the
+        memory of the loader's processes."""
         if self.reserved_bytes is not None:
             return self.reserved_bytes
         return self.resident_growth_bytes + (self.loader_bytes or 0)
 
 
 class OptimizerSteps(Record):
-    """What every optimizer step said, in order, warm-up included. All lists have one entry a step."""
+    """Results of every optimizer step, in order, warm-up included. All lists have one entry per step."""
 
     losses: list[float]
     samples: list[int]
     skipped: list[bool]
     """True where the GradScaler skipped the update."""
     loss_scales: list[float] = Field(default_factory=list)
-    """The GradScaler's scale after each step; empty without one."""
+    """The GradScaler's scale after each step; empty without a GradScaler."""
     gradient_norms: list[float] = Field(default_factory=list)
     """Norm of the unscaled gradient before clipping, of each step; empty unless the request watches the training."""
 
@@ -177,21 +177,21 @@ class OptimizerSteps(Record):
 
 
 class FirstGradient(Record):
-    """The gradient of the first optimizer step, condensed: what two runs from the same weights can be compared by."""
+    """A summary of the gradient of the first optimizer step, for comparing two runs from the same weights."""
 
     sketch: list[float]
-    """A count sketch of the whole gradient: sketches of two gradients have nearly the same cosine as the gradients."""
+    """A count sketch of the whole gradient: the cosine of two sketches is nearly the cosine of the gradients."""
     norm: float
     zero_share: float
     """Share of its elements that are exactly zero."""
 
 
 class LargestActivation(Record):
-    """The largest absolute value that any module put out in the optimizer steps that were looked at."""
+    """The largest absolute value that any module returned in the watched optimizer steps."""
 
     value: float
     module: str
-    """Its name in the model; empty for the model itself."""
+    """The module's name in the model; empty for the model itself."""
 
 
 class Failure(Record):
@@ -200,11 +200,11 @@ class Failure(Record):
     reason: str
     """One line for people."""
     section: str | None = None
-    """The section of the spec that names the user's code which failed, `training.loss`; None where it is unknown."""
+    """The section of the spec whose code failed, such as `training.loss`; None if unknown."""
     traceback: str = ""
     exit_code: int | None = None
     signal: int | None = None
-    """That ended one of its processes."""
+    """The signal that ended one of its processes."""
 
 
 class Rank(Record):
@@ -213,14 +213,14 @@ class Rank(Record):
     rank: int
     device: str
     own_step_s: float | None = None
-    """Mean seconds of an optimizer step before its last exchange of gradients can begin: what the others wait for."""
+    """Mean seconds of an optimizer step until its last exchange of gradients can begin: the others wait for that."""
     step_s: float | None = None
     """Mean seconds of the whole step."""
     peak_memory_bytes: int
 
 
 class TrialResult(Record):
-    """Everything one trial saw, as `trials/NNNN.json` keeps it."""
+    """Everything that one trial measured, as stored in `trials/NNNN.json`."""
 
     config: Config
     status: TrialStatus
@@ -228,7 +228,7 @@ class TrialResult(Record):
     blocks: tuple[Block, ...] = ()
     warm_up: WarmUp | None = None
     rates: Rates | None = None
-    """None where the run ended before it could measure them, in records from before 2026-11-28, and of one side."""
+    """None if the run ended before it could measure them, for one side, and in records from before 2026-11-28."""
     side: Side | None = None
     """The one side that was measured; None: both, in a run that trained as a user does."""
     side_rate: SideRate | None = None
@@ -242,20 +242,21 @@ class TrialResult(Record):
     wall_s: float
     """From the request to the end of the process, or until it is ready for another one."""
     process: str | None = None
-    """Which process it ran in; None if that was a process of its own."""
+    """The process that it ran in; None if the process ran only this trial."""
     runs_before: int = 0
-    """That this process had run before."""
+    """Number of runs of this process before this one."""
     failure: Failure | None = None
     mean_of_means: bool = False
     """Whether micro-batches of different shapes were accumulated with a loss that is the mean over each of them."""
     unreadable_samples: tuple[str, ...] = ()
     """Files that could not be decoded and were replaced by another sample."""
     ranks: tuple[Rank, ...] = ()
-    """Ranks of a trial of several. Blocks, losses and samples are those of all together, memory is the largest."""
+    """The ranks of a trial with several. Blocks, losses and samples cover all ranks together; memory is the largest."""
     node: str | None = None
-    """Node of the cluster; None on the user's own machine."""
+    """The node of the cluster; None on the local machine."""
     seconds_times: float | None = None
-    """What the seconds in blocks and warm-up were multiplied by, to make up for an uneven node; None: nothing."""
+    """Factor by which seconds in blocks and warm-up were multiplied to correct for an uneven node; None: no
+    correction."""
     output_tail: str = ""
     """The end of what the process printed."""
 
@@ -290,21 +291,22 @@ class Purpose(StrEnum):
     """The baseline again, right after its trial: how much two runs of one configuration differ."""
     CONFIRM = "confirm"
     REFERENCE = "reference"
-    """Plain arithmetic, for the stability gates to compare with."""
+    """A run with reference numerics (fp32), with which the stability gates compare."""
     PROBE = "probe"
-    """A finalist, watched for the same comparison."""
+    """A finalist, watched for that comparison."""
     SOAK = "soak"
     VERIFY = "verify"
     SIDE = "side"
-    """One side alone, the step or the loader: the search learns from it, and it is no configuration's figure."""
+    """One side alone, the step or the loader: the search learns from it, but it is not the throughput of a
+    configuration."""
     ABLATE = "ablate"
-    """A cell of a factorial."""
+    """A cell of an ablation."""
 
 
 SEARCHING = (Purpose.BASELINE, Purpose.SEED, Purpose.SEARCH)
-"""Why a trial was run that belongs to the search itself; all others confirm or test what it found."""
+"""Purposes of trials of the search itself; all others confirm or test what it found."""
 ALIKE = (*SEARCHING, Purpose.REPEAT, Purpose.CONFIRM)
-"""Runs of one configuration that differ by noise alone: a watched one is slower."""
+"""Runs of one configuration with these purposes differ only by noise; watched runs are slower."""
 
 
 class Predicted(Record):
@@ -316,20 +318,21 @@ class Predicted(Record):
 
 
 class TrialRecord(Record):
-    """`trials/NNNN.json`: one trial, and where it stands in the study."""
+    """`trials/NNNN.json`: one trial, and its place in the study."""
 
     number: int
     purpose: Purpose
     round: int | None = None
-    """Which interleaved round of the confirmation it belongs to."""
+    """The interleaved round of confirmation that it belongs to."""
     optuna_trial: int | None = None
     """Number of the Optuna trial; None for runs that only confirm."""
     predicted: Predicted | None = None
-    """None where the strategy predicts nothing."""
+    """None if the strategy predicted nothing."""
     elapsed_s: float
     """Budget spent when it ended."""
     cut_short: bool = False
-    """Killed because its share of the budget was over, not for being slow: says nothing about the configuration."""
+    """Killed because its share of the budget was over, not because it was slow. This says nothing about the
+    configuration."""
     started: str
     """UTC, ISO 8601."""
     result: TrialResult

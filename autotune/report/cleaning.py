@@ -1,5 +1,5 @@
-"""Text that users, their code and their tools have written, made fit to be shown: no terminal escapes, no control
-characters, no endless length. Escaping for HTML comes after, where the text is put into a page."""
+"""Makes text from users, their code and their tools safe to show: no terminal escapes, no control characters, limited
+length. Escaping for HTML comes later, where the text is put into a page."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import re
 _TERMINAL_ESCAPE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_]|.|$)", re.DOTALL)
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line feed
-    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # zero widths, and marks that turn the writing direction around
-    "\ud800-\udfff]"  # halves of surrogate pairs, which no file takes
+    "\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"  # zero-width characters, writing-direction marks
+    "\ud800-\udfff]"  # unpaired surrogates, which cannot be written to files
 )
 _CUT = "\n[… {} characters left out …]\n"
 
 
 def clean(text: object, most: int = 2000) -> str:
-    """At most about `most` characters: the first and the last lines of a longer text, with what is missing counted.
+    """At most about `most` characters: the first and the last lines of a longer text, and how much is missing.
 
-    Cut before anything else looks at it: an error of 10 MB costs no more than one of a line.
+    The text is cut first, so that an error message of 10 MB costs no more than one line.
     """
     written = str(text)
     if len(written) > most:
@@ -28,11 +28,11 @@ def clean(text: object, most: int = 2000) -> str:
 
 
 def one_line(text: object, most: int = 200) -> str:
-    """As `clean`, with every run of white space as one blank."""
+    """Like `clean`, with each run of white space as one blank."""
     line = " ".join(clean(text, 4 * most).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def for_plotly(text: object, most: int = 120) -> str:
-    """One line for a label of plotly's, which reads tags of its own in it: links, bold, line breaks."""
+    """One line for a label of plotly, without the tags that plotly interprets: links, bold, line breaks."""
     return html.escape(one_line(text, most), quote=False)

@@ -29,13 +29,13 @@ from autotune.store import speaking_of
 
 
 class EventLog:
-    """Appends to a file, for the whole of a study; a context manager. Raises EnvironmentFailure where it cannot.
+    """Appends events to a file during a study; a context manager. Raises EnvironmentFailure if it cannot write.
 
-    An exception that leaves it is the last line of the file.
+    If an exception leaves it, the last line of the file describes it.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """`path`: None where nobody asked for events."""
+        """`path`: None if no events were requested."""
         self._path = path
         self._file: IO[str] | None = None
         self._ended = False
@@ -108,7 +108,7 @@ class EventLog:
         )
 
     def _follow(self, running: Running) -> None:
-        """A trial that runs: its beginning once, then every block."""
+        """Write events for a running trial: its start once, then every block."""
         before = self._running.get(running.key)
         if before is None:
             self._write(

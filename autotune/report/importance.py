@@ -1,4 +1,4 @@
-"""Which knobs set the fast trials apart from the rest: Optuna's PED-ANOVA over the trials of the search."""
+"""Which knobs distinguish the fast trials from the others: Optuna's PED-ANOVA over the trials of the search."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from autotune.report.reading import Reading
 from autotune.search.figures import samples_per_s
 
 FEWEST_TRIALS = 12
-"""Measured trials: the fastest quarter of fewer is too small a sample."""
+"""Fewest measured trials: with fewer, the fastest quarter is too small a sample."""
 FAST_SHARE = 0.25
 
 
 @lru_cache(maxsize=2)
 def importances(reading: Reading) -> dict[str, float]:
-    """Knob → its share, the largest first; empty where there are too few trials to tell, or no knob to tell about.
+    """Knob → its share, the largest first; empty if there are too few trials, or no knob that varies.
 
-    The study is built again from the records, so that the database is left alone.
+    The study is rebuilt from the records, so that the database is not touched.
     """
     if len(reading.measured) < FEWEST_TRIALS or not reading.space.dimensions:
         return {}

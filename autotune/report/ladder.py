@@ -1,5 +1,5 @@
-"""One-at-a-time steps from the baseline to the best: measured where a trial of exactly that configuration was run, else
-predicted by the study's own performance model."""
+"""One-at-a-time steps from the baseline to the best: measured if a trial of exactly that configuration was run, else
+predicted by the study's performance model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SURE = 1.96
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """One configuration on the way, and what sets it apart from the one before."""
+    """One configuration on the way, and how it differs from the one before."""
 
     config: TrainConfig
     changes: dict[str, tuple[KnobValue, KnobValue]]
@@ -28,21 +28,22 @@ class Rung:
     samples_per_s: float
     predicted: bool
     low: float | None = None
-    """The model's 95 % interval for the configuration; None where it was measured."""
+    """The model's 95 % interval for the configuration; None if it was measured."""
     high: float | None = None
 
 
 @lru_cache(maxsize=2)
 def fitted_model(reading: Reading) -> PerformanceModel:
-    """Fitted to the records alone: any strategy leaves those."""
+    """A model fitted only to the records, which every strategy writes."""
     return model_of_records(reading.space, reading.facts, reading.records)
 
 
 @lru_cache(maxsize=2)
 def ladder(reading: Reading) -> tuple[Rung, ...]:
-    """From the baseline to the emitted configuration; the baseline alone where that stands.
+    """From the baseline to the result; only the baseline if it is the result.
 
-    Greedy: the next rung is always the fastest of those that are left. The last is as measured, like the first.
+    Greedy: the next step is always the fastest of those that are left. The first and the last configuration are
+    measured.
     """
     known = tried(reading)
     goal = reading.emitted
@@ -72,7 +73,7 @@ def _rung(reading: Reading, before: TrainConfig, config: TrainConfig) -> Rung:
 
 
 def expectations(reading: Reading, configs: Sequence[TrainConfig]) -> list[tuple[float, float, float]]:
-    """Samples per second that the model expects of each, with the ends of its 95 % interval."""
+    """Samples per second that the model predicts for each configuration, with the ends of its 95 % interval."""
     model = fitted_model(reading)
     found = model.predict(model.encoding.encode(list(configs)))
     return [

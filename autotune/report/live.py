@@ -1,7 +1,7 @@
-"""The live screen: what a running study does and why, how it stands, and what is left of its time.
+"""The live screen: what a running study does and why, its state, and the time left.
 
-Everything goes to stderr through rich, which knows NO_COLOR and whether it writes to a terminal; where it does not, the
-live view becomes a plain line for each trial.
+Everything goes to stderr through rich, which handles NO_COLOR and detects terminals. Without a terminal, the live view
+becomes one line for each trial.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from autotune.report import words
 from autotune.spec.durations import format_duration
 
 _REFRESH_PER_S = 2.0
-"""Drawing takes CPU time from the trial that is being measured."""
+"""Low, because drawing takes CPU time from the trial that is being measured."""
 _BAR_WIDTH = 30
 _NAME_WIDTH = 16
 _SPARK_WIDTH = 40
 _MOST_RUNNING = 4
-"""Trials that are shown one by one; a screen has few lines."""
+"""Trials that are shown individually; a screen has few lines."""
 _STARTING = "starting PyTorch and looking at the workload …"
 _DOES = {
     Purpose.BASELINE: "measuring {}, to compare everything else with",
@@ -46,7 +46,7 @@ _DOES = {
 
 
 class Screen:
-    """Shows the snapshots of a running study; a context manager around the whole of it."""
+    """Shows the snapshots of a running study; a context manager for the whole study."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self._console = console
@@ -77,7 +77,7 @@ class Screen:
             self._console.print(_plain_line(progress), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def _view(self) -> RenderableType:
-        """The latest snapshot, its clock running on: nothing else tells a long compilation from a frozen screen."""
+        """The latest snapshot with a running clock, which distinguishes a long compilation from a frozen screen."""
         if self._latest is None:
             return Text(_STARTING)
         progress, seen_s = self._latest
@@ -106,7 +106,7 @@ def _plain_line(progress: Progress) -> str:
 
 
 def _doing(progress: Progress, elapsed_s: float) -> list[RenderableType]:
-    """What runs now and why, and below each how fast it is so far."""
+    """What runs now and why, each with its speed so far."""
     if not progress.running:
         return [Text(progress.message or "choosing the next configuration", style="dim")]
     lines: list[RenderableType] = []
@@ -139,7 +139,7 @@ def _speed(running: Running) -> str:
 
 
 def _standing_so_far(progress: Progress) -> list[RenderableType]:
-    """The best against the baseline, how it came to that, and how the trials ended."""
+    """The best compared with the baseline, its history, and how the trials ended."""
     counts = Text(", ".join(f"{count} {status}" for status, count in progress.by_status.items()), style="dim")
     if progress.baseline is None or not progress.best_so_far:
         return [counts]
@@ -151,7 +151,7 @@ def _standing_so_far(progress: Progress) -> list[RenderableType]:
 
 
 class Sparkline:
-    """Ratios over the baseline in one line of blocks, the lowest block for the baseline; the latest at the right."""
+    """Ratios over the baseline as one line of blocks: the lowest block is the baseline, the latest is at the right."""
 
     def __init__(self, ratios: Sequence[float]) -> None:
         self._ratios = ratios
@@ -169,7 +169,7 @@ class Sparkline:
 
 
 def _thinned(values: Sequence[float], most: int) -> list[float]:
-    """At most so many, evenly spread; the last always among them."""
+    """At most `most` values, evenly spread; the last is always included."""
     if len(values) <= most:
         return list(values)
     return [values[round((place + 1) * len(values) / most) - 1] for place in range(most)]

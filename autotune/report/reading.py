@@ -1,4 +1,4 @@
-"""A study folder as every report of it sees it: read once, checked once, its trials in the order in which they ran."""
+"""A study folder as all reports use it: read once, checked once, with its trials in the order in which they ran."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from autotune.store import StudyFolder, read_study_spec
 class Reading:
     """The result of one study, or its state so far. Text in it may come from users' code: escape it.
 
-    Compared by identity, so that what is worked out of it can be cached.
+    Compared by identity, so that values calculated from it can be cached.
     """
 
     folder: StudyFolder
     document: dict[str, Any]
-    """`best.yaml`; while the study runs, the best so far."""
+    """Content of `best.yaml`; while the study runs, the best so far."""
     records: tuple[TrialRecord, ...]
     spec: Spec
 
@@ -48,7 +48,7 @@ class Reading:
 
     @cached_property
     def space(self) -> Space:
-        """As it was searched, with what dropped out of it and why."""
+        """The space that was searched, with what was dropped from it and why."""
         return fitting(self.spec, self.facts, out_of_memory(self.records))[1]
 
     @cached_property
@@ -65,23 +65,23 @@ class Reading:
         return tuple(record for record in self.records if record.purpose is purpose)
 
     def confirming(self, config: TrainConfig) -> tuple[TrialRecord, ...]:
-        """The rounds of the confirmation in which `config` was measured."""
+        """The confirming runs of `config`."""
         runs = self.of_purpose(Purpose.CONFIRM)
         return tuple(run for run in runs if run.result.config == config and is_ok(run))
 
     def meets_constraints(self, record: TrialRecord) -> bool:
-        """Whether the figures of this one run meet the spec's constraints on measures."""
+        """Whether the measurements of this one run meet the spec's constraints on measures."""
         return max(violations(record, self.spec.parsed_constraints()), default=0.0) <= 0
 
     @cached_property
     def refused(self) -> dict[TrainConfig, list[dict[str, Any]]]:
-        """Configurations that a stability gate refused, and the checks that did."""
+        """Configurations that a stability gate refused, with the failed checks."""
         entries = self.document["stability"].get("refused", [])
         return {TrainConfig.from_dict(entry["config"]): entry["checks"] for entry in entries}
 
 
 def read_study(folder: StudyFolder) -> Reading:
-    """What lies in `folder`, also while its study runs. Raises SpecError where nothing has been measured yet, and
+    """Read the study in `folder`, also while it runs. Raises SpecError if nothing has been measured yet, and
     EnvironmentFailure for damaged files."""
     document = folder.read_best()
     if document is None:

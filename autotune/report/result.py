@@ -20,7 +20,7 @@ from autotune.report.terminal import listing
 
 _MOST_OF_A_PATH = 4096
 _MOST_NOTES = 3
-"""More are shown by `-v`."""
+"""`-v` shows all."""
 
 
 def result_view(
@@ -31,8 +31,8 @@ def result_view(
     next_steps: Sequence[str] = (),
     verbose: bool = False,
 ) -> RenderableType:
-    """`document`: of `best.yaml`. `folder`: of the study. `notes`: in place of those in the document. `verbose`: also
-    the export formats, what was not searched and why, and what the strategy predicted."""
+    """`document`: the content of `best.yaml`. `folder`: the study's folder. `notes`: replace those in the document.
+    `verbose`: also show the export formats, what was not searched and why, and what the strategy predicted."""
     study = shlex.quote(one_line(folder.name if folder.parent == Path("studies") else folder, _MOST_OF_A_PATH))
     said = list(document.get("notes", ()) if notes is None else notes)
     why = [Text(clean(said.pop(0)))] if said and _explains_itself(document) else []
@@ -80,7 +80,7 @@ def _headline(document: dict[str, Any]) -> Text:
 
 
 def _batch_change(document: dict[str, Any], notes: list[str]) -> str | None:
-    """What a changed effective batch size means: the note that says it, taken from `notes`, else the sentence alone."""
+    """What a changed effective batch size means: the note about it, removed from `notes`, else only the sentence."""
     change = batch_change(*(TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"])))
     noted = next((note for note in notes if change and note.startswith(change)), None)
     if noted:
@@ -89,7 +89,7 @@ def _batch_change(document: dict[str, Any], notes: list[str]) -> str | None:
 
 
 def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableType]:
-    """What to change and what each change is worth; in a line, what was tried for nothing."""
+    """What to change and what each change is worth, and one line with what was tried without a gain."""
     config, baseline = (TrainConfig.from_dict(c) for c in (document["config"], document["baseline"]["config"]))
     if config != baseline:
         gains = words.gains(document)
@@ -107,7 +107,7 @@ def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableTyp
 
 
 def _labelled(rows: Iterable[tuple[str, Text]]) -> RenderableType:
-    """A blank line, then a label before each line; lines that wrap stay behind their label."""
+    """A blank line, then lines with labels; wrapped lines are indented behind their label."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True, min_width=6)
     grid.add_column(overflow="fold")
@@ -139,13 +139,13 @@ def _line(text: str) -> Text:
 
 
 def _times(document: dict[str, Any], key: str) -> str:
-    """`, 1.15× the baseline's`; nothing where that is unknown, or itself."""
+    """`, 1.15× the baseline's`; empty if that is unknown, or if this is the baseline."""
     before = document["baseline"].get(key)
     return f", {document['measured'][key] / before:.2f}× the baseline's" if before and not _keeps(document) else ""
 
 
 def _usage(document: dict[str, Any], folder: Path, study: str) -> Iterator[tuple[str, Text]]:
-    """The ways to take the settings along, and where to read on."""
+    """How to use the settings, and where to read more."""
     if not _keeps(document):
         yield "use", _command(f'autotune.load("{one_line(folder, _MOST_OF_A_PATH)}")', "in your Python code")
         yield "", _command(f"autotune export {study} --to FORMAT", ", ".join(TARGETS))

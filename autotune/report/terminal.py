@@ -1,4 +1,4 @@
-"""The screen: the space that would be searched, what a machine offers, verifications, sweeps and replays."""
+"""Screen output: the space that would be searched, what a machine offers, verifications, sweeps and replays."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def sweep_line(run: RecordedRun, done: int, planned: int, remaining_s: float) ->
 
 
 def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
-    """Strategies against recorded tables, a row each."""
+    """Strategies on recorded tables, one row each."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     headings = ["table", "strategy", "within 2 %", "seconds", "90 %", "trials", "found ÷ best", "10 %", "OOM", "score"]
     crewed = any(document["crew"]["workers"] > 1 for document in documents)
@@ -66,7 +66,7 @@ def replay_view(documents: Sequence[dict[str, Any]]) -> RenderableType:
 
 
 def verification_view(found: Verification) -> RenderableType:
-    """Whether a promise holds, the figures then and now, and what has changed around them."""
+    """Whether a promise holds, the measurements then and now, and what has changed in the environment."""
     head = _kept(found)
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("", "speed-up", "95 % interval", "samples/s"):
@@ -89,7 +89,7 @@ def _kept(found: Verification) -> str:
 
 
 def export_verification_view(found: ExportVerification) -> RenderableType:
-    """Whether an exported script keeps the promise, and the figures."""
+    """Whether an exported script keeps the promise, and the measurements."""
     title = Text(f"{found.study}: {found.reason}", style="bold green" if found.holds else "bold yellow")
     lines = [title, Text(f"promised {words.rate(found.promised_samples_per_s)} samples/s by the search")]
     if found.ratio is not None and found.samples_per_s is not None:
@@ -113,7 +113,7 @@ def machine_view(device: DeviceFacts, host: HostFacts) -> RenderableType:
 
 
 def facts_view(facts: Facts) -> RenderableType:
-    """Machine and workload, as far as the search cares."""
+    """The facts about machine and workload that matter for the search."""
     work = facts.workload
     samples = "a stream of" if work.dataset_samples is None else f"{work.dataset_samples:,}"
     shape = words.samples(work)
@@ -136,7 +136,7 @@ def space_view(
 
 
 def listing(heading: str, lines: Sequence[str]) -> RenderableType:
-    """Lines below a heading, indented also where they wrap."""
+    """Lines below a heading, also indented after a line break."""
     grid = Table.grid(padding=(0, 1))
     for line in lines:
         grid.add_row(" -", Text(clean(line)))

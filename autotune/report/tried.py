@@ -1,4 +1,4 @@
-"""One row for each configuration that a study measured, whatever number of times."""
+"""One row for each configuration that a study measured, once or several times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autotune.report.reading import Reading
 from autotune.search.figures import is_ok, samples_per_s
 
 CLOSE = 0.03
-"""Share of the emitted throughput: who is that near may be the better choice for another reason."""
+"""Share of the result's throughput: a configuration this close may be the better choice for another reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +26,15 @@ class Tried:
     peak_memory_bytes: int
     runs: int
     confirmed: bool
-    """Measured in rounds of the confirmation; else by its one run of the search, which may have been lucky."""
+    """Measured in confirming runs; otherwise only by one run of the search, which may have been lucky."""
     eligible: bool
     """Whether it meets the spec's constraints, and no stability gate refused it."""
 
 
 @lru_cache(maxsize=2)
 def tried(reading: Reading) -> dict[TrainConfig, Tried]:
-    """In the order in which they were tried first. What `best.yaml` states, of the best and the baseline, stands."""
+    """All measured configurations, in the order of their first trial. For the best and the baseline, the values of
+    `best.yaml` apply."""
     runs: dict[TrainConfig, list[TrialRecord]] = {}
     for record in reading.records:
         if is_ok(record) and record.purpose in ALIKE:
@@ -53,7 +54,7 @@ def tried(reading: Reading) -> dict[TrainConfig, Tried]:
 
 
 def smallest_close(reading: Reading) -> Tried | None:
-    """The configuration with the least memory among those within 3 % of the emitted one; None where none was tried."""
+    """The configuration with the least memory among those within 3 % of the result; None if there is none."""
     least = (1 - CLOSE) * float(reading.document["measured"]["samples_per_s"])
     near = [one for one in tried(reading).values() if one.eligible and one.samples_per_s >= least]
     return min(near, key=lambda one: (one.peak_memory_bytes, one.config != reading.emitted), default=None)

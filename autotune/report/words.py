@@ -1,4 +1,4 @@
-"""Figures and configurations in words: one spelling for every place that shows them."""
+"""Measurements and configurations as text: one spelling for all places that show them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ GAINS = (
     "Worth: how much faster the emitted configuration is with this setting than without it. It was measured, or, where "
     "it says “expected”, estimated by the model. The values do not add up to the speed-up."
 )
-"""What the column says."""
+"""Explanation of the column."""
 _FEWEST_PREDICTIONS = 5
-"""Fewer say nothing about how good predictions are."""
+"""With fewer, nothing can be said about the quality of predictions."""
 _WORTH_MORE_TRIALS = 0.005
-"""Share of the throughput that further trials would gain on average, below which the search found what there is."""
+"""Share of the throughput: if more trials would gain less than this on average, the search is complete."""
 
 
 def soaked(document: Mapping[str, Any]) -> int:
-    """Optimizer steps that the soak trained; 0 where there was none."""
+    """Optimizer steps of the soak; 0 if there was none."""
     checks = document["stability"]["checks"]
     found = next((float(check["value"]) for check in checks if check["name"] == "soak"), 0.0)
     return int(found) if math.isfinite(found) else 0
 
 
 def samples(work: WorkloadFacts) -> str:
-    """What one sample of the data set is: `3 × 224 × 224`."""
+    """The shape of one sample of the data set: `3 × 224 × 224`."""
     if work.samples is not None:
         return one_line(work.samples, 300)
     return "unknown shape" if work.input_shape is None else " × ".join(map(str, work.input_shape))
@@ -53,13 +53,12 @@ def rate(samples_per_s: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """Rounded; a dash for what never came about."""
+    """The rounded value; a dash if it is missing."""
     return "–" if value is None else f"{value:.0f}"
 
 
 def runs(effort: Mapping[str, Any]) -> str:
-    """What the search and the rest of the study ran: `12 trials, 9 measurements of one side and 14 runs to repeat,
-    confirm and test`."""
+    """How many runs the study had: `12 trials, 9 measurements of one side and 14 runs to repeat, confirm and test`."""
     sides = effort.get("sides", 0)
     others = effort["runs"] - effort["trials"] - sides
     alone = f", {sides} measurement{'s' if sides > 1 else ''} of one side" if sides else ""
@@ -73,7 +72,7 @@ def elapsed(effort: Mapping[str, Any]) -> str:
 
 
 def left_to_gain(effort: Mapping[str, Any]) -> str:
-    """What a longer search would bring, if the strategy can say."""
+    """What a longer search would bring, if the strategy can estimate it."""
     gain = effort.get("strategy", {}).get("left_to_gain")
     if gain is None:
         return ""
@@ -83,7 +82,7 @@ def left_to_gain(effort: Mapping[str, Any]) -> str:
 
 
 def what_helps(document: Mapping[str, Any]) -> str:
-    """What would give more throughput: for the side that limits, and more trials."""
+    """What would give more throughput: a change for the limiting side, and more trials."""
     figures = document["measured"]
     supply, demand = figures.get("supply_per_s"), figures.get("demand_per_s")
     step_limits = supply is not None and demand is not None and figures["bottleneck"].startswith("the step")
@@ -93,7 +92,7 @@ def what_helps(document: Mapping[str, Any]) -> str:
 
 def predictions(section: Mapping[str, Any]) -> str:
     """How well a strategy predicted: `auto predicted 1,390 (1,351 to 1,430) and measured 1,412; its 14 predictions were
-    …`. Nothing of too few."""
+    …`. Empty if there are too few predictions."""
     if section.get("predictions", 0) < _FEWEST_PREDICTIONS:
         return ""
     inside = round(section["within_interval"] * section["predictions"])
@@ -124,15 +123,15 @@ def setting(value: KnobValue) -> str:
 
 
 def values(searched: Sequence[KnobValue], held_back: Sequence[KnobValue] = ()) -> str:
-    """Those of a knob; `held_back`: those that a search comes to only where it finds that loading waits."""
+    """The values of a knob; `held_back`: values that a search tries only if it finds that loading waits."""
     at_hand = ", ".join(setting(value) for value in searched if value not in held_back)
     more = ", ".join(setting(value) for value in searched if value in held_back)
     return f"{at_hand}; {more} if loading waits" if more else at_hand
 
 
 def gains(document: Mapping[str, Any]) -> dict[str, str]:
-    """Knob → what its emitted setting gains over leaving it out: `+62 %`, `+62 % (expected)`, `unclear (-2.0 to
-    +5.1 %)`. Where two knobs change together, the second says so."""
+    """Knob → the gain of its setting in the result over leaving it out: `+62 %`, `+62 % (expected)`, `unclear (-2.0 to
+    +5.1 %)`. If two knobs change together, the second refers to the first."""
     found: dict[str, str] = {}
     for entry in document.get("settings", []):
         if entry["kept"]:
@@ -142,14 +141,14 @@ def gains(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def left_alone(document: Mapping[str, Any]) -> list[str]:
-    """Knobs whose tested settings gain nothing worth having, each once."""
+    """Knobs whose tested settings have no useful gain, each once."""
     entries = [entry for entry in document.get("settings", []) if not entry["kept"]]
     return list(dict.fromkeys(knob for entry in entries for knob in entry["set"]))
 
 
 def left_out(document: Mapping[str, Any]) -> list[str]:
-    """Tested settings that gain nothing worth having: `pin_memory true: +0.2 %, left at false`. What was measured
-    together is said together."""
+    """Tested settings without a useful gain: `pin_memory true: +0.2 %, left at false`. Settings that were measured
+    together are listed together."""
     said = []
     for entry in document.get("settings", []):
         if not entry["kept"]:
@@ -173,18 +172,18 @@ def _gain(entry: Mapping[str, Any]) -> str:
 
 
 def changes(config: TrainConfig, baseline: TrainConfig) -> str:
-    """What sets `config` apart from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
+    """How `config` differs from the baseline: `micro_batch_size 16, amp_dtype bf16`."""
     different = config.differences(baseline)
     return ", ".join(f"{knob} {setting(own)}" for knob, (own, _) in different.items()) or "the baseline"
 
 
 def configurations(count: float, points: int) -> str:
-    """How many a space has: `1,440`, or `up to 2,000,000` where nobody counted."""
+    """How many configurations a space has: `1,440`, or `up to 2,000,000` if they were not counted."""
     return f"up to {points:,}" if count == float("inf") else f"{count:,}"
 
 
 def constraint(text: str, *, before_trials: bool, baseline_meets: bool) -> str:
-    """When a constraint is looked at, and what that means for the baseline."""
+    """When a constraint is checked, and what that means for the baseline."""
     when = (
         "violating configurations are not tried"
         if before_trials
@@ -210,7 +209,7 @@ def sure(document: Mapping[str, Any]) -> str:
 
 
 def verdict(document: Mapping[str, Any]) -> str:
-    """`Stable: no instability seen, 100 steps in a row.`; nothing of what is not confirmed: a note says why."""
+    """`Stable: no instability seen, 100 steps in a row.`; empty if the result is not confirmed: a note says why."""
     if document["stability"]["verdict"] != "stable":
         return ""
     steps = soaked(document)

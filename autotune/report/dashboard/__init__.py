@@ -1,4 +1,4 @@
-"""`autotune dashboard`: Optuna's own dashboard on a study, as it came out, for this machine's browser alone."""
+"""`autotune dashboard`: Optuna's dashboard with the result of a study, only for browsers on this machine."""
 
 from autotune.report.dashboard.furnish import furnish
 from autotune.report.dashboard.noted import noted

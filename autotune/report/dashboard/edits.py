@@ -1,5 +1,5 @@
-"""What `--allow-edits` takes from the browser: notes, attributes and artifacts, checked before the dashboard sees them,
-which itself answers whatever it did not expect with an error of the server's."""
+"""The edits that `--allow-edits` accepts from the browser: notes, attributes and artifacts. They are checked first,
+because the dashboard itself answers unexpected input with a server error."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROUTES = re.compile(
     r"|DELETE /api/artifacts/(?P<delete_study>\d+)(/(?P<delete_trial>\d+))?/[0-9a-fA-F-]+",
     re.ASCII,
 )
-"""What is allowed: a search that runs must find its study as it left it."""
+"""The allowed requests: they do not change what a running search needs from its study."""
 
 
 class _Note(Checked):
@@ -48,7 +48,7 @@ _BODIES: dict[str, type[Checked]] = {"PUT": _Note, "user-attrs": _Attributes, "P
 
 
 class RefusedEdit(Exception):
-    """`status` of HTTP and, as the message, a line for whoever sent it."""
+    """`status`: the HTTP status; the message is one line for the sender."""
 
     def __init__(self, status: str, message: str) -> None:
         self.status = status
@@ -74,7 +74,7 @@ def _require(model: type[Checked], body: bytes) -> None:
 
 
 def find_edit(environ: Environ) -> dict[str, str | None]:
-    """The ids in the path of a request that may be made. Raises RefusedEdit for all others."""
+    """The ids in the path of an allowed request. Raises RefusedEdit for all others."""
     found = _ROUTES.fullmatch(f"{environ['REQUEST_METHOD']} {environ.get('PATH_INFO', '').rstrip('/')}")
     if found is None:
         message = "autotune creates studies and trials; delete the folder to remove them"
@@ -94,7 +94,7 @@ def _require_known(ids: dict[str, int], study: optuna.Study, *, is_note: bool) -
 
 
 def read_edit(environ: Environ) -> bytes:
-    """The body of a request that may be made. Raises RefusedEdit."""
+    """The body of an allowed request. Raises RefusedEdit."""
     find_edit(environ)
     if environ["REQUEST_METHOD"] == "DELETE":
         return b""
@@ -107,7 +107,7 @@ def read_edit(environ: Environ) -> bytes:
         raise RefusedEdit("413 Content Too Large", f"an edit is at most {MOST_BYTES // 2**20} MiB long")
     try:
         body: bytes = stream.read(length)
-    except OSError:  # the browser is gone, or says nothing any more
+    except OSError:  # the browser is gone, or sends nothing any more
         raise RefusedEdit("408 Request Timeout", "the edit did not arrive") from None
     if len(body) < length:
         raise RefusedEdit("400 Bad Request", "the edit is shorter than its Content-Length")
@@ -115,7 +115,8 @@ def read_edit(environ: Environ) -> bytes:
 
 
 def _read_past(stream: Any, length: int) -> None:
-    """So that the answer is read: a browser that is still sending would find the connection broken."""
+    """Read the rest of the request, because a browser that is still sending would see a broken connection, not the
+    answer."""
     while length > 0:
         try:
             read = len(stream.read(min(length, _CHUNK_BYTES)))

@@ -1,6 +1,6 @@
-"""What a study carries for Optuna's dashboard beside its trials: a note, figures and pictures.
+"""Adds a note, figures and pictures to a study, for Optuna's dashboard.
 
-All of it can be written any number of times: the same things are replaced, nothing piles up.
+All of it can be written repeatedly: later versions replace earlier ones.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _ARTIFACT_ID = re.compile("[0-9a-f-]{36}")
 _TITLE_PX, _HEIGHT_PX = 104, 450
-"""Optuna's dashboard cuts off what is higher than its cards."""
+"""Optuna's dashboard cuts off figures that are higher than its cards."""
 
 
 class Artifacts(FileSystemArtifactStore):
-    """The files in a study's own folder of artifacts: a folder from elsewhere may hold links and pipes."""
+    """The files in a study's own artifact folder; a folder from elsewhere may contain links and pipes."""
 
     def open_reader(self, artifact_id: str) -> Any:
         path = self._get_filepath(artifact_id)
@@ -44,15 +44,15 @@ class Artifacts(FileSystemArtifactStore):
 
 
 def artifacts_of(folder: StudyFolder) -> Artifacts | None:
-    """None where there are none, or where they would lie elsewhere."""
+    """None if there are none, or if the folder leads elsewhere."""
     path = folder.artifacts
     return Artifacts(path) if path.is_dir() and not path.is_symlink() else None
 
 
 def furnish(folder: StudyFolder) -> None:
-    """Write them all into `study.db` and the folder of artifacts, for whoever opens these with Optuna's own tools.
+    """Write note, figures and pictures into `study.db` and the artifact folder, for use with Optuna's own tools.
 
-    Raises SpecError where the study has no result yet, EnvironmentFailure where something cannot be written.
+    Raises SpecError if the study has no result yet, EnvironmentFailure if something cannot be written.
     """
     reading = read_study(folder)
     with stored_study(folder, writable=True) as study:
@@ -63,7 +63,7 @@ def furnish(folder: StudyFolder) -> None:
 
 
 def write_note(study: optuna.Study, reading: Reading) -> None:
-    """Into `study`, unless somebody has put a note of their own there."""
+    """Write the note into `study`, unless a user has written one there."""
     from optuna_dashboard import get_note, save_note
 
     before, now = get_note(study), note_on(reading)
@@ -72,7 +72,7 @@ def write_note(study: optuna.Study, reading: Reading) -> None:
 
 
 def write_figures(study: optuna.Study, reading: Reading) -> None:
-    """Those of the report, under their own names."""
+    """Write the figures of the report, under their own names."""
     from optuna_dashboard import save_plotly_graph_object
 
     for figure in FIGURES.values():
@@ -83,7 +83,7 @@ def write_figures(study: optuna.Study, reading: Reading) -> None:
 
 
 def _give_title(plot: Plot, title: str) -> None:
-    """Above the legend, in a margin that a report does without: there the caption has it."""
+    """Put the title above the legend; in a report, the caption has it."""
     plot.update_layout(
         title={"text": title, "x": 0.02, "y": 1.0, "yref": "container", "yanchor": "top", "pad": {"t": 12}},
         margin={"t": _TITLE_PX},
@@ -92,7 +92,7 @@ def _give_title(plot: Plot, title: str) -> None:
 
 
 def write_pictures(study: optuna.Study, reading: Reading) -> None:
-    """PNG files, as artifacts of the study."""
+    """Write PNG files as artifacts of the study."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         with speaking_of(reading.folder.artifacts):
@@ -107,7 +107,7 @@ def write_pictures(study: optuna.Study, reading: Reading) -> None:
 
 
 def _known(study: optuna.Study) -> dict[str, str]:
-    """The names of artifacts, and their ids, which name files."""
+    """Artifact name → id, which is the file name."""
     found = {meta.filename: meta.artifact_id for meta in get_all_artifact_meta(study)}
     return {name: each for name, each in found.items() if _ARTIFACT_ID.fullmatch(each)}
 

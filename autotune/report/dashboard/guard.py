@@ -1,8 +1,8 @@
-"""What stands between a browser and the dashboard, which itself takes any request from anywhere.
+"""Protects the dashboard, which itself accepts any request from anywhere.
 
-A page of any site can make the browser that shows it send requests to 127.0.0.1. What such a page sends is told by its
-`Origin` and `Sec-Fetch-Site`, which no script can forge; a name that a foreign DNS server has pointed at this machine,
-so that both look right, by its `Host`.
+A page of any site can make the browser send requests to 127.0.0.1. Such requests are recognised by `Origin` and
+`Sec-Fetch-Site`, which no script can forge. If a foreign DNS server points a name at this machine, both look right, but
+`Host` shows the name.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _HEADERS = (
     ("Cross-Origin-Resource-Policy", "same-origin"),
 )
 _OF_ARTIFACTS = (("Content-Disposition", "attachment"), ("Content-Security-Policy", "default-src 'none'; sandbox"))
-"""Files that anybody may have written, HTML among them: shown as pictures or saved, and never as pages of this site."""
+"""Headers for files that anybody may have written, such as HTML: shown as pictures or saved, never as pages of this
+site."""
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 
 class Guard:
-    """A WSGI application that lets through what comes from the dashboard's own pages, and refuses the rest with 403."""
+    """A WSGI application that accepts requests from the dashboard's own pages, and refuses all others with 403."""
 
     def __init__(self, application: Application, *, port: int, allow_edits: bool) -> None:
         self._application = application
@@ -65,7 +66,7 @@ class Guard:
         return "this dashboard answers to its own pages only"
 
     def _foreign_referer(self, environ: Environ) -> str | None:
-        """Why a request from another page is refused: it may change nothing, though a link may lead here."""
+        """Why a change from another page is refused; links from other pages are allowed."""
         referer = environ.get("HTTP_REFERER")
         return None if referer is None or self._is_own(referer) else "this dashboard is changed by its own pages only"
 
@@ -83,5 +84,5 @@ def _is_replaced(name: str, own: set[str]) -> bool:
 
 
 def _follows_a_link(environ: Environ) -> bool:
-    """A page opened from another site: its owner sees nothing of what comes back."""
+    """Whether the request follows a link from another site, whose owner cannot read the answer."""
     return environ["REQUEST_METHOD"] in READING and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"

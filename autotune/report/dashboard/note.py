@@ -16,7 +16,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
 
 
 def note_on(reading: Reading) -> str:
-    """Nothing in it that comes from a spec or from users' code is read as Markdown, or as HTML."""
+    """The note. Text from a spec or from users' code is escaped, so that it is not read as Markdown or HTML."""
     return "\n".join([*_result(reading), "", *_settings(reading), "", *_stability(reading), "", *_further(reading)])
 
 
@@ -63,7 +63,7 @@ def _further(reading: Reading) -> Iterator[str]:
 
 
 def _plain(text: object) -> str:
-    """As it is read: no markup, no HTML, no line breaks."""
+    """`text` without markup, HTML and line breaks."""
     return _SPECIAL.sub(r"\\\1", html.escape(one_line(text), quote=False))
 
 

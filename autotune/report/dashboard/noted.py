@@ -1,4 +1,4 @@
-"""The note that a search leaves in its study, in the time that the end of a search has."""
+"""The note that a search writes into its study, fast enough for the end of a search."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def noted(folder: StudyFolder) -> Iterator[None]:
-    """A search inside leaves what it came to, or has come to so far, as a note; figures and pictures are drawn when the
-    dashboard is."""
-    # Takes half a second, which is free as long as PyTorch is being loaded in another process.
+    """A search inside this context writes its result, or its state so far, as a note. Figures and pictures are drawn
+    later, with the dashboard."""
+    # Takes half a second, but costs nothing while another process loads PyTorch.
     threading.Thread(target=import_module, args=("optuna_dashboard",), daemon=True).start()
     try:
         yield

@@ -23,7 +23,7 @@ _FAILED = "#d55e00"
 
 
 def _speed(reading: Reading) -> bytes:
-    """Where the time of one sample goes, before and after: the shorter bar is the faster one."""
+    """Time of one sample by phase, before and after: the shorter bar is faster."""
     sections = {"emitted": reading.document["measured"], "baseline": reading.document["baseline"]}
     figure = _figure(2.6)
     axes = figure.subplots()
@@ -43,7 +43,7 @@ def _speed(reading: Reading) -> bytes:
 
 
 def _search(reading: Reading) -> bytes:
-    """Every trial of the search over the seconds of the budget, and the fastest so far."""
+    """Every trial of the search against budget seconds, and the fastest so far."""
     figure = _figure(3.6)
     axes = figure.subplots()
     done = [record for record in reading.searched if is_ok(record)]
@@ -64,7 +64,7 @@ def _search(reading: Reading) -> bytes:
 
 
 PICTURES: dict[str, Callable[[Reading], bytes]] = {"where-the-time-goes": _speed, "search": _search}
-"""By the names of their files."""
+"""File name → picture."""
 
 
 def _figure(height: float) -> Figure:

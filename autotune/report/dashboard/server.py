@@ -1,4 +1,4 @@
-"""The dashboard's server: on this machine's own address, a thread for each request, up to date with the study."""
+"""The dashboard's server: listens only on this machine, one thread per request, and follows the study."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _NOW_AND_THEN_S = 10.0
 _LEAST_AGE_S = 2.0
-"""Age of a copy of the study before it is made anew: whoever looks on must not slow down the trial that runs."""
+"""A copy of the study is renewed only after this age, so that the dashboard does not slow down the running trial."""
 _SILENCE_S = 30.0
-"""Seconds without a word from a browser, after which its connection is closed: each holds a thread."""
+"""A connection that sends nothing for so many seconds is closed, because each holds a thread."""
 
 Stamp = tuple[tuple[int, int], ...]
 
 
 class Server:
-    """A context manager: listens from its beginning, answers while `run` runs.
+    """A context manager: listens from the start, answers while `run` is running.
 
     Raises SpecError for a port that is taken.
     """
 
     def __init__(self, folder: StudyFolder, *, port: int = 0, allow_edits: bool = False) -> None:
-        """`port`: 0 takes any that is free."""
+        """`port`: 0 chooses a free port."""
         try:
             self._server = _Threaded((HOST, port), _Quiet)
         except OSError as error:
@@ -55,11 +55,11 @@ class Server:
         return f"http://{HOST}:{self.port}/"
 
     def run(self) -> None:
-        """Until `stop`, or an exception of the thread that called it, such as Ctrl-C."""
+        """Serve until `stop`, or until an exception in the calling thread, such as Ctrl-C."""
         self._server.serve_forever(poll_interval=0.2)
 
     def stop(self) -> None:
-        """From another thread than the one in `run`."""
+        """Call it from another thread than the one in `run`."""
         self._server.shutdown()
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Server:
 
 
 class _Following:
-    """Optuna's dashboard on a copy of the study, which is made anew when the study has gone on."""
+    """Optuna's dashboard on a copy of the study; the copy is renewed when the study has changed."""
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder = folder
@@ -83,7 +83,7 @@ class _Following:
         self._study_id = 0
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # which the dashboard takes for granted
+        environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")  # the dashboard expects it
         try:
             if environ["REQUEST_METHOD"] not in READING:
                 return self._edit(environ, start_response)
@@ -110,14 +110,14 @@ class _Following:
             study = view_of(told, reading, self._folder.path.absolute().name)
         if reading is not None:
             write_note(study, reading)
-            # Of a study that may still run, none: drawing would disturb what is being measured.
+            # No pictures of a study that may still run: drawing would disturb the measurement.
             if not self._folder.is_running():
                 write_figures(study, reading)
         self._study_id = study._study_id
         return _dashboard(study._storage, self._folder)
 
     def _edit(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """A change of notes, attributes or artifacts, made in `study.db`; the trials are the search's."""
+        """Apply a change of notes, attributes or artifacts to `study.db`; trials belong to the search."""
         try:
             body = read_edit(environ)
             with self._editing, stored_study(self._folder, writable=True) as study:
@@ -146,8 +146,8 @@ def _reading(folder: StudyFolder) -> Reading | None:
 
 
 def _stamp(folder: StudyFolder) -> Stamp:
-    """Changes whenever the study does; SQLite writes beside the database first. A server does not say when its study
-    has changed: with each trial, and now and then."""
+    """A value that changes when the study changes. SQLite first writes to a file next to the database. A database
+    server does not report changes, so for a remote study the value also changes at intervals."""
     beside = folder.database.with_name(f"{folder.database.name}-wal")
     state = tuple(map(_state, (folder.best, folder.trials, folder.database, beside)))
     return (*state, (int(time.monotonic() / _NOW_AND_THEN_S), 0)) if folder.remote.exists() else state
@@ -170,7 +170,7 @@ class _Threaded(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """As the standard library's, without asking the network for this machine's name."""
+        """Like the standard library's method, without a network request for this machine's name."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.socket.getsockname()[1]
         self.setup_environ()
@@ -180,7 +180,7 @@ class _Quiet(WSGIRequestHandler):
     timeout = _SILENCE_S
 
     def handle(self) -> None:
-        """As the standard library's, for browsers that leave in the middle or say nothing at all."""
+        """Like the standard library's method, but tolerates browsers that disconnect or send nothing."""
         with contextlib.suppress(OSError):
             super().handle()
 

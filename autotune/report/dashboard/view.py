@@ -1,10 +1,10 @@
-"""The study as the dashboard shows it: a copy in memory, in which the highest value is that of what was emitted.
+"""The study as the dashboard shows it: a copy in memory in which the result has the highest value.
 
-Optuna keeps what a trial was told, forever. What is worth emitting is settled later: the fastest single run was often
-the luckiest, the confirmation gives other figures, and a stability gate may refuse what led. And Optuna's dashboard
-takes no notice of constraints. So here a trial has the throughput that was confirmed, where it was, and one that would
-beat what was emitted is shown as pruned, with its figure and the reason among its attributes. Knobs have their values
-instead of the indices that samplers work on.
+Optuna never changes the value of a trial. But the result is decided later: the fastest single run was often just lucky,
+confirmation gives other values, and a stability gate may refuse the leader. Optuna's dashboard also ignores
+constraints. So in this copy, a trial has its confirmed throughput, if there is one. A trial that would beat the result
+is shown as pruned, with its measurement and the reason among its attributes. Knobs have their values instead of the
+indices that samplers use.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def view_of(told: optuna.Study, reading: Reading | None, name: str) -> optuna.Study:
-    """A copy of `told`, with its numbers and ids. `reading`: None while nothing has come of it yet."""
+    """A copy of `told`, with its numbers and ids. `reading`: None while there is no measurement yet."""
     storage = InMemoryStorage()
     trials = told.get_trials(deepcopy=False)
     study = _as_numbered(storage, told, trials, name)
@@ -46,7 +46,7 @@ def view_of(told: optuna.Study, reading: Reading | None, name: str) -> optuna.St
 
 
 def _as_numbered(storage: BaseStorage, told: optuna.Study, trials: list[FrozenTrial], name: str) -> optuna.Study:
-    """An empty study; it and its first trial will have the ids they have in `told`, which edits refer to."""
+    """An empty study. It and its first trial will have the same ids as in `told`, because edits refer to them."""
     first = min((trial._trial_id for trial in trials), default=0)
     for number in range(told._study_id):
         placeholder = storage.create_new_study([StudyDirection.MAXIMIZE], f"placeholder-{number}")
@@ -77,7 +77,7 @@ def _shown(trial: FrozenTrial, record: TrialRecord | None, reading: Reading) -> 
 def _judged(
     trial: FrozenTrial, record: TrialRecord | None, reading: Reading
 ) -> tuple[TrialState, float | None, dict[str, Any]]:
-    """State, value, and what else is to be said of it."""
+    """State, value and additional attributes."""
     if trial.state not in _FINISHED or record is None:
         return trial.state, trial.value, {}
     if not is_ok(record):
@@ -94,7 +94,7 @@ def _judged(
 
 
 def _why_not(found: Tried, reading: Reading) -> str | None:
-    """Why a configuration that looks at least as good as the emitted one was not; None for those that do not."""
+    """Why a configuration that looks at least as good as the result was not chosen; None for those that look worse."""
     if found.config in reading.refused:
         checks = reading.refused[found.config]
         return "refused by " + ", ".join(one_line(check["name"]) for check in checks if not check["passed"])
@@ -117,7 +117,7 @@ def _rounds(reading: Reading) -> str:
 
 
 def _in_values(trial: FrozenTrial, reading: Reading) -> tuple[dict[str, Any], dict[str, BaseDistribution]]:
-    """Params as values of the knobs; as they were told where they are of another space."""
+    """Params as values of the knobs; unchanged if they belong to another space."""
     dimensions = {dimension.knob: dimension for dimension in reading.space.dimensions}
     if not trial.params.keys() <= dimensions.keys():
         return trial.params, trial.distributions
@@ -127,7 +127,7 @@ def _in_values(trial: FrozenTrial, reading: Reading) -> tuple[dict[str, Any], di
 
 
 def _readable(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what only the strategy reads."""
+    """The attributes without those that only the strategy reads."""
     shown = {key: value for key, value in attributes.items() if key not in (OBSERVATION, PREDICTED)}
     if expected := attributes.get(PREDICTED):
         shown["predicted_samples_per_s"] = expected["samples_per_s"]

@@ -1,4 +1,4 @@
-"""The pictures of a report: one module a figure, each a function from a `Reading` to a plotly figure.
+"""The figures of a report: one module per figure, each with a function from a `Reading` to a plotly figure.
 
 Importing this package costs nothing; plotly is imported when a figure is built.
 """
@@ -23,4 +23,4 @@ FIGURES: dict[str, Figure] = {
     figure.name: figure
     for figure in (THROUGHPUT, PHASES, STEPS, IMPORTANCES, BATCH, PARETO, LOSSES, HISTORY, BUDGET, PREDICTIONS)
 }
-"""By name, in the order in which a report shows them."""
+"""Figures by name, in the order of the report."""

@@ -1,4 +1,4 @@
-"""Throughput and peak memory against the micro-batch size, for each dtype and layout, up to where memory ends."""
+"""Throughput and peak memory against the micro-batch size, for each dtype and layout, up to the memory limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _WORTH_A_LINE = 0.25
-"""Share of the memory there is: peaks that stay below need no line that says where it ends."""
+"""Share of the memory: if peaks stay below it, the figure does not show the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class _Cell:
     colour: str
     tried: Sequence[Tried]
     wall: int | None
-    """The smallest micro-batch size that ran out of memory; None where none did."""
+    """The smallest micro-batch size that ran out of memory; None if none did."""
 
     @property
     def name(self) -> str:
@@ -125,7 +125,7 @@ def _points(reading: Reading, cell: _Cell) -> Any:
 
 
 def _model_curve(reading: Reading, cell: _Cell, sizes: Sequence[int]) -> list[Any]:
-    """What the performance model expects of the best's other settings in this cell."""
+    """The throughput that the performance model predicts for the best configuration's other settings in this cell."""
     from plotly import graph_objects as go
 
     if len(cell.tried) < 2:
@@ -151,7 +151,7 @@ def _model_curve(reading: Reading, cell: _Cell, sizes: Sequence[int]) -> list[An
 
 
 def _memory(reading: Reading, cell: _Cell, unit: float) -> Any:
-    """The least memory that each size needed; other knobs add to it."""
+    """The least memory that each size needed; other knobs may need more."""
     from plotly import graph_objects as go
 
     least: dict[int, float] = {}
@@ -173,11 +173,11 @@ def _memory(reading: Reading, cell: _Cell, unit: float) -> Any:
 
 
 def _walls(figure: Plot, cells: Sequence[_Cell], sizes: Sequence[int]) -> None:
-    """Shaded from the smallest size that ran out; where several cells did, the shades add up."""
+    """Shade the sizes from the smallest that ran out of memory; the shades of several cells add up."""
     walled = [cell for cell in cells if cell.wall is not None]
     for place, cell in enumerate(walled):
         edge = _edge(cell.wall or 0, sizes)
-        in_left_half = edge**2 < sizes[0] * sizes[-1]  # of a logarithmic axis; the label goes where there is room
+        in_left_half = edge**2 < sizes[0] * sizes[-1]  # on a logarithmic axis; the label goes where there is space
         for row in (1, 2):
             figure.add_vrect(
                 x0=edge,
@@ -204,7 +204,7 @@ def _walls(figure: Plot, cells: Sequence[_Cell], sizes: Sequence[int]) -> None:
 
 
 def _edge(wall: int, sizes: Sequence[int]) -> float:
-    """Half way, on the axis, between the size that ran out and the next smaller one."""
+    """The middle, on the axis, between the size that ran out of memory and the next smaller one."""
     below = max((size for size in sizes if size < wall), default=wall / 1.4)
     return math.sqrt(below * wall)
 

@@ -27,7 +27,7 @@ _PARTS = {
 
 
 def spent_s(reading: Reading) -> dict[str, float]:
-    """Seconds of each part; they add up to the budget, or to more where it was overrun."""
+    """Seconds of each part; they add up to the budget, or to more if it was exceeded."""
     parts = dict.fromkeys(_PARTS, 0.0)
     for record in reading.records:
         if record.purpose is Purpose.VERIFY:

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Every module of this folder that draws holds one, named `FIGURE`."""
+    """Every module of this folder that draws a figure defines one, named `FIGURE`."""
 
     name: str
-    """Identifies it in a page."""
+    """Identifies the figure in a page."""
     title: str
     """One line, plain text."""
     build: Callable[[Reading], Plot | None]
-    """None where the study has nothing to draw."""
+    """Returns None if the study has nothing to draw."""
     caption: Callable[[Reading], str]
-    """What it shows, in plain text that may hold users' words: escape it. Where nothing is drawn, why not."""
+    """What the figure shows, or why there is none. Plain text that may contain users' text: escape it."""

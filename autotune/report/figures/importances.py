@@ -1,4 +1,4 @@
-"""Which knobs tell the fast trials from the rest."""
+"""Which knobs distinguish the fast trials from the others."""
 
 from __future__ import annotations
 

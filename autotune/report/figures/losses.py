@@ -1,4 +1,4 @@
-"""Whether the finalists learn like plain fp32: their losses over the samples seen, beside runs of the reference."""
+"""Whether the finalists learn like fp32: their losses against samples seen, together with reference runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Curve = tuple[list[float], list[float]]
 
 
 def curve(run: TrialResult, most: int = _MOST_POINTS) -> Curve:
-    """(samples seen, mean loss): of neighbouring steps together where there are more than `most`. Steps that the
-    GradScaler skipped taught nothing and are left out."""
+    """(samples seen, mean loss). Neighbouring steps are combined if there are more than `most`. Steps that the
+    GradScaler skipped are left out, because they train nothing."""
     if run.steps is None:
         return [], []
     taken = [
@@ -67,7 +67,7 @@ def _build(reading: Reading) -> Plot | None:
 
 
 def _against_baseline(reading: Reading) -> Plot | None:
-    """Where all is plain arithmetic: the best and the baseline in the first round, from the same weights."""
+    """If all configurations use fp32: the best and the baseline in the first round, from the same weights."""
     configs = {"baseline": (reading.baseline, style.BASELINE), "best": (reading.emitted, style.BEST)}
     if reading.emitted == reading.baseline:
         configs.pop("best")
@@ -109,7 +109,8 @@ def _line(run: TrialResult, name: str, colour: str, **line: Any) -> Any:
 
 
 def _reference(runs: Sequence[TrialResult], name: str) -> list[Any]:
-    """The run of the finalists' own seed as a line; around the mean of all seeds a band of two standard deviations."""
+    """The reference run with the finalists' seed as a line, and a band of two standard deviations around the mean of
+    all seeds."""
     from plotly import graph_objects as go
 
     first = min(runs, key=lambda run: run.seed)

@@ -1,4 +1,4 @@
-"""Throughput against memory: what speed costs, and which configurations nothing else beats in both."""
+"""Throughput against memory: what speed costs, and the configurations that no other beats in both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def front(found: Sequence[Tried]) -> list[Tried]:
-    """Those that no other beats in throughput without needing more memory; by memory."""
+    """The configurations that no other beats in throughput without more memory, sorted by memory."""
     best: list[Tried] = []
     for one in sorted(found, key=lambda one: (one.peak_memory_bytes, -one.samples_per_s)):
         if not best or one.samples_per_s > best[-1].samples_per_s:

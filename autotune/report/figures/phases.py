@@ -1,4 +1,4 @@
-"""Where the time of a sample goes, before and after: why the best is faster."""
+"""Time of a sample by phase, before and after: why the best is faster."""
 
 from __future__ import annotations
 

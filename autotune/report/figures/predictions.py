@@ -1,4 +1,4 @@
-"""What the strategy predicted of each trial, and what came."""
+"""What the strategy predicted for each trial, and what was measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each knob is worth: one at a time, from the baseline to the best, as a waterfall."""
+"""What each knob is worth: one knob at a time, from the baseline to the best, as a waterfall chart."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _build(reading: Reading) -> Plot | None:
 
 
 def _modelled(rungs: Sequence[Rung]) -> list[bool]:
-    """For each step, whether either end was predicted: a measured end less a predicted one is no measurement."""
+    """For each step, whether one of its ends was predicted: the difference is then not a measurement."""
     return [before.predicted or after.predicted for before, after in pairwise(rungs)]
 
 

@@ -1,7 +1,7 @@
-"""How all figures look: one palette, quiet axes, honest zero lines, nothing that needs a wide screen.
+"""The common style of all figures: one palette, light axes, axes that include zero, nothing that needs a wide screen.
 
-Colours are Okabe and Ito's, which the colour-blind can tell apart, moved to a middle lightness so that each stands out
-on white and on near-black paper. The page sets the colour of the text to go with its own.
+The colours are those of Okabe and Ito, which colour-blind readers can distinguish, with a medium lightness so that each
+is visible on white and on near-black. The page sets the text colour to match its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#2f7fc1", "#d5691e", "#12977c", "#b565a7", "#8a929c"
 GOLD, SKY = "#b98a00", "#3aa0d8"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, GOLD, SKY)
-"""For categories that have no meaning of their own."""
+"""Colours for categories without a fixed colour."""
 BEST, BASELINE, FAILED = BLUE, GREY, ORANGE
 _TEXT = "#4a525b"
 _LINE = "rgba(128, 136, 146, 0.55)"
@@ -67,7 +67,7 @@ def from_zero(values: Sequence[float], room: float = 1.08) -> list[float]:
 
 
 def rows(figure: Plot, labels: Sequence[str]) -> None:
-    """Rows of bars at 0, 1, …, the first on top, each with its label and without a grid of their own."""
+    """Rows of bars at 0, 1, …, the first on top, each with its label and without grid lines."""
     figure.update_yaxes(
         tickvals=list(range(len(labels))),
         ticktext=list(labels),
@@ -82,11 +82,11 @@ def percent(share: float) -> str:
 
 
 def memory_unit(counts: Sequence[float]) -> tuple[float, str]:
-    """Bytes of the unit in which these are best read, and its name."""
+    """The memory unit that suits `counts`: its size in bytes and its name."""
     return (_GIB, "GiB") if max(counts, default=0) >= 2 * _GIB else (_MIB, "MiB")
 
 
 def translucent(colour: str, alpha: float) -> str:
-    """`#rrggbb` with some of the paper shining through."""
+    """`#rrggbb` with the opacity `alpha`."""
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"

@@ -1,4 +1,4 @@
-"""How fast the best and the baseline are, with intervals and every run that is behind them."""
+"""How fast the best and the baseline are, with intervals and all runs behind them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _BELOW = 0.36
-"""Offset within a row: where single runs stand, beside their bar's whisker."""
+"""Offset of single runs within a row, next to the error bar."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One configuration with its figures, as `best.yaml` states them."""
+    """One configuration with its measurements from `best.yaml`."""
 
     label: str
     figures: dict[str, Any]
     colour: str
     runs: Sequence[float] = ()
-    """Samples per second of each run of the confirmation."""
+    """Samples per second of each confirming run."""
 
 
 def bars(reading: Reading, prefix: str = "") -> list[Bar]:
-    """The baseline, and the best where that is another; `prefix` tells studies apart."""
+    """The baseline, and the best if it differs; `prefix` distinguishes studies."""
     document = reading.document
     drawn = [_bar(reading, f"{prefix}baseline", "baseline", style.BASELINE)]
     if document["config"] != document["baseline"]["config"]:

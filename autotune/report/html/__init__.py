@@ -1,4 +1,4 @@
-"""`report.html`: one file that explains a study, and opens anywhere without a network."""
+"""`report.html`: one file that explains a study and needs no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SECTIONS = {
     "search": ("Search", course),
     "circumstances": ("Circumstances", circumstances),
 }
-"""In their order: id, name in the table of contents, and what writes it."""
+"""Sections in order: id → name in the table of contents, and the function that writes it."""
 
 
 def report_page(reading: Reading) -> str:
@@ -35,14 +35,14 @@ def report_page(reading: Reading) -> str:
 
 
 def write_page(path: Path, content: str) -> None:
-    """Raises EnvironmentFailure where it cannot be written."""
+    """Write the page. Raises EnvironmentFailure if that fails."""
     with speaking_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
 
 
 def about(reading: Reading) -> str:
-    """What was studied, on what, when: one line."""
+    """One line: what was tuned, where and when."""
     environment = reading.document["environment"]
     model = reading.spec.model.timm or reading.spec.model.factory or "a model"
     torch = f"PyTorch {environment['torch']}" if environment.get("torch") else ""

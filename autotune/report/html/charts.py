@@ -1,4 +1,4 @@
-"""Parts 2 to 4: why it is faster, what each knob is worth, and what the batch size and memory have to do with it."""
+"""Parts 2 to 4: why it is faster, what each knob is worth, and the influence of batch size and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Part 7: what failed and why, what was not searched, the machine and its state, and how to do it all again."""
+"""Part 7: what failed and why, what was not searched, the machine and its state, and how to repeat the study."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def circumstances(reading: Reading) -> Markup:
 
 
 def _failures(records: Sequence[TrialRecord]) -> Iterator[Markup]:
-    """Alike ones together: the same status, and the same reason."""
+    """Failures in groups with the same status and the same reason."""
     alike: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in records:
         if has_failed(record):
@@ -98,7 +98,7 @@ def _state(records: Sequence[TrialRecord]) -> Iterator[tuple[str, object]]:
 
 
 def _range(name: str, values: Sequence[float | None], form: str) -> Iterator[tuple[str, object]]:
-    """Nothing where nobody looked."""
+    """The range of the values; nothing if none was recorded."""
     seen = sorted(value for value in values if value is not None)
     if seen:
         middle, low, high = (form.format(value) for value in (statistics.median(seen), seen[0], seen[-1]))

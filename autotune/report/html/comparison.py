@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
 _PAIRED = ("steps", "importances", "batch", "pareto", "history")
-"""Figures that stand side by side; what is left out explains one study alone."""
+"""Figures that are shown side by side; the others make sense only for one study."""
 _THROUGHPUT = ("steps", "batch", "pareto", "history")
-"""Those of them that have an axis of throughput."""
+"""Those of them with a throughput axis."""
 _READABLE = 5
 _CONTENTS = (("results", "Results"), ("settings", "Settings"), ("differences", "Differences"), ("figures", "Figures"))
 _SHORTEST_NAME = 28
@@ -33,7 +33,7 @@ Pair = tuple[Reading, Reading]
 
 
 def comparison_page(one: Reading, other: Reading) -> str:
-    """The page of both, `one` first."""
+    """The page that compares two studies, `one` first."""
     pair = one, other
     names = _names(pair)
     sections = [_results(pair, names), _settings(pair, names), _differences(pair, names), _figures(pair, names)]
@@ -41,7 +41,7 @@ def comparison_page(one: Reading, other: Reading) -> str:
 
 
 def _names(pair: Pair) -> tuple[str, str]:
-    """The names of the studies, or of their folders where those are alike."""
+    """The names of the studies, or of their folders if the names are equal."""
     for names in (
         [reading.name for reading in pair],
         [reading.folder.path.name for reading in pair],
@@ -99,7 +99,7 @@ def _throughput(figures: Mapping[str, Any]) -> str:
 
 
 def _settings(pair: Pair, names: tuple[str, str]) -> Markup:
-    """What either study changes, and what the two have set differently."""
+    """What each study changes, and which settings differ between them."""
     one, other = (reading.emitted for reading in pair)
     changed = {knob for reading in pair for knob in reading.emitted.differences(reading.baseline)}
     changed |= one.differences(other).keys()
@@ -171,7 +171,7 @@ def _sides(pair: Pair, names: tuple[str, str], name: str) -> list[Markup]:
 
 
 def _scale_alike(plots: Sequence[Plot | None], name: str) -> None:
-    """The same axis for the throughput of both, unless the slower study would then be too small to read."""
+    """Use the same throughput axis for both, unless the slower study would be too small to read."""
     both = [plot for plot in plots if plot is not None]
     axes = [plot.layout.xaxis if name == "steps" else plot.layout.yaxis for plot in both if name in _THROUGHPUT]
     ends = [axis.range[1] for axis in axes]

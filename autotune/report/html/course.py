@@ -37,7 +37,7 @@ def course(reading: Reading) -> Markup:
 
 
 def _learned(reading: Reading) -> Markup | None:
-    """What the strategy's model learned, as a table, and what further trials would bring."""
+    """What the strategy's model learned, as a table, and what more trials would bring."""
     effort = reading.document["search"]
     strategy = effort.get("strategy", {})
     parts: list[object] = []

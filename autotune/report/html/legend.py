@@ -1,4 +1,4 @@
-"""The legend of a figure in HTML: it wraps like text on a narrow screen, where plotly's own covers the plot."""
+"""The legend of a figure in HTML: on a narrow screen it wraps like text, whereas plotly's legend covers the plot."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SHAPES = {
 
 
 def legend(plot: Plot) -> Markup | None:
-    """None where there is but one thing to see."""
+    """None if the figure shows only one thing."""
     if plot.layout.showlegend is False:
         return None
     entries = [
@@ -32,7 +32,7 @@ def legend(plot: Plot) -> Markup | None:
 
 
 def _plain(name: str) -> Markup:
-    """A trace's name has been escaped for plotly, which reads it as HTML."""
+    """The name as text: it was escaped for plotly, which reads names as HTML."""
     return Markup(name)
 
 

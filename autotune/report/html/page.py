@@ -1,4 +1,4 @@
-"""The page around the sections: one file with all that it needs in it, that may ask the network for nothing."""
+"""The page around the sections: one self-contained file that may not use the network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Nothing from anywhere: a report that was made of a stranger's study cannot even tell that it was opened."""
+"""Nothing may be loaded: even the report of a stranger's study cannot reveal that it was opened."""
 
 
 def page(title: str, about: str, sections: Sequence[Markup], contents: Iterable[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ def section(identity: str, title: str, *children: object) -> Markup:
 
 
 def figure(identity: str, title: str, plot: Plot | None, caption: str, *, wide: bool = False) -> Markup:
-    """A plot, or the sentence why there is none."""
+    """A plot, or a sentence that says why there is none."""
     if plot is None:
         return tag("p", tag("b", f"{title}. "), caption, class_="absent", id=f"figure-{identity}")
     height = plot.layout.height or 400
@@ -30,7 +30,7 @@ def figure(identity: str, title: str, plot: Plot | None, caption: str, *, wide: 
 def table(
     headings: Sequence[object], rows: Iterable[Sequence[object]], *, numeric: Sequence[int] = (), class_: str = ""
 ) -> Markup:
-    """`numeric`: columns of figures, by place."""
+    """`numeric`: indices of columns with numbers."""
 
     def cells(name: str, values: Sequence[object]) -> Markup:
         return joined(
@@ -52,7 +52,7 @@ def details(summary: object, *children: object, name: str | None = None, open_: 
 
 
 def to_copy(content: str) -> Markup:
-    """Text with a button that copies it, where scripts run."""
+    """Text with a button that copies it, if scripts are enabled."""
     return tag("div", tag("pre", tag("code", content), tabindex="0"), class_="copy")
 
 

@@ -1,4 +1,5 @@
-"""Part 5: whether the best learns as well: losses, and every stability test with its value and limit."""
+"""Part 5: whether training with the result converges as well: losses, and every stability test with its value and
+limit."""
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ GATES: Mapping[str, _Gate] = {
     "undisturbed": ("confirming runs that other work on the machine disturbed throughout", "≤", _share),
     "nothing_faster": ("largest possible gain of the best other configuration", "≤", _times),
 }
-"""Name of a gate → what its value is, which side of the limit is good, and how it is written. A constraint of the spec
-is named as it was written, and says itself."""
+"""Name of a gate → what its value means, which side of the limit is good, and how it is formatted. A constraint of the
+spec has its own text as its name."""
 _SOAK = "soak_"
 
 
@@ -99,12 +100,12 @@ def _row(check: Mapping[str, Any]) -> tuple[object, ...]:
     if known and name.startswith(_SOAK):
         meaning = f"in the long run (soak): {meaning}"
     about = f"{meaning}; {one_line(check['detail'], 300)}" if check["detail"] else meaning
-    if not sense:  # a range, of which the nearer end is stated
+    if not sense:  # a range; the nearer end is shown
         sense = "≥" if float(check["limit"]) < 1 else "≤"
     limit = f"{sense} {shown(float(check['limit']))}" if known else shown(float(check["limit"]))
     return (
         joined([tag("code", one_line(name)), tag("small", about)]),
-        shown(float(check["value"])),  # JSON has no NaN but as text
+        shown(float(check["value"])),  # JSON stores NaN as text
         limit,
         _result(check),
     )
