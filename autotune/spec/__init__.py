@@ -1,4 +1,4 @@
-"""The YAML document as typed models; errors with line numbers."""
+"""Reads the YAML document into typed models; errors have line numbers."""
 
 from autotune.spec.arguments import with_arguments
 from autotune.spec.constraints import MEASURES, Constraint, knob_values, parse_constraint

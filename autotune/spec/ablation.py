@@ -1,4 +1,4 @@
-"""`ablation`: the techniques whose worth is measured alone and together, each a knob with two levels."""
+"""`ablation`: the techniques whose effects are measured alone and together; each is a knob with two levels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from autotune.spec.custom import Scalar, empty_is_none_given
 from autotune.spec.fields import Section, located
 
 FEWEST_ROUNDS = 3
-"""Two say next to nothing about their spread: Student's t of one degree of freedom is 13."""
+"""Two rounds show almost nothing about the spread: Student's t with one degree of freedom is 13."""
 MOST_FACTORS = 5
-"""32 cells a round."""
+"""32 cells per round."""
 
 T = TypeVar("T")
 
@@ -34,11 +34,11 @@ def _different(levels: tuple[T, T]) -> tuple[T, T]:
 
 
 Levels = Annotated[tuple[T, T], BeforeValidator(_two), AfterValidator(_different)]
-"""Without the technique, and with it."""
+"""The value without the technique, and the value with it."""
 
 
 class FactorsSpec(Section):
-    """Knobs with two levels each, the plain one first."""
+    """Knobs with two levels each: first the value without the technique, then the value with it."""
 
     micro_batch_size: Levels[PositiveInt] | None = None
     """grad_accum_steps follows: all cells have the same effective batch size."""
@@ -76,16 +76,16 @@ class FactorsSpec(Section):
 
 
 class AblationSpec(Section):
-    """What `autotune ablate` measures; a search does not look at it."""
+    """What `autotune ablate` measures; a search ignores it."""
 
     factors: FactorsSpec = FactorsSpec()
     """Default: gradient accumulation, automatic mixed precision and pinned memory, as far as they apply."""
     rounds: Annotated[int, Field(ge=FEWEST_ROUNDS)] | None = None
-    """Most rounds; each measures every cell once. Default: until the budget is spent."""
+    """Maximum number of rounds; each measures every cell once. Default: until the budget is spent."""
 
 
 def ablation_flaws(ablation: AblationSpec | None, custom: Collection[str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path, message) of each factor that is no knob of `search.custom`."""
+    """(path, message) for each factor that is not a knob in `search.custom`."""
     for name in ablation.factors.custom if ablation else ():
         if name not in custom:
             near = get_close_matches(name, custom, n=1)

@@ -1,4 +1,4 @@
-"""What people write when they mean something that the spec calls otherwise."""
+"""Suggestions for keys and values that people write although the spec has other names for them."""
 
 from __future__ import annotations
 
@@ -79,10 +79,10 @@ _LEFT_TO_THE_USER: Mapping[str, tuple[str, ...]] = {
         "checkpoints",
     ),
 }
-"""What people's own training has and a search leaves out, as `training` keys."""
+"""Keys that people write under `training` for features of their own training that trials leave out."""
 
 _SLIP = 0.85
-"""Likeness of a key to one of its own section from which it is that one misspelt, whatever other sections have."""
+"""If a key is at least this similar to a key of its own section, it counts as a misspelling of that key."""
 
 
 def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | None:
@@ -95,7 +95,7 @@ def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | No
 
 
 def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
-    """How to go on from the unknown key `written` of the section at the dotted path `section`."""
+    """The advice for the unknown key `written` in the section at the dotted path `section`."""
     left = next((why for why, keys in _LEFT_TO_THE_USER.items() if written.lower() in keys), None)
     if left is not None and section in ("", "training"):
         return f"{left} (docs/own.md, What a search leaves out)"

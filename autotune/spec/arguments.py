@@ -1,4 +1,4 @@
-"""Where the values of custom knobs go: arguments in the sections that say what is trained."""
+"""Puts the values of custom knobs into the arguments of the sections that say what is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS_BEFORE_ARGUMENTS = 2
 def argument_flaws(
     knobs: Mapping[str, CustomKnob], model: ModelSpec, data: DataSpec, training: TrainingSpec
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path, message) of each knob whose argument this spec has no place for."""
+    """(path, message) for each knob whose argument does not exist in this spec."""
     given = {"model": model.args, "data": data.args, "training": training.optimizer.args}
     for name, knob in knobs.items():
         here = ("search", "custom", name, "arg")
@@ -32,7 +32,7 @@ def argument_flaws(
 
 
 def value_at(spec: Spec, path: ArgPath, default: KnobValue) -> KnobValue:
-    """What the spec itself has at `path`; `default` if there is nothing, or more than one value."""
+    """The spec's own value at `path`; `default` if there is none, or more than one value."""
     found: Any = _arguments(spec, path)
     for key in path[_KEYS_BEFORE_ARGUMENTS:]:
         if not isinstance(found, Mapping) or key not in found:
@@ -62,14 +62,14 @@ def _arguments(spec: Spec, path: ArgPath) -> dict[str, Any]:
 
 
 def _set(arguments: Mapping[str, Any], keys: ArgPath, value: KnobValue) -> dict[str, Any]:
-    """A copy: the mappings on the way are the spec's own."""
+    """A changed copy, because the mappings belong to the spec."""
     first, *rest = keys
     inner = value if not rest else _set(arguments.get(first) or {}, tuple(rest), value)
     return {**arguments, first: inner}
 
 
 def _no_mapping(arguments: Any, keys: list[str]) -> int | None:
-    """Index of the first key but the last whose value can hold no others."""
+    """Index of the first key, except the last, whose value is not a mapping."""
     for index, key in enumerate(keys[:-1]):
         arguments = arguments.get(key)
         if arguments is None:

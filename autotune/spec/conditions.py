@@ -1,4 +1,4 @@
-"""What a constraint means: comparisons of figures, joined by and / or, each with how far it is violated."""
+"""The meaning of a constraint: comparisons of values, joined by and / or, each with the amount of its violation."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 _LARGEST_VIOLATION = 1e9
-"""Samplers take no infinity."""
+"""Used instead of infinity, which samplers do not accept."""
 _LEAST_VIOLATION = 1e-9
-"""Violation of a strict comparison between equal values: violated, by nothing."""
+"""Violation of a strict comparison between equal values: positive, but almost zero."""
 
 Operand = Callable[[Mapping[str, Any]], Any]
-"""The value of one side; None if a measure that it names is absent. Raises ArithmeticError and TypeError."""
+"""Calculates one side; None if a measure that it names is absent. Raises ArithmeticError and TypeError."""
 
 
 class Condition(Protocol):
-    """Decides on values by name; a name without a value is absent."""
+    """Decides on a mapping of names to values; a name without a value is absent."""
 
     def violation(self, values: Mapping[str, Any]) -> float:
-        """At most 0 where it holds; above, how far it is from holding."""
+        """0 or less if the condition holds; otherwise how far it is violated."""
 
     def negated(self) -> Condition:
-        """What holds exactly where this does not, but for comparisons that cannot be made: those hold either way."""
+        """The opposite condition. Comparisons that cannot be made hold in both."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """The word `none`: what a knob without effect has, and the value of that name of other knobs."""
+    """The word `none`: the value of a knob without effect, and the value of other knobs that is called `none`."""
 
     def is_met_by(self, value: object) -> bool:
         return value is None or value == "none"
@@ -49,7 +49,8 @@ _OPPOSITE = {"<": ">=", "<=": ">", ">": "<=", ">=": "<", "==": "!=", "!=": "==",
 
 @dataclass(frozen=True)
 class Comparison:
-    """`left` and `right` of one relation. `limit_is_left`: the side that names nothing, which the other is held to."""
+    """One relation between `left` and `right`. `limit_is_left`: whether the left side is the limit, because it names
+    nothing."""
 
     left: Operand
     relation: str
@@ -66,7 +67,7 @@ class Comparison:
             return 1.0
 
     def sides(self, values: Mapping[str, Any]) -> tuple[float, float] | None:
-        """The figure and its limit, where both are numbers."""
+        """The value and its limit, if both are numbers."""
         try:
             left, right = self.left(values), self.right(values)
         except (ArithmeticError, TypeError):
@@ -127,7 +128,7 @@ class Membership:
 
 @dataclass(frozen=True)
 class Joined:
-    """Several conditions: `and` is as far violated as the worst, `or` as the best of them."""
+    """Several conditions: the violation of `and` is the largest, that of `or` the smallest of them."""
 
     parts: Sequence[Condition]
     every: bool

@@ -1,7 +1,7 @@
-"""`constraints`: what a configuration must meet beside being fast, as one line of arithmetic each.
+"""`constraints`: what a configuration must meet in addition to being fast; each is one line of arithmetic.
 
-`micro_batch_size * grad_accum_steps <= 1024`, `peak_memory_bytes <= 20GiB`, `amp_dtype in [none, bf16]`. Python's own
-parser reads it, and a short list of what may stand in it is all that is ever evaluated: a spec may come from anywhere.
+`micro_batch_size * grad_accum_steps <= 1024`, `peak_memory_bytes <= 20GiB`, `amp_dtype in [none, bf16]`. Python's
+parser reads it, but only a short list of operations is evaluated, because a spec may come from anywhere.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ MAX_LENGTH = 500
 
 @dataclass(frozen=True)
 class Constraint:
-    """One line of `constraints`. A comparison with a measure that is absent holds; a division by zero does not."""
+    """One line of `constraints`. A comparison with an absent measure holds; one with a division by zero does not."""
 
     text: str
     """As the user wrote it."""
     names: frozenset[str]
-    """Knobs and measures that it speaks of."""
+    """Knobs and measures that it names."""
     _condition: Condition = field(repr=False, compare=False)
 
     @property
     def on_knobs(self) -> bool:
-        """Whether it names no measure, and so can be decided before a trial."""
+        """Whether it names only knobs, so that it can be decided before a trial."""
         return not self.names & MEASURES
 
     def violation(self, values: Mapping[str, Any]) -> float:
-        """At most 0 where it holds; above, how far from it `values` are.
+        """0 or less if the constraint holds; otherwise how far `values` violate it.
 
-        Of one comparison of numbers this is relative to the limit, the side that names nothing (where both name
-        something, the right one): value ÷ limit − 1 of an upper limit, and the bare difference where the limit is 0.
-        Of anything else it is 1 or −1. `and` takes the largest, `or` the smallest.
+        For a comparison of numbers it is relative to the limit: value ÷ limit − 1 for an upper limit, or the difference
+        if the limit is 0. The limit is the side that names nothing; if both sides name something, the right one. For
+        everything else it is 1 or −1. `and` takes the largest, `or` the smallest.
         """
         return self._condition.violation(values)
 
@@ -48,14 +48,14 @@ class Constraint:
         return self.violation(values) <= 0
 
     def sides(self, values: Mapping[str, Any]) -> tuple[float, float] | None:
-        """The figure and its limit, of one comparison of numbers that are there; None of anything else."""
+        """The value and its limit, for a single comparison whose numbers are known; else None."""
         return self._condition.sides(values) if isinstance(self._condition, Comparison) else None
 
 
 def knob_values(config: TrainConfig) -> dict[str, Any]:
-    """What a constraint may ask of a configuration: every knob, custom ones too, and the effective batch size.
+    """The values that a constraint can name: every knob, custom knobs included, and the effective batch size.
 
-    A user's null is a value like any other, `none`; only of a knob without effect is there nothing to compare.
+    A custom knob's null is a normal value, `none`; only a knob without effect has no value to compare.
     """
     built_in = {name: config.value(name) for name in KNOB_NAMES}
     custom = {name: "none" if value is None else value for name, value in config.custom}
@@ -63,9 +63,10 @@ def knob_values(config: TrainConfig) -> dict[str, Any]:
 
 
 def parse_constraint(text: str, custom: Collection[str] = ()) -> Constraint:
-    """`custom`: the names of the spec's own knobs; as a mapping to their values, whose words then need no quotes.
+    """`custom`: the names of the spec's own knobs; or a mapping to their values, so that words among these need no
+    quotes.
 
-    Raises ValueError with what is wrong, and where in the text.
+    Raises ValueError that says what is wrong and where in the text.
     """
     if not text.strip():
         raise ValueError("is empty; write a comparison, such as peak_memory_bytes <= 20GiB")

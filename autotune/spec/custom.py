@@ -1,4 +1,4 @@
-"""`search.custom`: knobs of the spec's own, each an argument of a factory or of the optimizer."""
+"""`search.custom`: the spec's own knobs; each is an argument of a factory or of the optimizer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def _given(value: object) -> object:
 
 
 def _tell_apart(values: Sequence[KnobValue]) -> None:
-    """Python takes 1, 1.0 and true for one value, and so would the record of what has been tried."""
+    """Refuse values that Python treats as equal, such as 1, 1.0 and true: the record of tried values would mix them
+    up."""
     seen: dict[KnobValue, KnobValue] = {}
     for value in values:
         if type(seen.setdefault(value, value)) is not type(value):
@@ -84,7 +85,7 @@ CustomValues = Annotated[dict[str, Scalar], BeforeValidator(empty_is_none_given)
 
 
 def custom_flaws(knobs: Mapping[str, CustomKnob], baseline: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """(path, message) of what is wrong with names and arguments under `search.custom`, and with `baseline.custom`."""
+    """(path, message) for each problem with names and arguments in `search.custom`, and with `baseline.custom`."""
     taken: dict[ArgPath, str] = {}
     for name, knob in knobs.items():
         here = ("search", "custom", name)

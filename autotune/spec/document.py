@@ -1,6 +1,6 @@
-"""YAML text as plain values, with the position of every key and value, so that each problem can name its line.
+"""Parses YAML text into plain values, with the position of every key and value, so that each problem can name its line.
 
-Merge keys and anchors work; what they expand to is bounded.
+Merge keys and anchors work; the size of their expansion is limited.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Position(NamedTuple):
 
 
 class DocumentError(Exception):
-    """The text is no document at all: nothing else can be said about it."""
+    """The text is not a YAML document, so no other problem can be reported."""
 
     def __init__(self, position: Position, message: str) -> None:
         self.position = position
@@ -46,19 +46,19 @@ class DocumentError(Exception):
 
 
 class Flaw(NamedTuple):
-    """Something wrong at one place of a document."""
+    """A problem at one position of a document."""
 
     path: DocPath
     message: str
     position: Position | None = None
-    """None: wherever `path` is."""
+    """None: the position of `path`."""
     at_key: bool = False
-    """The key itself is wrong, not its value."""
+    """Whether the key itself is wrong, not its value."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """Values, and where they stand; `flaws` are the mistakes that YAML allows and a spec does not."""
+    """Values and their positions; `flaws` are the mistakes that YAML allows but a spec does not."""
 
     values: Any
     keys: dict[DocPath, Position] = field(default_factory=dict)
@@ -105,7 +105,7 @@ def _unsupported(node: Node) -> str:
 
 
 class _Builder:
-    """From nodes to values, noting positions and flaws on the way."""
+    """Converts nodes to values, and records positions and flaws."""
 
     def __init__(self) -> None:
         self.keys: dict[DocPath, Position] = {}
@@ -129,7 +129,7 @@ class _Builder:
             self._open.pop()
 
     def _enter(self, node: Node) -> None:
-        """Bounds what aliases expand to: it may be endless, or double with every line."""
+        """Limit the expansion of aliases: it may be endless, or double with every line."""
         self._nodes += 1
         if any(node is outer for outer in self._open):
             raise DocumentError(_start(node), "an alias in here refers to the very value that it is part of")
@@ -149,7 +149,7 @@ class _Builder:
         return values
 
     def _entries(self, node: MappingNode, path: DocPath) -> Iterator[tuple[Node, Node]]:
-        """Own entries first, then the merged ones: of several with one key, the first is meant."""
+        """The node's own entries, then the merged ones: the first entry of a key applies."""
         merged: list[Node] = []
         seen: dict[str, Position] = {}
         for key_node, value_node in node.value:
@@ -197,7 +197,7 @@ class _Builder:
         return value
 
     def _flaw(self, path: DocPath, message: str, node: Node) -> None:
-        """Once a place, however many aliases lead there."""
+        """Record a flaw once per position, even if several aliases lead there."""
         position = _start(node)
         if not any(flaw.position == position for flaw in self.flaws):
             self.flaws.append(Flaw(path, message, position))

@@ -1,4 +1,4 @@
-"""Sets of values that a search may take: a value, a list, a range."""
+"""Sets of values for a search: a single value, a list, or a range."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ from pydantic_core import CoreSchema
 from autotune.spec.fields import Section
 
 MAX_VALUES = 1000
-"""Most values of one knob: no budget measures more, and a typing error in a range must not fill the memory."""
+"""Maximum number of values for one knob: no budget can measure more, and a typing error in a range must not fill the
+memory."""
 FORM = ":"
-"""First character of the tags that tell forms of one field apart: no key, so no part of a document's path."""
+"""First character of the tags that distinguish the forms of a field; it makes them recognisable as no keys of the
+document."""
 
 
 def _step(value: object) -> object:
@@ -41,7 +43,7 @@ class IntRange(Section):
     step: Annotated[
         Literal["pow2"] | int, BeforeValidator(_step, json_schema_input_type=Literal["pow2"] | PositiveInt)
     ] = "pow2"
-    """`pow2`: the powers of two between the two, and 0 where `min` is 0 · a number: that far apart."""
+    """`pow2`: the powers of two from `min` to `max`, and 0 if `min` is 0 · a number: the distance between values."""
 
     @model_validator(mode="after")
     def _neither_empty_nor_endless(self) -> Self:
@@ -88,7 +90,7 @@ def _domain_form(value: object) -> str:
 
 
 class _OneOrMore:
-    """In the JSON Schema, a list may also be written as its one value."""
+    """In the JSON Schema, a list may also be written as a single value."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         array = handler(schema)
@@ -140,8 +142,8 @@ EffectiveBatch = Annotated[
 
 
 def allows_effective_batch(wanted: int | EffectiveBatchRange | Literal["baseline", "free"], size: int) -> bool:
-    """Whether `size` samples per optimizer step meet the spec's `effective_batch_size`; of the baseline's own, which
-    is not known yet, any does."""
+    """Whether `size` samples per optimizer step meet the spec's `effective_batch_size`. For `baseline`, which is not
+    known yet, every size does."""
     if isinstance(wanted, EffectiveBatchRange):
         return wanted.min <= size <= wanted.max
     return isinstance(wanted, str) or wanted == size
@@ -152,7 +154,8 @@ def any_batch_fits(
     micros: Iterable[int] | None,
     accums: Iterable[int] | None,
 ) -> bool:
-    """Whether some micro-batch × accumulation steps meets `wanted`; None for either: any number may be taken."""
+    """Whether some product of micro-batch size and accumulation steps meets `wanted`; None for either: any number is
+    possible."""
     if isinstance(wanted, str) or (micros is None and accums is None):
         return True
     if micros is not None and accums is not None:

@@ -10,11 +10,11 @@ _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:
 _NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
 _CLOCK = re.compile(r"(\d+):(\d\d)(?::(\d\d))?", re.ASCII)
 _LONGEST_S = 1e9
-"""About 30 years: beyond it, fractions of a second are lost in a round trip, and no user means it."""
+"""About 30 years: longer durations would lose fractions of a second when they are written and read again."""
 
 
 def parse_duration(text: object) -> float:
-    """Seconds in `text`. Raises ValueError saying what to write instead."""
+    """Seconds in `text`. Raises ValueError that says what to write instead."""
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError("a duration is written 90s, 10m or 1h30m")
     written = re.sub(r"\s", "", str(text))
@@ -47,13 +47,13 @@ _USUAL_S = (30, 60, 120, 180, 300, 600, 900, 1200, 1800, 2700, 3600)
 
 
 def usual_duration(least_s: float) -> str:
-    """The next one from `least_s` on that people would write: 47.3 → `1m`."""
+    """The next round duration from `least_s` on: 47.3 → `1m`."""
     hours = math.ceil(max(least_s, 0.0) / 3600) * 3600
     return format_duration(float(next((seconds for seconds in _USUAL_S if seconds >= least_s), hours)))
 
 
 def format_duration(seconds: float) -> str:
-    """The inverse, exact: what `parse_duration` reads back, in as few digits as that takes. 5400.0 → `1h30m`."""
+    """The exact inverse of `parse_duration`, with as few digits as possible. 5400.0 → `1h30m`."""
     whole = _units(seconds, 0)
     return next(
         (text for text in (whole, *(_units(seconds, n) for n in range(1, 60))) if _reads_as(text, seconds)), whole
@@ -61,7 +61,7 @@ def format_duration(seconds: float) -> str:
 
 
 def _units(seconds: float, decimals: int) -> str:
-    """`seconds` in hours, minutes and seconds, the last with that many decimals."""
+    """`seconds` in hours, minutes and seconds; the seconds have `decimals` decimals."""
     hours, rest = divmod(seconds, 3600)
     minutes, rest = divmod(rest, 60)
     last = f"{rest:.{decimals}f}"

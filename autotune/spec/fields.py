@@ -24,14 +24,14 @@ from pydantic_core import PydanticCustomError
 from autotune.spec.durations import format_duration, parse_duration
 
 MIN_BUDGET_S = 10.0
-"""Below this not even PyTorch's import and one baseline trial fit, on any machine seen so far."""
+"""A shorter budget is not enough for PyTorch's import and one baseline trial, on any machine so far."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""NumPy takes no more than 32 bits."""
+"""NumPy accepts at most 32 bits."""
 
 
 class Section(BaseModel):
-    """Base of all sections: closed and frozen, no value bent into another type; an empty one takes all its defaults."""
+    """Base of all sections: frozen, no unknown keys, no conversion of types; an empty section has all its defaults."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -44,7 +44,7 @@ class Section(BaseModel):
 
 
 def located(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
-    """What a validator raises when not the whole section is wrong, but `path` inside it."""
+    """The error for a validator to raise if not the whole section is wrong, but `path` inside it."""
     return PydanticCustomError("located", "{message}", {"message": message, "path": path})
 
 
@@ -80,7 +80,7 @@ NAME_PATTERN = r"^[A-Za-z0-9][\w.-]*$"
 
 
 def _importable(path: str) -> str:
-    """Python's words are no names: `a:import` is a path that no module can have."""
+    """Refuse Python's keywords: no module can have the path `a:import`."""
     for name in re.split("[.:]", path):
         if not name.isidentifier() or keyword.iskeyword(name):
             raise ValueError(f"must be a callable, as package.module:name; '{name}' is not a name in Python")
@@ -95,7 +95,7 @@ StudyName = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=10
 
 
 def _folder(value: object, info: ValidationInfo) -> object:
-    """An absolute path, when the validation context says in which `folder` the spec lies."""
+    """An absolute path, if the validation context contains the spec's `folder`."""
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("must be the path of a folder")
     try:

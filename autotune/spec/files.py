@@ -1,4 +1,4 @@
-"""The files that a spec is and names: reading the one, looking for the others."""
+"""Reads the spec file, and checks that the data folders that it names exist."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from autotune.errors import SpecError
 from autotune.spec.document import DocPath, Document, DocumentError, Flaw, Position, parse_document
 
 _MAX_BYTES = 1_000_000
-"""No spec is this long; a data file given by mistake is."""
+"""No spec is longer; a data file that is given by mistake may be."""
 _GENERATED = "or train on generated images: --set data='{synthetic: {image_size: 224, storage: jpeg}}'"
 
 
 def read_spec(path: Path) -> Document:
-    """The document in the file at `path`. Raises SpecError when there is none."""
+    """The document in the file at `path`. Raises SpecError if there is none."""
     try:
         with path.expanduser().open("rb") as file:
             raw = file.read(_MAX_BYTES + 1)
@@ -48,7 +48,7 @@ def _decode(raw: bytes) -> str:
 
 
 def data_folder_flaws(values: Mapping[str, Any], folder: Path) -> Iterator[Flaw]:
-    """One for each data folder in `values` that is not there. `timm` may download into a new one."""
+    """A flaw for each data folder in `values` that does not exist. `timm` may download into a new folder."""
     image_folder = _inside(values, ("data", "image_folder", "path"))
     if message := _missing_folder(image_folder, folder):
         yield Flaw(("data", "image_folder", "path"), f"{message}; correct the path, {_GENERATED}")
@@ -64,7 +64,7 @@ def _inside(values: Any, path: DocPath) -> Any:
 
 
 def _missing_folder(written: object, folder: Path) -> str | None:
-    """Why this is not a folder to read from; None when it is, or when nothing was given that could be a path."""
+    """Why `written` is not a folder to read from; None if it is one, or if it cannot be a path."""
     if not isinstance(written, str) or not written:
         return None
     try:
@@ -77,4 +77,4 @@ def _missing_folder(written: object, folder: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"cannot look into this folder: {getattr(error, 'strerror', None) or error}"
     except RuntimeError:
-        return None  # A home folder that does not exist is a flaw of the field itself.
+        return None  # The validation of the field reports a home folder that does not exist.

@@ -1,4 +1,4 @@
-"""Which text is a constraint: known words in Python's own grammar, and of that only what is named here."""
+"""The grammar of constraints: known words, and the part of Python's grammar that is listed here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ORDERING = ("<", "<=", ">", ">=")
 
 
 class Reader:
-    """From Python's tree to conditions; whatever is not named here is refused."""
+    """Converts Python's syntax tree to conditions; refuses everything that is not handled here."""
 
     def __init__(self, vocabulary: Vocabulary, source: Source) -> None:
         self._source = source
@@ -152,7 +152,7 @@ class Reader:
             raise self._error(other, f"{node.id} is one of {', '.join(choices)}")
 
     def _bound(self, tree: ast.expr) -> None:
-        """Without recursion, which is what is to be bounded."""
+        """Limit the depth of the tree; without recursion, because recursion is what must be limited."""
         open_nodes = [(tree, 0)]
         while open_nodes:
             node, depth = open_nodes.pop()
@@ -192,14 +192,14 @@ def _why(error: SyntaxError) -> str:
 
 
 class Source:
-    """A constraint's text, and where each piece of its Python spelling came from."""
+    """A constraint's text, with the origin of each piece of its Python spelling."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._origins: list[tuple[int, int]] = []
 
     def python(self, vocabulary: Vocabulary) -> str:
-        """An expression with nothing in it but known names, literals and signs."""
+        """A Python expression that contains only known names, literals and signs."""
         spelt = ""
         pieces = list(tokens(self.text, vocabulary.hyphenated))
         for token, following in zip(pieces, [*pieces[1:], None], strict=True):
@@ -212,7 +212,7 @@ class Source:
         return self.place(offset) if offset >= 0 else "at its end"
 
     def place(self, offset: int) -> str:
-        """Where the piece at the byte `offset` of the expression stands in the text."""
+        """The position in the text of the piece at byte `offset` of the expression."""
         return place(max((at for start, at in self._origins if start <= offset), default=0))
 
 

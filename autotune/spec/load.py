@@ -1,4 +1,4 @@
-"""From a spec file to a `Spec`: every problem at once, each on one line with the place where it stands."""
+"""Reads a spec file into a `Spec`, and reports all problems together, one line each, with their positions."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ class LoadedSpec:
     sha256: str
     """Hash of the resolved spec, with overrides and defaults."""
     places: Places | None = field(default=None, compare=False, repr=False)
-    """Where its values were written; None for one that was no file."""
+    """The positions of its values; None for a spec that was not read from a file."""
 
     def at_its_place(self, problem: str) -> str:
-        """A message that begins with a path of the spec, such as `model.timm: …`, after file, line and column."""
+        """`problem`, which begins with a path of the spec such as `model.timm: …`, with file, line and column in
+        front."""
         path, colon, message = problem.partition(": ")
         if self.places is None or not colon or not _SECTION.fullmatch(path):
             return problem
@@ -57,7 +58,7 @@ class LoadedSpec:
 
     @contextlib.contextmanager
     def placing_problems(self) -> Iterator[None]:
-        """What is found wrong with workload or strategy says where in the spec that is named."""
+        """Add the positions in the spec to problems with workload or strategy."""
         try:
             yield
         except SpecError as error:
@@ -71,8 +72,8 @@ def load_spec(
 ) -> LoadedSpec:
     """The spec in the file at `path`, with `--set`-style `overrides` ("a.b=c"), `--budget` and `--device` applied.
 
-    Raises SpecError with all problems: those of the file by position, then those of the overrides. Data folders that
-    the spec names have to exist.
+    Raises SpecError with all problems: those of the file by position, then those of the overrides. Data folders in the
+    spec must exist.
     """
     path = Path(path)
     document = read_spec(path)
@@ -95,8 +96,8 @@ def load_spec(
 
 
 def parse_spec(values: Mapping[str, Any], folder: str | Path, file: str | Path = "spec") -> Spec:
-    """The spec in `values` (as `model_dump(mode="json", exclude_none=True)` gives them). Raises SpecError, in which
-    `file` is where they come from."""
+    """The spec in `values` (as `model_dump(mode="json", exclude_none=True)` gives them). Raises SpecError, which names
+    `file` as the source."""
     document = Document(dict(values))
     spec, flaws = _validated(document.values, Path(folder))
     if spec is None:
@@ -105,13 +106,13 @@ def parse_spec(values: Mapping[str, Any], folder: str | Path, file: str | Path =
 
 
 def spec_sha256(spec: Spec) -> str:
-    """Hash of everything that the spec says: the same for two files that say the same."""
+    """Hash of the content of the spec: the same for two files with the same content."""
     canonical = json.dumps(spec.model_dump(mode="json", exclude_none=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def study_name(stem: str) -> str:
-    """A file's stem as a study's name: whatever else the pattern of names refuses becomes `-`."""
+    """A study name made from a file's stem: characters that are not allowed in names become `-`."""
     return re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.-]+", "-", stem))[:100] or "study"
 
 
@@ -128,7 +129,8 @@ def _parse_overrides(texts: Sequence[str]) -> tuple[list[Override], list[str]]:
 def _with_overrides(
     document: Document, file: str, overrides: Sequence[Override]
 ) -> tuple[dict[str, Any], Places, list[str]]:
-    """The document's values with the overrides in them, where each now stands, and what could not be applied."""
+    """The document's values with the overrides, their positions, and messages for overrides that could not be
+    applied."""
     if not isinstance(document.values, dict):
         problem = Flaw((), f"a spec is a mapping of keys to values (`model: …`), not {given(document.values)}")
         raise SpecError(Places(document, file, ()).lines([problem]))
@@ -151,7 +153,7 @@ def _validated(values: dict[str, Any], folder: Path) -> tuple[Spec | None, list[
 
 
 def _disagreements(values: Mapping[str, Any]) -> list[Flaw]:
-    """Those between sections, which pydantic looks at only once all the rest is right."""
+    """Contradictions between sections, which pydantic checks only if everything else is valid."""
     training, baseline, search, model, data, ablation = (
         _section(section, values.get(key))
         for key, section in (

@@ -1,4 +1,5 @@
-"""From pydantic's errors to the project's own words: one flaw a mistake, at the place where the user wrote it."""
+"""Converts pydantic's errors to the project's messages: one flaw per mistake, at the position where the user wrote
+it."""
 
 from __future__ import annotations
 
@@ -46,17 +47,17 @@ _SHORTHAND = {
     "strategy": "{{name: {}}}",
     "execution": "{{backend: {}}}",
 }
-"""What to write for a section of which only the main value was given."""
+"""What to write for a section if only its main value was given."""
 
 
 def flaws_of(error: ValidationError, values: Any) -> Iterator[Flaw]:
-    """One a mistake in `values`, the document that did not validate."""
+    """One flaw for each mistake in `values`, the document that did not validate."""
     for details in error.errors(include_url=False):
         yield _flaw(details, values)
 
 
 def given(value: Any) -> str:
-    """A value as a message shows it: short, on one line, as YAML spells it."""
+    """A value for a message: short, on one line, in YAML."""
     if isinstance(value, dict | list | tuple):
         return "a mapping" if isinstance(value, dict) else "a list"
     if isinstance(value, str):
@@ -86,12 +87,12 @@ def _first_line(text: str) -> str:
 
 
 def _untagged(loc: DocPath) -> DocPath:
-    """Without pydantic's names of a union's branches."""
+    """The path without pydantic's names for the branches of a union."""
     return tuple(part for part in loc if not (isinstance(part, str) and part.startswith(FORM)))
 
 
 def written(path: DocPath, values: Any) -> DocPath:
-    """`path`, without the number of an item where no list was written."""
+    """`path`, without the index of an item if no list was written."""
     return _written(path, values) if path and isinstance(path[-1], int) else path
 
 
@@ -178,7 +179,7 @@ def _type_hint(kind: str, field: str, value: Any) -> str:
 
 
 def _number_hint(kind: str, value: Any) -> str:
-    """For numbers that are written as another type."""
+    """A hint for numbers that are written as another type."""
     if isinstance(value, float) and value.is_integer():
         return f"; write {value:.0f}"
     text = value.replace("_", "").strip() if isinstance(value, str) else ""

@@ -81,7 +81,7 @@ __all__ = [
 
 
 class BaselineSpec(Section):
-    """What the speed-up is measured against; a knob that is not given is what an untuned PyTorch user gets."""
+    """What the speed-up is measured against. A knob that is not given has the value that untuned PyTorch code uses."""
 
     micro_batch_size: PositiveInt | None = None
     grad_accum_steps: PositiveInt | None = None
@@ -100,12 +100,12 @@ class BaselineSpec(Section):
     gradient_as_bucket_view: bool | None = None
     static_graph: bool | None = None
     custom: CustomValues = Field(default_factory=dict)
-    """Values of the knobs under `search.custom`. Default of each: what the spec has at its `arg`, else its first
+    """Values of the knobs under `search.custom`. Default for each: the spec's value at its `arg`, else its first
     value."""
 
     @model_serializer(mode="wrap")
     def _keep_custom_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`null` is a value of a custom knob too, which `exclude_none` would drop."""
+        """Keep `null`, which is a valid value of a custom knob, but which `exclude_none` would drop."""
         written = handler(self)
         return _with_custom(written, dict(self.custom) if "custom" in written else {})
 
@@ -162,13 +162,13 @@ class SearchSpec(Section):
 
 
 def _with_custom(written: dict[str, Any], custom: dict[str, Any]) -> dict[str, Any]:
-    """A section as it is written down: without `custom` where there is none, as in specs that never heard of it."""
+    """A section for writing: without `custom` if there is none, so that it equals that of older specs."""
     rest = {key: value for key, value in written.items() if key != "custom"}
     return {**rest, "custom": custom} if custom else rest
 
 
 class StabilitySpec(Section):
-    """What the winner must hold to be called stable."""
+    """The limits that the winner must meet to be called stable."""
 
     loss_tolerance: Annotated[float, Field(gt=0)] = 0.05
     """Largest relative excess of the loss over the baseline's, at equal samples seen."""
@@ -177,7 +177,7 @@ class StabilitySpec(Section):
     max_skipped_steps: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Largest share of optimizer steps that the GradScaler may skip (fp16 only)."""
     soak_steps: NonNegativeInt = 100
-    """Optimizer steps that the winner must train in a row without a fault."""
+    """Optimizer steps that the winner must train in a row without a problem."""
 
 
 class StrategySpec(Section):
@@ -188,7 +188,7 @@ class StrategySpec(Section):
     factory: FactoryPath | None = None
     """`package.module:callable` that returns an Optuna sampler, such as `optuna.samplers:BruteForceSampler`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the sampler, beside its seed: `{n_startup_trials: 4}` of tpe."""
+    """Keyword arguments of the sampler, except its seed: `{n_startup_trials: 4}` for tpe."""
 
     @model_validator(mode="before")
     @classmethod
@@ -213,8 +213,8 @@ class ExecutionSpec(Section):
     ranks_per_trial: PositiveInt = 1
     """Processes that train one model together, each on a device of its own."""
     devices: tuple[NonNegativeInt, ...] | None = None
-    """Devices of this machine to search on, a trial on each at the same time, each with its share of the CPU cores;
-    with several ranks, so many of them for each trial. Confirming runs are alone, on the first."""
+    """Devices of this machine to search on. One trial runs on each at the same time, with its share of the CPU cores;
+    a trial with several ranks uses as many devices as ranks. Confirming runs run alone, on the first."""
 
     address: str | None = None
     """Address of the Ray cluster. Default: `auto`, the cluster of this machine."""
@@ -223,7 +223,8 @@ class ExecutionSpec(Section):
     cpus_per_trial: PositiveInt | None = None
     """CPUs of each trial on the cluster. Default: a node's CPUs divided by its GPUs; all of them if it has no GPU."""
     uneven_nodes: Literal["leave_out", "normalise"] | None = None
-    """Nodes whose baseline is off by more than `node_tolerance`: `leave_out` (default), or `normalise` all figures."""
+    """What to do with nodes whose baseline differs by more than `node_tolerance`: `leave_out` (default), or `normalise`
+    all measurements."""
     node_tolerance: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Largest relative difference between nodes. Default: 0.05."""
 
@@ -303,7 +304,8 @@ class Spec(Section):
         return tuple(parse_constraint(text, words) for text in self.constraints)
 
     def custom_baseline(self) -> dict[str, KnobValue]:
-        """The baseline's value of every custom knob: as given, else what stands at its argument, else its first."""
+        """The baseline's value of every custom knob: as given, else the spec's value at its argument, else its first
+        value."""
         return {name: self._baseline_of(name) for name in self.search.custom}
 
     def _baseline_of(self, name: str) -> KnobValue:
@@ -314,7 +316,7 @@ class Spec(Section):
 
 
 def constraint_flaws(constraints: Iterable[object], search: SearchSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """(path, message) of each constraint that cannot be read."""
+    """(path, message) for each constraint that cannot be read."""
     words = _words_of(search)
     for number, text in enumerate(constraints):
         try:
@@ -329,7 +331,8 @@ def _words_of(search: SearchSpec) -> dict[str, tuple[Any, ...]]:
 
 
 def rank_flaws(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """What asks for several ranks where there is one, or twice for a device, as (path, message)."""
+    """(path, message) for each setting that needs several ranks if there is only one, and for devices that are listed
+    twice."""
     if spec.execution.devices is not None and ":" in spec.device:
         yield ("device",), f"give no number beside execution.devices: {spec.device.partition(':')[0]}"
     if spec.execution.ranks_per_trial > 1:
@@ -359,13 +362,13 @@ def _not_divisible(
 def disagreements(
     training: TrainingSpec, baseline: BaselineSpec, search: SearchSpec, ranks: int = 1
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What no section gets wrong alone, as (path, message): batch sizes that no point of the space can have,
-    and custom knobs of which one is not as the other says."""
+    """(path, message) for each contradiction between sections: batch sizes that no point of the space can have, and
+    custom knobs that do not match."""
     wanted = training.effective_batch_size
     target = str(wanted) if isinstance(wanted, int | str) else f"{wanted.min} to {wanted.max}"
     micro, accum = baseline.micro_batch_size, baseline.grad_accum_steps
     times = f" × {ranks} ranks" if ranks > 1 else ""
-    own_micros = (micro * ranks,) if micro else None  # the ranks multiply one of the two factors, whichever there is
+    own_micros = (micro * ranks,) if micro else None  # the ranks multiply one of the two factors
     own_accums = (accum * (1 if micro else ranks),) if accum else None
     if not any_batch_fits(wanted, own_micros, own_accums):
         if micro and accum:

@@ -1,4 +1,4 @@
-"""The keys of the spec as a tree, taken from the models: what a section allows, and where a misplaced key belongs."""
+"""The keys of the spec as a tree, from the models: what a section allows, and where a misplaced key belongs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autotune.spec.model import Spec
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field's annotation holds, however deep in unions; None for a plain value."""
+    """The model in a field's annotation, also inside unions; None for a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := section_of(part))), None)
 
 
 def section_at(path: Sequence[str | int]) -> type[BaseModel] | None:
-    """The model of the mapping at `path`; None where the spec has no such section."""
+    """The model of the mapping at `path`; None if the spec has no such section."""
     section: type[BaseModel] | None = Spec
     named: type[BaseModel] | None = None
     for key in path:
@@ -45,8 +45,8 @@ def field_at(path: Sequence[str | int]) -> FieldInfo | None:
 
 
 def places_of(key: str) -> list[str]:
-    """Every path in the spec that ends in `key`, outermost first; the bounds of ranges are no places,
-    and what is misplaced is no factor of an ablation."""
+    """Every path in the spec that ends in `key`, outermost first, without bounds of ranges and factors of an
+    ablation."""
     return sorted((path for path in _paths(Spec, "") if path.split(".")[-1] == key), key=lambda path: path.count("."))
 
 

@@ -1,4 +1,4 @@
-"""`--set a.b=c`: one value of the spec replaced from the command line."""
+"""`--set a.b=c`: replaces one value of the spec from the command line."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from autotune.spec.document import DocPath, DocumentError, Flaw, parse_document
 
 @dataclass(frozen=True)
 class Override:
-    """A value for one path, and how the user gave it."""
+    """A value for one path, and the option that gave it."""
 
     option: str
-    """As messages show it: `--set training.seed=1`."""
+    """The option in messages: `--set training.seed=1`."""
     path: DocPath
     value: Any
     flaws: tuple[Flaw, ...] = ()
 
 
 class OverrideError(ValueError):
-    """What the user wrote is no override, or leads nowhere in this document."""
+    """The text is not an override, or its path does not exist in this document."""
 
 
 def parse_override(text: str) -> Override:
@@ -40,15 +40,15 @@ def parse_override(text: str) -> Override:
 
 
 def shown(text: str) -> str:
-    """On one line, and no longer than a line may be."""
+    """`text` on one line, shortened if it is too long."""
     line = " ".join(text.split())
     return line if len(line) <= 80 else f"{line[:79]}…"
 
 
 def apply_override(values: dict[str, Any], path: DocPath, value: Any) -> DocPath:
-    """Puts `value` at `path`, making mappings on the way; returns the path with list indices as numbers.
+    """Put `value` at `path`, and create missing mappings; returns the path with list indices as numbers.
 
-    Raises OverrideError where the path leads through a value that holds no others.
+    Raises OverrideError if the path leads through a value that is no mapping or list.
     """
     node: Any = values
     taken: list[str | int] = []
@@ -64,7 +64,7 @@ def apply_override(values: dict[str, Any], path: DocPath, value: Any) -> DocPath
 
 
 def _step(node: Any, part: str | int, taken: Sequence[str | int]) -> str | int:
-    """`part` as `node` takes it: a key, or the index of an item that is there."""
+    """`part` as a key for `node`, or as the index of an existing item."""
     where = ".".join(str(step) for step in taken)
     is_index = str(part).isdecimal()
     if isinstance(node, dict) and (node or not is_index):

@@ -1,4 +1,4 @@
-"""Where each value of a spec was written, in the file or on the command line: the front half of a problem's line."""
+"""Where each value of a spec was written, in the file or on the command line: the first part of a message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from autotune.spec.document import DocPath, Document, Flaw, Position
 
 
 class Places:
-    """The positions of a document after overrides, given as (option, path) in the order in which they were applied."""
+    """The positions of a document after overrides, which are given as (option, path) in the order of their
+    application."""
 
     def __init__(self, document: Document, file: str, overrides: Sequence[tuple[str, DocPath]]) -> None:
         self._document = document
@@ -16,7 +17,7 @@ class Places:
         self._overrides = overrides
 
     def lines(self, flaws: Iterable[Flaw]) -> list[str]:
-        """One line a place, of the first of its flaws: those in the file by position, then the others."""
+        """One line per position, for its first flaw: flaws in the file by position, then the others."""
         said: dict[tuple[tuple[int, Position], str], str] = {}
         for flaw in flaws:
             said.setdefault((self._place(flaw), dotted(flaw.path)), flaw.message)
@@ -26,7 +27,7 @@ class Places:
         ]
 
     def _place(self, flaw: Flaw) -> tuple[int, Position]:
-        """(0, where in the file), or (n, _) for the n-th override."""
+        """(0, position in the file), or (n, _) for the n-th override."""
         nowhere = Position(1, 1)
         if flaw.position:
             return 0, flaw.position
@@ -38,7 +39,7 @@ class Places:
         return 0, nowhere
 
     def _set_by(self, path: DocPath) -> int:
-        """Number of the last override that set `path` or all that holds it; or made it, where the file has none."""
+        """Number of the last override that set `path` or a section around it, or that created it."""
         for number, (_, target) in reversed(list(enumerate(self._overrides, start=1))):
             made = path not in self._document.positions and target[: len(path)] == path
             if made or path[: len(target)] == target:
@@ -46,7 +47,7 @@ class Places:
         return 0
 
     def _in_file(self, path: DocPath, at_key: bool) -> Position | None:
-        """Place of the value; of the key if that is wrong, or if the value has keys of its own."""
+        """Position of the value; of the key if that is wrong, or if the value has keys of its own."""
         spread = any(key[: len(path)] == path for key in self._document.keys if len(key) > len(path))
         if at_key or spread:
             return self._document.keys.get(path, self._document.positions.get(path))
@@ -60,10 +61,10 @@ class Places:
 
 
 def dotted(path: DocPath) -> str:
-    """As `--set` takes it: `search.amp_dtype.0`."""
+    """`path` in the form of `--set`: `search.amp_dtype.0`."""
     return ".".join(map(str, path))
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and escape codes that a file name or a value may hold."""
+    """`text` without line breaks and escape codes, which a file name or a value may contain."""
     return "".join(character if character.isprintable() else " " for character in text)

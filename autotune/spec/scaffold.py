@@ -1,4 +1,4 @@
-"""The commented spec that `autotune init` writes: it runs as it stands, and shows every section."""
+"""The commented spec that `autotune init` writes: it runs unchanged, and shows every section."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ execution: {{backend: local}}           # ranks_per_trial: 8 trains each model o
 
 
 def scaffold_text(name: str = "study") -> str:
-    """YAML of a spec called `name`, that validates as it stands."""
+    """YAML of a valid spec called `name`."""
     return _TEXT.format(name=dump_yaml({"name": name}).rstrip())

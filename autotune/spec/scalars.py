@@ -1,4 +1,4 @@
-"""The core schema of YAML 1.2: which plain scalars are more than text. PyYAML alone follows YAML 1.1.
+"""The core schema of YAML 1.2: which plain scalars are not text. PyYAML itself follows YAML 1.1.
 
 There `no` is a bool, `1e-3` a string, `12:30` the number 750 and `010` eight.
 """
@@ -22,11 +22,11 @@ TAG = "tag:yaml.org,2002:"
 
 
 _MAX_DIGITS = 300
-"""Longer integers fit no float, and soon Python itself refuses to print them."""
+"""Longer integers do not fit into a float, and Python refuses to print very long ones."""
 
 
 class CoreResolver(BaseResolver):
-    """Gives plain scalars their type."""
+    """Determines the type of plain scalars."""
 
 
 _PATTERNS = {
@@ -67,12 +67,13 @@ _READERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def scalar_value(kind: str, text: str) -> Any:
-    """Raises KeyError on a kind that the core schema lacks, ValueError on text that is none of its kind."""
+    """The value of `text`. Raises KeyError for a kind that the core schema lacks, ValueError for text that does not
+    match its kind."""
     return _READERS[kind](text)
 
 
 class _Dumper(SafeDumper):
-    """Quotes text that either schema would take for something else; escapes what lines cannot hold."""
+    """Quotes text that either schema would read as another type; escapes characters that a line cannot contain."""
 
 
 def _represent_text(dumper: SafeDumper, text: str) -> ScalarNode:
@@ -84,5 +85,5 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def dump_yaml(values: Any) -> str:
-    """YAML in block style, keys in their order; `parse_document` reads back exactly these values."""
+    """YAML in block style, with keys in their order; `parse_document` reads exactly these values again."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

@@ -10,7 +10,7 @@ from autotune.spec.model import Spec
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12; accepts what `load_spec` accepts, and leaves to it what spans several keys."""
+    """Draft 2020-12. Accepts what `load_spec` accepts, but does not check rules that span several keys."""
     schema = Spec.model_json_schema(mode="validation")
     knobs = schema["$defs"]["SearchSpec"]["properties"]
     for section in ("BaselineSpec", "FactorsSpec"):
@@ -20,7 +20,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _plain(node: Any) -> Any:
-    """Without pydantic's made-up titles and null defaults; a section with defaults may be left empty."""
+    """Remove pydantic's generated titles and null defaults; a section with defaults may be empty."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):

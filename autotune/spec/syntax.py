@@ -1,4 +1,4 @@
-"""What broken YAML most likely means, in words that say how to fix it."""
+"""Explains broken YAML: the most likely cause, and how to fix it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
 
 
 def explain_syntax(error: MarkedYAMLError) -> str:
-    """One line; what PyYAML itself says where it is not among the known cases."""
+    """One line; PyYAML's own message if the case is not known."""
     said = f"{error.problem or ''} {error.context or ''}"
     opened = ""
     if error.context_mark and error.context_mark is not error.problem_mark:

@@ -1,4 +1,4 @@
-"""A constraint's text as words, numbers and signs, with the place of each; units become plain numbers here."""
+"""Splits a constraint's text into words, numbers and signs with their positions; converts units to plain numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {
     "s": 1,
     "ms": 0.001,
 }
-"""What a number may be followed by: bytes and seconds, the units of the measures. A share may be given in %."""
+"""Units that may follow a number: for bytes and seconds, the units of the measures. A share may be given in %."""
 CONNECTIVES = ("and", "or", "not", "in")
 _LARGEST = 1e300
 _BOUNDARY = r"(?![\w.])"
@@ -53,12 +53,12 @@ _REFUSED = {"**": "write a power as a product", "<>": "write !="}
 
 
 class Token(NamedTuple):
-    """One piece of a constraint. `source` is its spelling in Python, for words as they stand."""
+    """One piece of a constraint. `source` is its spelling in Python; for words it is the word itself."""
 
     kind: Literal["number", "text", "word", "sign"]
     source: str
     at: int
-    """Counted from 0."""
+    """Position in the text, counted from 0."""
 
 
 def place(at: int) -> str:
@@ -85,7 +85,7 @@ def tokens(text: str, hyphenated: Collection[str]) -> Iterator[Token]:
 
 
 def _token(text: str, match: re.Match[str]) -> tuple[Token, int]:
-    """The piece that was matched, and where the next begins."""
+    """The matched piece, and the start of the next one."""
     found = match.groupdict()
     if found.get("sign") in _REFUSED:
         raise ValueError(
@@ -126,7 +126,7 @@ def _read(digits: str, at: int) -> int | float:
 
 
 def _is_remainder(rest: str) -> bool:
-    """Whether an operand follows the sign %, which then is the remainder and no unit."""
+    """Whether an operand follows the sign %, which then means remainder and not percent."""
     rest = rest.lstrip()
     word = re.match(r"[^\W\d]\w*", rest)
     return word.group() not in CONNECTIVES if word else rest[:1].isdigit() or rest[:1] in ("(", ".")

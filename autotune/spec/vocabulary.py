@@ -1,4 +1,4 @@
-"""The names and words of constraints: what they may speak of."""
+"""The names and words that constraints may use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEASURES: frozenset[str] = frozenset(
         "first_step_s",
     }
 )
-"""What only a trial can tell. The names are those of `best.yaml`, and `first_step_s` of a trial's record."""
+"""Values that only a trial can measure. The names are those of `best.yaml`, and `first_step_s` of a trial's record."""
 OF_TEXT: Mapping[str, object] = {
     "amp_dtype": AmpDtype,
     "memory_format": MemoryFormat,
@@ -41,7 +41,7 @@ LITERALS: Mapping[str, str] = {
 RESERVED: frozenset[str] = (
     frozenset(KNOB_NAMES) | MEASURES | WORDS | set(LITERALS) | set(CONNECTIVES) | {EFFECTIVE_BATCH_SIZE, "custom"}
 )
-"""What a knob of the spec's own cannot be called."""
+"""Names that a custom knob cannot have."""
 
 
 class Vocabulary:

@@ -1,4 +1,4 @@
-"""The sections that say what is trained: model, data, loss and optimizer. The search leaves all of it as it is."""
+"""The sections that say what is trained: model, data, loss and optimizer. The search does not change them."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ Augment = Literal["timm", "none"]
 
 
 class ImageFolderSpec(Section):
-    """JPEG or PNG files in one folder a class."""
+    """JPEG or PNG files, one folder per class."""
 
     path: Folder
-    """The folder of class folders, relative to the spec's own; `~` is the home folder."""
+    """The folder that contains the class folders, relative to the spec's folder; `~` is the home folder."""
     image_size: PositiveInt = 224
     """Pixels along the edge of the square that the model sees."""
     augment: Augment = "timm"
@@ -57,9 +57,9 @@ class TimmDataSpec(Section):
     name: str
     """With its scheme: `torch/cifar10`."""
     root: Folder | None = None
-    """Where the data set lies or is downloaded to, relative to the spec's own folder; `~` is the home folder."""
+    """Folder of the data set, or for its download, relative to the spec's folder; `~` is the home folder."""
     split: str = "train"
-    """As the data set calls it."""
+    """Name of the split in the data set."""
     image_size: PositiveInt = 224
     """Pixels along the edge of the square that the model sees."""
     augment: Augment = "timm"
@@ -77,7 +77,7 @@ class SyntheticSpec(Section):
     storage: Literal["memory", "jpeg"] = "memory"
     """`memory`: tensors, no decoding · `jpeg`: real JPEG files, written once into a cache folder."""
     file_size: PositiveInt | None = None
-    """For `storage: jpeg`: pixels along the edge of the files; photos are usually larger than what the model sees.
+    """For `storage: jpeg`: pixels along the edge of the files; photos are usually larger than the model's input.
     Default: 8/7 of `image_size`."""
     augment: Augment = "timm"
     """For `storage: jpeg`; tensors in memory are not augmented."""
@@ -102,7 +102,7 @@ class DataSpec(Section):
     @model_validator(mode="before")
     @classmethod
     def _empty_source_takes_defaults(cls, value: Any) -> Any:
-        """`synthetic:` with nothing after it is that source, not none."""
+        """An empty `synthetic:` selects that source with its defaults."""
         given = [name for name in ("image_folder", "timm", "synthetic") if isinstance(value, dict) and name in value]
         return {**value, given[0]: value[given[0]] or {}} if len(given) == 1 else value
 
@@ -124,7 +124,7 @@ def _require_one(section: Section, names: tuple[str, ...]) -> None:
 
 
 _FACTORY = "factory"
-"""What `name` says where there is a factory."""
+"""Value of `name` if there is a factory."""
 
 
 class OptimizerSpec(Section):
@@ -138,8 +138,8 @@ class OptimizerSpec(Section):
     """`package.module:callable`, called with the model and the arguments, that returns an optimizer: for groups of
     parameters, and optimizers of other libraries. `optimizer: "package.module:callable"` says the same."""
     lr: Annotated[float, Field(gt=0)] = 0.05
-    """The learning rate; further arguments, such as `momentum`, stand beside it. A factory is given what is stated
-    only."""
+    """The learning rate; write further arguments, such as `momentum`, next to it. A factory gets only the given
+    arguments."""
 
     @model_validator(mode="before")
     @classmethod
@@ -157,12 +157,12 @@ class OptimizerSpec(Section):
 
     @property
     def args(self) -> dict[str, Any]:
-        """Keyword arguments of the optimizer, `lr` among them where it is known."""
+        """Keyword arguments of the optimizer, with `lr` if it is known."""
         return ({} if self.known_lr is None else {"lr": self.known_lr}) | (self.model_extra or {})
 
     @property
     def known_lr(self) -> float | None:
-        """None where a factory has its own."""
+        """The learning rate; None if a factory sets its own."""
         return self.lr if self.factory is None or "lr" in self.model_fields_set else None
 
     @property
@@ -176,8 +176,8 @@ class OptimizerSpec(Section):
 
     @model_serializer(mode="wrap")
     def _as_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """`foreach: null` is an argument too, which `exclude_none` would drop; a factory has a learning rate of its own
-        unless one is given."""
+        """Keep arguments such as `foreach: null`, which `exclude_none` would drop. Drop the default learning rate if
+        there is a factory."""
         left_out = {"factory"} if self.factory is None else {"name"}
         if self.known_lr is None:
             left_out.add("lr")
@@ -195,11 +195,11 @@ Optimizer = Annotated[
 
 
 class TrainingSpec(Section):
-    """What is optimised, and how; held fixed by the search."""
+    """What is optimised, and how; the search does not change it."""
 
     loss: Loss = "cross_entropy"
-    """`cross_entropy`, or `package.module:function`, called as `function(model, batch)`, that returns a scalar loss or
-    a tuple `(summed_loss, count)`."""
+    """`cross_entropy`, or `package.module:function`. It is called as `function(model, batch)` and returns a scalar loss
+    or a tuple `(summed_loss, count)`."""
     optimizer: Optimizer = OptimizerSpec()
     """A class of `torch.optim`, or a factory that is called with the model; `package.module:callable` for short."""
     clip_grad_norm: Annotated[float, Field(gt=0)] | None = None
