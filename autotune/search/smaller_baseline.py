@@ -39,20 +39,21 @@ def out_of_memory(records: Sequence[TrialRecord]) -> frozenset[TrainConfig]:
 
 def fitting(spec: Spec, facts: Facts, too_large: Collection[TrainConfig]) -> tuple[Spec, Space]:
     """`spec` with the largest such baseline that is not known to be `too_large`, and its space."""
-    own = space = build_space(spec, facts)
+    space = build_space(spec, facts)
     while space.baseline in too_large and (less := smaller(space.baseline)) is not None:
         batch = {"micro_batch_size": less.micro_batch_size, "grad_accum_steps": less.grad_accum_steps}
         spec = spec.model_copy(update={"baseline": spec.baseline.model_copy(update=batch)})
         space = build_space(spec, facts)
-    return spec, space if space is own else dataclasses.replace(space, too_large=own.baseline)
+    return spec, dataclasses.replace(space, too_large=frozenset(too_large))
 
 
-def said(baseline: TrainConfig, too_large: TrainConfig | None) -> str | None:
+def said(baseline: TrainConfig, too_large: Collection[TrainConfig]) -> str | None:
     """That it was done, in a sentence; None where it was not."""
-    if too_large is None or too_large == baseline:
+    largest = max(too_large, key=lambda config: config.micro_batch_size, default=baseline)
+    if largest == baseline:
         return None
     return (
-        f"The baseline does not fit into memory with a micro-batch of {too_large.micro_batch_size}: all is compared "
+        f"The baseline does not fit into memory with a micro-batch of {largest.micro_batch_size}: all is compared "
         f"with {baseline.micro_batch_size} × {baseline.grad_accum_steps} accumulation steps, at the same effective "
         "batch size."
     )
@@ -60,5 +61,4 @@ def said(baseline: TrainConfig, too_large: TrainConfig | None) -> str | None:
 
 def said_by(records: Sequence[TrialRecord], baseline: TrainConfig) -> str | None:
     """The same, by what was recorded."""
-    largest = max(out_of_memory(records), key=lambda config: config.micro_batch_size, default=None)
-    return said(baseline, largest)
+    return said(baseline, out_of_memory(records))

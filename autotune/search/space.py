@@ -87,8 +87,8 @@ class Space:
     """Values of knobs that are worth a trial only once others have shown that they can help."""
     withheld: bool = False
     """Whether what is held back is no part of the space."""
-    too_large: TrainConfig | None = None
-    """The spec's own baseline, where `baseline` stands in for it because it does not fit into memory."""
+    too_large: frozenset[TrainConfig] = frozenset()
+    """Baselines that did not fit into memory, the spec's own among them; `baseline` stands in for it."""
 
     @cached_property
     def distributions(self) -> dict[str, IntDistribution]:
@@ -147,7 +147,7 @@ class Space:
         """Whether `config` may be tried: it meets the constraints on knobs; of the baseline none is asked."""
         if config == self.baseline:
             return True
-        if self.withheld and self.holds_back(config):
+        if config in self.too_large or (self.withheld and self.holds_back(config)):
             return False
         if self.only is not None and config not in self.only:
             return False

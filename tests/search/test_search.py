@@ -193,6 +193,14 @@ def test_a_baseline_that_does_not_fit_is_stepped_down_and_that_is_said(bench: Be
     assert result.best["search"]["elapsed_s"] <= result.best["search"]["budget_s"]
 
 
+def test_a_baseline_that_did_not_fit_is_not_tried_again(bench: Bench) -> None:
+    held = {"num_workers": 0, "compile": "none", "amp_dtype": "none", "memory_format": "contiguous", "num_threads": 4}
+    search = {"micro_batch_size": [2, 4, 8, 16, 32], "fused_optimizer": False, **held}
+    bench.search(bench.backend(only_up_to(8)), budget="5m", search=search)
+    ran = [record.result.config.micro_batch_size for record in records(bench) if record.optuna_trial is not None]
+    assert sorted(ran) == [2, 4, 8, 16, 32]
+
+
 def test_a_resumed_study_comes_to_the_same_smaller_baseline(bench: Bench) -> None:
     def interrupt(record: TrialRecord) -> None:
         if record.number == 4:
