@@ -34,7 +34,7 @@ class RoundsSoFar:
     least_at_stake: float
     """`LITTLE` or `NEXT_TO_NOTHING`."""
     is_clear: bool
-    """Whether the leader is known to be faster than the baseline, or not to be."""
+    """Whether the leader is known to be faster than the baseline and about how much, or not to be faster."""
 
     def racing(self) -> list[TrainConfig]:
         """The finalists that continue; all of them until they have had their rounds."""

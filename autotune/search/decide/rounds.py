@@ -18,6 +18,7 @@ from autotune.search.decide.measured_rounds import ACCURACY, batches_without_slo
 from autotune.search.decide.next_round import RoundsSoFar, Seconds, next_round
 from autotune.search.decide.study import StudySoFar
 from autotune.search.figures import confirming_request
+from autotune.search.gates import known_speedup
 from autotune.search.policy import (
     CONFIRM_SHARE,
     EVEN,
@@ -66,7 +67,7 @@ def rounds_so_far(confirming: Confirming, round_s: Seconds) -> RoundsSoFar:
         runs={config: len(confirming.runs(config)) for config in known},
         at_stake={config: at_stake(config) for config in finalists},
         least_at_stake=LITTLE if leader and _is_known_in_time(confirming, leader, round_s) else NEXT_TO_NOTHING,
-        is_clear=leader is not None and measured.is_decided(leader, confirming.baseline),
+        is_clear=leader is not None and _is_clear(confirming, leader),
     )
 
 
@@ -84,6 +85,12 @@ def is_decided(confirming: Confirming, racing: Sequence[TrainConfig]) -> bool:
         return False
     wanted = TRUE_TO if has_had_its_share(confirming.study) else PRECISE
     return confirming.measured.doubt(leader, soaked=_is_to_be_soaked(confirming, leader)) <= wanted
+
+
+def _is_clear(confirming: Confirming, leader: TrainConfig) -> bool:
+    """Whether `leader` is known to be faster than the baseline and about how much, or not to be faster."""
+    decided = confirming.measured.is_decided(leader, confirming.baseline)
+    return decided and known_speedup(confirming.speedup(leader)).passed
 
 
 def _is_to_be_soaked(confirming: Confirming, leader: TrainConfig) -> bool:
@@ -140,7 +147,9 @@ def _is_known_in_time(confirming: Confirming, leader: TrainConfig, round_s: Seco
 def _is_settled(confirming: Confirming, leader: TrainConfig, rival: TrainConfig) -> bool:
     """Whether one of the two is clearly faster, or they are alike; or, if neither is the baseline, whether it hardly
     matters which one is emitted."""
+    if rival == confirming.baseline:
+        return _is_clear(confirming, leader)
     if confirming.measured.is_decided(leader, rival):
         return True
-    matters = confirming.baseline in (leader, rival) or confirming.study.budget.use_all
+    matters = leader == confirming.baseline or confirming.study.budget.use_all
     return not matters and confirming.measured.expected_loss(leader, rival) < LITTLE

@@ -392,6 +392,17 @@ def test_the_baseline_runs_on_until_it_is_clear_that_the_leader_is_faster(
     assert rounds_so_far(now, round_s).is_clear is is_clear
 
 
+def test_it_runs_on_until_it_is_known_by_about_how_much() -> None:
+    """With two runs of the baseline as far apart, a search ended with "somewhere between 4.8 and 20" and with a seventh
+    of its budget left."""
+    rates = {BASE: (33.0, 15.0), TWO: (220.0, 235.0)}
+    now = confirming(so_far([*searched({BASE: 24.0, TWO: 230.0}), *in_rounds(rates)]))
+    round_s = partial(now.timetable.round_s, limit_s=LIMIT_S, given_s=LIMIT_S)
+    assert now.is_worthwhile(TWO)
+    assert not rounds_so_far(now, round_s).is_clear
+    assert BASE in racing(now, LIMIT_S)
+
+
 def test_whether_the_baseline_is_slower_matters_however_little_it_is() -> None:
     close = {BASE: (1510.0, 1490.0, 1495.0), TWO: (1490.0, 1510.0, 1505.0)}
     now = confirming(so_far([*searched({BASE: 1500.0, TWO: 1510.0}), *in_rounds(close)]))
