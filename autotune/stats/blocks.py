@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from autotune.records import Block
 from autotune.stats.estimate import Interval, student_t
@@ -13,6 +14,13 @@ _FEWEST_CHUNKS = 6
 _FEWEST_TO_JUDGE_NOISE = 32
 _STILL_SHRINKING = 0.85
 """Twice the blocks should bring the error to 0.71 of what it was."""
+
+
+class _Timed(NamedTuple):
+    """What the error of a throughput depends on: of one block, or of several as one."""
+
+    samples: int
+    seconds: float
 
 
 def throughput(blocks: Sequence[Block]) -> float:
@@ -41,9 +49,10 @@ def relative_standard_error(blocks: Sequence[Block]) -> float:
     to chunks of 2, 4, … neighbours as if each were one block (the method of batch means), as long as there are six
     of them, and the largest error counts.
     """
-    largest, size = _ratio_error(blocks), 2
-    while len(blocks) // size >= _FEWEST_CHUNKS:
-        largest = max(largest, _ratio_error(_chunks(blocks, size)))
+    timed = [_Timed(block.samples, block.seconds) for block in blocks]
+    largest, size = _ratio_error(timed), 2
+    while len(timed) // size >= _FEWEST_CHUNKS:
+        largest = max(largest, _ratio_error(_chunks(timed, size)))
         size *= 2
     return largest
 
@@ -73,31 +82,26 @@ def noise_has_settled(blocks: Sequence[Block]) -> bool:
     return whole > _STILL_SHRINKING * half and half > _STILL_SHRINKING * quarter
 
 
-def _ratio_error(blocks: Sequence[Block]) -> float:
+def _ratio_error(timed: Sequence[_Timed]) -> float:
     """Relative standard error of Σsamples / Σseconds.
 
     The ratio estimator's linearised variance (Cochran, Sampling Techniques, 3rd ed., 1977, eq. 2.46 without the finite
     population correction): with R = Σsamples / Σseconds and residuals eᵢ = samplesᵢ − R·secondsᵢ,
     SE(R)/R = √(n/(n−1)·Σeᵢ²) / Σsamples.
     """
-    count, samples = len(blocks), sum(block.samples for block in blocks)
+    count, samples = len(timed), sum(each.samples for each in timed)
     if count < 2 or not samples:
         return math.inf
-    ratio = throughput(blocks)
-    squares = math.fsum((block.samples - ratio * block.seconds) ** 2 for block in blocks)
+    ratio = samples / math.fsum(each.seconds for each in timed)
+    squares = math.fsum((each.samples - ratio * each.seconds) ** 2 for each in timed)
     return math.sqrt(count / (count - 1) * squares) / samples
 
 
-def _chunks(blocks: Sequence[Block], size: int) -> list[Block]:
+def _chunks(timed: Sequence[_Timed], size: int) -> list[_Timed]:
     """Runs of `size` neighbours, each as one block; what is left over at the end goes without."""
-    whole = len(blocks) // size * size
-    return [_joined(blocks[start : start + size]) for start in range(0, whole, size)]
+    whole = len(timed) // size * size
+    return [_joined(timed[start : start + size]) for start in range(0, whole, size)]
 
 
-def _joined(blocks: Sequence[Block]) -> Block:
-    return Block(
-        steps=sum(block.steps for block in blocks),
-        samples=sum(block.samples for block in blocks),
-        seconds=math.fsum(block.seconds for block in blocks),
-        phases={},
-    )
+def _joined(timed: Sequence[_Timed]) -> _Timed:
+    return _Timed(sum(each.samples for each in timed), math.fsum(each.seconds for each in timed))

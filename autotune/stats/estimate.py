@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy.special import stdtrit
 
@@ -37,6 +38,7 @@ class Estimate:
         return Estimate(math.exp(self.value), self.interval.exp() if self.interval else None)
 
 
+@lru_cache(maxsize=1024)  # asked for at each block of a trial
 def student_t(degrees_of_freedom: int, confidence: float = CONFIDENCE) -> float:
     """Two-sided quantile of Student's t."""
     return float(stdtrit(degrees_of_freedom, (1 + confidence) / 2))

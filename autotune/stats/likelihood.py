@@ -7,6 +7,7 @@ a third or by half.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -55,12 +56,18 @@ def likely_places(values: Values) -> Values:
     middle."""
     ordered = np.sort(values)
     count = len(ordered)
-    few = ordered[np.unique(np.round(np.linspace(0, count - 1, min(count, 5))).astype(int))]
+    few = ordered[_evenly(count)]
     middle, mean = (ordered[(count - 1) // 2] + ordered[count // 2]) / 2, ordered.mean()
     peaks = np.concatenate([few, [mean, middle]])
     apart = np.sort(np.abs(ordered - middle))
     usual = max(1.4826 * apart[count // 2], math.sqrt(float(np.mean((ordered - mean) ** 2))) / 3, 2e-4)
     return np.sort(np.concatenate([(peaks[:, None] + _AROUND).ravel(), middle + _CLOSE * usual / math.sqrt(count)]))
+
+
+@lru_cache(maxsize=256)
+def _evenly(count: int) -> Values:
+    """Places of five of so many, or of all."""
+    return np.unique(np.round(np.linspace(0, count - 1, min(count, 5))).astype(int))
 
 
 def widths(places: Values) -> Values:
