@@ -22,7 +22,8 @@ def _refusal(value: KnobValue, context: KnobContext) -> str | None:
 
 
 def _expected(config: TrainConfig, _facts: Facts) -> Expectation:
-    """A forward pass more: a third of the time, for most of the activations (Chen et al., arXiv 1604.06174)."""
+    """One more forward pass: a third of the time, for most of the activations (Chen et al., "Training Deep Nets with
+    Sublinear Memory Cost", 2016, arXiv 1604.06174)."""
     return Expectation(time=0.28, memory=-1.0) if config.activation_checkpointing else NO_CHANGE
 
 

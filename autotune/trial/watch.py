@@ -61,7 +61,8 @@ def count_sketch(tensors: Sequence[Tensor]) -> Tensor:
     """Every element, with a random sign, added to a random one of 4096 buckets; shape (4096,), fp64, on the CPU.
 
     Signs and buckets depend only on the index of an element, so that inner products of sketches estimate those of the
-    tensors (Charikar, Chen, Farach-Colton, ICALP 2002; Pham and Pagh, KDD 2013, for inner products).
+    tensors (Charikar, Chen and Farach-Colton, "Finding Frequent Items in Data Streams", ICALP 2002; for inner products:
+    Pham and Pagh, "Fast and Scalable Polynomial Kernels via Explicit Feature Maps", KDD 2013).
     """
     sketch = torch.zeros(_BUCKETS, dtype=torch.float64)
     random = torch.Generator().manual_seed(0)

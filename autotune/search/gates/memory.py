@@ -63,9 +63,10 @@ def memory_growth(run: TrialResult, facts: Facts, headroom: float) -> Check:
     """Bytes that memory, the loader's included, grew by with each optimizer step, where it grew steadily; else 0.
 
     The limit is what would use up the free memory within 100,000 steps. The growth is the median slope over all pairs
-    of blocks (Theil 1950, Sen 1968) after the first third of the run, and steady when 90 % of the pairs rise, and each
-    fifth of it about alike. A data set that keeps in memory what it has read looks the same until its first epoch is
-    over.
+    of blocks (Theil, "A Rank-Invariant Method of Linear and Polynomial Regression Analysis", 1950; Sen, "Estimates of
+    the Regression Coefficient Based on Kendall's Tau", 1968) after the first third of the run, and steady when 90 % of
+    the pairs rise, and each fifth of it about alike. A data set that keeps in memory what it has read looks the same
+    until its first epoch is over.
     """
     blocks = run.blocks[int(len(run.blocks) * _SETTLING_SHARE) :]
     if len(blocks) < _FEWEST_BLOCKS:
