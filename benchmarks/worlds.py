@@ -49,7 +49,7 @@ marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval ho
 one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
 possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
 `slower`: share whose emitted configuration is truly slower than the baseline. `idle`: share whose emitted one has \
-settings that truly gain less than 1 %, all of them together. `stable`: share with that verdict. \
+settings, or more loader processes, that truly gain less than 1 %, all of them together. `stable`: share with that verdict. \
 `trials`: median number of whole trials of the search, `sides`: of its measurements of one side alone. `a minute`: \
 configurations that either has measured, for each minute that they took together (median). `done after`: median \
 seconds until the whole search has ended, which may be before its budget has. `timed`: share of the seconds after the \

@@ -16,7 +16,7 @@ _WIDEST = 4.0
 simulated comparisons of a speed-up of 2 none is wider after two rounds where runs differ by 10 %. Where they differ by
 25 %, 45 % are wider after two rounds, 17 % after three, none after five."""
 _MOST = 0.5
-"""Share of the runs that found no two undisturbed blocks."""
+"""Share of the runs that found no undisturbed block."""
 
 
 def known_speedup(speedup: Comparison) -> Check:
