@@ -43,13 +43,14 @@ from autotune.store import StudyFolder
 
 CLOSE = 0.03
 LEGEND = """
+
 `±3 %`: share of searches whose emitted `samples_per_s` is within 3 % of the truth of the emitted configuration.
 `good`: share whose emitted configuration has at least 97 % of the best true throughput in the space (95 % in worlds \
 marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval holds the truth; of the speed-up, where \
-one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest \
-possible one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). \
-`slower`: share whose emitted configuration is truly slower than the baseline. `idle`: share whose emitted one has \
-settings, or more loader processes, that truly gain less than 1 %, all of them together. `stable`: share with that verdict. \
+one is emitted with an interval. `width`: mean half-width of the figure's interval, in %, and the smallest possible \
+one: 1.96 × the true standard deviation of one process's speed ÷ √(confirming runs of what is emitted). `slower`: \
+share whose emitted configuration is truly slower than the baseline. `idle`: share whose emitted one has settings, or \
+more loader processes, that truly gain less than 1 %, all of them together. `stable`: share with that verdict. \
 `trials`: median number of whole trials of the search, `sides`: of its measurements of one side alone. `a minute`: \
 configurations that either has measured, for each minute that they took together (median). `done after`: median \
 seconds until the whole search has ended, which may be before its budget has. `timed`: share of the seconds after the \

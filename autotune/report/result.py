@@ -101,9 +101,9 @@ def _settings(document: dict[str, Any], verbose: bool) -> Iterator[RenderableTyp
             table.add_row(*(Text(one_line(cell)) for cell in row[: len(table.columns)]))
         yield from (Text(""), table)
     if verbose and (left := words.left_out(document)):
-        yield listing("left as before, no clear gain", left)
+        yield listing("tried, no clear gain", left)
     elif knobs := words.left_alone(document):
-        yield Text(f"Left as before, no clear gain: {', '.join(map(one_line, knobs))}.", style="dim")
+        yield Text(f"Tried, no clear gain: {', '.join(map(one_line, knobs))}.", style="dim")
 
 
 def _labelled(rows: Iterable[tuple[str, Text]]) -> RenderableType:

@@ -141,9 +141,11 @@ def gains(document: Mapping[str, Any]) -> dict[str, str]:
 
 
 def left_alone(document: Mapping[str, Any]) -> list[str]:
-    """Knobs whose tested settings have no useful gain, each once."""
+    """Knobs whose tested settings have no useful gain, each once; with the value where a smaller one is emitted."""
     entries = [entry for entry in document.get("settings", []) if not entry["kept"]]
-    return list(dict.fromkeys(knob for entry in entries for knob in entry["set"]))
+    changed = {knob for entry in document.get("settings", []) if entry["kept"] for knob in entry["set"]}
+    tried = [(knob, value) for entry in entries for knob, value in entry["set"].items()]
+    return list(dict.fromkeys(f"{knob} {setting(value)}" if knob in changed else knob for knob, value in tried))
 
 
 def left_out(document: Mapping[str, Any]) -> list[str]:

@@ -163,8 +163,11 @@ def test_each_setting_shows_what_it_is_worth_and_what_was_left_as_before() -> No
     assert ["amp_dtype", "none", "bf16", "+62", "%"] in shown
     assert ["num_workers", "0", "4", "+5.4", "%", "(expected)"] in shown
     assert ["prefetch_factor", "default", "2", "with", "num_workers"] in shown
-    assert "Left as before, no clear gain: pin_memory." in drawn(told)
+    assert "Tried, no clear gain: pin_memory." in drawn(told)
     assert "pin_memory true: +0.2 % (expected), left at false" in drawn(told, verbose=True)
+    more = {**SETTINGS[-1], "set": {"num_workers": 8}, "instead_of": {"num_workers": 4}, "gain": 0.0, "kept": False}
+    text = drawn(document(config=config.to_dict(), settings=[*SETTINGS, more]))
+    assert "Tried, no clear gain: pin_memory, num_workers 8." in text
 
 
 def test_a_gain_that_is_not_known_is_unclear() -> None:

@@ -97,7 +97,7 @@ def _settings(reading: Reading) -> Markup:
     parts: list[Markup] = [table(headings, shown, class_="settings")]
     if gains:
         parts.append(tag("p", words.GAINS, class_="about"))
-    return joined([*parts, tag("p", "Left as before, no clear gain: ", "; ".join(left), ".")] if left else parts)
+    return joined([*parts, tag("p", "Tried, no clear gain: ", "; ".join(left), ".")] if left else parts)
 
 
 def _notes(reading: Reading) -> Markup | None:
