@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,12 @@ class RayCluster:
         # Ray would print long messages about its nodes to stdout; autotune reports such events in one sentence.
         ray._private.worker._worker_logs_enabled = False
         address = str(self._execution.get("address", "auto"))
-        environment = {} if code is None else {"working_dir": str(code), "excludes": _LEFT_AT_HOME}
         try:
             _knock(address)
-            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+            with tempfile.TemporaryDirectory() as empty:
+                # Without a folder of their own, workers would look for modules in the current folder first.
+                environment = {"working_dir": str(code or empty), "excludes": _LEFT_AT_HOME}
+                ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:
             raise EnvironmentFailure(
                 f"execution.address: no Ray cluster at {address}: {first_line(error)}; `ray start --head` starts one"

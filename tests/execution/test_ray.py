@@ -163,6 +163,19 @@ def test_what_a_task_raises_is_its_nodes_problem(cluster: Any, code: Path) -> No
     assert list(answers.values()) == [1.0] * len(nodes)
 
 
+def test_a_worker_looks_for_no_module_in_the_folder_of_the_search(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    joined = RayCluster(spec(cluster), None)
+    try:
+        [paths] = joined.on_each(joined.nodes()[:1], lambda _slots: sys.path, deadline_s=60.0).values()
+    finally:
+        joined.close()
+    assert str(tmp_path) not in paths
+    assert len(paths) > 3
+
+
 def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, code: Path) -> None:
     (code / "mine.yaml").write_text(yaml.safe_dump(spec(cluster)))
     messages: list[str] = []
