@@ -43,7 +43,6 @@ from autotune.store import StudyFolder
 
 CLOSE = 0.03
 LEGEND = """
-
 `±3 %`: share of searches whose emitted `samples_per_s` is within 3 % of the truth of the emitted configuration.
 `good`: share whose emitted configuration has at least 97 % of the best true throughput in the space (95 % in worlds \
 marked *noisy*). `figure in`, `speed-up in`: share whose stated 95 % interval holds the truth; of the speed-up, where \
