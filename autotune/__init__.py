@@ -1,7 +1,7 @@
 """Finds the fastest stable way to train a given model on given data on given hardware, inside a time budget.
 
-`load` puts a result to work; `search` and `tune` are the command line from Python. Each is imported when it is first
-asked for: `import autotune` brings neither PyTorch nor Optuna.
+`load` uses a result in training code; `search` and `tune` are the command line from Python. Each is imported at its
+first use: `import autotune` imports neither PyTorch nor Optuna.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What `best.yaml` holds, for whoever reads one: every value that is used has its type and its range here.
+"""The content of `best.yaml`, for code that reads one: every value that is used has its type and its range here.
 
-`Essence` is what training code and exports need, also of a file that lies outside of its study; `Document` is all of
-it. Imported when the reading begins, as `autotune.untrusted` is.
+`Essence` is what training code and exports need, also from a file outside of its study; `Document` is everything. This
+module is imported only for reading a file, like `autotune.untrusted`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _Share = Annotated[float, Ge(0), Le(1)]
 _Ends = Annotated[list[_Number], Len(2, 2)]
 """Both ends of a 95 % interval."""
 _Text = Annotated[str, MaxLen(20_000)]
-"""From users' code and their tools: cleaned where it is shown."""
+"""Text from users' code and their tools: cleaned where it is shown."""
 
 
 def _study_name(text: str) -> str:
@@ -42,7 +42,7 @@ StudyName = Annotated[str, AfterValidator(_study_name)]
 
 
 def _from_json(value: object) -> object:
-    """JSON has no NaN: records write it as text, and so does `best.yaml`."""
+    """JSON has no NaN: records and `best.yaml` store it as text."""
     return 0.0 if value in ("NaN", "Infinity", "-Infinity") else value
 
 

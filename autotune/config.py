@@ -23,7 +23,7 @@ DataParallel = Literal["ddp", "fsdp"]
 KnobValue = int | float | str | bool | None
 _CUSTOM, _WORLD_SIZE = "custom", "world_size"
 _MOST = 2**31 - 1
-"""What C code behind the settings takes."""
+"""The largest number that the C code behind the settings accepts."""
 Count = Annotated[int, Interval(ge=1, le=_MOST)]
 CountOrZero = Annotated[int, Interval(ge=0, le=_MOST)]
 
@@ -53,15 +53,16 @@ class TrainConfig:
     num_threads: Count | None = None
     """Intra-op threads of one process, CPU only."""
     data_parallel: DataParallel | None = None
-    """How several processes train one model: DistributedDataParallel, or FSDP2's `fully_shard`. None where one does."""
+    """How several processes train one model: DistributedDataParallel, or FSDP2's `fully_shard`. None for one
+    process."""
     bucket_cap_mb: Count | None = None
     """MiB of gradients that DDP exchanges at a time."""
     gradient_as_bucket_view: bool | None = None
-    """Whether DDP's gradients live in the buffers that are exchanged, instead of beside them."""
+    """Whether DDP's gradients are views into the buffers that are exchanged, instead of separate copies."""
     static_graph: bool | None = None
     """Whether DDP may rely on every step using the same parameters."""
     world_size: Count = 1
-    """Processes that train one model together, each on a device of its own: no knob, the spec fixes it."""
+    """Processes that train one model together, each on its own device. Not a knob: the spec sets it."""
     custom: tuple[tuple[str, KnobValue], ...] = ()
     """Knobs that the spec itself defines (`search.custom`), with their values; by name."""
 
@@ -86,7 +87,7 @@ class TrainConfig:
         return getattr(self, knob) if knob in _BUILT_IN else dict(self.custom)[knob]
 
     def with_values(self, values: Mapping[str, KnobValue]) -> Self:
-        """A copy with these knobs set by name. A name that is no built-in knob is a custom one."""
+        """A copy with these knobs set by name. A name that is not a built-in knob is a custom knob."""
         built_in: dict[str, Any] = {name: value for name, value in values.items() if name in KNOB_NAMES}
         own = {name: value for name, value in values.items() if name not in KNOB_NAMES}
         return self.replace(**built_in, custom=tuple({**dict(self.custom), **own}.items()))
@@ -101,8 +102,8 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Inverse of `to_dict`, for values from anywhere. Raises ValueError, in one line, for an unknown knob and for a
-        value of another type or out of range."""
+        """Inverse of `to_dict`, also for untrusted values. Raises ValueError, in one line, for an unknown knob and for
+        a value of another type or out of range."""
         from autotune.untrusted import check
 
         found = vars(check(config_model(), values))
@@ -122,7 +123,7 @@ class TrainConfig:
 
 @functools.cache
 def config_model() -> type[BaseModel]:
-    """What `to_dict` gives, as pydantic checks it; the fields are those of `TrainConfig`."""
+    """A pydantic model that checks the result of `to_dict`; its fields are those of `TrainConfig`."""
     from pydantic import ConfigDict, Field, create_model
 
     from autotune.untrusted import Scalar
@@ -145,4 +146,4 @@ KNOB_NAMES: tuple[str, ...] = tuple(
 _BUILT_IN = frozenset(KNOB_NAMES)
 _built_in = attrgetter(*KNOB_NAMES)
 RANK_KNOBS = ("data_parallel", "bucket_cap_mb", "gradient_as_bucket_view", "static_graph")
-"""Those that only several processes have."""
+"""Knobs that only several processes have."""

@@ -1,5 +1,5 @@
-"""Tells a criterion, called with outputs and targets, from a loss function, called with the model and a batch. Free of
-torch: `autotune.tune` looks at what it is given before any process has imported it."""
+"""Distinguishes a criterion, called with outputs and targets, from a loss function, called with the model and a batch.
+Does not import torch, because `autotune.tune` checks its arguments before any process has imported it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _WRITE = "write a function `def loss_fn(model, batch)` that returns `criterion(m
 
 
 def criterion_flaw(found: object, else_give: str = _WRITE) -> str | None:
-    """What to say where a loss function is asked for and `found` is a criterion, and, `else_give`, what to do.
+    """The message if `found` is a criterion although a loss function is needed; `else_give` says what to do.
 
-    None where it is none.
+    None if `found` is not a criterion.
     """
     return (
         None

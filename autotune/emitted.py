@@ -1,6 +1,6 @@
-"""What a study has emitted, read from its `best.yaml`: the configuration, and what it was measured to be worth.
+"""The result of a study, read from its `best.yaml`: the configuration and its measurements.
 
-Light, because training code reads it: YAML, and pydantic once a file is read.
+Imports little, because training code uses it: YAML, and pydantic when a file is read.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 FILE_NAME = "best.yaml"
 FORMAT = 1
 STUDIES = Path("studies")
-"""Where studies land that are given no folder."""
+"""The folder of studies for which no folder is given."""
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What confirming runs of one configuration showed."""
+    """The results of confirming runs of one configuration."""
 
     config: TrainConfig
     samples_per_s: float
     samples_per_s_ci95: Interval | None
-    """None where too few runs were made to say."""
+    """None if there were too few runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class Emitted:
     best: Measured
     baseline: Measured
     speedup: float
-    """Throughput of the best over the baseline's."""
+    """Throughput of the best, divided by the baseline's."""
     speedup_ci95: Interval | None
     verdict: str
     """`stable`: no instability was seen in the steps that were run; `unconfirmed`: the budget ended before that."""
     environment: Mapping[str, Any] = field(default_factory=dict)
-    """Device, processor and versions of what it was measured on."""
+    """Device, processor and versions with which it was measured."""
     path: Path | None = None
     """The file it was read from."""
 
@@ -61,7 +61,7 @@ class Emitted:
 
     @property
     def worth(self) -> str:
-        """Figures and verdict, in a line."""
+        """Throughput, speed-up and verdict in one line."""
         interval = "" if self.speedup_ci95 is None else f" ({self.speedup_ci95[0]:.2f} to {self.speedup_ci95[1]:.2f})"
         rate = f"{self.best.samples_per_s:,.0f} samples/s"
         return f"{rate}, {self.speedup:.2f}× the baseline{interval}, {self.verdict}"
@@ -76,7 +76,8 @@ class Emitted:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any], path: Path | None = None) -> Self:
-        """Raises SpecError, in one line, for one of another format, or with a value that no result has."""
+        """The result in `document`. Raises SpecError, in one line, for another format, or for a value that no result
+        has."""
         from autotune.best_yaml import Essence
         from autotune.untrusted import check
 
@@ -105,7 +106,7 @@ def settings_of(config: TrainConfig) -> dict[str, KnobValue]:
 
 
 def batch_change(config: TrainConfig, baseline: TrainConfig) -> str | None:
-    """What a changed effective batch size means for the training, in a sentence; None where it is the baseline's."""
+    """What a changed effective batch size means for training, in two sentences; None if it is the baseline's."""
     ours, theirs = config.effective_batch_size, baseline.effective_batch_size
     if ours == theirs:
         return None
@@ -117,9 +118,9 @@ def batch_change(config: TrainConfig, baseline: TrainConfig) -> str | None:
 
 
 def read_emitted(path_or_study: str | Path) -> Emitted:
-    """The result in a file such as `best.yaml`, in a study's folder, or of a study under `studies/`, by its name.
+    """The result in a file such as `best.yaml`, in a study's folder, or of a study under `studies/` given by its name.
 
-    Raises SpecError where there is none, or none that can be read.
+    Raises SpecError if there is none, or if it cannot be read.
     """
     from autotune.untrusted import read_yaml
 
@@ -139,7 +140,7 @@ def _row(name: str, before: KnobValue, now: KnobValue) -> str:
 
 
 def shown(value: KnobValue) -> str:
-    """A setting as YAML would have it."""
+    """A setting in YAML."""
     return "–" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Every error that autotune raises on purpose, named for what its reader does next, with the exit code of each.
+"""Every error that autotune raises on purpose, with its exit code; the names show what the reader has to fix.
 
     AutotuneError
     ├── SpecError              2    fix the YAML or the command line
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 
 class AutotuneError(Exception):
-    """Base of all errors that autotune raises on purpose; `exit_code` is what the command line ends with."""
+    """Base of all errors that autotune raises on purpose; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 

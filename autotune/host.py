@@ -1,5 +1,5 @@
-"""This machine's processor: its name, how much of it this process may use; and what its kernel has killed. Imports
-nothing heavy."""
+"""This machine's processor: its name, how much of it this process may use, and what the kernel has killed. Imports only
+light modules."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _CPUINFO = Path("/proc/cpuinfo")
 _VMSTAT = Path("/proc/vmstat")
 _ROOT = Path("/")
 _NEXT_TO_NOTHING = 0.1
-"""Cores: what a quota gives beyond whole ones, up to which another process could not use it."""
+"""Cores: a fraction of a core up to this size in a quota is too small for another process."""
 
 
 def cpu_name() -> str:
-    """As the kernel gives it, or what the platform calls itself."""
+    """The processor's name from the kernel, or else from the platform."""
     return cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def cpuinfo(key: str) -> str | None:
-    """The first value of `key` in the kernel's description of the processors; None where there is none."""
+    """The first value of `key` in the kernel's description of the processors; None if there is none."""
     lines = _CPUINFO.read_text().splitlines() if _CPUINFO.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
 
 
 def oom_kills() -> int | None:
-    """Processes that the kernel's out-of-memory killer has ended since the machine was started, those that went over
-    the limit of a control group included; None where it does not say."""
+    """Number of processes that the kernel's out-of-memory killer has ended since the machine started, including those
+    that exceeded the limit of a control group; None if unknown."""
     lines = _VMSTAT.read_text().splitlines() if _VMSTAT.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
 
@@ -42,15 +42,15 @@ def allowed_cpus() -> list[int]:
 def usable_cores() -> int:
     """CPU cores that this process and its children can keep busy: the allowed ones, or fewer under a CPU quota.
 
-    A part of a core counts as one. The quota limits the sum of what all processes compute, so that one process more
-    uses up the part; rounded down, a quota of 1.5 cores would leave a third of them idle.
+    A fraction of a core counts as one core. The quota limits the sum over all processes, so one more process uses the
+    fraction. Rounded down, a quota of 1.5 cores would leave a third of it unused.
     """
     allowed, quota = len(allowed_cpus()), cpu_quota()
     return allowed if quota is None else min(allowed, max(math.ceil(quota - _NEXT_TO_NOTHING), 1))
 
 
 def cpu_quota(root: Path | None = None) -> float | None:
-    """Cores that the control groups of this process grant it, the tightest of them; None where none sets a limit.
+    """Cores that the control groups of this process allow (the lowest limit); None if none sets a limit.
 
     Reads cgroup v2 (`cpu.max`) and v1 (`cpu.cfs_quota_us`), of the group itself and of its ancestors as far as they are
     mounted: a container often sees its own group as the root. `root`: the folder that /proc and the mounts lie in.
@@ -85,7 +85,7 @@ def _own_paths(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _below(path: str, mounted: str) -> list[str]:
-    """Names from what is mounted down to `path`; none where the mount shows another part of the hierarchy."""
+    """Names from the mounted group down to `path`; empty if the mount shows another part of the hierarchy."""
     names, top = ([name for name in each.split("/") if name] for each in (path, mounted))
     return names[len(top) :] if names[: len(top)] == top else []
 
@@ -96,7 +96,7 @@ def _upwards(mount: Path, names: list[str]) -> Iterator[Path]:
 
 
 def _granted(folder: Path) -> float | None:
-    """Cores that this group alone would grant."""
+    """Cores that this group alone would allow."""
     if (v2 := folder / "cpu.max").exists():
         quota, period = v2.read_text().split()[:2]
     elif (v1 := folder / "cpu.cfs_quota_us").exists():

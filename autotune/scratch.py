@@ -1,4 +1,5 @@
-"""Temporary folders that are locked while they are in use: what a killed process has left behind, the next removes."""
+"""Temporary folders that are locked while they are in use: the next process removes what a killed process has left
+behind."""
 
 from __future__ import annotations
 
@@ -12,17 +13,17 @@ from pathlib import Path
 
 _SHORT = Path("/tmp")
 _LONGEST = 103
-"""Bytes of a socket's path: macOS allows so many, Linux 107."""
+"""Longest path of a socket in bytes: the limit of macOS; Linux allows 107."""
 _OF_A_SOCKET = len("/pymp-12345678/listener-12345678")
 """As `multiprocessing` names them."""
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent`, with all in it removed in the end. Those of the same prefix that nobody holds are
-    removed now; processes that are forked from here hold it as well.
+    """A new folder in `parent`, removed with its content in the end. Folders with the same prefix that no process holds
+    are removed now. Forks of this process hold the new folder too.
 
-    Raises OSError when it cannot be created.
+    Raises OSError if it cannot be created.
     """
     remove_abandoned(parent, prefix)
     with contextlib.ExitStack() as stack:
@@ -37,7 +38,7 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove the scratch folders of this prefix in `parent` that nobody holds."""
+    """Remove the scratch folders with this prefix in `parent` that no process holds."""
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError), _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as abandoned:
             if abandoned:
@@ -46,7 +47,7 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
 
 @contextlib.contextmanager
 def socket_folder(scratch: Path, prefix: str) -> Iterator[Path]:
-    """`scratch`; where paths of sockets in it would be longer than the kernel takes, a scratch folder in /tmp."""
+    """`scratch`, or a scratch folder in /tmp if paths of sockets in `scratch` would be too long for the kernel."""
     if len(os.fsencode(scratch)) + _OF_A_SOCKET <= _LONGEST or not _SHORT.is_dir():
         yield scratch
     else:
@@ -57,7 +58,7 @@ def socket_folder(scratch: Path, prefix: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _locked(folder: Path, how: int) -> Iterator[bool]:
     """Whether this process has the lock. Some network file systems lock no folders."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # a pipe of somebody else's would block
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # a pipe of another user would block
     try:
         try:
             fcntl.flock(descriptor, how)

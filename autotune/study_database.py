@@ -1,4 +1,4 @@
-"""Whether a `study.db` is one of autotune's, found out without changing a byte of it, and without Optuna."""
+"""Checks whether a `study.db` belongs to autotune, without changing it and without Optuna."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _TABLES = frozenset(
 
 
 def whose(path: Path) -> str | None:
-    """What shows that the database at `path` is somebody else's; None where nothing does. What cannot be read as a
-    database shows nothing: whoever opens it says why."""
+    """What shows that the database at `path` does not belong to autotune; None if nothing does. A file that is not a
+    readable database gives None: the code that opens it reports why."""
     try:
         with closing(_to_look_at(path)) as connection:
             tables = _tables(connection)
@@ -47,7 +47,7 @@ def whose(path: Path) -> str | None:
 
 
 def is_empty(path: Path) -> bool:
-    """Whether a database is at `path` that holds no table."""
+    """Whether there is a database without tables at `path`."""
     try:
         with closing(_to_look_at(path)) as connection:
             return not _tables(connection)
@@ -56,13 +56,14 @@ def is_empty(path: Path) -> bool:
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
-    """Views and triggers as well: code, of which Optuna's databases have none."""
+    """Names of tables, and of views and triggers, which contain code; Optuna's databases have none of these."""
     names = connection.execute("select name from sqlite_master where type <> 'index' and name not like 'sqlite_%'")
     return {str(name) for (name,) in names}
 
 
 def _to_look_at(path: Path) -> sqlite3.Connection:
-    """What a killed session wrote last may lie in the log beside it only; without one, SQLite writes nothing there."""
+    """A read-only connection. The last changes of a killed session may be only in the log next to the database; without
+    a log, SQLite writes nothing there."""
     log = path.with_name(f"{path.name}-wal")
     has_log = log.exists() and log.stat().st_size > 0
     return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro{'' if has_log else '&immutable=1'}", uri=True)

@@ -1,4 +1,5 @@
-"""Recorded tables as files: gzipped JSON, `studies/recorded/<device>-<name>.json.gz`, written whole or not at all."""
+"""Recorded tables as files: gzipped JSON, `studies/recorded/<device>-<name>.json.gz`, written completely or not at
+all."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ from autotune.untrusted import problem, read_gzip
 
 _RECORDED = Path("recorded")
 _MOST_BYTES = 500_000_000
-"""Unpacked; a run takes some ten kilobytes."""
+"""Size after decompression; a run takes about ten kilobytes."""
 
 
 def table_path(studies: Path, facts: Facts, name: str) -> Path:
-    """Where the table of the study `name` on this machine belongs."""
+    """Path for the table of the study `name` on this machine."""
     device = facts.device
     cores = f" {facts.host.usable_cores} cores" if device.kind == "cpu" else ""
     slug = re.sub(r"[^a-z0-9]+", "-", f"{device.name}{cores}".lower()).strip("-")
@@ -28,7 +29,7 @@ def table_path(studies: Path, facts: Facts, name: str) -> Path:
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Raises EnvironmentFailure where it cannot be written."""
+    """Write `table`. Raises EnvironmentFailure if that fails."""
     document = json.dumps(table.model_dump(mode="json"), separators=(",", ":"))
     with speaking_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +37,7 @@ def write_table(path: Path, table: Table) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """Raises SpecError for a file that is missing, damaged, or no table."""
+    """Raises SpecError for a file that is missing, damaged, or not a table."""
     try:
         return Table.model_validate_json(read_gzip(path, _MOST_BYTES))
     except FileNotFoundError as error:

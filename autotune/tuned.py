@@ -1,4 +1,4 @@
-"""`autotune.load`: the configuration that a study has emitted, put to work in a training script.
+"""`autotune.load`: uses the result of a study in a training script.
 
     tuned = autotune.load("studies/quickstart")
     optimizer = tuned.optimizer(torch.optim.SGD, model.parameters(), lr=0.02)
@@ -6,7 +6,7 @@
     for batch in tuned.dataloader(dataset):
         out = step(batch)
 
-All of it is the code that the study's own trials ran through. PyTorch is imported by the first method that needs it.
+The study's own trials ran the same code. PyTorch is imported by the first method that needs it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def load(path_or_study: str | Path, *, device: str | torch.device | None = None)
 
 
 class TunedConfig:
-    """A configuration, and what it was measured to give."""
+    """A configuration and its measurements."""
 
     def __init__(self, emitted: Emitted, *, device: str | torch.device | None = None) -> None:
         self.emitted = emitted
@@ -101,7 +101,7 @@ class TunedConfig:
 
     @property
     def speedup(self) -> float:
-        """Throughput over the baseline's."""
+        """Throughput, divided by the baseline's."""
         return self.emitted.speedup
 
     @property
@@ -210,7 +210,7 @@ class TunedConfig:
         return autocast_context(self.config.amp_dtype, self.device)
 
     def warn_of_another_torch(self) -> None:
-        """Warn MeasuredElsewhere when another PyTorch is installed than was measured with."""
+        """Warn MeasuredElsewhere if the installed PyTorch differs from the measured one."""
         measured, here = str(self.emitted.environment.get("torch", "")), importlib.metadata.version("torch")
         if measured and _release(measured) != _release(here):
             self._warn(f"PyTorch {measured}, and this is {here}")
@@ -246,5 +246,5 @@ class TunedConfig:
 
 
 def _release(version: str) -> str:
-    """Without the build, such as `+cu132`, that the installed package may not state."""
+    """The version without the build, such as `+cu132`, which the installed package may not contain."""
     return version.partition("+")[0]
