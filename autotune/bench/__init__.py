@@ -1,1 +1,1 @@
-"""Whole spaces as tables: recorded once by a sweep, then searched thousands of times without training."""
+"""Whole spaces as tables: a sweep records them once, then they are searched thousands of times without training."""

@@ -1,4 +1,4 @@
-"""Whether an export trains as fast as the study's own trials: both again and again, in fresh processes."""
+"""Checks whether an export trains as fast as the study's own trials: both run repeatedly, in new processes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from autotune.stats import Comparison, Outcome
 from autotune.store import StudyFolder, read_spec_to_run
 
 SCRIPTS = ("torch",)
-"""Targets whose export trains by itself, ends with its throughput as JSON, and takes `--seconds` and `--seed`."""
+"""Targets whose export is a training script that prints its throughput as JSON at the end, and accepts `--seconds` and
+`--seed`."""
 HARNESSED = ("accelerate", "lightning", "transformers")
 """Targets whose export is part of a training loop; `autotune.trial.exported` has one for each."""
 _RESERVE_S = 1.0
 _FEWEST_ROUNDS = 2
 _WORTH_A_LOOK = 0.97
-"""Share of a trial's throughput: an export whose whole interval lies below it is slower than the trial."""
+"""Share of a trial's throughput: an export whose whole interval is below it is slower than the trial."""
 
 
 def verify_export(
@@ -47,11 +48,11 @@ def verify_export(
     start_backend: StartBackend = start_alone,
     clock: Clock = time.monotonic,
 ) -> ExportVerification:
-    """Alternate runs of what is exported to `target` and trials of the same configuration, until the answer is clear or
-    the budget is spent.
+    """Alternate runs of the export to `target` and trials of the same configuration, until the answer is clear or the
+    budget is spent.
 
-    Raises SpecError for a target that cannot run here, or where the study has no result yet; WorkloadError,
-    StudyMismatch, EnvironmentFailure.
+    Raises SpecError for a target that cannot run here, or if the study has no result yet; WorkloadError, StudyMismatch,
+    EnvironmentFailure.
     """
     ends_s = (clock() if began_s is None else began_s) + budget_s - _RESERVE_S
     document = folder.read_best()

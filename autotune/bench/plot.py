@@ -1,4 +1,4 @@
-"""What strategies have found over time, as a picture: PNG or SVG, or a page that holds one."""
+"""Plots what strategies have found over time: PNG, SVG, or an HTML page with the picture."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from autotune.store import speaking_of, write_atomically
 
 FORMATS = (".png", ".svg", ".html")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito, which colour-blind readers can distinguish."""
 _PANEL_INCHES = (6.4, 4.0)
 
 
 def write_plot(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """One panel a table. Raises SpecError for a file name of another format, EnvironmentFailure where it cannot be
+    """One panel per table. Raises SpecError for a file name of another format, EnvironmentFailure if it cannot be
     written."""
     if path.suffix not in FORMATS:
         raise SpecError(f"--plot: {path.name} is no {', '.join(FORMATS)}")

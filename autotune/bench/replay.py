@@ -53,9 +53,9 @@ class Outcome:
     budget_s: float
     crew: Crew
     random: scores.Array
-    """found ÷ best that random search by one worker is expected to have reached at each moment."""
+    """Expected value of found ÷ best at each moment for random search with one worker."""
     runs: Mapping[str, Sequence[Run]]
-    """Strategy → one for each seed."""
+    """Strategy → one run for each seed."""
 
     def document(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
@@ -70,7 +70,7 @@ class Outcome:
 
 
 def check(paths: Sequence[Path], plan: Plan) -> None:
-    """Raises what `replay` would raise, before the first search."""
+    """Raise what `replay` would raise, before the first search."""
     _check_names(plan.strategies)
     for path in paths:
         bench_of(read_table(path), str(path))
@@ -79,14 +79,14 @@ def check(paths: Sequence[Path], plan: Plan) -> None:
 def replay(path: Path, plan: Plan, on_done: OnDone = lambda _done, _planned: None) -> Outcome:
     """Run the searches of `plan` on the table at `path`.
 
-    Raises SpecError for a table that cannot be read or holds too little, and for unknown strategies.
+    Raises SpecError for a table that cannot be read or has too few configurations, and for unknown strategies.
     """
     _check_names(plan.strategies)
     table = read_table(path)
     bench = bench_of(table, str(path))
     jobs = [(name, seed) for name in plan.strategies for seed in range(plan.seeds)]
     runs: dict[str, list[Run]] = {name: [] for name in plan.strategies}
-    # Not forked: whoever calls may have started threads, of OpenMP for one. Ctrl-C ends the processes where they are.
+    # Not forked: the caller may have started threads, such as those of OpenMP. Ctrl-C ends the processes at once.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when they import NumPy: one core for each process
         os.environ.setdefault(name, "1")
     prepare = (path, plan.budget_s, plan.crew)
@@ -149,7 +149,7 @@ _crew = ALONE
 def _prepare(path: Path, budget_s: float, crew: Crew) -> None:
     """Once in each process: read the table."""
     global _bench, _budget_s, _crew
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; whoever started us ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all processes; the parent ends this one
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("autotune").setLevel(logging.ERROR)
     _bench, _budget_s, _crew = bench_of(read_table(path), str(path)), budget_s, crew

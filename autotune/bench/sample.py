@@ -1,4 +1,4 @@
-"""A sample of a space in which every value of every knob comes about equally often."""
+"""A sample of a space in which all values of a knob are about equally frequent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _MOST_DRAWS = 50
 
 
 def stratified(space: Space, count: int, seed: int) -> list[TrainConfig]:
-    """`count` different configurations, the baseline first; fewer where the space gives no more in fifty draws.
+    """`count` different configurations, the baseline first; fewer if fifty draws find no more.
 
-    A Latin hypercube over the ordered values (McKay, Beckman & Conover, Technometrics 21, 1979), drawn anew as long as
-    points that mean the same configuration leave places free.
+    A Latin hypercube over the ordered values (McKay, Beckman and Conover, "A Comparison of Three Methods for Selecting
+    Values of Input Variables", Technometrics 21, 1979). It is drawn again while duplicate configurations leave places
+    free.
     """
     chosen = dict.fromkeys([space.baseline])
     names = [dimension.knob for dimension in space.dimensions]

@@ -1,5 +1,5 @@
-"""One search against a table: a strategy asked and told as in a study, at the recorded costs, on a clock of its own; by
-one worker, or by a crew of them."""
+"""One search on a table: a strategy is asked and told as in a study, at the recorded costs, on a virtual clock, with
+one worker or several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from autotune.search.telling import NothingWorthTrying, ask, sampler_of, tell
 from autotune.spec import Constraint
 
 FINALISTS = 3
-"""A study confirms the three fastest, and emits the best of them: that is what a search has found."""
+"""A study confirms the three fastest configurations, and its result is the best of them: this is what a search has
+found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +43,28 @@ class Step:
     samples_per_s: float | None
     """None if it has no measurement, or one that breaks a constraint."""
     ask_s: float = field(compare=False)
-    """What choosing the configuration took, in real seconds."""
+    """Real seconds for choosing the configuration."""
     tell_s: float = field(default=0.0, compare=False)
-    """What telling the strategy took."""
+    """Real seconds for telling the strategy."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A table with the space that it covers, and what every configuration of it truly is worth."""
+    """A table with the space that it covers, and the true throughput of each of its configurations."""
 
     table: Table
     space: Space
     truth: Mapping[TrainConfig, float]
     """Samples per second over all recorded runs; configurations that fail, or break a constraint, are not in it."""
     constraints: Sequence[Constraint] = ()
-    """On measures."""
+    """Constraints on measures."""
 
     @cached_property
     def best_config(self) -> TrainConfig:
         return max(self.truth, key=lambda config: self.truth[config])
 
     def worth(self, config: TrainConfig) -> float:
-        """Samples per second; 0 for what could not be emitted."""
+        """Samples per second; 0 for a configuration that cannot be a result."""
         return self.truth.get(config, 0.0)
 
     def meets_constraints(self, record: TrialRecord) -> bool:
@@ -75,7 +76,7 @@ class Bench:
 
 
 class Contender(NamedTuple):
-    """A strategy as it is compared."""
+    """A strategy in a comparison."""
 
     strategy: Strategy
     seeded: bool | None
@@ -92,15 +93,15 @@ class Contender(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Crew:
-    """The machines that run the trials of one search, at the same time."""
+    """The workers that run the trials of one search at the same time."""
 
     workers: int = 1
     failures: float = 0.0
-    """Chance of a worker to die during a trial. The trial is lost, its configuration may be asked for again, and
-    another worker takes the place at once."""
+    """Probability that a worker dies during a trial. The trial is lost, its configuration may be proposed again, and
+    another worker replaces it at once."""
     stragglers: float = 0.0
-    """Chance of a trial to take `STRAGGLING` times as long, with the figures that it would have had: a slow disk, a
-    network that is busy."""
+    """Probability that a trial takes `STRAGGLING` times as long, with the same measurements, because of a slow disk or
+    a busy network."""
 
 
 ALONE = Crew()
@@ -109,7 +110,7 @@ STRAGGLING = 3.0
 
 @dataclass(order=True)
 class _Running:
-    """A trial whose end is known, as everything is in a replay, but not yet told."""
+    """A trial whose end is known, as always in a replay, but has not been told to the strategy yet."""
 
     ends_at_s: float
     number: int
@@ -161,7 +162,7 @@ class _Session:
             self._end(heapq.heappop(self._running))
 
     def _may_ask(self) -> bool:
-        # All else is measured against the baseline, which runs first and alone, as in a study.
+        # Everything is compared with the baseline, which runs first and alone, as in a study.
         workers = self._crew.workers if self._steps else 1
         return (
             not self._nothing_worth_trying
@@ -226,7 +227,7 @@ class _Session:
 
 
 def _deadline_s(bench: Bench, steps: Sequence[Step], config: TrainConfig) -> float:
-    """As in a study: when a trial is killed, by how long the baseline took, the first one."""
+    """As in a study: the time after which a trial is killed, from the duration of the first trial, the baseline's."""
     if not steps:
         return math.inf
     return patience_s(bench.table.trial_s, baseline_wall_s=steps[0].ended_at_s, compiles=config.compile != "none")

@@ -1,7 +1,7 @@
 """`sweep`: every configuration of a space, or a stratified sample of them, measured into one table.
 
-Configurations are run in passes, each in a random order of its own: a drift of the machine hits all alike. The table on
-disk is the state: the same command goes on where the last one stopped.
+Configurations run in passes, each in its own random order, so that a drift of the machine affects all equally. The
+table on disk is the state: the same command continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from autotune.stats.sustained import sustained_per_s
 from autotune.tables import read_table, table_path, write_table
 
 MOST_CONFIGURATIONS = 5_000
-"""More are asked for by mistake: at two seconds each they take three hours."""
+"""A larger number is probably a mistake: at two seconds each, these take three hours."""
 _LOOK_LIMIT_S = 300.0
 _PATIENCE_S, _TIMES_THE_TRIAL = 60.0, 20.0
 _COMPILE_ALLOWANCE_S = 240.0
@@ -44,12 +44,12 @@ class SweepProgress:
     planned: int
     run: RecordedRun
     remaining_s: float
-    """At the pace so far."""
+    """Estimated from the pace so far."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepPlan:
-    """What a table is to hold."""
+    """What a table will contain."""
 
     trial_s: float
     repeats: int
@@ -70,8 +70,8 @@ def sweep(
 ) -> Path:
     """Measure the space of `loaded` into a table, and return its path: `out`, or its usual place under `studies`.
 
-    Ctrl-C leaves a table of what was measured. Raises SpecError for a space too large, StudyMismatch where the file
-    holds another table, WorkloadError, EnvironmentFailure.
+    Ctrl-C leaves a table of what was measured. Raises SpecError if the space is too large, StudyMismatch if the file
+    contains another table, WorkloadError, EnvironmentFailure.
     """
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
     backend = start_backend(spec_json, loaded.folder)
@@ -148,7 +148,7 @@ class _Recorder:
             yield run.config, run.repeat, True
 
     def _keep(self, run: RecordedRun) -> None:
-        """Add `run`; one that repeats a disturbed run takes its place, if it has a measurement."""
+        """Add `run`. If it repeats a disturbed run and has a measurement, it replaces that run."""
         before = next((old for old in self._runs if (old.config, old.repeat) == (run.config, run.repeat)), None)
         if before is not None:
             self._runs.remove(before)
@@ -188,7 +188,7 @@ def _chosen(space: Space, plan: SweepPlan) -> list[TrainConfig]:
 
 
 def _resumed(path: Path, wanted: Table, space: Space) -> Table:
-    """The table at `path`, when it is one of the same space, machine and plan."""
+    """The table at `path`, if it has the same space, machine and plan."""
     found = read_table(path)
     before = study_identity(found.spec, build_space(parse_spec(found.spec, "."), found.facts), found.facts)
     now = study_identity(wanted.spec, space, wanted.facts)
