@@ -18,8 +18,8 @@ from autotune.errors import EnvironmentFailure, WorkloadError
 from autotune.execution import start_all
 from autotune.execution.ray_cluster import RayCluster
 from autotune.execution.ray_node import code_folder
-from autotune.records import Progress, TrialRecord, TrialRequest, TrialStatus
-from autotune.search import Listener, search
+from autotune.records import Phase, Progress, Purpose, TrialRecord, TrialRequest, TrialStatus
+from autotune.search import Interrupted, Listener, search
 from autotune.spec import load_spec, parse_spec
 from autotune.store import StudyFolder
 
@@ -93,11 +93,11 @@ def spec(cluster: Any, **sections: Any) -> dict[str, Any]:
         "baseline": {"micro_batch_size": 8},
         "search": {
             "micro_batch_size": [8, 16, 32, 64],
-            "grad_accum_steps": [1, 2, 4],
+            "grad_accum_steps": [1, 2],
             "num_workers": 0,
             "prefetch_factor": 2,
             "compile": "none",
-            "amp_dtype": ["none", "bf16"],
+            "amp_dtype": "none",
         },
         "stability": {"soak_steps": 5},
         "execution": {"backend": "ray", "address": cluster.address, "uneven_nodes": "normalise"},
@@ -176,13 +176,17 @@ def test_a_worker_looks_for_no_module_in_the_folder_of_the_search(
     assert len(paths) > 3
 
 
-def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, code: Path) -> None:
+def test_a_node_dies_in_the_middle_and_the_study_goes_on_up_to_its_rounds(cluster: Any, code: Path) -> None:
+    """Once a round has been measured on the node that is left, nothing more is to be seen: whether the rounds are
+    clear before the budget is over depends on how busy the machine is."""
     (code / "mine.yaml").write_text(yaml.safe_dump(spec(cluster)))
-    messages: list[str] = []
+    lost: list[Phase] = []
     kept_then: list[str] = []
     folder = StudyFolder(code / "study")
 
     def kill_one(record: TrialRecord) -> None:
+        if record.round == 2:
+            raise KeyboardInterrupt
         if record.number == 3:  # a search has six trials at least: what is lost is one of them
             kept_then.extend(path.name for path in sorted(folder.trials.glob("*.json")))
             home = folder.read_trials()[0].result.node.partition("/")[2]
@@ -190,24 +194,29 @@ def test_a_node_dies_in_the_middle_and_the_study_comes_to_its_end(cluster: Any, 
             cluster.remove_node(doomed, allow_graceful=False)
 
     def listen(progress: Progress) -> None:
-        messages.append(progress.message)
+        if "a trial was lost" in progress.message:
+            lost.append(progress.phase)
 
     began_s = time.monotonic()
     listener = Listener(on_trial=kill_one, on_progress=listen)
-    result = search(load_spec(code / "mine.yaml"), folder, began_s=began_s, listener=listener)
+    try:
+        result = search(load_spec(code / "mine.yaml"), folder, began_s=began_s, listener=listener)
+    except Interrupted as interrupted:
+        assert interrupted.result is not None
+        result = interrupted.result
     assert result.best["search"]["elapsed_s"] <= BUDGET_S
     assert folder.best.exists()
     assert result.best["measured"]["samples_per_s"] > 0
     assert "trials run on 2 of 2 nodes, 2 at a time" in result.notes
     records = folder.read_trials()
+    assert Purpose.CONFIRM in {record.purpose for record in records}
     assert {path.name for path in folder.trials.glob("*.json")} >= set(kept_then)
     assert len(kept_then) == 4
     assert len({record.result.node for record in records}) == 2
     after = {record.result.node for record in records if record.number > 4}  # another ran when it died
     assert len(after) == 1, "on the one that is left"
-    lost = [message for message in messages if "a trial was lost" in message]
     trials = optuna.load_study(study_name="autotune", storage=f"sqlite:///{folder.database}").get_trials()
-    assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == len(lost)
+    assert len([trial for trial in trials if trial.state is TrialState.FAIL]) == lost.count(Phase.SEARCHING)
     told = [trial.number for trial in trials if trial.state is not TrialState.FAIL]
     assert told == sorted(record.optuna_trial for record in records if record.optuna_trial is not None)
 
