@@ -166,7 +166,7 @@ def _of_this_project(folder: Path, root: Path, *, is_given: bool, fresh: bool) -
         return folder
     if is_given:
         raise StudyMismatch(
-            f"{folder} holds a study of functions in {origin}; give another name= or out=, or fresh=True where they "
+            f"{folder} holds a study of functions in {origin}; give another name= or out=, or fresh=True if they "
             "have moved (the old study is kept)"
         )
     return folder.with_name(f"{folder.name}-{hashlib.sha256(bytes(root.resolve())).hexdigest()[:6]}")

@@ -1,4 +1,4 @@
-"""What `autotune.tune` is given, as processes of trials can have it: callables by the names under which they are
+"""Makes the arguments of `autotune.tune` available to trial processes: callables by the names under which they can be
 imported, a data set as a file."""
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from autotune.errors import SpecError, StudyMismatch
 from autotune.store import write_atomically
 
 _MOST_SHOWN = 120
-"""Characters of what was given, in a message."""
+"""Longest excerpt of an argument in a message."""
 
 
 class Named:
-    """A callable by the name under which another process can import it. Raises SpecError for one that has none."""
+    """A callable with the name under which another process can import it. Raises SpecError if there is no such name."""
 
     def __init__(self, argument: str, found: Any) -> None:
         self.qualname: str = getattr(found, "__qualname__", "")
@@ -38,7 +38,7 @@ def _flaw(found: Any) -> str:
         return f"give a function, not {_shown(found)}"
     if hasattr(found, "named_parameters"):
         return f"give a function that builds the model, not a {type(found).__name__}: each trial builds its own"
-    return f"{_shown(found)} has no name at the top level of a module; trials import it by one"
+    return f"{_shown(found)} is not defined at the top level of a module, so trials cannot import it"
 
 
 def _shown(found: Any) -> str:
@@ -47,7 +47,7 @@ def _shown(found: Any) -> str:
 
 
 def _importable(argument: str, module: ModuleType) -> tuple[str, Path | None]:
-    """The module's name, and the folder to import it from; None where any process finds it."""
+    """The module's name, and the folder to import it from; None if any process finds it."""
     file = getattr(module, "__file__", None)
     path = Path(file or "")
     if file is None or not path.is_file():
@@ -66,18 +66,18 @@ def _importable(argument: str, module: ModuleType) -> tuple[str, Path | None]:
 
 
 def common_root(roots: Iterable[Path | None]) -> Path:
-    """The folder from which all are imported; the current one where any process finds them."""
+    """The folder from which all are imported; the current folder if any process finds them."""
     different = {root for root in roots if root is not None}
     if len(different) > 1:
         places = ", ".join(sorted(map(str, different)))
         raise SpecError(
-            f"model_fn, dataset, loss_fn and collate_fn lie in different folders ({places}); put them beside each other"
+            f"model_fn, dataset, loss_fn and collate_fn are in different folders ({places}); put them into one folder"
         )
     return next(iter(different), Path.cwd())
 
 
 class PickledDataset:
-    """A data set that was given as an object. Raises SpecError for one that another process could not have."""
+    """A data set that was given as an object. Raises SpecError if it cannot be passed to another process."""
 
     def __init__(self, dataset: Any) -> None:
         if type(dataset).__module__.startswith("torch.utils.data.dataloader"):
@@ -97,13 +97,13 @@ class PickledDataset:
         self.sha256 = hashlib.sha256(self._content).hexdigest()
 
     def beside(self, folder: Path) -> Path:
-        """Where trials of the study in `folder` find it. A part of its hash is in the name: what an earlier study of
-        that name trained on stays as it is."""
+        """The file for trials of the study in `folder`. Its name contains a part of the hash, so that the file of an
+        earlier study of that name stays unchanged."""
         return (folder.parent / f"{folder.name}.dataset-{self.sha256[:8]}.pkl").absolute()
 
     @contextlib.contextmanager
     def written(self, path: Path) -> Iterator[None]:
-        """In the file at `path`; not any more if the study there turns out to be another one."""
+        """Write the data set to `path`, and remove it again if the study there is another one."""
         is_new = not path.exists()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, self._content)
@@ -116,7 +116,7 @@ class PickledDataset:
 
 
 class _ForTrials(pickle.Pickler):
-    """Names classes and functions of the script that runs by the module that trials import it as."""
+    """Pickles classes and functions of the running script under the module name by which trials import it."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)

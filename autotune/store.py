@@ -1,4 +1,4 @@
-"""The study folder: the only module that knows its file names. Every file appears whole or not at all.
+"""The study folder: only this module knows its file names. Every file is written completely or not at all.
 
 best.yaml          the emitted configuration
 study.db           Optuna's storage
@@ -38,18 +38,18 @@ from autotune.study_database import whose
 from autotune.untrusted import check, problem, read_bytes, read_yaml
 
 _BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
-"""What a session leaves that ends before it has one."""
+"""Files of a session that ended before it had a study."""
 _MOST_OF_A_RECORD = 100_000_000
-"""Bytes: a soak of a million optimizer steps takes a third of it."""
+"""Most bytes of a record: a soak of a million optimizer steps needs a third of it."""
 _APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Follows no link and waits for no reader of a pipe: a folder from elsewhere may hold either."""
+"""Does not follow links or wait for the reader of a pipe: a folder from elsewhere may contain both."""
 _LOGGED = ("autotune", "optuna")
 """Loggers whose lines go into the study's log."""
 
 
 class _QuietFileHandler(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing: a log that cannot be written must not drown the error that says why."""
+        """Do nothing: a log that cannot be written must not hide the error that says why."""
 
 
 class RemoteStudy(NamedTuple):
@@ -64,7 +64,7 @@ class RemoteStudy(NamedTuple):
 
 
 class StudyFolder:
-    """`studies/<name>/`. Raises EnvironmentFailure where the disk is full or the folder cannot be written."""
+    """`studies/<name>/`. Raises EnvironmentFailure if the disk is full or the folder cannot be written."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -112,11 +112,11 @@ class StudyFolder:
 
     @property
     def remote(self) -> Path:
-        """Says on which database server Optuna keeps the study, where it is not in `study.db`."""
+        """The file that names the database server of the study, if the study is not in `study.db`."""
         return self.path / "storage.yaml"
 
     def read_remote(self) -> RemoteStudy | None:
-        """None for a study in `study.db`. Raises EnvironmentFailure where the file is damaged."""
+        """The database server; None for a study in `study.db`. Raises EnvironmentFailure if the file is damaged."""
         if not self.remote.exists():
             return None
         try:
@@ -125,7 +125,7 @@ class StudyFolder:
             return RemoteStudy(str(found["url"]), str(found["study"]), None if origin is None else str(origin))
         except (OSError, ValueError, KeyError) as error:
             raise EnvironmentFailure(
-                f"{self.remote} is damaged; it has to say `url:` and `study:`, as the database server knows them"
+                f"{self.remote} is damaged; it must contain `url:` and `study:`, as the database server knows them"
             ) from error
 
     def write_remote(self, remote: RemoteStudy) -> None:
@@ -139,9 +139,9 @@ class StudyFolder:
         return any(self.trials.glob("[0-9]*.json"))
 
     def open(self) -> None:
-        """Create the folder where it is missing, and own it until `close`.
+        """Create the folder if it is missing, and own it until `close`.
 
-        Raises StudyMismatch when another controller owns it, or when it is somebody's folder and no study.
+        Raises StudyMismatch if another controller owns it, or if the folder is not a study.
         """
         with speaking_of(self.path):
             self._refuse_foreign()
@@ -176,7 +176,7 @@ class StudyFolder:
     def start_over(self) -> None:
         """Keep an earlier study, if there is one, aside under a new name, and own an empty folder instead.
 
-        Needs the folder open, so that no study is moved away from under a running controller.
+        The folder must be open, so that the study of a running controller is never moved.
         """
         if not (self.exists() or self.has_records()):
             return
@@ -193,7 +193,7 @@ class StudyFolder:
         if self._handler is not None:
             for name in _LOGGED:
                 logging.getLogger(name).removeHandler(self._handler)
-            with contextlib.suppress(OSError):  # a full disk, and what it means has been said already
+            with contextlib.suppress(OSError):  # a full disk, which has been reported already
                 self._handler.close()
             self._handler = None
         if self._lock is not None:
@@ -229,7 +229,7 @@ class StudyFolder:
             write_atomically(self.trials / f"{record.number:04d}.json", record.model_dump_json(indent=1))
 
     def read_trials(self) -> list[TrialRecord]:
-        """All records, by number. Raises EnvironmentFailure on one that something else has damaged."""
+        """All records, by number. Raises EnvironmentFailure for a damaged record."""
         return [_read_record(path) for path in sorted(self.trials.glob("[0-9]*.json"))]
 
     def write_best(self, document: dict[str, Any]) -> None:
@@ -237,7 +237,7 @@ class StudyFolder:
             write_atomically(self.best, dump_yaml(document))
 
     def read_best(self) -> dict[str, Any] | None:
-        """The emitted document; None before the first. Raises EnvironmentFailure on one that something has damaged."""
+        """The content of best.yaml; None before the first. Raises EnvironmentFailure if it is damaged."""
         if not self.best.exists():
             return None
         try:
@@ -254,7 +254,7 @@ class StudyFolder:
             write_atomically(self.identity, json.dumps(identity, indent=1))
 
     def read_identity(self) -> dict[str, Any] | None:
-        """None where there is none, as in studies from before. Raises EnvironmentFailure for a damaged file."""
+        """The identity; None if there is none, as in older studies. Raises EnvironmentFailure for a damaged file."""
         try:
             document = json.loads(read_bytes(self.identity))
             if not isinstance(document, dict):
@@ -274,7 +274,8 @@ class StudyFolder:
 
 
 class AblationFolder(StudyFolder):
-    """Like a study's, with the runs of an ablation; and, around those of several specs, what they came to together."""
+    """Like a study's folder, with the runs of an ablation. For several specs, a folder around theirs has the common
+    results."""
 
     @property
     def result(self) -> Path:
@@ -291,7 +292,7 @@ class AblationFolder(StudyFolder):
         return self.spec.exists() and not self.database.exists()
 
     def write(self, path: Path, content: str | bytes) -> None:
-        """One of the files above."""
+        """Write one of the files above."""
         with speaking_of(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, content)
@@ -311,7 +312,7 @@ def _read_record(path: Path) -> TrialRecord:
 
 
 def read_resolved_spec(folder: StudyFolder) -> dict[str, Any]:
-    """The study's own copy of its spec. Raises EnvironmentFailure where that is gone or damaged."""
+    """The study's own copy of its spec. Raises EnvironmentFailure if it is missing or damaged."""
     try:
         if folder.spec.exists() and not folder.spec.is_file():
             raise SpecError(f"{folder.spec}: it is not a regular file")
@@ -338,7 +339,7 @@ def read_spec_to_run(folder: StudyFolder) -> dict[str, Any]:
 
 
 def read_study_spec(folder: StudyFolder) -> Spec:
-    """The same, as a spec. Raises EnvironmentFailure where it is none."""
+    """The same as a `Spec`. Raises EnvironmentFailure if it is not valid."""
     values = read_resolved_spec(folder)
     try:
         return parse_spec(values, folder.path, folder.spec)
@@ -350,7 +351,7 @@ def read_study_spec(folder: StudyFolder) -> Spec:
 
 
 def find_study(name: str, studies: Path) -> StudyFolder:
-    """The study that a user means by a folder, or by its name under `studies`. Raises StudyMismatch for none."""
+    """The study in the folder `name`, or with that name under `studies`. Raises StudyMismatch if there is none."""
     for path in (Path(name), studies / name):
         if StudyFolder(path).exists():
             return StudyFolder(path)
@@ -361,13 +362,13 @@ def find_study(name: str, studies: Path) -> StudyFolder:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path`, flush to the disk, rename: a crash at any moment leaves the old file or the new one.
+    """Write a file next to `path`, flush it to the disk, rename it: a crash at any time leaves the old or the new file.
 
     Text is written as UTF-8.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.unlink(missing_ok=True)  # in a folder from elsewhere, a link to another file may lie there
+        temporary.unlink(missing_ok=True)  # a folder from elsewhere may have a link to another file there
         with temporary.open("xb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
@@ -379,7 +380,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextlib.contextmanager
 def speaking_of(path: Path) -> Iterator[None]:
-    """An OSError on `path` becomes an error that says what to do about it."""
+    """Turn an OSError on `path` into an error that says what to do."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,7 @@
-"""What is read from files that somebody else may have written: YAML without tricks, and values that are checked before
-they are used.
+"""Reads files that somebody else may have written: only plain YAML, and values are checked before they are used.
 
-Results travel between people. Whoever reads one imports this module when the reading begins: pydantic takes a tenth of
-a second, which `import autotune` does not have.
+Results are passed between people. Import this module only when a file is read: pydantic takes a tenth of a second,
+which is too long for `import autotune`.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from yaml.constructor import ConstructorError
 from yaml.nodes import Node, ScalarNode
 
 _MOST_BYTES = 20_000_000
-"""No result is that long."""
+"""No result is longer."""
 _MOST_DIGITS = 300
-"""Longer integers fit no float, and soon Python itself refuses to print them."""
+"""Longer integers do not fit into a float, and Python refuses to print very long ones."""
 _MOST_SHOWN = 60
 _TAG = "tag:yaml.org,2002:"
 
 
 class Checked(BaseModel):
-    """Base of what describes a file: no value is bent into another type. Keys that this version does not know are left
-    to those that do."""
+    """Base of models for files: no conversion of types. Keys that this version does not know are ignored, because a
+    newer version may know them."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore", defer_build=True)
 
@@ -41,8 +40,8 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def check(model: type[_Model], values: object) -> _Model:
-    """`values` as `model` describes them. Raises ValueError in one line: the first key that is wrong, and what is
-    allowed there."""
+    """`values`, validated by `model`. Raises ValueError with one line: the first wrong key, and what is allowed
+    there."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -50,7 +49,7 @@ def check(model: type[_Model], values: object) -> _Model:
 
 
 def problem(error: ValidationError) -> str:
-    """In one line: the first key that is wrong, and what is allowed there."""
+    """One line: the first wrong key, and what is allowed there."""
     first, *others = error.errors(include_url=False)
     more = f" ({len(others)} more)" if others else ""
     return f"{'.'.join(map(_shown_key, first['loc']))} {_wrong(first)}{more}".strip()
@@ -85,7 +84,7 @@ _WORDS = {
     "dict_type": "must be a mapping",
     "list_type": "must be a list",
 }
-"""Where pydantic's own words are those of Python's types."""
+"""Replacements for messages of pydantic that use names of Python types."""
 
 
 def _shown_key(key: int | str) -> str:
@@ -101,7 +100,7 @@ def _shown(value: object) -> str:
 
 
 def scalar(value: object) -> object:
-    """A validator: what a knob's value may be."""
+    """A validator for the value of a knob."""
     if value is not None and not isinstance(value, bool | int | float | str):
         kind = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "that"
         raise ValueError(f"must be a number, text, true, false or null, not {kind}")
@@ -118,7 +117,7 @@ def _one_line(text: str) -> str:
 
 Scalar = Annotated[Any, AfterValidator(scalar)]
 Line = Annotated[str, AfterValidator(_one_line)]
-"""Text that no terminal and no file takes for more than one line."""
+"""Text that every terminal and every file treats as one line."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -202,5 +201,5 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ValueError(f"it holds a {type(document).__name__}, not a mapping")
     if not all(isinstance(key, str) for key in document):
-        raise ValueError("a key that is no text")
+        raise ValueError("a key that is not text")
     return document

@@ -295,7 +295,7 @@ def test_the_data_set_of_a_study_that_was_moved_is_found(simulated: FormulaBacke
     args = read_spec_to_run(StudyFolder(moved))["data"]["args"]
     assert args["path"] == str(file), "it is where it was"
     there = file.rename((moved if is_within else moved.parent) / file.name)
-    with pytest.raises(FileNotFoundError, match=r"is gone, .* put it back, or beside the study's folder"):
+    with pytest.raises(FileNotFoundError, match=r"is gone; put it back, or beside the study's folder"):
         load(**args)
     args = read_spec_to_run(StudyFolder(moved))["data"]["args"]
     assert args["path"] == str(there)

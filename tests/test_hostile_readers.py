@@ -186,7 +186,9 @@ def test_figures_that_no_run_has_are_refused(
     """Found by the test above: they ended in a traceback of the model that is fitted for the report."""
     before = records[0].read_text()
     records[0].write_text(_as_json(changed(json.loads(before), ("result", "blocks", 0, *where), value, None)))
-    with pytest.raises(EnvironmentFailure, match=rf"result\.blocks\.0\.{'.'.join(where)} is [^\n]*, which no run has"):
+    with pytest.raises(
+        EnvironmentFailure, match=rf"result\.blocks\.0\.{'.'.join(where)} is [^\n]*, which is not possible"
+    ):
         study.read_trials()
     records[0].write_text(before)
 

@@ -78,7 +78,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!python/object/apply:os.system [ls]", "line 1: the type !!python/object/apply:os.system"),
         ("a: !!binary aGk=", "line 1: the type !!binary"),
         ("a: !own {b: 1}", "line 1: the type !own"),
-        ("1: a", "a key that is no text"),
+        ("1: a", "a key that is not text"),
         ("- a", "it holds a list, not a mapping"),
         ("", "it holds a NoneType, not a mapping"),
     ],

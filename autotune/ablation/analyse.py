@@ -1,4 +1,4 @@
-"""From the runs to the figures: each comparison inside a round, then its mean and interval over the rounds."""
+"""Calculates results from the runs: each comparison within a round, then its mean and interval over the rounds."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from autotune.search.figures import is_ok, measurement_of, samples_per_s
 from autotune.stats import Cell, Estimate, contrast, effects, mean_interval
 
 _WINDOW_SHARE = 0.25
-"""Share of the steps that all runs reached: the last quarter, where single batches average out."""
+"""Share of the steps that all runs reached: in the last quarter, differences of single batches average out."""
 
 Round = Mapping[Cell, TrialRecord]
 Value = Callable[[TrialRecord], float]
 
 
 class Analysis:
-    """The figures of one ablation, from its records."""
+    """The results of one ablation, from its records."""
 
     def __init__(self, design: Design, records: Sequence[TrialRecord]) -> None:
         self._design = design
@@ -31,7 +31,7 @@ class Analysis:
 
     @property
     def rounds(self) -> int:
-        """Rounds in which every cell that runs at all has a measurement."""
+        """Rounds in which every cell that works has a measurement."""
         seen = {cell for found in self._rounds for cell in found}
         return sum(seen == found.keys() for found in self._rounds)
 
@@ -42,7 +42,7 @@ class Analysis:
         return tuple(self._effect(chosen) for chosen in effects(len(self._design.factors)))
 
     def together(self) -> Together | None:
-        """All techniques at once, beside the product of what each gives alone."""
+        """All techniques at once, compared with the product of their single effects."""
         plain, full = self._design.plain, self._design.full
         alone = [cell for cell in self._design.configs if sum(cell) == 1]
         rounds = self._rounds_with({plain, full, *alone})
@@ -51,7 +51,7 @@ class Analysis:
         whole = [_log_rate(found[full]) - _log_rate(found[plain]) for found in rounds]
         parts = [math.fsum(_log_rate(found[cell]) - _log_rate(found[plain]) for cell in alone) for found in rounds]
         beyond = [one - other for one, other in zip(whole, parts, strict=True)]
-        # Three intervals that are read side by side.
+        # Three intervals that are compared with each other.
         throughput, product, rest = (_ratio(mean_interval(values, together=3)) for values in (whole, parts, beyond))
         return Together(throughput=throughput, product=product, beyond=rest)
 
@@ -103,7 +103,8 @@ class Analysis:
         }
 
     def _against_plain(self, cell: Cell, value: Value) -> Estimate | None:
-        """Difference of `value` to the plain cell's, round by round; None for the plain cell itself, and without it."""
+        """Difference of `value` from the plain cell's, round by round; None for the plain cell itself, or if it has no
+        measurement."""
         plain = self._design.plain
         rounds = self._rounds_with({cell, plain})
         if cell == plain or not rounds:
@@ -170,7 +171,7 @@ def _log_memory(record: TrialRecord) -> float:
 
 
 def _finite(estimate: Estimate) -> Estimate | None:
-    return estimate if math.isfinite(estimate.value) else None  # a peak of nothing has no logarithm
+    return estimate if math.isfinite(estimate.value) else None  # a peak of zero has no logarithm
 
 
 def _as_ratio(log_ratio: Estimate | None) -> Ratio | None:

@@ -18,7 +18,7 @@ from autotune.stats import Cell, cells
 _LABELS = {"grad_accum_steps": "GA", "micro_batch_size": "micro-batch", "amp_dtype": "AMP", "pin_memory": "pinning"}
 _NAMED_BY_VALUE = ("memory_format", "fp32_precision")
 _ACCUMULATION = (4, 2, 3, 5, 7)
-"""Micro-batches a step where the baseline has one: the first that divides its batch."""
+"""Micro-batches per step if the baseline has one: the first number that divides its batch."""
 _PYTORCHS_PREFETCH = 2
 
 Levels = tuple[KnobValue, KnobValue]
@@ -53,7 +53,7 @@ class Design:
         return " + ".join(self.techniques(cell)) or "plain"
 
     def to_dict(self) -> dict[str, Any]:
-        """What a resumed ablation compares."""
+        """What must be equal when an ablation is resumed."""
         return {self.name(cell): config.to_dict() for cell, config in self.configs.items()}
 
 
@@ -105,7 +105,7 @@ def _default_factors(context: KnobContext, baseline: TrainConfig) -> tuple[dict[
 def _applicable(
     wanted: Mapping[str, Levels], context: KnobContext, baseline: TrainConfig
 ) -> tuple[dict[str, Levels], list[Dropped]]:
-    """The factors of which both levels apply here, and matter; and the others, with the reason."""
+    """The factors whose two levels apply and have an effect here; and the others, with the reason."""
     levels, dropped = dict(wanted), []
     for knob in KNOBS:
         reasons = (knob.refusal(level, context) for level in levels.get(knob.name, ()))
@@ -129,7 +129,7 @@ def _at(baseline: TrainConfig, levels: Mapping[str, KnobValue]) -> TrainConfig:
 
 
 def _batch(size: int, levels: Mapping[str, KnobValue]) -> dict[str, KnobValue]:
-    """How `size` samples are split into micro-batches, where one of the factors says it."""
+    """How `size` samples are split into micro-batches, if one of the factors determines it."""
     for knob, other in (("grad_accum_steps", "micro_batch_size"), ("micro_batch_size", "grad_accum_steps")):
         count = levels.get(knob)
         if isinstance(count, int):

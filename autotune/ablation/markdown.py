@@ -51,7 +51,7 @@ def _lines(ablation: Ablation) -> Iterator[str]:
     if together := ablation.together:
         beyond = together.beyond
         interval = f" ({words.interval(beyond.ci95)})" if beyond.ci95 else ""
-        yield f"\nAll of them together give {beyond.ratio:.2f}×{interval} of what the single effects multiply to."
+        yield f"\nAll of them together give {beyond.ratio:.2f}×{interval} the product of the single effects."
     for heading, lines in (("Not tested here", ablation.dropped), ("To know", ablation.notes)):
         if lines:
             yield f"\n## {heading}\n"

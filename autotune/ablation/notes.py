@@ -1,4 +1,4 @@
-"""What a reader of the figures has to know beside them."""
+"""Notes that are needed to understand the results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from autotune.records import Facts
 from autotune.spec.ablation import FEWEST_ROUNDS
 
 _STARVED = 0.3
-"""Share of a step that waits for data from which on faster computing hardly shows."""
+"""If at least this share of a step waits for data, faster computing has little effect."""
 _NOISY = 0.1
-"""Share of disturbed blocks that is worth a word."""
+"""Share of disturbed blocks from which on there is a note."""
 
 
 def notes_on(design: Design, analysis: Analysis, facts: Facts) -> Iterator[str]:
@@ -23,7 +23,7 @@ def notes_on(design: Design, analysis: Analysis, facts: Facts) -> Iterator[str]:
     waiting = cells[0].data_wait_fraction or 0.0
     if waiting > _STARVED:
         yield (
-            f"the plain cell waits for data {100 * waiting:.0f} % of its time, so faster computing hardly shows; "
+            f"the plain cell waits for data {100 * waiting:.0f} % of its time, so faster computing has little effect; "
             "add loader processes: --set baseline.num_workers=4"
         )
     if (share := analysis.disturbed_share()) > _NOISY:

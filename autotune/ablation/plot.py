@@ -1,4 +1,4 @@
-"""The figures as a picture: dots with whiskers, ratios on a logarithmic axis with a line at 1."""
+"""The results as a picture: dots with error bars, ratios on a logarithmic axis with a line at 1."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 KINDS = ("svg", "png")
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""The colours of Okabe and Ito, which colour-blind readers can distinguish."""
 _MARKERS = "osD^vPX"
 _ROW_INCHES, _FRAME_INCHES = 0.32, 1.5
 _TICKS = (0.1, 0.2, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 _COARSE_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
 _WIDE = 3.0
-"""Highest over lowest ratio from which the finer ticks would overlap."""
+"""If the highest ratio divided by the lowest is at least this, the finer ticks would overlap."""
 _SPREAD = 0.6
 """Share of a row's height, for the dots of several specs."""
 _UNCLEAR = "#888888"
 
 
 def draw(ablation: Ablation, kind: str) -> bytes:
-    """Every cell's throughput, and beside it every effect."""
+    """Every cell's throughput, and every effect next to it."""
     figure = _figure(11.0, len(ablation.cells))
     cells, effects = figure.subplots(1, 2, width_ratios=(1.0, 1.1))
     _draw_cells(cells, ablation)

@@ -1,4 +1,4 @@
-"""The rounds: every cell once, in random order and a process of its own, until the budget is spent.
+"""The rounds: every cell runs once, in random order and in a new process, until the budget is spent.
 
 All cells of a round share one seed: the same weights and the same samples in the same order, so that losses can be
 compared as well as speeds.
@@ -23,14 +23,14 @@ from autotune.stats import Cell
 from autotune.store import StudyFolder
 
 _PLANNED_ROUNDS = 12
-"""What decides is the number of fresh processes, until their start-up takes most of the time."""
+"""The number of new processes determines the precision, until their start-up takes most of the time."""
 _LONGEST_RUN_S = 20.0
 _START_UP_SHARE = 0.5
 """Share of the first runs' time, before any has shown how long a start takes."""
 _FAILURES_TO_GIVE_UP = 2
 _PATIENCE_S = 15.0
 _CLOSE_ENOUGH = 1.05
-"""What a round is planned to take, over what is left: the last takes all there is, and planning it some of that."""
+"""Planned time of a round, divided by the time left: the last round takes all of it, and planning takes a part."""
 _GENEROUS, _ROUNDING_S = 1.2, 30.0
 """Margin and rounding of the budget that is advised."""
 
@@ -38,11 +38,11 @@ OnRun = Callable[["Rounds"], None]
 
 
 class TooShort(Exception):
-    """The budget has no room for the fewest rounds; the message says what would have."""
+    """The budget is too short for the smallest number of rounds; the message says which budget is enough."""
 
 
 class Rounds:
-    """What has been measured, and what is still to be. Every run is kept in the folder's `trials/`."""
+    """What has been measured, and what is still missing. Every run is kept in the folder's `trials/`."""
 
     def __init__(
         self,
@@ -79,12 +79,12 @@ class Rounds:
 
     @property
     def complete(self) -> int:
-        """Rounds in which all cells that are not given up have a measurement."""
+        """Rounds in which all cells except those that are given up have a measurement."""
         return sum(self._running <= found.keys() for found in self.figures.values())
 
     def run(self, on_run: OnRun) -> None:
-        """Rounds until the budget is spent, or there are as many as the spec asks. Raises TooShort, as soon as it
-        shows, where the fewest do not fit."""
+        """Run rounds until the budget is spent, or until the number in the spec is reached. Raises TooShort as soon as
+        it is clear that the fewest rounds do not fit."""
         number = max((record.round or 0 for record in self.records), default=0)
         if number and self._missing(number):
             number -= 1  # it was interrupted, and goes on
@@ -102,7 +102,7 @@ class Rounds:
 
     @property
     def _running(self) -> set[Cell]:
-        """All cells but those that are given up: out of memory, or failed twice."""
+        """All cells except those that are given up because they ran out of memory or failed twice."""
         return {cell for cell in self.design.configs if not self._has_failed(cell)}
 
     def _has_failed(self, cell: Cell) -> bool:
@@ -119,8 +119,8 @@ class Rounds:
             on_run(self)
 
     def _shortened(self, limit_s: float, runs: int) -> float:
-        """`limit_s`, or less where the last `runs` of a round would not all be done in what is left if each took as
-        much more than its limit as the worst so far: one that is cut short costs the round."""
+        """`limit_s`, or less if the last `runs` of a round would not fit into the time left when each exceeds its limit
+        as much as the worst run so far: a run that is cut short costs the round."""
         fits_s = self.remaining_s / (SPARE * runs) - self._most_beyond_s
         return max(min(limit_s, fits_s), min(limit_s, SHORTEST_RUN_S))
 
@@ -152,14 +152,14 @@ class Rounds:
         self.records.append(record)
 
     def _limit_s(self) -> float:
-        """Training seconds of each run of the next round, so that the planned rounds fill what is left."""
+        """Training seconds of each run of the next round, so that the planned rounds fill the time left."""
         rounds = max(min(_PLANNED_ROUNDS, self._most or _PLANNED_ROUNDS) - self.complete, 1)
         share_s = self.remaining_s / (SPARE * rounds * len(self._running))
         start_up_s = self._start_up_s() if self.records else _START_UP_SHARE * share_s
         return min(max(share_s - start_up_s, SHORTEST_RUN_S), _LONGEST_RUN_S)
 
     def _round_s(self, limit_s: float) -> float:
-        """What a round will take: each cell its start and its training, which a slow one has made longer before."""
+        """Seconds that a round will take: start and training of each cell, longer for cells that were slow before."""
         return SPARE * sum(self._start_up_s() + max(limit_s, self._fewest_steps_s(cell)) for cell in self._running)
 
     def _start_up_s(self) -> float:
@@ -167,16 +167,16 @@ class Rounds:
         return statistics.median(r.result.wall_s - r.result.training_s for r in self.records) if self.records else 0.0
 
     def _fewest_steps_s(self, cell: Cell) -> float:
-        """What the shortest run of `cell` trains for: its first step, two more to warm up, two timed."""
+        """Seconds of training in the shortest run of `cell`: its first step, two more to warm up, two timed."""
         runs = [record.result for record in self.records if record.result.config == self.design.configs[cell]]
         first_s = max((run.warm_up.first_step_s for run in runs if run.warm_up), default=0.0)
         steps_s = [sum(b.seconds for b in run.blocks) / sum(b.steps for b in run.blocks) for run in runs if run.blocks]
         return first_s + 4 * max(steps_s, default=0.0)
 
     def _patience_s(self, limit_s: float, *, compiles: bool) -> float:
-        """How long a run may take: much longer than any has; half of what is left where none has shown it.
+        """How long a run may take: much longer than any run so far; half of the time left if there was none.
 
-        A cell that is killed is lost to all effects, so there is time for other work to get in the way.
+        A cell that is killed is missing in all effects, so the limit allows for delays by other work.
         """
         longest_s = max((record.result.wall_s for record in self.records if is_ok(record)), default=None)
         if longest_s is None:
@@ -189,13 +189,13 @@ class Rounds:
         return (
             f"{FEWEST_ROUNDS} rounds of {len(self._running)} cells do not fit into "
             f"{format_duration(self._budget.total_s)}: they take {'about' if self.records else 'more than'} "
-            f"{whole_s:.0f} s here; give {enough} (a --budget is divided by the specs), or name fewer factors"
+            f"{whole_s:.0f} s here; give {enough} (--budget is divided among the specs), or name fewer factors"
         )
 
 
 def ablation_request(design: Design, cell: Cell, seed: int, limit_s: float) -> TrialRequest:
-    """As in a confirmation, but to the end of its time, however well its throughput is known by then: losses are
-    compared where all runs have come to, and have more to say the further that is."""
+    """Like a confirming run, but it always uses its whole time: losses are compared at the point that all runs have
+    reached, and are more informative the later that is."""
     return confirming_request(design.configs[cell], seed, limit_s).model_copy(update={"target_relative_error": 0.0})
 
 

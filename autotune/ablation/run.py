@@ -1,4 +1,4 @@
-"""The ablation of one spec, from its design to its figures. The same call goes on with one that was stopped."""
+"""The ablation of one spec, from its design to its results. The same call continues an ablation that was stopped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from autotune.spec import LoadedSpec, Spec, parse_spec
 from autotune.store import AblationFolder, read_resolved_spec
 
 _MAY_CHANGE = {"budget", "name", "ablation", "strategy", "stability"}
-"""More time, more rounds; the factors show in the cells."""
+"""These sections may change between calls: more time, more rounds; a change of the factors shows in the cells."""
 
 
 class Interrupted(Exception):
-    """Ctrl-C. `result`: of what was measured; None when that is no figure yet."""
+    """Ctrl-C. `result`: from the measurements so far; None if there is no result yet."""
 
     def __init__(self, result: Ablation | None) -> None:
         super().__init__("interrupted")
@@ -45,9 +45,9 @@ def ablate(
 ) -> Ablation:
     """Measure the cells of `loaded` in rounds until its budget is spent; earlier calls count. `began_s`: on `clock`.
 
-    `command`: as typed, for the record. Raises Interrupted on Ctrl-C; SpecError where nothing can be taken apart, or
-    the budget has no room for three rounds; NoStableConfiguration where no cell trains; WorkloadError, StudyMismatch,
-    EnvironmentFailure. What was measured is kept in all cases.
+    `command`: as typed, for the record. Raises Interrupted on Ctrl-C; SpecError if no technique applies, or if the
+    budget is too short for three rounds; NoStableConfiguration if no cell trains; WorkloadError, StudyMismatch,
+    EnvironmentFailure. Measurements are kept in all cases.
     """
     budget = Budget(loaded.spec.budget, clock, began_s=began_s)
     spec_json = loaded.spec.model_dump(mode="json", exclude_none=True)
@@ -136,7 +136,7 @@ def _ablation(
 
 
 def _refuse_another(folder: AblationFolder, spec: Spec, design: Design, facts: Facts) -> None:
-    """Raise StudyMismatch where the runs in `folder` are of another spec, other cells or another machine."""
+    """Raise StudyMismatch if the runs in `folder` belong to another spec, other cells or another machine."""
     records = folder.read_trials()
     if not records:
         return

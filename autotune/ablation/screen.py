@@ -1,4 +1,4 @@
-"""The terminal: what is being measured, and the figures that came of it."""
+"""Terminal output: what is being measured, and the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from autotune.spec.ablation import FEWEST_ROUNDS
 from autotune.spec.durations import format_duration
 
 _REFRESH_PER_S = 2.0
-"""Drawing takes CPU time from the run that is being measured."""
+"""Low, because drawing takes CPU time from the run that is being measured."""
 
 
 class Screen:

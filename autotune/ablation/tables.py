@@ -1,4 +1,4 @@
-"""The figures as rows of words: the same for the terminal and for Markdown."""
+"""The results as rows of text, the same for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOTHING = "–"
 
 
 class Rows(NamedTuple):
-    """A table: headings, and rows of as many texts; the first `left` columns are texts, the others figures."""
+    """A table: headings, and rows with one text per heading; the first `left` columns are text, the others numbers."""
 
     headings: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -20,7 +20,7 @@ class Rows(NamedTuple):
 
 
 def cell_rows(ablation: Ablation) -> Rows:
-    """Every combination: its levels, how fast, in how much memory, and what it learns from the same samples."""
+    """Every combination: its levels, throughput, memory, and its loss after the same samples."""
     techniques = tuple(factor.label for factor in ablation.factors)
     figures = ("samples/s", "95 %", "× plain", "95 %", "peak memory", "loss", "to plain", "95 %")
     rows = [(*_levels(ablation, cell), *_cell(cell)) for cell in ablation.cells]
@@ -28,7 +28,7 @@ def cell_rows(ablation: Ablation) -> Rows:
 
 
 def effect_rows(ablation: Ablation) -> Rows:
-    """What each technique does on average over the others, and what they do together beyond their parts."""
+    """The effect of each technique, averaged over the others, and their interactions."""
     headings = ("effect", "in words", "throughput", "95 %", "peak memory", "95 %")
     rows = [
         (
@@ -43,7 +43,7 @@ def effect_rows(ablation: Ablation) -> Rows:
 
 
 def short_cell_rows(ablation: Ablation) -> Rows:
-    """As `cell_rows`, in the width of a terminal."""
+    """Like `cell_rows`, for the width of a terminal."""
     rows = []
     for cell in ablation.cells:
         rate, _, ratio, interval, memory, loss, *_ = _cell(cell)
@@ -52,23 +52,23 @@ def short_cell_rows(ablation: Ablation) -> Rows:
 
 
 def short_effect_rows(ablation: Ablation) -> Rows:
-    """As `effect_rows`, of throughput alone."""
+    """Like `effect_rows`, only for throughput."""
     whole = effect_rows(ablation)
     return Rows(whole.headings[:4], [row[:4] for row in whole.rows], left=whole.left)
 
 
 def overview_rows(ablations: Sequence[Ablation]) -> Rows:
-    """Effects on throughput, a column a spec."""
+    """Effects on throughput, one column per spec."""
     names = list(dict.fromkeys(name_of(effect) for ablation in ablations for effect in ablation.effects))
     found = [{name_of(effect): effect.throughput for effect in ablation.effects} for ablation in ablations]
     rows: list[tuple[str, ...]] = [(name, *(_with_interval(effects.get(name)) for effects in found)) for name in names]
     together = [ablation.together for ablation in ablations]
     if any(together):
         rows.append(
-            ("all together, over plain", *(_with_interval(one.throughput if one else None) for one in together))
+            ("all together, relative to plain", *(_with_interval(one.throughput if one else None) for one in together))
         )
         rows.append(
-            ("what the single effects multiply to", *(_with_interval(one.product if one else None) for one in together))
+            ("the product of the single effects", *(_with_interval(one.product if one else None) for one in together))
         )
     plain = (ablation.plain.samples_per_s for ablation in ablations)
     rows.append(("plain, samples/s", *(words.rate(speed) if speed else NOTHING for speed in plain)))
@@ -83,7 +83,7 @@ def headline(ablation: Ablation) -> str:
     all_of_them = " + ".join(factor.label for factor in ablation.factors)
     return (
         f"{ablation.name}: {all_of_them} together {_with_interval(together.throughput)} the plain throughput; "
-        f"the single effects multiply to {_with_interval(together.product)}"
+        f"the product of the single effects is {_with_interval(together.product)}"
     )
 
 
@@ -107,12 +107,12 @@ def caption(ablation: Ablation) -> str:
 
 
 def reading(ablation: Ablation) -> str:
-    """How the effects are meant."""
+    """How to read the effects."""
     count = len(ablation.effects)
     return (
-        "The effect of a technique is the throughput with it over that without it, averaged over all settings of the "
-        "others. An interaction (×) is the joint effect of techniques over the product of their single effects. "
-        f"The {count} intervals of a model hold together with 95 % (Bonferroni), and so do those of its cells."
+        "The effect of a technique is the throughput with it divided by that without it, averaged over all settings of "
+        "the others. An interaction (×) is the joint effect of techniques, divided by the product of their single "
+        f"effects. All {count} intervals of a model hold at once with 95 % (Bonferroni), and so do those of its cells."
     )
 
 

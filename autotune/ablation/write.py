@@ -1,4 +1,4 @@
-"""What an ablation leaves in its folder, and several around theirs."""
+"""Writes the files of an ablation into its folder, and those of several ablations into the folder around theirs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autotune.store import AblationFolder
 
 
 def write(ablation: Ablation, folder: AblationFolder) -> None:
-    """Figures, tables and pictures of one spec. Raises EnvironmentFailure where they cannot be written."""
+    """Write results, tables and pictures of one spec. Raises EnvironmentFailure if that fails."""
     folder.write(folder.result, _json(ablation.model_dump(mode="json")))
     folder.write(folder.tables, markdown.document(ablation))
     for kind in plot.KINDS:

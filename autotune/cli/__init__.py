@@ -24,7 +24,7 @@ from autotune.errors import AutotuneError, EnvironmentFailure, SpecError
 from autotune.report.cleaning import clean
 
 _KEPT_IN_FILES = [["search"], ["sweep"], ["ablate"]]
-"""Commands whose result lies in a file; what they print says where."""
+"""Commands whose result is in a file; they print its path."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,17 +50,17 @@ _PAGES = {
     "sweep": "results",
     "replay": "results",
 }
-"""Where the documentation says more about a command."""
+"""The documentation page of a command."""
 cli.epilog = "Documentation: docs/start.md; all options: docs/commands.md"
 for command in cli.commands.values():
     command.epilog = f"Documentation: docs/{_PAGES.get(command.name or '', 'start')}.md"
 
 
 def main() -> NoReturn:
-    """Run the command and leave with the exit code that docs/commands.md gives to its outcome."""
+    """Run the command and exit with the code that docs/commands.md defines for its outcome."""
     outlive_readers()
     for name in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup asks to be left alone
+        if signal.getsignal(name) is not signal.SIG_IGN:  # nohup wants this signal ignored
             signal.signal(name, _interrupt)
     code = _run_command()
     lost = lost_output()
@@ -69,7 +69,7 @@ def main() -> NoReturn:
         _say(error)
         code = error.exit_code
     sys.stderr.flush()
-    # Taking down in order what the sampler has imported would cost seconds of the budget, and has nothing left to do.
+    # Unloading the sampler's imports in order would cost seconds of the budget, without any use.
     os._exit(code)
 
 

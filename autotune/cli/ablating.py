@@ -98,7 +98,7 @@ def ablate(
 def _load(
     paths: Sequence[Path], overrides: tuple[str, ...], budget: str | None, device: str | None
 ) -> list[LoadedSpec]:
-    """All of them before anything runs; a `budget` for all is divided."""
+    """Load all specs before anything runs; a common `budget` is divided."""
     from autotune.spec import load_spec
 
     share = None if budget is None else f"{seconds('--budget', budget) / len(paths):.2f}s"

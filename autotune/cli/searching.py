@@ -57,7 +57,7 @@ def search(
     events: Path | None,
     device: str | None,
 ) -> None:
-    """Search the fastest stable configuration for SPEC.
+    """Find the fastest stable configuration for SPEC.
 
     Writes it to best.yaml in the study folder and prints that path on stdout. Run the same command on an unfinished
     study to continue it.
@@ -94,7 +94,7 @@ def search(
 
 
 def _opened_on(storage: str) -> OpenStudy:
-    """Told before anything starts where there is no such server or no driver for it."""
+    """Fails before anything starts if there is no such server or no driver for it."""
     from autotune.search import on_server
 
     return on_server(storage)
@@ -102,7 +102,8 @@ def _opened_on(storage: str) -> OpenStudy:
 
 @contextlib.contextmanager
 def _started(loaded: LoadedSpec, folder: StudyFolder, *, fresh: bool) -> Iterator[StartBackend]:
-    """The process that runs trials takes seconds to load PyTorch: it begins before the rest is imported here."""
+    """Start the process that runs trials first, because it takes seconds to load PyTorch, and import the rest
+    meanwhile."""
     from autotune.execution import start_all
 
     if folder.is_running() or (not fresh and _is_spent(loaded, folder)):  # the search is about to say the first

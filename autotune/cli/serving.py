@@ -14,7 +14,7 @@ from autotune.cli.shared import STUDIES, stderr
     type=click.IntRange(0, 65535),
     default=0,
     show_default=True,
-    help="Port to serve on; 0 takes any free one.",
+    help="Port to serve on; 0: any free port.",
 )
 @click.option(
     "--allow-edits", is_flag=True, help="Allow edits of notes and attributes in the browser; they go into study.db."
@@ -24,8 +24,8 @@ def dashboard(study: str, port: int, allow_edits: bool, open_it: bool) -> None:
     """Serve Optuna's dashboard on STUDY.
 
     STUDY is a folder or a name under studies/, and may still be running. The server listens on this machine only and
-    is read-only by default. The best trial shown is the emitted one; a trial that looked faster says why it was not
-    chosen. Prints the address on stdout; stop it with Ctrl-C.
+    is read-only by default. The best trial shown is the result of the study; a trial that looked faster says why it
+    was not chosen. Prints the address on stdout; stop it with Ctrl-C.
     """
     import optuna
 

@@ -1,4 +1,4 @@
-"""What the commands have in common: options, consoles, JSON, durations."""
+"""What all commands share: options, consoles, JSON, durations."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 BEGAN_S = time.monotonic()
-"""The budget bounds the whole command, imports included."""
+"""The budget limits the whole command, imports included."""
 STUDIES = Path("studies")
 INTERRUPTED = 130
 _MOST_OF_A_PATH = 4096
 _WIDTH_OF_A_FILE = 160
-"""Characters of a line that no terminal breaks."""
+"""Line width if there is no terminal."""
 
 set_option = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a field of the spec.")
 device_option = click.option("--device", help="Override the spec's device: auto, cpu, cuda, cuda:1, mps, xpu.")
@@ -44,7 +44,7 @@ def seconds(option: str, text: str) -> float:
 
 
 def command_line() -> str:
-    """As the user typed it, for a record of how a file came to be."""
+    """The command as the user typed it, recorded in files that it writes."""
     return shlex.join(["autotune", *sys.argv[1:]])
 
 
@@ -61,12 +61,13 @@ def stdout() -> Console:
 
 
 def print_path(path: Path) -> None:
-    """On stdout: as it is for a program, and for a terminal without what that would obey."""
+    """Print the path on stdout: unchanged for a program, without control characters for a terminal."""
     click.echo(one_line(path, _MOST_OF_A_PATH) if sys.stdout.isatty() else path)
 
 
 def print_json(document: Any) -> None:
-    """Numbers that are not finite, such as the end of an interval that one run leaves open, as null: JSON has none."""
+    """Print JSON. Numbers that are not finite, such as the open end of an interval after one run, become null, because
+    JSON has none."""
     click.echo(json.dumps(_finite(document), indent=2, allow_nan=False))
 
 

@@ -51,7 +51,7 @@ def show(study: str, verbose: bool, as_json: bool) -> None:
 def verify(study: str, budget: str, target: str | None, as_json: bool, quiet: bool) -> None:
     """Measure the result of STUDY against its baseline again.
 
-    Runs in new processes. Exits with 0 if it is still as much faster as the search said; with 1 if not, or if the
+    Runs in new processes. Exits with 0 if the speed-up is still what the search measured; with 1 if not, or if the
     budget is too short to tell.
     """
     from autotune.report.terminal import export_verification_view, verification_view

@@ -135,7 +135,7 @@ def replay(
     """Run search strategies against a recorded TABLE.
 
     `autotune sweep` records one. Nothing trains: times and noise are the recorded ones. --workers simulates a cluster
-    of that size, with --failures and --stragglers; the output then says what share of a core the strategy takes.
+    of that size, with --failures and --stragglers; the output then shows what share of a core the strategy takes.
     """
     from autotune.bench.plot import FORMATS, write_plot
     from autotune.bench.replay import Plan, check

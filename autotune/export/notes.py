@@ -100,7 +100,11 @@ _BY_HAND: dict[str, Callable[[KnobValue], str]] = {
     "grad_accum_steps": lambda value: f"step the optimizer once in {value} micro-batches, each loss divided by {value}",
     "amp_dtype": lambda value: (
         "run forward pass and loss inside torch.autocast(device, torch."
-        + ("float16), and backward on what a torch.amp.GradScaler has scaled" if value == "fp16" else "bfloat16)")
+        + (
+            "float16), and call backward on the loss scaled by a torch.amp.GradScaler"
+            if value == "fp16"
+            else "bfloat16)"
+        )
     ),
     "pin_memory": lambda _value: "DataLoader(pin_memory=True), and copy batches with non_blocking=True",
     "num_workers": lambda value: f"DataLoader(num_workers={value}, persistent_workers=True)",

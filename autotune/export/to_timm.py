@@ -16,7 +16,7 @@ _OPTIMIZERS = {"sgd": "momentum", "adam": "adam", "adamw": "adamw"}
 """Name in specs → `--opt`. timm's `sgd` is SGD with Nesterov momentum."""
 _WEIGHT_DECAY = {"sgd": 0.0, "adam": 0.0, "adamw": 0.01}
 """PyTorch's default, used if the spec does not name it; train.py has another default."""
-_USAGE = "Usage, beside timm's train.py: sh train_timm.sh --data-dir DIR [more of its flags]. Later flags win."
+_USAGE = "Usage, next to timm's train.py: sh train_timm.sh --data-dir DIR [more of its flags]. Later flags win."
 
 Flags = list[list[str]]
 """One line of the script each."""

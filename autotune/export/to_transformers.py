@@ -21,7 +21,7 @@ from transformers import TrainingArguments
 {mapping("SETTINGS", _settings(source))}
 
 def training_arguments(output_dir: str, **overrides: Any) -> TrainingArguments:
-    \"\"\"The settings above, and what you give beside them, such as the learning rate; yours win.\"\"\"
+    \"\"\"The settings above and your own arguments, such as the learning rate; yours take precedence.\"\"\"
     return TrainingArguments(output_dir=output_dir, **(SETTINGS | overrides))
 """
     return {"training_arguments.py": text}

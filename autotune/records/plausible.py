@@ -15,7 +15,7 @@ def require_figures(record: TrialRecord) -> None:
     """Raises ValueError, in one line, for a number that no run can have."""
     for name, value, least in _figures(record):
         if not least <= value <= _MOST:
-            raise ValueError(f"{name} is {value:g}, which no run has")
+            raise ValueError(f"{name} is {value:g}, which is not possible")
 
 
 def _figures(record: TrialRecord) -> Iterator[tuple[str, float, float]]:

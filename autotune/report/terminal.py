@@ -94,7 +94,7 @@ def export_verification_view(found: ExportVerification) -> RenderableType:
     lines = [title, Text(f"promised {words.rate(found.promised_samples_per_s)} samples/s by the search")]
     if found.ratio is not None and found.samples_per_s is not None:
         within = words.interval(found.ratio_ci95)
-        now = f"now {words.rate(found.samples_per_s)} samples/s, {found.ratio:.3f} of the trials' in turns with it"
+        now = f"now {words.rate(found.samples_per_s)} samples/s, {found.ratio:.3f}× the trials in alternation with it"
         lines.append(Text(f"{now} ({within}, {found.rounds} rounds)"))
     return Group(*lines)
 

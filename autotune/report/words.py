@@ -14,7 +14,7 @@ from autotune.spec.durations import format_duration
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 KEEP = "keep your current settings: nothing tested was reliably faster"
 GAINS = (
-    "Worth: how much faster the emitted configuration is with this setting than without it. It was measured, or, where "
+    "Worth: how much faster the result is with this setting than without it. It was measured, or, where "
     "it says “expected”, estimated by the model. The values do not add up to the speed-up."
 )
 """Explanation of the column."""

@@ -88,8 +88,8 @@ def _on_cold_baseline(document: dict[str, Any], records: Sequence[TrialRecord]) 
     if any(record.purpose in again and is_ok(record) for record in records):
         return None
     return (
-        "The baseline ran cold, once and before all others: what it had to read from disk, they found in memory, so "
-        "that the speed-up may be lower."
+        "The baseline ran cold: it ran once, before all others, and read files from disk that they found in memory. So "
+        "the speed-up may be lower."
     )
 
 
@@ -124,7 +124,7 @@ def _on_stream(config: TrainConfig, facts: Facts) -> str | None:
         return None
     return (
         f"The iterable data set gives each of the {config.num_workers} loader processes all of its samples, so that an "
-        f"epoch holds every sample {config.num_workers} times. Let its __iter__ share them out by "
+        f"epoch holds every sample {config.num_workers} times. Divide the samples in its __iter__ with "
         "torch.utils.data.get_worker_info()."
     )
 
@@ -148,7 +148,7 @@ def _on_check(check: dict[str, Any]) -> str | None:
         value, limit = (written(float(check[key])) for key in ("value", "limit"))
         return f"Warning: {check['name']} is {value}, the limit is {limit}{about}."
     if not check["conclusive"]:
-        return f"The test {check['name']} gave no answer{about}."
+        return f"The test {check['name']} was inconclusive{about}."
     return None
 
 

@@ -53,9 +53,9 @@ def said(baseline: TrainConfig, too_large: Collection[TrainConfig]) -> str | Non
     if largest == baseline:
         return None
     return (
-        f"The baseline does not fit into memory with a micro-batch of {largest.micro_batch_size}: all is compared "
-        f"with {baseline.micro_batch_size} × {baseline.grad_accum_steps} accumulation steps, at the same effective "
-        "batch size."
+        f"The baseline does not fit into memory with a micro-batch of {largest.micro_batch_size}: everything is "
+        f"compared with {baseline.micro_batch_size} × {baseline.grad_accum_steps} accumulation steps, at the same "
+        "effective batch size."
     )
 
 

@@ -62,7 +62,7 @@ def read_url(text: str) -> URL:
         shown = _without_secrets(text)
         raise SpecError(f"--storage: {shown!r} is not a database address; give one such as {_EXAMPLE}") from None
     if secret := sorted(_SECRETS & url.query.keys()):
-        raise SpecError(f"--storage: leave out {secret[0]}=; passwords belong into PGPASSWORD or ~/.pgpass")
+        raise SpecError(f"--storage: leave out {secret[0]}=; put the password into PGPASSWORD or ~/.pgpass")
     if backend == "sqlite":
         raise SpecError(f"--storage: every study has SQLite already, in study.db; give a server: {_EXAMPLE}")
     if not is_right:
@@ -147,7 +147,7 @@ def undamaged(folder: StudyFolder) -> Iterator[None]:
         yield
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise EnvironmentFailure(
-            f"what Optuna holds of {folder.path} is damaged: {type(error).__name__}: {ascii(str(error))[:200]}"
+            f"the Optuna data of {folder.path} is damaged: {type(error).__name__}: {ascii(str(error))[:200]}"
         ) from error
 
 
@@ -191,7 +191,7 @@ def speaking_of(folder: StudyFolder, url: URL | None = None) -> Iterator[None]:
     except (sqlite3.Error, sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         remote = folder.read_remote()
         where = _public(url) if url is not None else remote.url if remote else str(folder.database)
-        hint = "check that the server runs and accepts you (passwords: PGPASSWORD or ~/.pgpass)"
+        hint = "check that the server runs and accepts your login (passwords: PGPASSWORD or ~/.pgpass)"
         if url is None and remote is None:
             full = "full" in _cause(error)
             hint = "free some space" if full else "repair it, or start over with --fresh (the old study is kept)"
@@ -239,7 +239,7 @@ def _with_its_driver(remote: RemoteStudy | None) -> URL:
             f"storage.yaml is damaged: its url {remote.url!r} is not a database address"
         ) from error
     if unknown := sorted(url.query.keys() - _OPTIONS):
-        raise EnvironmentFailure(f"storage.yaml: the option {unknown[0]!r} is taken from --storage only")
+        raise EnvironmentFailure(f"storage.yaml: the option {unknown[0]!r} is allowed only in --storage")
     return url
 
 

@@ -59,7 +59,7 @@ def verify(
             emitted = TrainConfig.from_dict(document["config"])
             baseline = TrainConfig.from_dict(document["baseline"]["config"])
             trials = Trials(folder, backend, facts)
-            ours = trials.of(emitted, "the emitted configuration")
+            ours = trials.of(emitted, "the result of the study")
             theirs = None if emitted == baseline else trials.of(baseline, "the baseline")
             duel = Duel(ours, theirs, clock=clock, ends_s=ends_s)
             duel.run(seed, lambda: on_message(_standing(duel)))

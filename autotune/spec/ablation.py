@@ -64,7 +64,7 @@ class FactorsSpec(Section):
             cells = 2 ** len(named)
             raise ValueError(f"{len(named)} factors have {cells} cells a round; give at most {MOST_FACTORS} factors")
         if {"micro_batch_size", "grad_accum_steps"} <= named.keys():
-            reason = "leave it out beside grad_accum_steps: one follows from the other at the same effective batch size"
+            reason = "give this or grad_accum_steps, not both: each follows from the other and the effective batch size"
             raise located(("micro_batch_size",), reason)
         return self
 

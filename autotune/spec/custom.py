@@ -104,9 +104,9 @@ def custom_flaws(knobs: Mapping[str, CustomKnob], baseline: Mapping[str, Any]) -
 
 def _why_no_name(name: str) -> str | None:
     if not (name.isascii() and name.isidentifier()):
-        return "a knob's name has letters, digits and _ only, and begins with no digit: constraints use it"
+        return "a knob's name has only letters, digits and _, and does not begin with a digit: constraints use it"
     if keyword.iskeyword(name):
-        return f"{name} is a word of Python's grammar, which constraints are read with; choose another name"
+        return f"{name} is a keyword of Python, which constraints cannot use as a name; choose another name"
     if name not in RESERVED:
         return None
     kind = "a knob" if name in KNOB_NAMES else "a measure" if name in MEASURES else "a word of constraints"

@@ -132,7 +132,7 @@ class _Builder:
         """Limit the expansion of aliases: it may be endless, or double with every line."""
         self._nodes += 1
         if any(node is outer for outer in self._open):
-            raise DocumentError(_start(node), "an alias in here refers to the very value that it is part of")
+            raise DocumentError(_start(node), "an alias in here refers to the value that contains it")
         if self._nodes > MAX_NODES:
             raise DocumentError(_start(node), f"more than {MAX_NODES:,} values, aliases expanded; this is not a spec")
         if len(self._open) > MAX_DEPTH:
@@ -193,7 +193,7 @@ class _Builder:
         if isinstance(value, float) and not math.isfinite(value):
             self._flaw(path, f"must be a finite number, not {text[:40]}", node)
         if _HALF.search(text):
-            self._flaw(path, f"{text[:40]!r} holds half of a surrogate pair, which no file takes", node)
+            self._flaw(path, f"{text[:40]!r} contains half of a surrogate pair, which no file can hold", node)
         return value
 
     def _flaw(self, path: DocPath, message: str, node: Node) -> None:

@@ -75,9 +75,9 @@ class Reader:
 
     def _comparison(self, left: ast.expr, relation: str, right: ast.expr) -> Condition:
         if not (_names_something(left) or _names_something(right)):
-            raise self._error(left, "this comparison names no knob and no measure: it always comes out the same")
+            raise self._error(left, "this comparison names no knob and no measure, so its result is always the same")
         if ast.dump(left) == ast.dump(right):
-            raise self._error(left, "both sides are the same: the comparison always comes out the same")
+            raise self._error(left, "both sides are the same, so the result of the comparison is always the same")
         if relation in ("in", "not in"):
             members = self._members(right)
             for item in right.elts if isinstance(right, ast.List) else ():
@@ -221,7 +221,7 @@ def _spelling(token: Token, following: Token | None, vocabulary: Vocabulary) -> 
     if token.kind != "word" or word in CONNECTIVES:
         return word
     if following is not None and following.source == "(" and word not in vocabulary.words:
-        raise ValueError(f"'{word}(' {place(token.at)} would call something, which a constraint cannot")
+        raise ValueError(f"'{word}(' {place(token.at)} is a call, which a constraint cannot contain")
     if word in vocabulary.names:
         return word
     if word in LITERALS:

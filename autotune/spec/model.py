@@ -199,7 +199,7 @@ class StrategySpec(Section):
     @model_validator(mode="after")
     def _name_and_factory_agree(self) -> Self:
         if self.factory is not None and self.name != "factory":
-            raise located(("name",), f"leave it out beside a factory, or leave the factory out; it is {self.name}")
+            raise located(("name",), f"give either a name or a factory, not both; it is {self.name}")
         if self.factory is None and self.name == "factory":
             raise located(("name",), "needs strategy.factory: package.module:callable that returns an Optuna sampler")
         return self
@@ -334,7 +334,7 @@ def rank_flaws(spec: Spec) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(path, message) for each setting that needs several ranks if there is only one, and for devices that are listed
     twice."""
     if spec.execution.devices is not None and ":" in spec.device:
-        yield ("device",), f"give no number beside execution.devices: {spec.device.partition(':')[0]}"
+        yield ("device",), f"leave out the number, because execution.devices is given: {spec.device.partition(':')[0]}"
     if spec.execution.ranks_per_trial > 1:
         return
     needs = "needs execution.ranks_per_trial: 2 or more"

@@ -13,7 +13,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"expected ',' or '\}'", "the mapping opened with {{{opened} is not closed, or lacks a comma"),
     (
         r"mapping values are not allowed here",
-        "a ':' too many in this line, or a wrong indent; quote text that holds ': '",
+        "one ':' too many in this line, or wrong indentation; quote text that contains ': '",
     ),
     (
         r"expected <block end>, but found '-'",
@@ -27,7 +27,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"expected a single document|but found another document", "a second document starts here; a spec is one document"),
     (r"found character '[@`%]'", "text cannot start with this character; quote it"),
     (r"expected the node content", "a value is missing"),
-    (r"did not find expected <document start>", "this stands after the end of the document"),
+    (r"did not find expected <document start>", "this is after the end of the document"),
 )
 
 

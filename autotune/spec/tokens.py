@@ -45,7 +45,7 @@ _INSTEAD = {
     "!": "write not",
     "&": "write and",
     "|": "write or",
-    ".": "a name has no parts, and calls nothing",
+    ".": "a name contains no dots, and cannot be called",
     "{": "give a list in [ ]",
 }
 
@@ -136,7 +136,7 @@ def _unreadable(text: str, position: int) -> str:
     at = position + len(text[position:]) - len(text[position:].lstrip())
     character = text[at]
     if character in "'\"":
-        return f"the text that begins {place(at)} has no end, or a backslash in it"
+        return f"the text that begins {place(at)} is not closed, or contains a backslash"
     shown = character if character.isprintable() else f"U+{ord(character):04X}"
     hint = _INSTEAD.get(character)
     return f"cannot read '{shown}' {place(at)}{f'; {hint}' if hint else ''}"

@@ -150,7 +150,7 @@ class OptimizerSpec(Section):
     @model_validator(mode="after")
     def _name_or_factory(self) -> Self:
         if self.factory is not None and self.name != _FACTORY:
-            raise located(("name",), f"leave it out beside a factory, or leave the factory out; it is {self.name}")
+            raise located(("name",), f"give either a name or a factory, not both; it is {self.name}")
         if self.factory is None and self.name == _FACTORY:
             raise located(("name",), "needs training.optimizer.factory: package.module:callable, called with the model")
         return self

@@ -27,7 +27,7 @@ LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, Any]]
 Shapes = tuple[tuple[int, ...], ...]
 MEAN_OF_MEANS = (
     "the micro-batches of an accumulation window differ in shape, and the loss function returns the mean over each: "
-    "what is trained on is a mean of means, in which the tokens of a short one weigh more. Return (summed_loss, count) "
+    "training then uses a mean of means, in which the tokens of a short one weigh more. Return (summed_loss, count) "
     "instead, such as `cross_entropy(logits, targets, reduction='sum', ignore_index=pad), (targets != pad).sum()`"
 )
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}

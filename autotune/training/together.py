@@ -44,7 +44,7 @@ def distribute(model: nn.Module, config: TrainConfig, device: torch.device) -> n
     if config.data_parallel == "fsdp":
         return _shard(model, config, device)
     if config.static_graph and config.grad_accum_steps > 1:
-        raise SettingHasNoEffect("static_graph", True, "DDP fails with it where a backward pass exchanges nothing")
+        raise SettingHasNoEffect("static_graph", True, "DDP fails with it if a backward pass exchanges no gradients")
     return nn.parallel.DistributedDataParallel(
         model,
         device_ids=None if device.type == "cpu" else [device],

@@ -51,8 +51,8 @@ def read_loss(result: Any, samples: int) -> MicroLoss:
         if isinstance(count, Tensor) and count.requires_grad:
             raise TypeError(
                 "the loss function returned two losses: a pair is read as (summed_loss, count), and this count "
-                "requires a gradient. Return their sum, such as `return classes + boxes`; a count is how many samples, "
-                "tokens or boxes the first is the sum over"
+                "requires a gradient. Return their sum, such as `return classes + boxes`; the count is the number of "
+                "samples, tokens or boxes in the sum"
             )
         return MicroLoss(value=_scalar(summed), scale=1.0, weight=_weight(count), counted=True)
     weight = float(samples)

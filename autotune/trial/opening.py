@@ -137,7 +137,7 @@ class _Footprint:
         if self.is_cuda_initialised:
             return "opening it initialises CUDA"
         shared = sorted(target for number, target in self.files - before.files if _is_shared_by_forks(number))
-        return f"it keeps {shared[0]} open, and all trials would share one position in it" if shared else None
+        return f"it keeps {shared[0]} open, and all trials would share its file position" if shared else None
 
 
 def count_threads() -> int:

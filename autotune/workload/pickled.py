@@ -12,7 +12,7 @@ def load(path: str, sha256: str) -> Any:
     """The data set in the file at `path`. Raises FileNotFoundError, or ValueError if its hash differs."""
     if not Path(path).exists():
         raise FileNotFoundError(
-            f"{path} is gone, where autotune.tune wrote the data set; put it back, or beside the study's folder where "
+            f"the data set that autotune.tune wrote to {path} is gone; put it back, or beside the study's folder if "
             "that was moved, or call autotune.tune again"
         )
     content = Path(path).read_bytes()

@@ -43,7 +43,7 @@ def test_the_micro_batch_is_halved_until_it_fits(tmp_path: Path) -> None:
     assert document["baseline"]["config"]["grad_accum_steps"] == 4
     assert document["effective_batch_size"] == 32
     for said in (err, " ".join(document["notes"])):
-        assert "does not fit into memory with a micro-batch of 32: all is compared with 8 × 4" in said
+        assert "does not fit into memory with a micro-batch of 32: everything is compared with 8 × 4" in said
     failed = [record.result.config for record in shell.study.read_trials() if record.result.status is TrialStatus.OOM]
     assert len(set(failed)) == len(failed), "what is known not to fit is not tried again"
 

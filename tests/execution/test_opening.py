@@ -72,7 +72,7 @@ def test_it_is_opened_once_for_all_trials(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        ("holds a file open", "/log open, and all trials would share one position in it"),
+        ("holds a file open", "/log open, and all trials would share its file position"),
         ("forks a process", "starts a process"),
     ],
 )

@@ -439,4 +439,4 @@ def test_it_says_what_its_options_are(
     with pytest.raises(SystemExit) as ended:
         defined["parse_options"]()
     assert ended.value.code == 0
-    assert "the first 40 % of it to warm up" in " ".join(capsys.readouterr().out.split())
+    assert "the first 40 % of it warm up" in " ".join(capsys.readouterr().out.split())

@@ -174,7 +174,7 @@ def test_pictures_and_artifacts_of_a_study_from_elsewhere_stay_inside_it(tmp_pat
     furnish(folder)
     assert precious.read_text() == "precious"
     _rename_artifacts(folder, None)
-    with pytest.raises(EnvironmentFailure, match=r"what Optuna holds of .* is damaged"):
+    with pytest.raises(EnvironmentFailure, match=r"the Optuna data of .* is damaged"):
         furnish(folder)
     folder.artifacts.rename(tmp_path / "elsewhere")
     folder.artifacts.symlink_to(tmp_path / "elsewhere")
@@ -452,4 +452,4 @@ def test_a_damaged_database_is_said_in_a_line(tmp_path: Path) -> None:
     with served(folder) as server:
         status, said = ask(server, "/api/studies")
     assert status == 503
-    assert re.fullmatch(rb"what Optuna holds of [^\n]* is damaged: [^\n]*\n", said)
+    assert re.fullmatch(rb"the Optuna data of [^\n]* is damaged: [^\n]*\n", said)

@@ -139,7 +139,7 @@ def test_a_gate_that_could_not_tell_has_not_passed(gpu: Reading) -> None:
     checks = [first | {"conclusive": False}, *others]
     reading = dataclasses.replace(gpu, document=gpu.document | {"stability": stability | {"checks": checks}})
     page = Page(report_page(reading))
-    assert f"{len(others)} of {len(checks)} tests passed; 1 gave no answer." in page.text
+    assert f"{len(others)} of {len(checks)} tests passed; 1 inconclusive." in page.text
 
 
 def test_of_equals_in_memory_the_best_is_the_smallest(gpu: Reading) -> None:

@@ -231,7 +231,7 @@ def test_a_few_predictions_say_nothing_about_how_good_they_are() -> None:
 
 
 def test_a_strategy_that_gave_up_says_why() -> None:
-    section = {"name": "auto", "predictions": 0, "gave_up": "it explains 12 % of what sets the trials apart"}
+    section = {"name": "auto", "predictions": 0, "gave_up": "it explains 12 % of the differences between trials"}
     shown = flat(document(search=document()["search"] | {"strategy": section}), verbose=True)
     assert "auto stopped using its model: it explains 12 %" in shown
 

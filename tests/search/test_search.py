@@ -187,7 +187,7 @@ def test_a_baseline_that_does_not_fit_is_stepped_down_and_that_is_said(bench: Be
     ]
     for said in (seen, result.notes):
         assert any(
-            "does not fit into memory with a micro-batch of 32: all is compared with 8 × 16" in line for line in said
+            "not fit into memory with a micro-batch of 32: everything is compared with 8 × 16" in line for line in said
         )
     assert result.best["stability"]["verdict"] == "stable"
     assert result.best["search"]["elapsed_s"] <= result.best["search"]["budget_s"]

@@ -245,6 +245,6 @@ def test_an_export_asks_no_server_that_a_folder_names(
 def test_an_address_in_a_folder_names_no_files_of_the_readers(tmp_path: Path, option: str) -> None:
     folder = StudyFolder(tmp_path)
     folder.write_remote(RemoteStudy(f"postgresql://h/db?sslmode=require&{option}=/etc/x", "x"))
-    message = f"^storage.yaml: the option '{option}' is taken from --storage only$"
+    message = f"^storage.yaml: the option '{option}' is allowed only in --storage$"
     with pytest.raises(EnvironmentFailure, match=message), stored_study(folder, writable=False):
         pass

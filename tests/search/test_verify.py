@@ -111,7 +111,7 @@ def test_a_configuration_that_runs_no_more_is_named_with_its_reason(promised: Be
 
     found = again(promised, oom, budget_s=300)
     assert not found.holds
-    assert found.reason == "the emitted configuration no longer runs here (oom): simulated oom"
+    assert found.reason == "the result of the study no longer runs here (oom): simulated oom"
 
 
 def test_the_budget_is_kept(promised: Bench) -> None:

@@ -74,7 +74,7 @@ def test_validate_finds_the_baseline_that_fits_and_says_so(loaded: LoadedSpec) -
     )
     _, space = look_around(loaded, 60.0, runs=True, start_backend=backend)
     assert (space.baseline.micro_batch_size, space.baseline.grad_accum_steps) == (8, 4)
-    assert "micro-batch of 32: all is compared with 8 × 4" in (said(space.baseline, space.too_large) or "")
+    assert "micro-batch of 32: everything is compared with 8 × 4" in (said(space.baseline, space.too_large) or "")
 
 
 def test_without_a_run_nothing_is_trained(loaded: LoadedSpec) -> None:

@@ -16,7 +16,7 @@ from autotune.spec.workload import ImageFolderSpec, SyntheticSpec, TimmDataSpec
 _TRANSFORM = "from timm.data import create_transform"
 _COUNT = '''\
 def number_of_classes(dataset):
-    """As the data set itself says; None where it does not."""
+    """Number of classes according to the data set; None if it does not say."""
     names = getattr(dataset, "classes", None) or getattr(getattr(dataset, "reader", None), "class_to_idx", None)
     return getattr(dataset, "num_classes", None) or (len(names) if names else None)'''
 
@@ -56,7 +56,7 @@ def data_piece(spec: Spec, source: Source) -> DataPiece:
 def _image_folder(section: ImageFolderSpec | SyntheticSpec, folder: str | None) -> DataPiece:
     body = [f"return ImageFolder(folder, {_transform(section)})"]
     return DataPiece(
-        code=function("build_dataset(folder)", "Images in one folder a class, augmented as timm does.", body),
+        code=function("build_dataset(folder)", "Images, one folder per class, augmented as timm does.", body),
         imports=frozenset({_TRANSFORM, "from torchvision.datasets import ImageFolder"}),
         classes="len(dataset.classes)",
         takes_folder=True,

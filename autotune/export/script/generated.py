@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _IMAGES = '''\
 class PatternImages(Dataset):
-    """Smooth patterns, one a class, shifted at random and covered with noise; a tenth of the labels is wrong."""
+    """Smooth patterns, one per class, shifted at random, with added noise; a tenth of the labels is wrong."""
 
     def __init__(self, samples, classes, size, seed):
         rng = np.random.default_rng([1, seed])

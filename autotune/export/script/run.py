@@ -18,7 +18,7 @@ _NEW_PRECISION_API = (2, 9)
 """The first PyTorch version with `fp32_precision`."""
 _OPTIONS = """\
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps, after the warm-up (default: 100)")
-    parser.add_argument("--seconds", type=float, help="train so long instead, the first 40 %% of it to warm up")
+    parser.add_argument("--seconds", type=float, help="train for this time instead; the first 40 %% of it warm up")
     parser.add_argument("--seed", type=int, default={seed}, help="(default: {seed})")
     return parser.parse_args()"""
 
@@ -79,12 +79,12 @@ def loader_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
     )
 
 
-_NOTES = "`epoch_ends` gets, at the end of each, how many micro-batches there have been, and the time.\n"
+_NOTES = "At the end of each epoch, `epoch_ends` gets the number of micro-batches so far, and the time.\n"
 _ENDLESS = {
-    False: f"Epoch after epoch; the shorter last batch of each is left out.\n\n{_NOTES}",
+    False: f"Batches, epoch after epoch, without the shorter last batch of each epoch.\n\n{_NOTES}",
     True: (
-        "Epoch after epoch; the shorter last batch of each is left out.\n\n"
-        "An optimizer step goes on over the end of an epoch, so it always has all of its micro-batches.\n"
+        "Batches, epoch after epoch, without the shorter last batch of each epoch.\n\n"
+        "An optimizer step continues in the next epoch, so it always has all of its micro-batches.\n"
         f"{_NOTES}"
     ),
 }
@@ -128,7 +128,7 @@ def timed_piece(source: Source) -> Piece:
         wait,
         "return done, time.perf_counter() - began, loss",
     ]
-    said = "Optimizer steps until there are `steps`, or `seconds` are over: their number, their time, the last loss."
+    said = "Train for `steps` optimizer steps or `seconds`; returns the number of steps, their time and the last loss."
     return Piece(code=function("train(step, steps, seconds)", said, body), imports=frozenset({"import time"}))
 
 
@@ -166,12 +166,12 @@ def main_piece(spec: Spec, source: Source, data: DataPiece) -> Piece:
         "batches = endless_batches(dataset, options.seed, epoch_ends)",
         f"step = partial(train_step, {step_arguments(source)})",
         "",
-        "train(step, 1, math.inf)  # the first step pays for all that is done once",
+        "train(step, 1, math.inf)  # the first step includes all one-time costs",
         block("if options.seconds is None", warm_up),
         block("else", timed),
         f"samples_per_s = steps * {samples} / seconds",
         'measured = f"{steps} steps after the warm-up"',
-        "# What a run of hours gets: what lies between two epochs counts too.",
+        "# The rate of a long run: the time between two epochs counts too.",
         block("if len(epoch_ends) > 1", whole_epochs),
         'figures = {"samples_per_s": samples_per_s, "measured": measured, "steps": steps, "loss": loss.item()}',
         "print(json.dumps(figures))",

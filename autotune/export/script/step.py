@@ -11,8 +11,8 @@ from autotune.spec import Spec
 
 _DTYPES = {"bf16": "torch.bfloat16", "fp16": "torch.float16"}
 _ZERO_GRAD = (
-    "# Here, not right after the update: with the activations gone too, the C library would give their memory",
-    "# back to the system, and every page of it would fault anew.",
+    "# Here, not right after the update: the activations are freed then too, the C library would return the",
+    "# memory to the system, and every page would fault again.",
     "optimizer.zero_grad()",
 )
 _CLEARING = {True: _ZERO_GRAD, False: ("optimizer.zero_grad()",)}
@@ -61,7 +61,7 @@ def _accumulating(spec: Spec, source: Source, data: DataPiece) -> str:
 
 def _weighed_share() -> list[str]:
     return [
-        "# A mean over the samples, or a sum and what it is a sum over.",
+        "# A mean over the samples, or a sum and the number of its terms.",
         "total, weight = loss if isinstance(loss, tuple) else (loss * MICRO_BATCH_SIZE, MICRO_BATCH_SIZE)",
         block("if micro_batch == 0", ["expected_weight = weight * GRAD_ACCUM_STEPS"]),
         "window_weight += weight",
@@ -71,7 +71,7 @@ def _weighed_share() -> list[str]:
 
 def _correction() -> tuple[str, ...]:
     return (
-        "# Micro-batches may weigh more or less than the first of them: only now is it known what the mean is over.",
+        "# Micro-batches may have another weight than the first one: the true mean is known only now.",
         "correction = expected_weight / window_weight",
         block("for parameter in model.parameters()", [block("if parameter.grad is not None", [_CORRECT])]),
     )
@@ -116,7 +116,7 @@ def _moving_function(source: Source, data: DataPiece) -> str:
         block("if isinstance(batch, tuple | list)", ["return type(batch)(to_device(part) for part in batch)"]),
         "return batch",
     ]
-    return function("to_device(batch)", "The same structure, its tensors where and as the model wants them.", body)
+    return function("to_device(batch)", "The same structure; tensors are on the device, in the model's layout.", body)
 
 
 _NAMED = "return type(batch)(*(to_device(part) for part in batch))"

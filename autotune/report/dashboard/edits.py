@@ -70,7 +70,7 @@ def _require(model: type[Checked], body: bytes) -> None:
         check(model, json.loads(body, parse_constant=_no_constant))
     except (ValueError, RecursionError) as error:
         line = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise RefusedEdit("400 Bad Request", f"this is no such edit: {line}") from None
+        raise RefusedEdit("400 Bad Request", f"not a valid edit: {line}") from None
 
 
 def find_edit(environ: Environ) -> dict[str, str | None]:

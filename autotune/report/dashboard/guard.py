@@ -57,18 +57,18 @@ class Guard:
         if method not in READING and not self._allow_edits:
             return f"{method}: this dashboard is read-only; start it with --allow-edits to change it"
         if environ.get("HTTP_HOST", "").lower() not in self._hosts:
-            return "this dashboard answers to 127.0.0.1 and localhost only"
+            return "this dashboard answers only at 127.0.0.1 and localhost"
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and not self._is_own(origin):
-            return "this dashboard answers to its own pages only"
+            return "this dashboard answers only its own pages"
         if environ.get("HTTP_SEC_FETCH_SITE", "") in _OWN_SITES or _follows_a_link(environ):
             return None if method in READING else self._foreign_referer(environ)
-        return "this dashboard answers to its own pages only"
+        return "this dashboard answers only its own pages"
 
     def _foreign_referer(self, environ: Environ) -> str | None:
         """Why a change from another page is refused; links from other pages are allowed."""
         referer = environ.get("HTTP_REFERER")
-        return None if referer is None or self._is_own(referer) else "this dashboard is changed by its own pages only"
+        return None if referer is None or self._is_own(referer) else "only this dashboard's own pages may change it"
 
     def _is_own(self, url: str) -> bool:
         try:

@@ -41,7 +41,7 @@ def _settings(reading: Reading) -> Iterator[str]:
     changed = reading.emitted.differences(reading.baseline)
     if not changed:
         return
-    yield "| setting | baseline | emitted |"
+    yield "| setting | baseline | result |"
     yield "|---|---|---|"
     for knob, (own, before) in changed.items():
         yield f"| {_plain(knob)} | {_plain(words.setting(before))} | **{_plain(words.setting(own))}** |"

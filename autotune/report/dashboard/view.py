@@ -105,10 +105,10 @@ def _why_not(found: Tried, reading: Reading) -> str | None:
         return None
     if not found.confirmed:
         return (
-            f"one run alone, and the luckiest of many looks faster than it is; the emitted configuration "
-            f"came to {words.rate(best)} samples/s in {_rounds(reading)} of the confirmation"
+            "a single run, and the luckiest of many runs looks faster than it is; the result of the study measured "
+            f"{words.rate(best)} samples/s in {_rounds(reading)} of confirmation"
         )
-    return "not reliably faster in the confirmation, and a larger change than the emitted configuration"
+    return "not reliably faster in confirming runs, and a larger change than the result of the study"
 
 
 def _rounds(reading: Reading) -> str:

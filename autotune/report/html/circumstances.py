@@ -125,7 +125,7 @@ def _again(reading: Reading) -> Iterator[Markup]:
         "--out",
         f"studies/{reading.folder.path.name}-again",
     ]
-    yield tag("p", "Save the spec below as ", code("spec.yaml"), " beside the code that it names, and run:")
+    yield tag("p", "Save the spec below as ", code("spec.yaml"), " in the folder of the code that it names, and run:")
     yield to_copy(shlex.join(command))
     yield tag("p", "Check in one minute whether the result still holds on this machine:")
     yield to_copy(shlex.join(["autotune", "verify", str(reading.folder.path)]))

@@ -107,7 +107,7 @@ def _settings(pair: Pair, names: tuple[str, str]) -> Markup:
     ordered = [*known, *sorted(changed - set(known))]
     rows = [(code(one_line(knob)), *(_setting(reading, knob) for reading in pair)) for knob in ordered]
     content = table(["knob", *names], rows) if rows else tag("p", "Both keep their baselines, which are the same.")
-    return section("settings", "What was emitted", content)
+    return section("settings", "The results", content)
 
 
 def _setting(reading: Reading, knob: str) -> Markup:

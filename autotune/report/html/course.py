@@ -50,7 +50,7 @@ def _learned(reading: Reading) -> Markup | None:
         about = (
             "What the model expects if one setting of the fastest trial changes: 1.00× is as fast, more is faster. "
             "If the interval contains 1.00, the trials cannot tell. These are estimates from all trials together, not "
-            "measurements. The fastest trial need not be the emitted configuration."
+            "measurements. The fastest trial need not be the result of the study."
         )
         headings = ("setting", "changed to", "instead of", "throughput", "95 % interval")
         parts += [tag("h3", "What the model learned"), tag("p", about)]

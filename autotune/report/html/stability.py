@@ -46,8 +46,8 @@ GATES: Mapping[str, _Gate] = {
     "probe": ("the watched run finished", "≥", _count),
     "gradient_underflow": ("gradient elements that underflowed to zero", "≤", _share),
     "first_gradient_cosine": ("cosine of the first gradient with fp32's", "≥", _number),
-    "loss_rise": ("last loss over the first", "≤", _times),
-    "loss_spikes": ("largest loss over the median before it", "≤", _times),
+    "loss_rise": ("last loss divided by the first", "≤", _times),
+    "loss_spikes": ("largest loss divided by the median before it", "≤", _times),
     "loss_against_reference": ("loss above fp32's, in the worst window", "≤", _share),
     "loss_per_sample": ("loss above the baseline's at equal samples", "≤", _share),
     "reference_runs": ("runs of the fp32 reference", "≥", _count),
@@ -86,7 +86,7 @@ def _summary(reading: Reading) -> str:
     if not checks:
         return "No test has run yet."
     told = [check for check in checks if check["conclusive"]]
-    unsure = f"; {len(checks) - len(told)} gave no answer" if len(told) < len(checks) else ""
+    unsure = f"; {len(checks) - len(told)} inconclusive" if len(told) < len(checks) else ""
     return (
         f"{sum(check['passed'] for check in told)} of {len(checks)} tests passed{unsure}. "
         "“Passed” means that no problem was seen in the steps that were run. It cannot mean more."

@@ -292,7 +292,7 @@ class AutoSampler(BaseSampler):
             return f"its last {len(recent)} predictions were wrong by {size:.1f} times their own uncertainty"
         skill = model.skill()
         if skill < self._least_skill:
-            return f"it explains {100 * max(skill, 0):.0f} % of what sets the trials apart"
+            return f"it explains {100 * max(skill, 0):.0f} % of the differences between trials"
         return None
 
 
@@ -336,7 +336,7 @@ def build(context: StrategyContext) -> BaseSampler:
     def auto(*, distrust_after: int = 25, least_skill: float = 0.1) -> BaseSampler:
         for name, value in (("distrust_after", distrust_after), ("least_skill", least_skill)):
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name} has to be a number, not {value!r}")
+                raise TypeError(f"{name} must be a number, not {value!r}")
         return AutoSampler(
             context.space,
             context.facts,
