@@ -62,6 +62,9 @@ def test_killed_processes_cost_a_trial_at_most_and_the_search_goes_on(shell: She
         moments.choice([victim for victim in marked(shell.mark) if victim.pid != process.pid]).kill()
     done = len(shell.study.read_trials())
     shell.wait_for_trials(done + 2)
+    deadline_s = time.monotonic() + 30.0
+    while not any(record.result.runs_before for record in shell.study.read_trials()) and time.monotonic() < deadline_s:
+        time.sleep(0.2)  # the process of each trial so far was a victim
     assert process.poll() is None, process.communicate()
     process.kill()
     process.communicate()
