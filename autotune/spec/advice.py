@@ -94,11 +94,15 @@ def meant_value(field: str, written: object, allowed: Sequence[str]) -> str | No
     return _nearest(text, allowed)
 
 
+def left_to_the_user(written: str, section: str) -> str | None:
+    """Why the spec does not have the key `written`, and where it belongs instead; None if it is no feature of a user's
+    own training."""
+    left = next((why for why, keys in _LEFT_TO_THE_USER.items() if written.lower() in keys), None)
+    return f"{left} (docs/own.md, What a search leaves out)" if left and section in ("", "training") else None
+
+
 def meant_key(written: str, section: str, allowed: Sequence[str]) -> str:
     """The advice for the unknown key `written` in the section at the dotted path `section`."""
-    left = next((why for why, keys in _LEFT_TO_THE_USER.items() if written.lower() in keys), None)
-    if left is not None and section in ("", "training"):
-        return f"{left} (docs/own.md, What a search leaves out)"
     if slip := _nearest(written, allowed, cutoff=_SLIP):
         return f"did you mean {slip}?"
     if places := places_of(written):

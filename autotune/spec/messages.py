@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from autotune.spec.advice import meant_key, meant_value
+from autotune.spec.advice import left_to_the_user, meant_key, meant_value
 from autotune.spec.document import DocPath, Flaw
 from autotune.spec.domains import FORM
 from autotune.spec.fields import DEVICE_PATTERN, FACTORY_PATTERN, LOSS_PATTERN, NAME_PATTERN
@@ -69,7 +69,7 @@ def _flaw(details: ErrorDetails, values: Any) -> Flaw:
     kind, loc, context = details["type"], details["loc"], details.get("ctx", {})
     if kind == "extra_forbidden":
         path = (*_untagged(loc[:-1]), str(loc[-1]))
-        return Flaw(path, f"unknown key; {_unknown_key(path)}", at_key=True)
+        return Flaw(path, _unknown_key(path), at_key=True)
     path = _untagged(loc)
     if kind == "missing":
         field = field_at(path)
@@ -109,7 +109,9 @@ def _written(path: DocPath, values: Any) -> DocPath:
 def _unknown_key(path: DocPath) -> str:
     section = section_at(path[:-1])
     allowed = list(section.model_fields) if section else []
-    return meant_key(str(path[-1]), ".".join(str(part) for part in path[:-1]), allowed)
+    key, above = str(path[-1]), ".".join(str(part) for part in path[:-1])
+    left = left_to_the_user(key, above)
+    return f"is left to your own code: {left}" if left else f"unknown key; {meant_key(key, above, allowed)}"
 
 
 def _wrong_value(kind: str, path: DocPath, value: Any, context: Mapping[str, Any], said: str) -> str:

@@ -35,7 +35,10 @@ def test_factors_are_named_with_their_levels(tmp_path: Path) -> None:
         ({"factors": {"num_workers": [1, 1]}}, "the two levels are the same"),
         ({"factors": {"num_workers": 2}}, "give two levels, the plain one first"),
         ({"factors": {"pin_memory": [False, "x"]}}, "pin_memory"),
-        ({"factors": {"grad_accum_steps": [1, 2], "micro_batch_size": [8, 4]}}, "leave it out beside grad_accum_steps"),
+        (
+            {"factors": {"grad_accum_steps": [1, 2], "micro_batch_size": [8, 4]}},
+            "give this or grad_accum_steps, not both",
+        ),
         ({"rounds": 2}, "must be at least 3, not 2"),
         ({"factors": {"custom": {"impl": ["a", "b"]}}}, "unknown knob"),
     ],

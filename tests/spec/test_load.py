@@ -254,10 +254,13 @@ def test_a_factory_of_optimizers_comes_back_as_it_was_given(tmp_path: Path, opti
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.scheduler=cosine", "trials train at one learning rate; step a scheduler in your own loop"),
+        (
+            "training.scheduler=cosine",
+            "training.scheduler: is left to your own code: trials train at one learning rate",
+        ),
         ("training.ema=0.99", "trials keep no average of the weights"),
         ("training.epochs=90", "your own loop decides how long you train"),
-        ('training.optimizer={factory: "a:b", name: sgd}', "leave it out beside a factory"),
+        ('training.optimizer={factory: "a:b", name: sgd}', "give either a name or a factory, not both"),
         ("training.optimizer={name: factory}", "needs training.optimizer.factory"),
         ("training.optimizer=a:import", "'import' is not a name in Python"),
         ("data.collate=pad", "must be a callable, as package.module:name"),

@@ -76,7 +76,11 @@ WRONG_VALUES = [
     ("stability: {memory_headroom: 10}", "4:30: stability.memory_headroom: ", "a share: 10 % is 0.1"),
     ("strategy: tpe", "4:11: strategy: ", "write {name: tpe}"),
     ("strategy: {name: factory}", "4:18: strategy.name: ", "needs strategy.factory"),
-    ("strategy: {name: tpe, factory: 'a:b'}", "4:18: strategy.name: ", "or leave the factory out; it is tpe"),
+    (
+        "strategy: {name: tpe, factory: 'a:b'}",
+        "4:18: strategy.name: ",
+        "give either a name or a factory, not both; it is tpe",
+    ),
     ("strategy: {factory: build}", "4:21: strategy.factory: ", "a callable, as package.module:name"),
     ("strategy: {args: 3}", "4:18: strategy.args: ", "must be a mapping"),
     ("device: gpu", "4:9: device: ", "did you mean cuda?"),
