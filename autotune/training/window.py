@@ -12,8 +12,10 @@ all divide by the average count: the gradient is that of the mean over everythin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 import torch
@@ -87,9 +89,21 @@ def _found(value: Any) -> str:
 
 
 def _weight(count: Any) -> Weight:
-    if isinstance(count, Tensor) and count.device.type != "cpu":
-        return count.detach()
-    return float(count)
+    """The number of terms in the sum. On an accelerator its value is not looked at: that would wait for the device."""
+    if isinstance(count, Tensor) and count.numel() == 1:
+        if count.device.type != "cpu":
+            return count.detach()
+        count = count.item()
+    is_number = isinstance(count, Real) and not isinstance(count, bool)
+    number = float(count) if is_number else math.nan
+    if not (number == 0 or 1 <= number < math.inf):
+        found = f"{number:g}" if is_number else type(count).__name__
+        raise TypeError(
+            "the loss function returned a pair, which is read as (summed_loss, count), and its count, the number of "
+            f"samples, tokens or boxes in the sum, is {found}. Return the loss alone if the second is a metric or "
+            "another output"
+        )
+    return number
 
 
 def _detached(value: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -142,6 +143,18 @@ def test_two_losses_are_refused_in_words(grad_accum_steps: int) -> None:
     with pytest.raises(TypeError, match=r"two losses: a pair is read as \(summed_loss, count\).+Return their sum"):
         make_step(model, two_losses, grad_accum_steps=grad_accum_steps)(draw(4))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("second", [0.3, torch.tensor(0.3), True, -3, math.nan, math.inf, None, {"accuracy": 1}])
+def test_a_metric_beside_the_loss_is_no_count(second: Any) -> None:
+    with pytest.raises(TypeError, match=r"read as \(summed_loss, count\), and its count, .+Return the loss alone"):
+        make_step(small_model(), lambda model, batch: (mean_loss(model, batch), second))(draw(4))
+
+
+@pytest.mark.parametrize("count", [4, 4.5, torch.tensor(4), torch.tensor([4.0]), 0])
+def test_a_count_is_one(count: Any) -> None:
+    step = make_step(small_model(), lambda model, batch: (4 * mean_loss(model, batch), count))
+    assert step(draw(4)).optimizer_stepped
 
 
 @pytest.mark.parametrize("returned", [lambda a, b: (a, b, b), lambda a, b: [a, b], lambda a, b: {"a": a, "b": b}])
