@@ -8,7 +8,7 @@ import statistics
 
 from autotune.config import TrainConfig
 from autotune.errors import EnvironmentFailure, NoStableConfiguration
-from autotune.records import Purpose, TrialRecord, TrialRequest, TrialStatus
+from autotune.records import Purpose, TrialRecord, TrialRequest, TrialResult, TrialStatus
 from autotune.search.decide.actions import Measure, Repeat, Trial, Wait
 from autotune.search.decide.confirm import begin_round
 from autotune.search.decide.confirming import begin_confirming
@@ -265,16 +265,22 @@ def _start_up_s(study: StudySoFar) -> float:
     return baseline.result.start_up_s or 0.0 if baseline else 0.0
 
 
+def _was_disturbed(result: TrialResult) -> bool:
+    return any(block.disturbances for block in result.blocks)
+
+
 def _why_no_baseline(record: TrialRecord, budget_s: float) -> str:
     result = record.result
     reason = result.failure.reason if result.failure else "no timed block"
     where = f"Record: trials/{record.number:04d}.json"
+    if result.status is TrialStatus.TIMEOUT:
+        busy = " Other programs used the CPU cores or the device meanwhile." if _was_disturbed(result) else ""
+        return (
+            f"the first trial, with the baseline settings, was not done after {result.wall_s:.0f} s, which is what the "
+            f"budget of {format_duration(budget_s)} left it.{busy} Use at least {usual_duration(2 * budget_s)}. {where}"
+        )
     advice = {
         "oom": "not even one sample fits into memory; give a smaller model, or smaller samples",
-        "timeout": (
-            f"the budget of {format_duration(budget_s)} left it {result.wall_s:.0f} s, and it needs more; use at least "
-            + usual_duration(2 * budget_s)
-        ),
         "diverged": "lower training.optimizer.lr, or fix the model: training does not survive its first steps",
     }.get(result.status, "fix the model, data or loss")
     return f"your training code fails with the baseline settings{result.status.bracketed}: {reason}; {advice}. {where}"
