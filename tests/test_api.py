@@ -327,8 +327,8 @@ def test_a_call_that_is_refused_leaves_the_earlier_study_its_data_set(simulated:
         ((build, "mine:data", loss), r"dataset: give a data set, or a function that builds it, not 'mine:data'"),
         ((torch.nn.Linear(2, 2), data, loss), r"model_fn: give a function that builds the model, not a Linear: each"),
         ((build, data, None), r"loss_fn: give a function, not None"),
-        ((lambda: None, data, loss), r"model_fn: .*lambda.* has no name at the top level"),
-        ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* has no name"),
+        ((lambda: None, data, loss), r"model_fn: .*lambda.* is not defined at the top level"),
+        ((build, data, functools.partial(loss)), r"loss_fn: functools\.partial.* is not defined"),
         ((build, (n for n in range(3)), loss), r"dataset: .*generator"),
         ((build, data, torch.nn.utils.parameters_to_vector), None),
     ],
@@ -413,5 +413,5 @@ def test_tune_takes_a_function_that_makes_batches(simulated: FormulaBackend) -> 
     result = autotune.tune(build, data, loss, collate_fn=pad, name="mine")
     spec = yaml.safe_load((Path(result.folder) / "spec.yaml").read_text())
     assert spec["data"] == {"factory": "test_api:data", "args": {}, "collate": "test_api:pad"}
-    with pytest.raises(SpecError, match=r"collate_fn: .*lambda.* has no name at the top level"):
+    with pytest.raises(SpecError, match=r"collate_fn: .*lambda.* is not defined at the top level"):
         autotune.tune(build, data, loss, collate_fn=lambda samples: samples, name="other")
