@@ -34,7 +34,7 @@ from autotune.records import TrialRecord
 from autotune.records.plausible import require_figures
 from autotune.spec import Spec, dump_yaml, parse_spec
 from autotune.spec.files import read_spec
-from autotune.study_database import whose
+from autotune.study_database import is_unlabelled, whose
 from autotune.untrusted import check, problem, read_bytes, read_yaml
 
 _BEFORE_A_STUDY = {"trials", "log.txt", "spec.yaml", "identity.json"}
@@ -203,6 +203,8 @@ class StudyFolder:
     def _refuse_foreign(self) -> None:
         if self.database.exists():
             foreign = whose(self.database)
+            if foreign is None and is_unlabelled(self.database):
+                foreign = "it holds trials, and does not say what they measured"
             if foreign is not None:
                 raise StudyMismatch(
                     f"{self.database} is not a database of autotune: {foreign}; choose another folder with --out"

@@ -46,6 +46,18 @@ def whose(path: Path) -> str | None:
     return f"it holds Optuna's study {others[0]}" if others else None
 
 
+def is_unlabelled(path: Path) -> bool:
+    """Whether the database at `path` holds trials and does not say what they measured: autotune writes that before the
+    first trial. A file that is not a readable database gives False."""
+    queries = "select count(*) from trials", "select count(*) from study_user_attributes where key = 'identity'"
+    try:
+        with closing(_to_look_at(path)) as connection:
+            trials, labels = (connection.execute(query).fetchone()[0] for query in queries)
+    except sqlite3.Error:
+        return False
+    return bool(trials and not labels)
+
+
 def is_empty(path: Path) -> bool:
     """Whether there is a database without tables at `path`."""
     try:

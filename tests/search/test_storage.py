@@ -166,6 +166,17 @@ def test_a_damaged_identity_says_what_to_do(done: Bench) -> None:
             bench.search(bench.backend())
 
 
+def test_trials_of_others_in_a_study_of_the_same_name_are_refused_untouched(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, on_disk=True)
+    bench.folder.path.mkdir()
+    theirs = optuna.create_study(storage=f"sqlite:///{bench.folder.database}", study_name="autotune")
+    theirs.add_trial(optuna.trial.create_trial(value=1.0))
+    before = bench.folder.database.read_bytes()
+    with pytest.raises(StudyMismatch, match="not a database of autotune: it holds trials, and does not say what they"):
+        bench.search(bench.backend())
+    assert bench.folder.database.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "text",
     [
