@@ -77,6 +77,13 @@ def _on_unconfirmed_baseline(checks: Sequence[dict[str, Any]], keeps: str, why: 
             f"{keeps} Not confirmed: your training fails with the baseline settings, after {soak['value']:,.0f} steps: "
             f"{soak['detail']}. Fix that before you train for long."
         )
+    growing = next((check for check in checks if check["name"] == "memory_growth" and not check["passed"]), None)
+    if growing and not growing["warns_only"]:
+        return (
+            f"{keeps} Not confirmed: memory grows with the baseline settings, {growing['detail']}, and a long training "
+            "may run out of it. Find what keeps it: tensors with their graph, a growing list or cache, in the model or "
+            "in the data set."
+        )
     return f"{keeps} Not confirmed: {why}. Run the same command with a larger --budget to continue."
 
 

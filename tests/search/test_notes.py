@@ -37,6 +37,12 @@ def test_a_baseline_whose_soak_only_the_budget_ended_does_not_fail(detail: str, 
     assert detail in note
 
 
+def test_no_budget_helps_a_baseline_that_leaks() -> None:
+    note = verdict_note(is_baseline=True, checks=[check("memory_growth", detail="host memory: 2 MiB a step")])
+    assert "memory grows with the baseline settings, host memory: 2 MiB a step" in note
+    assert "--budget" not in note
+
+
 @pytest.mark.parametrize("is_baseline", [True, False])
 @pytest.mark.parametrize("checks", [[], [check("loss_rise", warns_only=True)], [check("finite_loss", passed=True)]])
 def test_unconfirmed_has_a_reason_where_no_check_gives_one(is_baseline: bool, checks: list[dict[str, Any]]) -> None:
