@@ -185,7 +185,7 @@ def test_a_node_dies_in_the_middle_and_the_study_goes_on_up_to_its_rounds(cluste
     folder = StudyFolder(code / "study")
 
     def kill_one(record: TrialRecord) -> None:
-        if record.round == 2:
+        if record.round is not None and record.round >= 2 and record.number > 5:
             raise KeyboardInterrupt
         if record.number == 3:  # a search has six trials at least: what is lost is one of them
             kept_then.extend(path.name for path in sorted(folder.trials.glob("*.json")))
